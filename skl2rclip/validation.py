@@ -1,0 +1,247 @@
+"""Checks of parameters and of y-like arrays, and the errors they raise.
+
+What an image or a label means lives in ``images`` and ``ranks``; here is only what a plain scalar or array must be.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A constructor parameter is out of range or of the wrong type."""
+
+
+class NonFiniteLossError(FloatingPointError, ValueError):
+    """Training stopped because a term of the objective became infinite or NaN."""
+
+
+def warn_user(message: str) -> None:
+    """Warn, and name the line outside this package that led here."""
+    package, depth, frame = os.path.dirname(__file__), 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=depth + 1)
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if not isinstance(value, str | None) or value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise InvalidParameterError(f"{name} must be one of {listed}, got {value!r}.")
+
+
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Raise unless `value` is an integer of at least `minimum`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        raise InvalidParameterError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+
+
+def check_real(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> None:
+    """Raise unless `value` is a finite real number in ``[low, high]``, or ``(low, high)`` with `open_ends`."""
+    left, right = "(" if open_ends else "[", ")" if open_ends or high == math.inf else "]"
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if is_number and math.isfinite(value):
+        inside = low < value < high if open_ends else low <= value <= high
+        if inside:
+            return
+    raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}, got {value!r}.")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidParameterError(f"{name} must be True or False, got {value!r}.")
+
+
+def check_string(name: str, value: Any) -> None:
+    """Raise unless `value` is a string."""
+    if not isinstance(value, str):
+        raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+
+
+def check_thread_count(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a non-zero integer, as joblib has it."""
+    if value is None:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value == 0:
+        raise InvalidParameterError(f"{name} must be None or a non-zero integer (-1: all cores), got {value!r}.")
+
+
+def seed_from(random_state: Any) -> int:
+    """Turn `random_state` into one integer seed, leaving NumPy's global generator alone.
+
+    Parameters
+    ----------
+    random_state : None, int or RandomState
+        None draws fresh entropy from the operating system.
+
+    Returns
+    -------
+    int
+        In [0, 2**31).
+    """
+    if random_state is None:
+        return secrets.randbelow(2**31)
+    try:
+        generator = check_random_state(random_state)
+    except (ValueError, TypeError) as error:
+        raise InvalidParameterError(
+            f"random_state must be None, an integer in [0, 2**32) or a RandomState, got {random_state!r}."
+        ) from error
+    if isinstance(random_state, Integral):
+        return int(random_state) % 2**31
+    return int(generator.randint(2**31 - 1))
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return the weights as float64, ones where None is given.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the weights have another length, are negative or not finite, or are all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight)
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must hold numbers: {error}.") from error
+    if weight.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}.")
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}: one weight for each image.")
+    if not np.isfinite(weight).all():
+        raise ValueError(f"sample_weight has a NaN or infinity at index {np.flatnonzero(~np.isfinite(weight))[0]}.")
+    if (weight < 0).any():
+        where = int(np.flatnonzero(weight < 0)[0])
+        raise ValueError(f"sample_weight must not be negative, got {weight[where]:g} at index {where}.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weight of each image due to `class_weight`, as scikit-learn computes it.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        As in scikit-learn's classifiers.
+    y : ndarray of shape (n,)
+        Labels.
+    classes : ndarray of shape (K,)
+        All labels that there may be.
+    counts : ndarray of shape (n,), bool
+        Whether an image counts among those that "balanced" balances.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+    """
+    if class_weight is None:
+        return np.ones(len(y))
+    if isinstance(class_weight, dict):
+        known = set(classes.tolist())
+        unknown = [label for label in class_weight if label not in known]
+        if unknown:
+            raise InvalidParameterError(
+                f"class_weight names {unknown[0]!r}, which is not a label; the labels are {classes.tolist()}."
+            )
+        for label, weight in class_weight.items():
+            check_real(f"class_weight[{label!r}]", weight, 0)
+    elif class_weight != "balanced":
+        raise InvalidParameterError(
+            f"class_weight must be None, 'balanced' or a dict from label to weight, got {class_weight!r}."
+        )
+    return compute_sample_weight(class_weight, y, indices=np.flatnonzero(counts))
+
+
+def parse_max_memory(max_memory: int | str | None) -> int | None:
+    """Bytes that `max_memory` stands for: a number of bytes, or a string such as "2GB" or "500 MB" (powers of ten)."""
+    if max_memory is None:
+        return None
+    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1, "": 1}
+    if isinstance(max_memory, str):
+        text = max_memory.upper().strip()
+        unit = next(unit for unit in units if text.endswith(unit))
+        try:
+            value = float(text[: len(text) - len(unit)]) * units[unit]
+        except ValueError:
+            value = -1
+    else:
+        value = max_memory if isinstance(max_memory, int | np.integer) and not isinstance(max_memory, bool) else -1
+    if not 0 < value < float("inf"):
+        raise InvalidParameterError(
+            f"max_memory must be None, a positive number of bytes, or a string such as '2GB', got {max_memory!r}."
+        )
+    return int(value)
+
+
+def check_parameters(estimator: Any) -> None:
+    """Check every constructor parameter of an `L2RCLIPClassifier` that can be checked without data or model.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the parameter, what it may be, and the value given.
+    """
+    check_string("model_name", estimator.model_name)
+    if not isinstance(estimator.pretrained, str | os.PathLike | None):
+        raise InvalidParameterError(f"pretrained must be a tag, a file or None, got {estimator.pretrained!r}.")
+    check_string("prompt", estimator.prompt)
+    check_string("device", estimator.device)
+    for name, choices in _CHOICES.items():
+        check_choice(name, getattr(estimator, name), choices)
+    for name in ("tune_ranks", "augment", "early_stopping", "warm_start", "compile"):
+        check_boolean(name, getattr(estimator, name))
+    for name, minimum in _INTEGERS.items():
+        check_integer(name, getattr(estimator, name), minimum)
+    check_real("blend_ratio", estimator.blend_ratio, 0, 1)
+    check_real("validation_fraction", estimator.validation_fraction, 0, 1, open_ends=True)
+    for name in ("contrastive_weight", "pairwise_weight", "tightness_weight", "weight_decay"):
+        check_real(name, getattr(estimator, name), 0)
+    for name in ("learning_rate", "image_learning_rate"):
+        check_real(name, getattr(estimator, name), 0, open_ends=True)
+    check_thread_count("n_jobs", estimator.n_jobs)
+    parse_max_memory(estimator.max_memory)
+    if not isinstance(estimator.checkpoint_dir, str | os.PathLike | None):
+        raise InvalidParameterError(f"checkpoint_dir must be None or a folder, got {estimator.checkpoint_dir!r}.")
+
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "image_tower": ("finetune", "frozen", "precomputed"),
+    "image_adapter": ("linear", "mlp", None),
+    "rank_position": ("tail", "front", "middle"),
+    "decision": ("argmax", "mean", "median"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "on_bad_image": ("raise", "skip"),
+}
+_INTEGERS = {
+    "n_context_tokens": 0,
+    "rankformer_layers": 0,
+    "rankformer_heads": 1,
+    "prompt_epochs": 0,
+    "max_epochs": 0,
+    "batch_size": 1,
+    "n_iter_no_change": 1,
+    "verbose": 0,
+}
