@@ -1,0 +1,191 @@
+"""Ordinal metrics, and scorers for cross-validation that know the ranks of the estimator they score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import cohen_kappa_score
+
+from skl2rclip.ranks import check_labels, rank_scale
+from skl2rclip.validation import check_sample_weight
+
+
+def _positions(y_true: Any, y_pred: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rank positions of both, and the numeric values of the ranks."""
+    true, predicted = check_labels(y_true), check_labels(y_pred)
+    if len(true) != len(predicted):
+        raise ValueError(f"y_true and y_pred must have the same length, got {len(true)} and {len(predicted)}.")
+    if ranks is None:
+        ranks = np.unique(np.concatenate([true, predicted])) if true.dtype.kind in "biuf" else ranks
+        if ranks is not None and len(ranks) == 1:
+            return np.zeros(len(true), int), np.zeros(len(true), int), np.asarray(ranks, dtype=float)
+    scale, encoded = rank_scale(true, ranks)
+    return encoded, scale.encode(predicted), scale.values
+
+
+def mean_absolute_rank_error(
+    y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None, in_ranks: bool = False
+) -> float:
+    """Mean absolute error (MAE) of predicted labels.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        Labels.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words.
+    sample_weight : array-like of shape (n,), optional
+    in_ranks : bool, default=False
+        Count steps along `ranks` also where labels are numbers; by default the error of numbers is in their own unit.
+
+    Returns
+    -------
+    float
+        Not negative; 0 is perfect.
+
+    Raises
+    ------
+    ValueError
+        If the labels are words and `ranks` is missing, or a label is not a rank.
+    """
+    true, predicted, values = _positions(y_true, y_pred, ranks)
+    if in_ranks:
+        values = np.arange(len(values))
+    return float(np.average(np.abs(values[true] - values[predicted]), weights=_weights(sample_weight, len(true))))
+
+
+def cumulative_score(
+    y_true: Any, y_pred: Any, *, tolerance: float = 5, ranks: Any = None, sample_weight: Any = None
+) -> float:
+    """Share of the images whose error is at most `tolerance`, CS(tolerance) in age estimation.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        Labels.
+    tolerance : float, default=5
+        In the unit of numeric labels (years, say), else in ranks.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words.
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 is perfect.
+    """
+    true, predicted, values = _positions(y_true, y_pred, ranks)
+    near = np.abs(values[true] - values[predicted]) <= tolerance
+    return float(np.average(near, weights=_weights(sample_weight, len(true))))
+
+
+def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
+    """Cohen's kappa with quadratic weights, the agreement of two gradings beyond chance.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        Labels.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words.
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    float
+        At most 1, which is perfect; 0 is chance, and where both gradings are one and the same constant.
+    """
+    true, predicted, values = _positions(y_true, y_pred, ranks)
+    if len(np.unique(np.concatenate([true, predicted]))) == 1:
+        return 0.0
+    kappa = cohen_kappa_score(
+        true, predicted, labels=np.arange(len(values)), weights="quadratic", sample_weight=sample_weight
+    )
+    return float(kappa)
+
+
+def ordinality(prototypes: Any) -> float:
+    """Share of neighbouring pairs of similarities that have the right order.
+
+    Seen from each rank, similarity to the other ranks should fall with every step away from it, upwards and downwards.
+    The score counts the steps at which it does.
+
+    Parameters
+    ----------
+    prototypes : array-like of shape (K, D)
+        Unit rows in rank order.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where every step is in order, about 1/2 for random prototypes.
+
+    References
+    ----------
+    After the ordinality score of OrdinalCLIP (Li et al., NeurIPS 2022), which counts the steps upwards; that downward
+    steps count too is this library's choice.
+    """
+    rows = np.asarray(prototypes, dtype=np.float64)
+    similarity = rows @ rows.T  # (K, K)
+    falls_upwards = similarity[:, :-1] > similarity[:, 1:]  # from k to k + 1
+    above = np.triu(np.ones_like(falls_upwards))  # steps away from the rank, upwards
+    below = np.tril(np.ones_like(falls_upwards), -1)
+    falls_downwards = similarity[:, 1:] > similarity[:, :-1]
+    right = (falls_upwards * above).sum() + (falls_downwards * below).sum()
+    return float(right / (above.sum() + below.sum()))
+
+
+def _weights(sample_weight: Any, n: int) -> np.ndarray | None:
+    return None if sample_weight is None else check_sample_weight(sample_weight, n)
+
+
+def _ranks_of(estimator: Any) -> Any:
+    """Ranks of a fitted estimator, also at the end of a pipeline or inside a search."""
+    for inner in ("best_estimator_", "_final_estimator", "estimator"):
+        if not hasattr(estimator, "ranks_") and hasattr(estimator, inner):
+            return _ranks_of(getattr(estimator, inner))
+    return getattr(estimator, "ranks_", None)
+
+
+def neg_mean_absolute_rank_error_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """Score an estimator by its MAE, negated so that more is better; give it as ``scoring=``.
+
+    Unlike scikit-learn's ``"neg_mean_absolute_error"`` it takes labels that are words, whose order it learns from the
+    estimator's ``ranks_``.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Or a pipeline that ends in one.
+    X : sequence of images
+    y : array-like of shape (n,)
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    float
+        Not positive.
+    """
+    predicted = estimator.predict(X)
+    return -mean_absolute_rank_error(y, predicted, ranks=_ranks_of(estimator), sample_weight=sample_weight)
+
+
+def quadratic_weighted_kappa_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """Score an estimator by `quadratic_weighted_kappa`; give it as ``scoring=``.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Or a pipeline that ends in one.
+    X : sequence of images
+    y : array-like of shape (n,)
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    float
+        At most 1.
+    """
+    predicted = estimator.predict(X)
+    return quadratic_weighted_kappa(y, predicted, ranks=_ranks_of(estimator), sample_weight=sample_weight)

@@ -1,0 +1,287 @@
+"""What the labels mean: their order, their words, their distances, and the way from probabilities back to labels.
+
+Everything is NumPy on label arrays; nothing here knows of images or of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from skl2rclip.validation import InvalidParameterError
+
+_MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class RankScale:
+    """The K ranks of a fitted model.
+
+    Attributes
+    ----------
+    ranks : ndarray of shape (K,)
+        Labels in rank order, lowest first.
+    values : ndarray of shape (K,), float64
+        Numeric value of each rank: the label itself where labels are numbers, else 1..K.
+    names : tuple of str
+        The word that stands for each rank in its prompt, in rank order.
+    """
+
+    ranks: np.ndarray
+    values: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Labels sorted as scikit-learn sorts them, ndarray of shape (K,)."""
+        return self.ranks[self.class_order]
+
+    @property
+    def class_order(self) -> np.ndarray:
+        """Index into `ranks` of each sorted class, ndarray of shape (K,)."""
+        return np.argsort(self.ranks, kind="stable")
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Index in rank order of each label.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,)
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+
+        Raises
+        ------
+        ValueError
+            If a label is not a rank; the message names the first of them.
+        """
+        index = {label: position for position, label in enumerate(self.ranks.tolist())}
+        labels = y.tolist()
+        unknown = sorted({label for label in labels if label not in index}, key=str)
+        if unknown:
+            raise ValueError(
+                f"y contains labels that are not among the ranks: {_listing(unknown)}. "
+                f"The ranks are {_listing(self.ranks.tolist())}; add what is missing to ranks=[...]."
+            )
+        return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def check_labels(y: Any) -> np.ndarray:
+    """Turn `y` into a 1-D label array, or say what is wrong with it.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Numbers, strings or a pandas Categorical.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Of numbers, of str, or of Python objects that are all strings.
+
+    Raises
+    ------
+    ValueError
+        For None, NaN, infinite, two-dimensional or mixed labels.
+    """
+    if y is None:
+        raise ValueError("L2RCLIPClassifier requires y to be passed, but the target y is None.")
+    labels = column_or_1d(np.asarray(y), warn=True)
+    if labels.dtype.kind == "O":
+        labels = _from_objects(labels)
+    if labels.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(labels))
+        if len(bad):
+            raise ValueError(
+                f"Input y contains NaN or infinity (index {bad[0]}); every image needs a label: leave such images out."
+            )
+    if labels.dtype.kind not in "biufUO":
+        raise ValueError(f"Unknown label type: labels must be numbers or strings, got dtype {labels.dtype}.")
+    return labels
+
+
+def _from_objects(labels: np.ndarray) -> np.ndarray:
+    """Narrow an object array to numbers, or leave it as an array of strings."""
+    kinds = {type(label) for label in labels.tolist()}
+    if all(issubclass(kind, str) for kind in kinds):
+        return labels
+    if all(issubclass(kind, Real) for kind in kinds):  # float('nan') counts, and is refused by the caller
+        return np.array(labels.tolist())
+    missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
+    if missing:
+        raise ValueError(
+            f"Input y contains NaN or None (index {missing[0]}); every image needs a label: leave such images out."
+        )
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try str(label).")
+
+
+def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
+    """Work out the ranks of a training set.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels of the images.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first; may hold labels that `y` does not.
+    rank_names : mapping, sequence of str or callable, optional
+        Words for the prompts: by label, in rank order, or computed from a label.
+
+    Returns
+    -------
+    scale : RankScale
+    target : ndarray of shape (n,), int64
+        Index in rank order of each label of `y`.
+
+    Raises
+    ------
+    ValueError
+        If the order of the labels is unknown, a label is not a rank, or fewer than two ranks remain.
+    """
+    labels = check_labels(y)
+    if ranks is not None:
+        ordered = _given_ranks(ranks)
+    elif getattr(getattr(y, "dtype", None), "ordered", False):
+        ordered = _given_ranks(np.asarray(y.dtype.categories, dtype=object))
+    else:
+        ordered = _inferred_ranks(labels)
+    if len(ordered) < 2:
+        raise ValueError(
+            "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
+            f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
+        )
+    scale = RankScale(ordered, _rank_values(ordered), _names_of(ordered, rank_names))
+    return scale, scale.encode(labels)
+
+
+def _given_ranks(ranks: Any) -> np.ndarray:
+    if isinstance(ranks, str) or not hasattr(ranks, "__len__") or isinstance(ranks, Mapping | set | frozenset):
+        raise InvalidParameterError(f"ranks must be a list of all labels, lowest first, got {ranks!r}.")
+    labels = list(ranks.tolist() if isinstance(ranks, np.ndarray) else ranks)
+    if not labels:
+        raise InvalidParameterError("ranks must be a list of all labels, lowest first, got an empty one.")
+    try:
+        array = check_labels(np.array(labels, dtype=object))
+    except ValueError as error:
+        raise InvalidParameterError(f"ranks must hold numbers only or strings only: {error}") from error
+    repeated = sorted({label for label in labels if labels.count(label) > 1}, key=str)
+    if repeated:
+        raise InvalidParameterError(f"ranks must not repeat a label, got {_listing(repeated)} more than once.")
+    if array.dtype.kind == "O":
+        return np.array(labels)
+    steps = np.diff(array.astype(np.float64))
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise InvalidParameterError(
+            f"numeric ranks must ascend or descend, got {_listing(labels)}. For another order make the labels strings."
+        )
+    return array
+
+
+def _inferred_ranks(labels: np.ndarray) -> np.ndarray:
+    distinct = np.unique(labels)
+    if distinct.dtype.kind in "UO" and len(distinct) > 1:
+        raise ValueError(
+            "The labels are words and their order is not known. Give it, lowest first, for example "
+            f"ranks={_listing(distinct.tolist(), limit=100)} put into the right order, or make y an ordered pandas "
+            "Categorical."
+        )
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} To use such labels as ranks, round them, or list them: "
+            f"ranks={_listing(distinct.tolist(), limit=100)}."
+        ) from error
+    return distinct
+
+
+def _rank_values(ranks: np.ndarray) -> np.ndarray:
+    if ranks.dtype.kind in "biuf":
+        return ranks.astype(np.float64)
+    return np.arange(1, len(ranks) + 1, dtype=np.float64)
+
+
+def default_name(label: Any) -> str:
+    """Word for a label in its prompt: ``21`` for 21 and for 21.0, ``3.5`` for 3.5, a string as it is."""
+    if isinstance(label, float):
+        return str(int(label)) if label.is_integer() else repr(label)
+    return str(label)
+
+
+def _names_of(
+    ranks: np.ndarray, rank_names: Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
+) -> tuple[str, ...]:
+    labels = ranks.tolist()
+    if rank_names is None:
+        names = [default_name(label) for label in labels]
+    elif isinstance(rank_names, Mapping):
+        missing = [label for label in labels if label not in rank_names]
+        if missing:
+            raise InvalidParameterError(f"rank_names has no name for {_listing(missing)}.")
+        names = [rank_names[label] for label in labels]
+    elif callable(rank_names):
+        names = [rank_names(label) for label in labels]
+    elif isinstance(rank_names, str) or not hasattr(rank_names, "__len__"):
+        raise InvalidParameterError(
+            f"rank_names must be a mapping from label to name, a list in rank order, or a function, got {rank_names!r}."
+        )
+    else:
+        names = list(rank_names)
+        if len(names) != len(labels):
+            raise InvalidParameterError(
+                f"rank_names must hold one name for each of the {len(labels)} ranks {_listing(labels)}, "
+                f"got {len(names)}."
+            )
+    for label, name in zip(labels, names, strict=True):
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
+    return tuple(str(name) for name in names)
+
+
+def _listing(labels: Sequence[Any], limit: int = _MAX_LISTED) -> str:
+    shown = ", ".join(repr(label) for label in labels[:limit])
+    return f"[{shown}, ... ({len(labels)} in all)]" if len(labels) > limit else f"[{shown}]"
+
+
+def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "argmax") -> np.ndarray:
+    """Choose one rank for each row of probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order; each row sums to one.
+    values : ndarray of shape (K,)
+        Numeric values of the ranks, ascending or descending.
+    decision : {"argmax", "mean", "median"}
+        "argmax" minimises the expected error rate, "mean" (the rank nearest to the expected value) the expected
+        squared error, "median" (the first rank at which the cumulated probability reaches one half) the expected
+        absolute error.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Index of the rank.
+    """
+    if decision == "argmax":
+        return probabilities.argmax(axis=1)
+    if decision == "mean":
+        distance = np.abs(expected_value(probabilities, values)[:, None] - values)  # (n, K)
+        return distance.argmin(axis=1)
+    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)
+    half = 0.5 * cumulated[:, -1:]
+    # rounding must not push an exact half to the next rank
+    return (cumulated >= half - 1e-9).argmax(axis=1)
+
+
+def expected_value(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute the expected numeric value of each row of probabilities, ``sum_k p_ik v_k``, ndarray of shape (n,)."""
+    return probabilities.astype(np.float64) @ values
