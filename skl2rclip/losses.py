@@ -1,0 +1,126 @@
+"""The terms of the objective: pure functions on tensors, one per term, with nothing of training or models in them.
+
+Notation: n images, K ranks, embedding width D. Embeddings and prototypes are unit rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _weighted_mean(per_image: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return per_image.mean()
+    weight = weight.to(per_image.dtype)
+    return (weight * per_image).sum() / weight.sum()
+
+
+def contrastive_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Contrast images with ranks and ranks with images, many images to one rank.
+
+    The mean of two directions. Image to text is the cross-entropy of each image's ranks. Text to image is, for each
+    rank that the batch shows, the mean over its images of ``-log softmax`` along the batch, averaged over those ranks;
+    a rank without an image has no positive and does not count.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n, K)
+        Scaled similarities ``s_ik``.
+    target : tensor of shape (n,), int64
+        Index of each image's rank.
+    weight : tensor of shape (n,), optional
+        Non-negative weight of each image, at least one of them positive. A weight of zero equals leaving the image
+        out, a weight of two equals having it twice.
+
+    Returns
+    -------
+    tensor, scalar
+
+    References
+    ----------
+    ``loss/supcontrast.py`` of raywang335/L2RCLIP; CLIP-ReID (Li et al., AAAI 2023), equations 2 and 3. How weights
+    enter is this library's choice.
+    """
+    image_to_text = _weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight)
+    if weight is None:
+        weight = torch.ones(len(logits), device=logits.device)
+    weight = weight.to(logits.dtype)
+    # an image of weight w stands for w images: it counts w times in the sum over the batch and among the positives
+    total = torch.logsumexp(logits + weight.log()[:, None], dim=0)  # (K,)
+    positives = F.one_hot(target, logits.shape[1]) * weight[:, None]  # (n, K)
+    mass = positives.sum(dim=0)  # (K,)
+    summed = (positives * (total - logits)).sum(dim=0)  # (K,)
+    present = mass > 0
+    per_rank = torch.where(present, summed / torch.where(present, mass, 1.0), 0.0)
+    text_to_image = per_rank.sum() / present.sum()
+    return (image_to_text + text_to_image) / 2
+
+
+def ordering_loss(
+    image_embeddings: Tensor,
+    prototypes: Tensor,
+    target: Tensor,
+    rank_values: Tensor,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Push each image away from the other ranks, the further apart the labels the more.
+
+    ``-mean_ik w_ik |z_i - t_k|_2`` with ``w_ik = |v_{y_i} - v_k|`` divided by its maximum over the batch and all ranks.
+
+    Parameters
+    ----------
+    image_embeddings : tensor of shape (n, D)
+        Unit rows ``z_i``.
+    prototypes : tensor of shape (K, D)
+        Unit rows ``t_k``.
+    target : tensor of shape (n,), int64
+        Index of each image's rank.
+    rank_values : tensor of shape (K,)
+        Numeric value ``v_k`` of each rank.
+    weight : tensor of shape (n,), optional
+        Non-negative weight of each image, at least one of them positive; one of weight zero does not enter the
+        maximum either.
+
+    Returns
+    -------
+    tensor, scalar
+        Not positive.
+
+    References
+    ----------
+    ``loss/ordinal_ce.py`` of raywang335/L2RCLIP, after Ordinal Entropy (Zhang et al., ICLR 2023).
+    """
+    gap = (rank_values[target][:, None] - rank_values).abs()  # (n, K)
+    largest = gap.max() if weight is None else torch.where(weight[:, None] > 0, gap, 0.0).max()
+    # the exact form: the one through a matrix product loses digits where an image is close to a prototype
+    distance = torch.cdist(image_embeddings, prototypes, compute_mode="donot_use_mm_for_euclid_dist")  # (n, K)
+    return -_weighted_mean((gap / largest * distance).mean(dim=1), weight)
+
+
+def tightness_loss(
+    image_embeddings: Tensor, prototypes: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Pull each image to the prototype of its own rank: ``mean_i |z_i - t_{y_i}|_2^2``.
+
+    Parameters
+    ----------
+    image_embeddings : tensor of shape (n, D)
+        Unit rows ``z_i``.
+    prototypes : tensor of shape (K, D)
+        Unit rows ``t_k``.
+    target : tensor of shape (n,), int64
+        Index of each image's rank.
+    weight : tensor of shape (n,), optional
+        Non-negative weight of each image, at least one of them positive.
+
+    Returns
+    -------
+    tensor, scalar
+
+    References
+    ----------
+    ``loss/ordinal_ce.py`` of raywang335/L2RCLIP; Boudiaf et al., ECCV 2020, for the bound that it comes from.
+    """
+    return _weighted_mean((image_embeddings - prototypes[target]).square().sum(dim=1), weight)
