@@ -1,0 +1,487 @@
+"""From what users call an image (path, PIL image, array) to uint8 pixels, and from those to what a tower takes.
+
+Decoding runs in a thread pool and produces pixels at the tower's resolution; normalisation and augmentation are
+batched tensor code that runs where the pixels are. No model is known here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
+
+_MAX_REPORTED = 5
+_CHUNK = 256
+# wider than this, the part of an image that the centre crop discards is cut off before resizing: a strip of
+# 1 x 10,000 pixels would otherwise be enlarged to gigabytes
+_MAX_ASPECT_RATIO = 16
+_verified: set[tuple[str, int, int]] = set()
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a tower wants its images, from the model's own configuration.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width in pixels.
+    mean, std : tuple of float
+        Per channel, for pixels scaled to [0, 1].
+    interpolation : {"bicubic", "bilinear"}
+    resize_mode : {"shortest", "longest", "squash"}
+        Resize the shorter side and crop the centre; resize the longer side and pad; or ignore the aspect ratio.
+    fill_color : int
+        Padding of "longest".
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Preprocessing:
+        """Read open_clip's ``preprocess_cfg``."""
+        size = config["size"]
+        height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+        return cls(
+            size=(height, width),
+            mean=tuple(float(value) for value in config["mean"]),
+            std=tuple(float(value) for value in config["std"]),
+            interpolation=config.get("interpolation") or "bicubic",
+            resize_mode=config.get("resize_mode") or "shortest",
+            fill_color=config.get("fill_color") or 0,
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Inverse of `from_config`, as plain JSON types."""
+        config = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+
+    def enlarged(self, numerator: int, denominator: int) -> Preprocessing:
+        """Return the same, at ``numerator / denominator`` of the size (rounded)."""
+        height, width = (round(side * numerator / denominator) for side in self.size)
+        return replace(self, size=(height, width))
+
+    def resizer(self) -> Callable[[Image.Image], Image.Image]:
+        """Geometric part of open_clip's own evaluation transform: resize, then crop or pad."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        height, width = self.size
+        config = PreprocessCfg(
+            size=height if height == width else self.size,
+            mean=self.mean,
+            std=self.std,
+            interpolation=self.interpolation,
+            resize_mode=self.resize_mode,
+            fill_color=self.fill_color,
+        )
+        # the last three steps convert to RGB, to a tensor, and normalise: the first is done before, the others on
+        # the device
+        steps = image_transform_v2(config, is_train=False).transforms[:-3]
+
+        def resize(image: Image.Image) -> Image.Image:
+            if self.resize_mode == "shortest":
+                image = _without_far_ends(image)
+            for step in steps:
+                image = step(image)
+            return image
+
+        return resize
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    short, long = sorted((width, height))
+    if long <= _MAX_ASPECT_RATIO * short:
+        return image
+    excess = (long - _MAX_ASPECT_RATIO * short) // 2
+    if width > height:
+        return image.crop((excess, 0, width - excess, height))
+    return image.crop((0, excess, width, height - excess))
+
+
+def as_image_list(X: Any) -> list[ImageLike]:
+    """Turn what `fit` and `predict` accept as X into a list of paths, PIL images or uint8 arrays.
+
+    Parameters
+    ----------
+    X : sequence of str, Path, PIL image or ndarray; Series; one-column DataFrame or array; or stacked ndarray
+        A stacked array is uint8 of shape (n, H, W), (n, H, W, 3) or (n, H, W, 4).
+
+    Returns
+    -------
+    list of length n
+        Not yet opened.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the index and what is wrong with the entry there.
+    """
+    if isinstance(X, str | os.PathLike):
+        raise ValueError(f"X must be a sequence of images, got a single path: write [{os.fspath(X)!r}].")
+    if isinstance(X, Image.Image):
+        raise ValueError("X must be a sequence of images, got a single PIL image: write [image].")
+    if X is None or not hasattr(X, "__len__") or isinstance(X, dict | set | bytes):
+        raise TypeError(
+            "X must be a sequence of images (paths, PIL images or uint8 arrays), "
+            f"got {type(X).__name__}; make it a list first."
+        )
+    images = [_unwrapped(entry) for entry in X] if isinstance(X, list | tuple) else _from_array(X)
+    if not images:
+        raise ValueError("Found array with 0 sample(s) (X is empty) while a minimum of 1 image is required.")
+    for index, image in enumerate(images):
+        _check_entry(index, image)
+    return images
+
+
+def _unwrapped(entry: Any) -> Any:
+    """Take a row of a one-column table for its only cell."""
+    if isinstance(entry, list | tuple) and len(entry) == 1:
+        return entry[0]
+    if isinstance(entry, np.ndarray) and entry.dtype.kind in "OU" and entry.size == 1:
+        return entry.reshape(-1)[0]
+    return entry
+
+
+def _from_array(X: Any) -> list[Any]:
+    array = np.asarray(X)
+    if array.dtype.kind in "OU":
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise ValueError(
+                f"X must have one column of images, got an array of shape {array.shape}: "
+                "Reshape your data, or choose the column that holds the paths."
+            )
+        return [_unwrapped(entry) for entry in array.tolist()]
+    if array.ndim not in (3, 4):
+        raise ValueError(
+            f"X must hold images: paths, PIL images, uint8 arrays, or one stacked uint8 array of shape (n, H, W), "
+            f"(n, H, W, 3) or (n, H, W, 4); got an array of shape {array.shape} and dtype {array.dtype}. "
+            "Reshape your data if its rows are flattened images."
+        )
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise ValueError(
+            f"X must hold several images, but an array of shape {array.shape} looks like one colour image: "
+            "write X=[image], or X=image[None]."
+        )
+    return list(array)
+
+
+def _check_entry(index: int, image: Any) -> None:
+    if isinstance(image, str | os.PathLike | Image.Image):
+        return
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"X[{index}] must be a path, a PIL image or a uint8 array, got {type(image).__name__} ({image!r:.80})."
+        )
+    if image.dtype != np.uint8:
+        raise ValueError(
+            f"X[{index}] must be a uint8 array with values from 0 to 255, got dtype {image.dtype}; "
+            "scale and round it first: (255 * array).round().astype('uint8') for values in [0, 1]."
+        )
+    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+    if not is_image or image.size == 0:
+        raise ValueError(
+            f"X[{index}] must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
+        )
+
+
+def thread_count(n_jobs: int | None) -> int:
+    """Count the decoding threads: `n_jobs` as joblib counts, every core where it is None."""
+    if n_jobs is None:
+        return joblib.cpu_count()
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+def open_image(image: ImageLike) -> Image.Image:
+    """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
+
+    Sixteen-bit grey values are divided by 256. Floating-point grey values are taken as 0 to 255, or as 0 to 1 where
+    none is larger than 1.
+
+    Parameters
+    ----------
+    image : str, Path, PIL image or uint8 ndarray
+
+    Returns
+    -------
+    PIL image of mode "RGB"
+    """
+    if isinstance(image, str | os.PathLike):
+        with Image.open(image) as opened:
+            return _to_rgb(opened)
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image)))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if (
+        image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    ):  # exif_transpose copies even where there is nothing to do
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
+        return Image.fromarray(_grey_levels(image)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_levels(image: Image.Image) -> np.ndarray:
+    """Values of a one-channel image of more than eight bits as uint8, shape (H, W)."""
+    if image.mode != "F":
+        return (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    if grey.max() <= 1:
+        grey = 255 * grey
+    return grey.clip(0, 255).round().astype(np.uint8)
+
+
+class UnreadableImagesError(ValueError):
+    """Some images cannot be decoded.
+
+    Attributes
+    ----------
+    failures : dict of int to str
+        Reason by index in X.
+    """
+
+    def __init__(self, failures: dict[int, str], images: Mapping[int, ImageLike] | Sequence[ImageLike], n_images: int):
+        self.failures = failures
+        lines = [
+            f"  X[{index}]{_path_suffix(images[index])}: {failures[index]}"
+            for index in sorted(failures)[:_MAX_REPORTED]
+        ]
+        if len(failures) > _MAX_REPORTED:
+            lines.append(f"  ... and {len(failures) - _MAX_REPORTED} more")
+        count = "1 image" if len(failures) == 1 else f"{len(failures)} images"
+        super().__init__(
+            f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + "\nMend or leave out what is listed; "
+            "on_bad_image='skip' makes fit leave such images out."
+        )
+
+
+def _path_suffix(image: ImageLike) -> str:
+    return f" ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else ""
+
+
+def _why_unreadable(image: ImageLike, thorough: bool) -> str | None:
+    """Reason why `image` cannot be decoded, or None; `thorough` reads the whole file, else only its header."""
+    try:
+        if isinstance(image, Image.Image):
+            image.load()
+        elif isinstance(image, str | os.PathLike):
+            _verify_file(image, thorough)
+    except Exception as error:  # PIL's plugins raise anything on broken files
+        return _reason(image, error)
+    return None
+
+
+def _verify_file(path: str | os.PathLike, thorough: bool) -> None:
+    status = Path(path).stat()
+    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    if thorough and key in _verified:
+        return
+    if Path(path).is_file() and status.st_size == 0:
+        raise ValueError("the file is empty")
+    with Image.open(path) as image:
+        if thorough:
+            # a JPEG is decoded at an eighth of its size, which still reads every byte and costs a fraction
+            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+            image.load()
+            _verified.add(key)
+
+
+def _reason(image: ImageLike, error: Exception) -> str:
+    if isinstance(image, str | os.PathLike):
+        if isinstance(error, FileNotFoundError):
+            return "no such file"
+        if Path(image).is_dir():
+            return "this is a folder, not an image file"
+        if isinstance(error, Image.UnidentifiedImageError):
+            return "not an image, or of a format that Pillow cannot read"
+    return f"{error}" or type(error).__name__
+
+
+def find_unreadable(images: Sequence[ImageLike], *, n_jobs: int | None = None, thorough: bool) -> dict[int, str]:
+    """Open every image and report those that cannot be read.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `as_image_list` returns it.
+    n_jobs : int, optional
+        Threads.
+    thorough : bool
+        Read whole files, so that truncated ones are found, not only headers. A file that passed once in this process
+        and has not changed since is not read again.
+
+    Returns
+    -------
+    dict of int to str
+        Reason by index in `images`.
+    """
+    with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
+        reasons = list(pool.map(lambda image: _why_unreadable(image, thorough), images))
+    return {index: reason for index, reason in enumerate(reasons) if reason is not None}
+
+
+def decode_chunks(
+    images: Sequence[ImageLike],
+    preprocessings: Sequence[Preprocessing],
+    *,
+    n_jobs: int | None = None,
+    chunk_size: int = _CHUNK,
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Decode images in order, chunk by chunk, the next chunk while the caller works on the present one.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `as_image_list` returns it.
+    preprocessings : sequence of Preprocessing
+        Each image is decoded once and resized for each of these.
+    n_jobs : int, optional
+        Threads.
+    chunk_size : int, default=256
+        Images in a chunk; two chunks are in memory at a time.
+
+    Yields
+    ------
+    where : slice
+        Indices of the chunk in `images`.
+    pixels : list of ndarray of shape (chunk, H, W, 3), uint8
+        One array for each preprocessing.
+
+    Raises
+    ------
+    UnreadableImagesError
+        After all images have been tried, naming those that failed.
+    """
+    resizers = [preprocessing.resizer() for preprocessing in preprocessings]
+    failures: dict[int, str] = {}
+
+    def decode(index: int, targets: list[np.ndarray], row: int) -> None:
+        try:
+            image = open_image(images[index])
+            for target, resize in zip(targets, resizers, strict=True):
+                target[row] = np.asarray(resize(image))
+        except Exception as error:  # PIL's plugins raise anything on broken files
+            failures[index] = _reason(images[index], error)
+
+    with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
+
+        def submit(start: int) -> tuple[slice, list[np.ndarray], list[Future]]:
+            where = slice(start, min(start + chunk_size, len(images)))
+            count = where.stop - where.start
+            targets = [np.empty((count, *preprocessing.size, 3), np.uint8) for preprocessing in preprocessings]
+            jobs = [pool.submit(decode, where.start + row, targets, row) for row in range(count)]
+            return where, targets, jobs
+
+        pending: deque[tuple[slice, list[np.ndarray], list[Future]]] = deque()
+        try:
+            for start in range(0, len(images), chunk_size):
+                pending.append(submit(start))
+                if len(pending) > 1:
+                    yield from _finished(pending.popleft(), failures)
+            yield from _finished(pending.popleft(), failures)
+        finally:
+            for _, _, jobs in pending:
+                for job in jobs:
+                    job.cancel()
+    if failures:
+        raise UnreadableImagesError(failures, images, len(images))
+
+
+def _finished(
+    chunk: tuple[slice, list[np.ndarray], list[Future]], failures: dict[int, str]
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    where, targets, jobs = chunk
+    for job in jobs:
+        job.result()
+    if not failures:  # once an image has failed, the rest is only tried, not used
+        yield where, targets
+
+
+def pixel_array(shape: tuple[int, ...], max_memory: int | None) -> np.ndarray:
+    """Uint8 array of the given shape: in memory, or a temporary memory-mapped file where it exceeds `max_memory` bytes.
+
+    The file has no name and vanishes with the array.
+    """
+    n_bytes = int(np.prod(shape, dtype=np.int64))
+    if max_memory is None or n_bytes <= max_memory:
+        return np.empty(shape, np.uint8)
+    with TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def normalize(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Scale uint8 pixels to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Parameters
+    ----------
+    pixels : tensor of shape (n, H, W, 3), uint8
+    preprocessing : Preprocessing
+
+    Returns
+    -------
+    tensor of shape (n, 3, H, W), float32
+        On the device of `pixels`.
+    """
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).mul_(255)
+    std = torch.tensor(preprocessing.std, device=pixels.device).mul_(255)
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def augment(pixels: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Cut a random window out of each image and mirror half of them, as OrdinalCLIP's training does.
+
+    Parameters
+    ----------
+    pixels : tensor of shape (n, H', W', 3), uint8
+        Resized to 8/7 of the tower's input.
+    size : tuple of int
+        Height and width (H, W) of the window, at most (H', W').
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    tensor of shape (n, H, W, 3), uint8
+    """
+    n, full_height, full_width, _ = pixels.shape
+    height, width = size
+    device = pixels.device
+    top = torch.randint(full_height - height + 1, (n,), generator=generator).to(device)
+    left = torch.randint(full_width - width + 1, (n,), generator=generator).to(device)
+    mirrored = torch.rand(n, generator=generator).to(device) < 0.5
+    rows = top[:, None] + torch.arange(height, device=device)  # (n, H)
+    columns = torch.arange(width, device=device).expand(n, width)
+    columns = left[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)  # (n, W)
+    each = torch.arange(n, device=device)
+    return pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]
