@@ -1,0 +1,727 @@
+"""open_clip models: loaded once per process, named by a fingerprint of their weights, and their two towers.
+
+The text tower runs from word embeddings on packed prompts that share their beginning. What the prompts are is not
+known here, nor what images are.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skl2rclip.images import Preprocessing
+from skl2rclip.validation import InvalidParameterError, warn_user
+
+LOCAL_DIR_PREFIX = "local-dir:"
+HUB_PREFIX = "hf-hub:"
+_CONFIG_FILE = "open_clip_config.json"
+_WEIGHTS_FILE = "open_clip_model.safetensors"
+_MAX_RANDOM_BACKBONES = 4
+# Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
+_MAX_PACKED_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """Where a backbone comes from.
+
+    Attributes
+    ----------
+    model_name : str
+        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id.
+    pretrained : str or None
+        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` has a prefix.
+    seed : int
+        Of random weights; without meaning otherwise.
+    """
+
+    model_name: str
+    pretrained: str | None = None
+    seed: int = 0
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether `model_name` says by itself where the weights are."""
+        return self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random numbers."""
+        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX):
+            return False
+        folder = self.local_folder
+        return folder is None or not _weight_files(folder)
+
+    @property
+    def local_folder(self) -> Path | None:
+        """Folder of a ``local-dir:`` model."""
+        if self.model_name.startswith(LOCAL_DIR_PREFIX):
+            return Path(self.model_name.removeprefix(LOCAL_DIR_PREFIX))
+        return None
+
+    def __str__(self) -> str:
+        if self.has_own_weights and not self.is_random:
+            return repr(self.model_name)
+        return f"{self.model_name!r} with pretrained={self.pretrained!r}"
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return [path for pattern in ("*.safetensors", "*.bin", "*.pth") for path in sorted(folder.glob(pattern))]
+
+
+def model_config(source: BackboneSource) -> dict[str, Any]:
+    """Architecture of a model as open_clip describes it, without loading its weights.
+
+    Returns
+    -------
+    dict
+        With ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such model, tag, file or folder.
+    RuntimeError
+        If the configuration cannot be fetched.
+    """
+    if source.local_folder is not None:
+        config = _local_config(source)
+    elif source.model_name.startswith(HUB_PREFIX):
+        try:
+            config = open_clip.get_model_config(source.model_name)
+        except Exception as error:  # the hub's client raises its own family of errors
+            raise RuntimeError(_not_fetched(source, error)) from error
+    else:
+        config = open_clip.get_model_config(source.model_name.replace("/", "-"))
+        if config is None:
+            raise InvalidParameterError(_unknown_model(source.model_name))
+        _check_pretrained(source)
+    config = copy.deepcopy(config)
+    if not source.has_own_weights and source.pretrained is not None:
+        tag = open_clip.get_pretrained_cfg(source.model_name.replace("/", "-"), source.pretrained)
+        # weights trained with QuickGELU are run with it, also under the plain name of the architecture
+        config["quick_gelu"] = bool(config.get("quick_gelu", False) or tag.get("quick_gelu", False))
+    return config
+
+
+def _local_config(source: BackboneSource) -> dict[str, Any]:
+    folder = source.local_folder
+    assert folder is not None
+    path = folder / _CONFIG_FILE
+    if not path.is_file():
+        raise InvalidParameterError(
+            f"model_name={source.model_name!r}: there is no file {_CONFIG_FILE} in the folder {str(folder)!r}."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidParameterError(
+            f"model_name={source.model_name!r}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
+        ) from error
+    if source.pretrained is not None and not _weight_files(folder):
+        raise InvalidParameterError(
+            f"model_name={source.model_name!r}: the folder holds no weights (*.safetensors, *.bin or *.pth). "
+            "Put them there, or say pretrained=None for random weights."
+        )
+    return config
+
+
+def _unknown_model(name: str) -> str:
+    known = open_clip.list_models()
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+    return (
+        f"model_name must be a name from open_clip.list_models() ({len(known)} of them), a 'local-dir:' folder or an "
+        f"'hf-hub:' id, got {name!r}{hint}"
+    )
+
+
+def _check_pretrained(source: BackboneSource) -> None:
+    name, pretrained = source.model_name.replace("/", "-"), source.pretrained
+    if pretrained is None or open_clip.is_pretrained_cfg(name, pretrained) or os.path.isfile(pretrained):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    raise InvalidParameterError(
+        f"pretrained must be a tag of {name} ({', '.join(map(repr, tags)) or 'it has none'}), the path of a checkpoint "
+        f"file, or None for random weights, got {pretrained!r}, which is neither a tag nor an existing file."
+    )
+
+
+def _not_fetched(source: BackboneSource, error: Exception) -> str:
+    return (
+        f"The model {source} could not be fetched: {error}. Weights are downloaded at the first use: check the network "
+        "and the name, or give a checkpoint file (pretrained=path) or a folder (model_name='local-dir:path')."
+    )
+
+
+def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
+    """Refuse, before any weights are loaded, models whose text tower cannot run on packed prompts.
+
+    Raises
+    ------
+    InvalidParameterError
+        Saying why. Refused are CoCa, Hugging Face text towers, towers that are not causal (SigLIP, CLIPA, some
+        MobileCLIP), and towers that do not pool at the end-of-text token.
+    """
+    text = config["text_cfg"]
+    reason = None
+    if "multimodal_cfg" in config or text.get("embed_cls"):
+        reason = "it is a CoCa model, which pools its text in an appended class token"
+    elif text.get("hf_model_name"):
+        reason = f"its text tower is the Hugging Face model {text['hf_model_name']!r}"
+    elif text.get("no_causal_mask"):
+        reason = "its text tower is not causal (each token sees the later ones too)"
+    elif text.get("pool_type", "argmax") not in ("argmax", "eos"):
+        reason = f"its text tower does not pool at the end-of-text token (pool_type={text['pool_type']!r})"
+    if reason is not None:
+        raise InvalidParameterError(
+            f"model_name={source.model_name!r} cannot be used: {reason}. L2RCLIPClassifier needs a causal CLIP text "
+            "tower that pools at the end-of-text token, such as those of ViT-B-16, ViT-L-14, RN50, EVA02, PE-Core or "
+            "MobileCLIP-B."
+        )
+
+
+class PromptTokenizer:
+    """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
+
+    Attributes
+    ----------
+    start, end : list of int
+        Token ids around the words.
+    context_length : int
+        The most tokens that the text tower takes, `start` and `end` included.
+    """
+
+    def __init__(self, model_name: str, config: dict[str, Any]):
+        text = config["text_cfg"]
+        self._tokenize = open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
+        self._end_id = text.get("eos_id", 2) if text.get("pool_type") == "eos" else None
+        self._vocabulary = text.get("vocab_size", 49408)
+        self.context_length = int(text.get("context_length", 77))
+        empty = self._tokenize([""], context_length=8)[0]
+        length = self._end_position(empty)
+        self.start: list[int] = empty[:length].tolist()
+        self.end: list[int] = [int(empty[length])]
+
+    def _end_position(self, ids: Tensor) -> int:
+        """Where open_clip pools: at the highest id, or at the first end-of-text id."""
+        return int((ids if self._end_id is None else (ids == self._end_id).int()).argmax())
+
+    def words(self, text: str) -> list[int]:
+        """Token ids of `text` without those that begin and end it, however many they are."""
+        ids = self._tokenize([text], context_length=2 * len(text.encode()) + 8)[0]
+        tokens = ids[len(self.start) : self._end_position(ids)].tolist()
+        if max(tokens + self.end) >= self._vocabulary:
+            raise InvalidParameterError(
+                f"the tokenizer makes token id {max(tokens + self.end)} of {text!r}, but the model's vocabulary has "
+                f"{self._vocabulary} entries: vocab_size in its configuration does not fit its tokenizer."
+            )
+        return tokens
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts.
+
+    Attributes
+    ----------
+    rows : tensor of shape (L,), int64
+        Row of each token in a table of token embeddings.
+    positions : tensor of shape (L,), int64
+        Position of each token in its own prompt.
+    mask : tensor of shape (L, L)
+        Additive: 0 where the query (row) sees the key (column), else -inf.
+    ends : tensor of shape (k,), int64
+        Where each prompt ends in the sequence.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    mask: Tensor
+    ends: Tensor
+
+    def to(self, device: torch.device) -> PackedPrompts:
+        """Return the same on another device."""
+        return PackedPrompts(*(getattr(self, name).to(device) for name in ("rows", "positions", "mask", "ends")))
+
+
+def pack_prompts(
+    prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
+) -> list[PackedPrompts]:
+    """Lay prompts that share their beginning out in as few sequences as `max_tokens` allows.
+
+    Parameters
+    ----------
+    prefix : sequence of int
+        Rows of the tokens that every prompt begins with.
+    own : sequence of K sequences of int
+        Rows of each prompt's further tokens, the last of them its end of text.
+    max_tokens : int, optional
+        Length of a sequence, exceeded only where a single prompt is longer. It bounds the attention's memory, so that
+        the whole stays linear in K.
+
+    Returns
+    -------
+    list of PackedPrompts
+        Together K prompts, in order.
+    """
+    packs: list[PackedPrompts] = []
+    group: list[Sequence[int]] = []
+    length = len(prefix)
+    for rows in own:
+        if group and length + len(rows) > max_tokens:
+            packs.append(_pack(prefix, group))
+            group, length = [], len(prefix)
+        group.append(rows)
+        length += len(rows)
+    return [*packs, _pack(prefix, group)]
+
+
+def _pack(prefix: Sequence[int], own: Sequence[Sequence[int]]) -> PackedPrompts:
+    lengths = torch.tensor([len(rows) for rows in own])
+    shared = len(prefix)
+    owner = torch.cat([torch.full((shared,), -1), torch.repeat_interleave(torch.arange(len(own)), lengths)])  # (L,)
+    positions = torch.cat([torch.arange(shared)] + [shared + torch.arange(len(rows)) for rows in own])
+    order = torch.arange(len(owner))
+    visible = (owner == -1) | (owner[:, None] == owner)  # the prefix, and what belongs to the same prompt
+    visible &= order[:, None] >= order
+    mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
+    return PackedPrompts(
+        rows=torch.tensor([*prefix, *(row for rows in own for row in rows)]),
+        positions=positions,
+        mask=mask,
+        ends=shared + lengths.cumsum(0) - 1,
+    )
+
+
+class TextTower:
+    """A causal open_clip text tower that starts from word embeddings instead of token ids.
+
+    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps
+    one does not register its parameters.
+    """
+
+    def __init__(self, model: nn.Module):
+        text: Any = getattr(model, "text", model)
+        self.token_embedding: nn.Embedding = text.token_embedding
+        self.width: int = text.token_embedding.weight.shape[1]
+        self._transformer = text.transformer
+        self._positions = text.positional_embedding
+        self._final_norm = text.ln_final
+        self._projection = text.text_projection
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower runs."""
+        return self._positions.device
+
+    def encode(self, table: Tensor, packs: Sequence[PackedPrompts]) -> Tensor:
+        """Embed packed prompts; exact, and differentiable with respect to `table`.
+
+        Parameters
+        ----------
+        table : tensor of shape (T, d)
+            Token embeddings that the packs' rows point into.
+        packs : sequence of PackedPrompts
+            K prompts in all.
+
+        Returns
+        -------
+        tensor of shape (K, D)
+            Not normalised.
+        """
+        return torch.cat([self._encode(table, pack) for pack in packs])
+
+    def _encode(self, table: Tensor, pack: PackedPrompts) -> Tensor:
+        tokens = F.embedding(pack.rows, table) + self._positions[pack.positions]  # (L, d)
+        hidden = self._transformer(tokens[None], attn_mask=pack.mask)[0]  # (L, d)
+        pooled = self._final_norm(hidden[pack.ends])  # (k, d)
+        if self._projection is None:
+            return pooled
+        return self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection
+
+
+@dataclass
+class Backbone:
+    """A loaded open_clip model, shared by all estimators of the process and never changed by them.
+
+    Attributes
+    ----------
+    source : BackboneSource
+    config : dict
+        open_clip's description of the architecture.
+    model : nn.Module
+        On the CPU, in evaluation mode, without gradients.
+    preprocessing : Preprocessing
+    fingerprint : str
+        Digest of the weights and of what else decides the function: activations and numbers of heads.
+    """
+
+    source: BackboneSource
+    config: dict[str, Any]
+    model: Any
+    preprocessing: Preprocessing
+    fingerprint: str
+    _on_device: dict[torch.device, Any] = field(default_factory=dict)
+
+    @property
+    def embedding_width(self) -> int:
+        """Width D of the embeddings."""
+        return int(self.config["embed_dim"])
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor of the similarities, ``exp`` of the model's parameter."""
+        return float(self.model.logit_scale.detach().exp().mean())
+
+    def on(self, device: torch.device) -> Any:
+        """Return the model on `device`; one copy is kept for each."""
+        if device.type == "cpu":
+            return self.model
+        with _lock:
+            if device not in self._on_device:
+                self._on_device[device] = copy.deepcopy(self.model).to(device)
+            return self._on_device[device]
+
+    def image_tower(self, device: torch.device) -> nn.Module:
+        """Return the shared image tower on `device`."""
+        return self.on(device).visual
+
+    def image_tower_copy(self, device: torch.device) -> nn.Module:
+        """Return a copy of the image tower that may be trained; its dropout and batch statistics stay as they are."""
+        tower = copy.deepcopy(self.model.visual).to(device)
+        return tower.requires_grad_(True).eval()
+
+    def text_tower(self, device: torch.device) -> TextTower:
+        """Return the shared text tower on `device`."""
+        return TextTower(self.on(device))
+
+    def tokenizer(self) -> PromptTokenizer:
+        """Return the model's tokenizer."""
+        return PromptTokenizer(self.source.model_name, self.config)
+
+    def save(self, folder: Path) -> None:
+        """Write the whole model as a folder that ``local-dir:`` loads."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        description = {"model_cfg": self.config, "preprocess_cfg": self.preprocessing.to_config()}
+        (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        save_file(weights, folder / _WEIGHTS_FILE)
+        tokenizer = open_clip.get_tokenizer(self.source.model_name)
+        if hasattr(tokenizer, "save_pretrained"):  # those of Hugging Face are looked for beside the configuration
+            tokenizer.save_pretrained(folder)
+
+
+_loaded: OrderedDict[tuple, Backbone] = OrderedDict()
+_lock = threading.RLock()
+
+
+def _cache_key(source: BackboneSource) -> tuple:
+    """Tell what makes two sources the same; files count as changed with their size or modification time."""
+    if source.local_folder is not None:
+        files = tuple(
+            _stamp(path) for path in [source.local_folder / _CONFIG_FILE, *_weight_files(source.local_folder)]
+        )
+        return (source.model_name, files, source.seed if source.is_random else None)
+    if source.has_own_weights:
+        return (source.model_name,)
+    if source.pretrained is None:
+        return (source.model_name, None, source.seed)
+    if os.path.isfile(source.pretrained):
+        return (source.model_name, _stamp(Path(source.pretrained)))
+    return (source.model_name, source.pretrained)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+def load_backbone(source: BackboneSource) -> Backbone:
+    """Load a model, or return the one that this process has loaded before.
+
+    Random models are kept too, the last few of them.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such model, or its text tower cannot be used.
+    RuntimeError
+        If weights cannot be fetched or do not fit the architecture.
+    """
+    config = model_config(source)
+    check_text_config(source, config)
+    key = _cache_key(source)
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(source, config)
+            random_keys = [known for known, backbone in _loaded.items() if backbone.source.is_random]
+            for known in random_keys[:-_MAX_RANDOM_BACKBONES]:
+                del _loaded[known]
+        return _loaded[key]
+
+
+def unload_backbones() -> None:
+    """Forget every loaded model, so that their memory is freed once no fit is using them."""
+    with _lock:
+        _loaded.clear()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch's global CPU generator seeded, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
+    model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
+    try:
+        with seeded(source.seed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
+            model = open_clip.create_model(
+                model_name,
+                pretrained=None if source.has_own_weights else source.pretrained,
+                precision="fp32",
+                device="cpu",
+                force_quick_gelu=config.get("quick_gelu", False),
+                require_pretrained=not source.is_random,
+            )
+    except Exception as error:  # open_clip, torch and the hub's client raise families of their own
+        raise RuntimeError(_not_loaded(source, error)) from error
+    model = model.eval().requires_grad_(False)
+    return Backbone(
+        source=source,
+        config=config,
+        model=model,
+        preprocessing=Preprocessing.from_config(model.visual.preprocess_cfg),
+        fingerprint=fingerprint(model),
+    )
+
+
+def _not_loaded(source: BackboneSource, error: Exception) -> str:
+    is_file = source.pretrained is not None and os.path.isfile(source.pretrained)
+    if is_file or source.local_folder is not None:
+        return f"The weights of {source} do not load into this architecture, or are damaged: {error}"
+    return _not_fetched(source, error)
+
+
+def warn_if_random(source: BackboneSource) -> None:
+    """Say loudly that a model knows nothing."""
+    if source.is_random:
+        warn_user(
+            f"The backbone {source} has random weights: nothing that CLIP has learned is used. This is for tests, and "
+            "for training a tower from scratch."
+        )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Digest of a model's weights, and of its activations and numbers of heads.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # hashlib works without the interpreter's lock
+        weights = list(pool.map(_digest, sorted(model.state_dict().items())))
+    structure = sorted(
+        (name, type(module).__name__, getattr(module, "num_heads", None))
+        for name, module in model.named_modules()
+        if hasattr(module, "num_heads") or "gelu" in type(module).__name__.lower()
+    )
+    return hashlib.sha256(json.dumps([weights, structure]).encode()).hexdigest()
+
+
+def _digest(item: tuple[str, Tensor]) -> str:
+    name, tensor = item
+    description = f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(description + hashlib.sha256(data).digest()).hexdigest()
+
+
+def build_image_tower(config: dict[str, Any]) -> nn.Module:
+    """Image tower of the architecture `config`, its weights yet to be filled in, without its text tower."""
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    text = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
+    with seeded(0):
+        model = open_clip.CLIP(
+            config["embed_dim"], vision_cfg=vision, text_cfg=text, quick_gelu=config.get("quick_gelu", False)
+        )
+    return model.visual.eval().requires_grad_(False)
+
+
+def resolve_device(device: str, *, strict: bool = True) -> torch.device:
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (CUDA where there is one, else the CPU) or a name that torch knows.
+    strict : bool, default=True
+        Raise where the device is not there; else warn and take the CPU, so that a model fitted elsewhere still
+        predicts.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    problem = None
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InvalidParameterError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:0' or another name that torch knows, got {device!r}."
+        ) from None
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            problem = f"this machine has {count} usable CUDA devices"
+    elif resolved.type != "cpu":
+        try:
+            torch.empty(1, device=resolved)
+        except (RuntimeError, NotImplementedError, AssertionError):
+            problem = "torch cannot use it on this machine"
+        if resolved.type == "meta":
+            problem = "it holds no data"
+    if problem is None:
+        return resolved
+    if strict:
+        raise InvalidParameterError(
+            f"device={device!r} is not available: {problem}; device='auto' takes what is there."
+        )
+    warn_user(f"device={device!r} is not available ({problem}); predicting on the CPU.")
+    return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
+
+    Attributes
+    ----------
+    source : BackboneSource
+        With absolute paths.
+    fingerprint : str
+    preprocessing : Preprocessing
+    embedding_width : int
+    image_config : dict
+        Architecture of the image tower: ``embed_dim``, ``vision_cfg``, ``quick_gelu``.
+    """
+
+    source: BackboneSource
+    fingerprint: str
+    preprocessing: Preprocessing
+    embedding_width: int
+    image_config: dict[str, Any]
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> BackboneRecord:
+        """Record a loaded backbone."""
+        config = backbone.config
+        return cls(
+            source=_absolute(backbone.source),
+            fingerprint=backbone.fingerprint,
+            preprocessing=backbone.preprocessing,
+            embedding_width=backbone.embedding_width,
+            image_config={
+                "embed_dim": config["embed_dim"],
+                "vision_cfg": config["vision_cfg"],
+                "quick_gelu": config.get("quick_gelu", False),
+            },
+        )
+
+    def load(self, source: BackboneSource | None = None) -> Backbone:
+        """Load the backbone again and check that it is the same.
+
+        Parameters
+        ----------
+        source : BackboneSource, optional
+            Where to look; where it came from by default.
+
+        Raises
+        ------
+        MissingBackboneError
+            If it cannot be loaded, or its weights are others.
+        """
+        source = source or self.source
+        remedy = (
+            "Point the model to the same weights with set_params(model_name=..., pretrained=...), or save it where "
+            "they are with save(path, include_backbone=True), which makes a folder that needs nothing else."
+        )
+        try:
+            backbone = load_backbone(source)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise MissingBackboneError(f"The fitted model needs its backbone {source}: {error}\n{remedy}") from error
+        if backbone.fingerprint != self.fingerprint:
+            because = (
+                "another version of torch drew other random weights" if source.is_random else "the weights are others"
+            )
+            raise MissingBackboneError(
+                f"The backbone {source} is not the one that the model was fitted with ({because}): fingerprint "
+                f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
+            )
+        return backbone
+
+
+class MissingBackboneError(RuntimeError):
+    """A fitted model's backbone cannot be loaded, or has changed."""
+
+
+def _absolute(source: BackboneSource) -> BackboneSource:
+    """Return the source with paths that hold from any working directory."""
+    if source.local_folder is not None:
+        return BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder), source.pretrained, source.seed)
+    if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
+        return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
+    return source
+
+
+def autocast_for(precision: str, device: torch.device) -> torch.autocast:
+    """Context in which towers run.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        "auto" is bfloat16 on CUDA devices that compute in it (Ampere and later), else float32.
+    device : torch.device
+    """
+    if precision == "auto":
+        capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = "bfloat16" if capable else "float32"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def explain_out_of_memory(batch_size: int) -> Iterator[None]:
+    """Say which parameters to lower where the device runs out of memory."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(
+            f"The device ran out of memory at batch_size={batch_size}: lower batch_size, run fewer fits at once "
+            f"(n_jobs of the search), or choose a smaller model_name. {error}"
+        ) from error

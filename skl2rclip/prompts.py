@@ -1,0 +1,194 @@
+"""The rank prompts: learned context tokens, rank tokens and RankFormer in, one text prototype for each rank out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skl2rclip.backbone import PromptTokenizer, TextTower, pack_prompts
+from skl2rclip.rankformer import RankFormer
+from skl2rclip.validation import InvalidParameterError, warn_user
+
+_RANDOM_CONTEXT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Token ids of the rank prompts before anything is learned.
+
+    Attributes
+    ----------
+    start, end : tuple of int
+        What begins and ends every prompt.
+    context : tuple of int
+        The words of the prompt, at most `n_context`; the rest of the context starts from random numbers.
+    n_context : int
+        Number m of context tokens.
+    ranks : tuple of tuple of int
+        The words of each of the K names.
+    position : {"tail", "front", "middle"}
+        Where in the context the rank stands.
+    """
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    context: tuple[int, ...]
+    n_context: int
+    ranks: tuple[tuple[int, ...], ...]
+    position: str
+
+    @property
+    def n_before(self) -> int:
+        """Number of context tokens before the rank."""
+        return {"tail": self.n_context, "front": 0, "middle": self.n_context // 2}[self.position]
+
+
+def tokenize_prompts(
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
+) -> PromptTokens:
+    """Tokenise a prompt and the names of the ranks, and check that they fit.
+
+    Parameters
+    ----------
+    tokenizer : PromptTokenizer
+    prompt : str
+        Words that the context starts from.
+    names : sequence of K str
+    n_context : int
+        Number m of context tokens.
+    position : {"tail", "front", "middle"}
+
+    Returns
+    -------
+    PromptTokens
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name has no token, or a prompt is longer than the text tower's context; each addend is named.
+
+    Warns
+    -----
+    UserWarning
+        If the prompt is cut, or two ranks have the same tokens.
+    """
+    context = tokenizer.words(prompt)
+    ranks = [tokenizer.words(name) for name in names]
+    for name, tokens in zip(names, ranks, strict=True):
+        if not tokens:
+            raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
+    longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
+    around = len(tokenizer.start) + len(tokenizer.end)
+    total = around + n_context + len(ranks[longest])
+    if total > tokenizer.context_length:
+        room = tokenizer.context_length - around - len(ranks[longest])
+        remedy = f"lower n_context_tokens to {room} or less" if room >= 0 else "give shorter rank_names"
+        raise InvalidParameterError(
+            f"the longest prompt has {total} tokens: {len(tokenizer.start)} start of text + {n_context} context tokens "
+            f"(n_context_tokens) + {len(ranks[longest])} of the rank name {names[longest]!r} + {len(tokenizer.end)} "
+            f"end of text, but the text tower takes at most {tokenizer.context_length}; {remedy}."
+        )
+    if len(context) > n_context:
+        warn_user(
+            f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.",
+        )
+    if len({tuple(tokens) for tokens in ranks}) < len(ranks):
+        warn_user(
+            "Some ranks have names of the same tokens; before training the model cannot tell them apart.",
+        )
+    return PromptTokens(
+        start=tuple(tokenizer.start),
+        end=tuple(tokenizer.end),
+        context=tuple(context[:n_context]),
+        n_context=n_context,
+        ranks=tuple(tuple(tokens) for tokens in ranks),
+        position=position,
+    )
+
+
+class RankPrompts(nn.Module):
+    """K prompts that differ in their rank tokens: ``[SOT] c_1 .. c_m  r_k1 .. r_kn [EOT]``.
+
+    Parameters
+    ----------
+    tokens : PromptTokens
+    tower : TextTower
+        Frozen; its token embeddings are the initial values.
+    rankformer : RankFormer or None
+        None leaves the rank tokens to themselves.
+    tune_ranks : bool, default=True
+        Learn the rank tokens too.
+    generator : torch.Generator
+        For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
+
+    References
+    ----------
+    CoOp (Zhou et al., IJCV 2022) for learned context and the positions of the class; OrdinalCLIP (Li et al., NeurIPS
+    2022) for rank tokens; L2RCLIP (Wang et al., NeurIPS 2023) for RankFormer.
+    """
+
+    def __init__(
+        self,
+        tokens: PromptTokens,
+        tower: TextTower,
+        rankformer: RankFormer | None,
+        *,
+        tune_ranks: bool = True,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self._tower = tower
+        self.rankformer = rankformer
+        words = self._embed(tokens.context)
+        rest = torch.randn(tokens.n_context - len(words), tower.width, generator=generator) * _RANDOM_CONTEXT_STD
+        self.context = nn.Parameter(torch.cat([words, rest.to(words)]))  # (m, d)
+        flat = [token for rank in tokens.ranks for token in rank]
+        self.rank_tokens = nn.Parameter(self._embed(flat), requires_grad=tune_ranks)  # (sum of n_k, d)
+        self._start: Tensor
+        self._end: Tensor
+        self.register_buffer("_start", self._embed(tokens.start), persistent=False)
+        self.register_buffer("_end", self._embed(tokens.end), persistent=False)
+        self._lay_out(tokens)
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        index = torch.tensor(ids, dtype=torch.int64, device=self._tower.device)
+        return self._tower.token_embedding(index).detach().clone()
+
+    def _lay_out(self, tokens: PromptTokens) -> None:
+        """Fix where everything stands in the table of token embeddings (start, context, ranks, end)."""
+        lengths = [len(rank) for rank in tokens.ranks]
+        n_start, before, longest = len(tokens.start), tokens.n_before, max(lengths)
+        first_rank = n_start + tokens.n_context
+        context = list(range(n_start, first_rank))
+        end = list(range(first_rank + sum(lengths), first_rank + sum(lengths) + len(tokens.end)))
+        own: list[list[int]] = []
+        padded: list[list[int]] = []
+        flat: list[int] = []
+        offset = 0
+        for k, length in enumerate(lengths):
+            rows = range(offset, offset + length)
+            own.append([*(first_rank + row for row in rows), *context[before:], *end])
+            padded.append([*rows] + [0] * (longest - length))
+            flat.extend(k * longest + i for i in range(length))
+            offset += length
+        device = self._tower.device
+        self._packs = [pack.to(device) for pack in pack_prompts([*range(n_start), *context[:before]], own)]
+        self._padded = torch.tensor(padded, device=device)  # (K, n), rows of rank_tokens
+        self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
+        self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
+
+    def blended_rank_tokens(self) -> Tensor:
+        """Rank tokens after RankFormer, tensor of shape (sum of n_k, d)."""
+        if self.rankformer is None:
+            return self.rank_tokens
+        blended = self.rankformer(F.embedding(self._padded, self.rank_tokens), self._present)  # (K, n, d)
+        return F.embedding(self._flat, blended.flatten(0, 1))
+
+    def forward(self) -> Tensor:
+        """Text prototypes of all ranks, tensor of shape (K, D), unit rows, float32."""
+        table = torch.cat([self._start, self.context, self.blended_rank_tokens(), self._end])
+        return F.normalize(self._tower.encode(table, self._packs).float(), dim=-1)
