@@ -1,0 +1,381 @@
+"""From a checked request to a fitted state: build modules, decode and embed images, run the stages, collect.
+
+The estimator's parameters arrive as a plain namespace, already checked. The optimisation itself is in ``training``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skl2rclip.adapter import ImageAdapter
+from skl2rclip.backbone import (
+    Backbone,
+    BackboneRecord,
+    BackboneSource,
+    autocast_for,
+    build_image_tower,
+    explain_out_of_memory,
+    load_backbone,
+    seeded,
+)
+from skl2rclip.encoder import encode_pixels
+from skl2rclip.images import ImageLike, decode_chunks, pixel_array
+from skl2rclip.persistence import FittedState, load_module, module_arrays
+from skl2rclip.prompts import PromptTokens, RankPrompts
+from skl2rclip.rankformer import RankFormer
+from skl2rclip.ranks import RankScale
+from skl2rclip.training import (
+    EarlyStopping,
+    Learner,
+    Objective,
+    Schedule,
+    TrainingData,
+    optimizer_for,
+    split_off_validation,
+    train_stage,
+)
+from skl2rclip.validation import parse_max_memory
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What is known before any long work.
+
+    Attributes
+    ----------
+    X : list of n images, or ndarray of shape (n, D)
+        The array holds embeddings.
+    target : ndarray of shape (n,), int64
+        Index of each image's rank.
+    weight : ndarray of shape (n,), float64
+    scale : RankScale
+    tokens : PromptTokens
+    source : BackboneSource
+    seed : int
+    device : torch.device
+    structure : dict
+        The parameters that further training may not change.
+    previous : FittedState or None
+        To go on from.
+    history : list of dict
+        Of the previous training.
+    optimizer_state : dict or None
+        Of the previous pass.
+    kept : ndarray of bool or None
+        Which of the images that the user gave are left.
+    """
+
+    X: Any
+    target: np.ndarray
+    weight: np.ndarray
+    scale: RankScale
+    tokens: PromptTokens
+    source: BackboneSource
+    seed: int
+    device: torch.device
+    structure: dict[str, Any]
+    previous: FittedState | None
+    history: list[dict[str, Any]]
+    optimizer_state: dict[str, Any] | None = None
+    kept: np.ndarray | None = None
+
+    def keep(self, rows: np.ndarray) -> FitRequest:
+        """Return the same without the images where `rows`, of bool, is False."""
+        index = np.flatnonzero(rows)
+        kept = np.ones(len(rows), bool) if self.kept is None else self.kept.copy()
+        kept[kept] = rows
+        X = self.X[index] if isinstance(self.X, np.ndarray) else [self.X[i] for i in index]
+        return replace(self, X=X, target=self.target[index], weight=self.weight[index], kept=kept)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training brought.
+
+    Attributes
+    ----------
+    state : FittedState
+    prototypes : ndarray of shape (K, D), float32
+        Unit rows in rank order.
+    history : list of dict
+    device : str
+        Where it was trained.
+    optimizer_state : dict or None
+        To go on from.
+    """
+
+    state: FittedState
+    prototypes: np.ndarray
+    history: list[dict[str, Any]]
+    device: str
+    optimizer_state: dict[str, Any] | None = None
+
+
+def train(
+    request: FitRequest,
+    settings: SimpleNamespace,
+    *,
+    one_pass: bool = False,
+    on_epoch_end: Callable[[FitResult], None] | None = None,
+) -> FitResult:
+    """Train as `settings` says.
+
+    Parameters
+    ----------
+    request : FitRequest
+    settings : SimpleNamespace
+        The parameters of `L2RCLIPClassifier`.
+    one_pass : bool, default=False
+        Make a single pass at constant learning rates instead of the two stages.
+    on_epoch_end : callable, optional
+        Called with the result so far.
+
+    Returns
+    -------
+    FitResult
+    """
+    previous = request.previous
+    backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
+    with explain_out_of_memory(settings.batch_size):
+        learner = _build_learner(request, settings, backbone)
+        data, stopping = _prepare_data(request, settings, backbone, learner, one_pass)
+
+        def report(learner: Learner) -> None:
+            if on_epoch_end is not None:
+                on_epoch_end(_collect(request, settings, backbone, learner))
+
+        schedule = Schedule(
+            batch_size=int(settings.batch_size),
+            learning_rate=float(settings.learning_rate),
+            image_learning_rate=float(settings.image_learning_rate),
+            weight_decay=float(settings.weight_decay),
+            decay=not one_pass,
+            patience=int(settings.n_iter_no_change),
+        )
+        optimizer_state = None
+        if one_pass:
+            optimizer_state = _pass(request, settings, learner, data, schedule)
+        else:
+            for stage, n_epochs in (
+                ("prompts", settings.prompt_epochs),
+                ("image_tower", settings.max_epochs),
+            ):
+                if stage == "image_tower" and settings.image_tower != "finetune":
+                    continue
+                train_stage(
+                    stage,
+                    learner,
+                    data,
+                    schedule,
+                    int(n_epochs),
+                    augmented=bool(settings.augment),
+                    stopping=stopping,
+                    on_epoch_end=report,
+                    verbose=settings.verbose,
+                )
+        return replace(_collect(request, settings, backbone, learner), optimizer_state=optimizer_state)
+
+
+def _pass(
+    request: FitRequest, settings: SimpleNamespace, learner: Learner, data: TrainingData, schedule: Schedule
+) -> dict[str, Any] | None:
+    """Make one pass with the moments of the last one, and return those to go on with."""
+    stage = "image_tower" if settings.image_tower == "finetune" else "prompts"
+    optimizer = optimizer_for(learner, schedule, train_tower=learner.tower is not None)
+    if optimizer is not None and request.optimizer_state is not None:
+        groups = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        optimizer.load_state_dict(request.optimizer_state)
+        for group, (rate, weight_decay) in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"], group["weight_decay"] = rate, weight_decay
+    optimizer = train_stage(
+        stage,
+        learner,
+        data,
+        schedule,
+        1,
+        augmented=bool(settings.augment),
+        optimizer=optimizer,
+        verbose=settings.verbose,
+    )
+    if optimizer is None:
+        return None
+    state = optimizer.state_dict()
+    moments = {key: {name: value.cpu() for name, value in entry.items()} for key, entry in state["state"].items()}
+    return {**state, "state": moments}
+
+
+def _build_learner(request: FitRequest, settings: SimpleNamespace, backbone: Backbone) -> Learner:
+    """Build the modules, with the weights of the previous training where there is one."""
+    device, finetune = request.device, settings.image_tower == "finetune"
+    text_tower = backbone.text_tower(device)
+    generator = torch.Generator().manual_seed(request.seed)
+    rankformer = adapter = None
+    with seeded(request.seed):
+        if settings.rankformer_layers:
+            rankformer = RankFormer(
+                text_tower.width,
+                settings.rankformer_layers,
+                settings.rankformer_heads,
+                float(settings.blend_ratio),
+            )
+        if not finetune and settings.image_adapter is not None:
+            adapter = ImageAdapter(backbone.embedding_width, settings.image_adapter)
+    prompts = RankPrompts(
+        request.tokens, text_tower, rankformer, tune_ranks=bool(settings.tune_ranks), generator=generator
+    )
+    learner = Learner(
+        prompts=prompts,
+        adapter=adapter,
+        tower=backbone.image_tower_copy(device) if finetune else None,
+        preprocessing=backbone.preprocessing,
+        objective=Objective(
+            weights=(
+                float(settings.contrastive_weight),
+                float(settings.pairwise_weight),
+                float(settings.tightness_weight),
+            ),
+            logit_scale=backbone.logit_scale,
+            rank_values=torch.tensor(request.scale.values, dtype=torch.float32, device=device),
+        ),
+        autocast=autocast_for(settings.precision, device),
+        generator=generator,
+        history=request.history,
+    )
+    modules = learner.modules().to(device)
+    if request.previous is not None:
+        for name, module in modules.items():
+            if name in request.previous.arrays:
+                load_module(module, request.previous.arrays[name])
+    if settings.compile and learner.tower is not None:
+        learner.tower.compile()
+    return learner
+
+
+def _prepare_data(
+    request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner, one_pass: bool
+) -> tuple[TrainingData, EarlyStopping | None]:
+    """Decode and embed what the stages will need, and set images aside for early stopping."""
+    held_out = np.zeros(len(request.target), dtype=bool)
+    if settings.early_stopping and not one_pass:
+        generator = np.random.default_rng(request.seed)
+        held_out = split_off_validation(request.target, float(settings.validation_fraction), generator)
+    finetune = settings.image_tower == "finetune"
+    needs_pixels = finetune and (one_pass or settings.max_epochs > 0)
+    needs_embeddings = not finetune or (not one_pass and settings.prompt_epochs > 0)
+    embeddings: np.ndarray | None
+    if isinstance(request.X, np.ndarray):
+        embeddings, pixels, held_out_pixels = unit_rows(request.X), None, None
+    else:
+        embeddings, pixels, held_out_pixels = _decode(
+            request, settings, backbone, learner, held_out, needs_embeddings, needs_pixels
+        )
+    # equal weights are no weights
+    is_weighted = bool((request.weight != request.weight[0]).any())
+
+    def part(rows: np.ndarray, pixels: np.ndarray | None) -> TrainingData:
+        weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
+        return TrainingData(
+            target=torch.from_numpy(request.target[rows]).to(request.device),
+            weight=weight if is_weighted else None,
+            embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
+            pixels=pixels,
+        )
+
+    stopping = EarlyStopping(part(held_out, held_out_pixels), settings.decision) if held_out.any() else None
+    return part(~held_out, pixels), stopping
+
+
+def _decode(
+    request: FitRequest,
+    settings: SimpleNamespace,
+    backbone: Backbone,
+    learner: Learner,
+    held_out: np.ndarray,
+    needs_embeddings: bool,
+    needs_pixels: bool,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Decode each image once: embeddings (n, D) of all, pixels of the training images, pixels of those held out."""
+    nothing_to_train = settings.prompt_epochs == 0 and not needs_pixels and request.previous is None
+    if not (needs_embeddings or needs_pixels) or (nothing_to_train and settings.image_tower == "frozen"):
+        return None, None, None
+    own, n = backbone.preprocessing, len(request.target)
+    enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
+    embeddings = np.empty((n, backbone.embedding_width), np.float32) if needs_embeddings else None
+    max_memory = parse_max_memory(settings.max_memory)
+    pixels = held_out_pixels = None
+    if needs_pixels:
+        pixels = pixel_array((int((~held_out).sum()), *enlarged.size, 3), max_memory)
+        held_out_pixels = pixel_array((int(held_out.sum()), *own.size, 3), max_memory)
+    tower: Any = learner.tower
+    if tower is None:
+        tower = backbone.image_tower(request.device)
+        tower = torch.compile(tower) if settings.compile else tower
+    place = np.where(held_out, np.cumsum(held_out), np.cumsum(~held_out)) - 1
+    wanted = [own, enlarged] if needs_pixels and enlarged != own else [own]
+    for where, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs):
+        if embeddings is not None:
+            embeddings[where] = encode_pixels(
+                tower,
+                decoded[0],
+                own,
+                device=request.device,
+                autocast=learner.autocast,
+                batch_size=settings.batch_size,
+            )
+        if pixels is not None and held_out_pixels is not None:
+            aside, rows = held_out[where], place[where]
+            pixels[rows[~aside]] = decoded[-1][~aside]
+            held_out_pixels[rows[aside]] = decoded[0][aside]
+    return embeddings, pixels, held_out_pixels
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Scale each row to length one; a row of zeros stays as it is."""
+    norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.where(norm > 0, norm, 1)
+
+
+@torch.no_grad()
+def _collect(request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner) -> FitResult:
+    """Copy everything learned to arrays on the CPU."""
+    state = FittedState(
+        record=BackboneRecord.of(backbone),
+        tokens=request.tokens,
+        scale=request.scale,
+        logit_scale=backbone.logit_scale,
+        arrays={name: module_arrays(module) for name, module in learner.modules().items()},
+        structure=request.structure,
+        asked_for=[settings.model_name, None if settings.pretrained is None else str(settings.pretrained)],
+    )
+    prototypes = learner.prototypes().cpu().numpy()
+    return FitResult(state, prototypes, list(learner.history), str(request.device))
+
+
+def fitted_tower(state: FittedState, device: torch.device) -> nn.Module | None:
+    """Fine-tuned image tower on `device`, or None where the backbone's own is used."""
+    if "tower" not in state.arrays:
+        return None
+    tower = build_image_tower(state.record.image_config)
+    load_module(tower, state.arrays["tower"])
+    return tower.to(device)
+
+
+def fitted_adapter(state: FittedState) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return the image adapter as a function on arrays of unit rows, or None where there is none."""
+    if "adapter" not in state.arrays:
+        return None
+    adapter = ImageAdapter(state.record.embedding_width, state.structure["image_adapter"])
+    load_module(adapter, state.arrays["adapter"])
+
+    @torch.inference_mode()
+    def adapt(embeddings: np.ndarray) -> np.ndarray:
+        return adapter(torch.tensor(embeddings)).numpy()
+
+    return adapt
