@@ -1,0 +1,27 @@
+"""L2RCLIP for scikit-learn: ordinal image classification with CLIP."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skl2rclip.classifier import L2RCLIPClassifier as L2RCLIPClassifier
+    from skl2rclip.encoder import CLIPImageEncoder as CLIPImageEncoder
+
+__version__ = importlib.metadata.version("skl2rclip")
+__all__ = ["CLIPImageEncoder", "L2RCLIPClassifier"]
+
+# torch takes seconds to import: it waits until an estimator is asked for
+_HOME = {"L2RCLIPClassifier": "skl2rclip.classifier", "CLIPImageEncoder": "skl2rclip.encoder"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'skl2rclip' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
