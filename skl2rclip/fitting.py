@@ -5,7 +5,7 @@ The estimator's parameters arrive as a plain namespace, already checked. The opt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from skl2rclip.backbone import (
     seeded,
 )
 from skl2rclip.encoder import encode_pixels
-from skl2rclip.images import ImageLike, decode_chunks, pixel_array
+from skl2rclip.images import decode_chunks, pixel_array
 from skl2rclip.persistence import FittedState, load_module, module_arrays
 from skl2rclip.prompts import PromptTokens, RankPrompts
 from skl2rclip.rankformer import RankFormer
