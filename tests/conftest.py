@@ -1,0 +1,129 @@
+"""Small CLIP models that the tests make, and pictures whose order is plain to see."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip.backbone import unload_backbones
+
+logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
+torch.set_num_threads(2)
+
+VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
+CONFIGS = {
+    "clip": {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT},
+    "custom_text": {"embed_dim": 24, "custom_text": True, "vision_cfg": VIT, "text_cfg": TEXT},
+    "quick_gelu_resnet": {
+        "embed_dim": 24,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16},
+        "text_cfg": {**TEXT, "context_length": 40},
+    },
+    "eos_linear_head": {
+        "embed_dim": 24,
+        "custom_text": True,
+        "vision_cfg": {**VIT, "ls_init_value": 0.5},
+        "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 49407, "proj_bias": True, "ls_init_value": 0.5},
+    },
+}
+
+
+def write_model(folder, config, *, seed=0, weights=True, preprocess=None):
+    """Write a small open_clip model as a folder that ``local-dir:`` reads, and return its `model_name`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {"model_cfg": config, "preprocess_cfg": preprocess or {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(description))
+    name = f"local-dir:{folder}"
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    if weights:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = open_clip.create_model(name, require_pretrained=False)
+            for parameter in model.parameters():  # biases and gains that start at zero or one must count too
+                parameter.data += 0.02 * torch.randn_like(parameter)
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    return name
+
+
+@pytest.fixture(scope="session")
+def model_names(tmp_path_factory):
+    """``model_name`` of each small model, by kind."""
+    root = tmp_path_factory.mktemp("models")
+    return {kind: write_model(root / kind, copy.deepcopy(config)) for kind, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny(model_names):
+    return model_names["clip"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _forget_backbones():
+    yield
+    unload_backbones()
+
+
+def shaded_images(labels, seed=0, size=(36, 44)):
+    """Noise that is the brighter the higher the label, from 0 to 4; uint8 (n, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    noise = rng.integers(0, 60, (len(labels), *size, 3))
+    return (noise + 45 * labels[:, None, None, None]).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def shades():
+    """Forty images of the ranks 0 to 4, and their labels."""
+    y = np.tile(np.arange(5), 8)
+    return shaded_images(y), y
+
+
+@pytest.fixture(scope="session")
+def shade_paths(shades, tmp_path_factory):
+    """The same images as files."""
+    folder = tmp_path_factory.mktemp("shades")
+    paths = []
+    for i, pixels in enumerate(shades[0]):
+        paths.append(str(folder / f"{i:02d}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def make_classifier(tiny):
+    """Classifier over the small CLIP that fits within a second; parameters can be given."""
+
+    def make(**parameters):
+        settings = {
+            "image_tower": "frozen",
+            "prompt_epochs": 3,
+            "max_epochs": 2,
+            "n_context_tokens": 4,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        return L2RCLIPClassifier(**{"model_name": tiny, **settings, **parameters})
+
+    return make
+
+
+@pytest.fixture
+def zero_shot(make_classifier):
+    """Classifier that trains nothing: CLIP's own zero-shot predictions."""
+
+    def make(**parameters):
+        settings = {"prompt_epochs": 0, "max_epochs": 0, "blend_ratio": 0.0, "prompt": "a photo of", "n_context_tokens": 3}
+        return make_classifier(**{**settings, **parameters})
+
+    return make

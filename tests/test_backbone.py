@@ -1,0 +1,304 @@
+import copy
+import json
+
+import huggingface_hub
+import numpy as np
+import open_clip
+import pytest
+import torch
+from conftest import CONFIGS, write_model
+from PIL import Image
+from torch import nn
+
+from skl2rclip import backbone as backbone_module
+from skl2rclip.backbone import (
+    BackboneRecord,
+    BackboneSource,
+    MissingBackboneError,
+    autocast_for,
+    build_image_tower,
+    check_text_config,
+    explain_out_of_memory,
+    fingerprint,
+    load_backbone,
+    model_config,
+    pack_prompts,
+    resolve_device,
+    unload_backbones,
+    warn_if_random,
+)
+from skl2rclip.images import Preprocessing, decode_chunks, normalize
+from skl2rclip.validation import InvalidParameterError
+
+
+def slow_encode(tower, table, prompts):
+    """One prompt after the other, through the modules of the tower with an ordinary causal mask."""
+    rows = []
+    for prompt in prompts:
+        length = len(prompt)
+        x = table[torch.tensor(prompt)] + tower._positions[:length]
+        causal = torch.full((length, length), float("-inf")).triu(1)
+        x = tower._transformer(x[None], attn_mask=causal)[0]
+        x = tower._final_norm(x[-1])
+        rows.append(tower._projection(x) if isinstance(tower._projection, nn.Linear) else x @ tower._projection)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["clip", "eos_linear_head"])
+@pytest.mark.parametrize(("n_prompts", "max_tokens"), [(2, 512), (7, 512), (7, 12), (40, 30), (40, 1)])
+def test_packed_text_tower_equals_a_loop_over_prompts(model_names, kind, n_prompts, max_tokens):
+    tower = load_backbone(BackboneSource(model_names[kind])).text_tower(torch.device("cpu"))
+    rng = np.random.default_rng(n_prompts)
+    table = torch.randn(90, tower.width, generator=torch.Generator().manual_seed(0))
+    prefix = [0, 5, 6]
+    own = [rng.integers(7, 90, rng.integers(1, 6)).tolist() for _ in range(n_prompts)]
+    direction = torch.randn(n_prompts, 24, generator=torch.Generator().manual_seed(1))
+    packed_table, slow_table = table.clone().requires_grad_(), table.clone().requires_grad_()
+    packs = pack_prompts(prefix, own, max_tokens)
+    packed = tower.encode(packed_table, packs)
+    slow = slow_encode(tower, slow_table, [prefix + rows for rows in own])
+    torch.testing.assert_close(packed, slow, atol=1e-5, rtol=1e-4)
+    (packed * direction).sum().backward()
+    (slow * direction).sum().backward()
+    torch.testing.assert_close(packed_table.grad, slow_table.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_packs_are_bounded_so_that_memory_is_linear_in_the_ranks():
+    packs = pack_prompts([0, 1], [[2, 3, 4]] * 1000, max_tokens=100)
+    assert max(len(pack.rows) for pack in packs) <= 100
+    assert sum(len(pack.ends) for pack in packs) == 1000
+    assert sum(len(pack.rows) for pack in packs) < 1.1 * 3000
+
+
+def test_a_backbone_is_loaded_once(tiny, monkeypatch):
+    unload_backbones()
+    loads = []
+    create = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", lambda *args, **kwargs: loads.append(args) or create(*args, **kwargs))
+    first = load_backbone(BackboneSource(tiny))
+    assert load_backbone(BackboneSource(tiny, None, seed=5)) is first
+    assert len(loads) == 1
+    unload_backbones()
+    assert load_backbone(BackboneSource(tiny)) is not first
+    assert len(loads) == 2
+
+
+def test_a_changed_folder_is_loaded_again(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], seed=0)
+    before = load_backbone(BackboneSource(name))
+    write_model(tmp_path / "m", CONFIGS["clip"], seed=1)
+    after = load_backbone(BackboneSource(name))
+    assert after.fingerprint != before.fingerprint
+
+
+def test_fingerprint_tells_weights_and_activations_apart(tmp_path):
+    def of(config, seed):
+        folder = tmp_path / f"{seed}-{config.get('quick_gelu', False)}"
+        return load_backbone(BackboneSource(write_model(folder, config, seed=seed))).fingerprint
+
+    plain, quick = CONFIGS["clip"], {**CONFIGS["clip"], "quick_gelu": True}
+    assert len({of(plain, 0), of(plain, 1), of(quick, 0)}) == 3
+    model = load_backbone(BackboneSource(write_model(tmp_path / "again", plain, seed=0))).model
+    assert fingerprint(model) == of(plain, 0)
+    changed = copy.deepcopy(model)
+    changed.ln_final.weight.data[3] += 1e-6
+    assert fingerprint(changed) != fingerprint(model)
+
+
+def test_weights_come_from_a_checkpoint_file(tmp_path, tiny, monkeypatch):
+    """A name of open_clip's own list, with a file that an ordinary training script would write."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "tiny-clip-for-tests.json").write_text(json.dumps(CONFIGS["clip"]))
+    open_clip.add_model_config(folder)
+    model = load_backbone(BackboneSource(tiny)).model
+    file = tmp_path / "epoch_3.pt"
+    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, file)
+    loaded = load_backbone(BackboneSource("tiny-clip-for-tests", str(file)))
+    assert loaded.fingerprint == fingerprint(model)
+    assert not loaded.source.is_random
+    record = BackboneRecord.of(loaded)
+    file.rename(tmp_path / "moved.pt")
+    unload_backbones()
+    with pytest.raises(MissingBackboneError, match=r"set_params\(model_name=..., pretrained=...\)"):
+        record.load()
+    assert record.load(BackboneSource("tiny-clip-for-tests", str(tmp_path / "moved.pt"))).fingerprint == loaded.fingerprint
+
+
+def test_weights_come_from_the_hub(tmp_path, tiny, monkeypatch):
+    """The hub's own client, with its cache filled and no network."""
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / ("a" * 40)
+    write_model(snapshot, CONFIGS["clip"], seed=4)
+    (snapshot / "model.safetensors").rename(snapshot / "open_clip_model.safetensors")
+    refs = tmp_path / "models--someone--tiny" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    from_hub = load_backbone(BackboneSource("hf-hub:someone/tiny"))
+    local = load_backbone(BackboneSource(write_model(tmp_path / "local", CONFIGS["clip"], seed=4)))
+    assert from_hub.fingerprint == local.fingerprint
+    with pytest.raises(RuntimeError, match="'hf-hub:someone/else' could not be fetched"):
+        load_backbone(BackboneSource("hf-hub:someone/else"))
+
+
+def test_weights_of_a_tag_that_cannot_be_fetched_say_what_to_do(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("open_clip.factory.download_pretrained", refuse)
+    with pytest.raises(RuntimeError, match=r"'RN50' with pretrained='openai' could not be fetched.*checkpoint file"):
+        load_backbone(BackboneSource("RN50", "openai"))
+
+
+def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], weights=False)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    prints = [load_backbone(BackboneSource(name, None, seed)).fingerprint for seed in (0, 1)]
+    assert torch.equal(torch.rand(3), expected)
+    unload_backbones()
+    assert load_backbone(BackboneSource(name, None, 0)).fingerprint == prints[0] != prints[1]
+    with pytest.warns(UserWarning, match="random weights"):
+        warn_if_random(BackboneSource(name, None, 0))
+
+
+def test_random_backbones_do_not_pile_up(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], weights=False)
+    unload_backbones()
+    for seed in range(10):
+        load_backbone(BackboneSource(name, None, seed))
+    assert len(backbone_module._loaded) == backbone_module._MAX_RANDOM_BACKBONES
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (("ViT-B16", "openai"), r"model_name must be .* got 'ViT-B16'; did you mean .*'ViT-B-16'"),
+        (("ViT-B-16", "openay"), r"pretrained must be a tag of ViT-B-16 \('openai', .* got 'openay'"),
+        (("local-dir:/no/such/folder", None), r"no file open_clip_config.json in the folder '/no/such/folder'"),
+    ],
+)
+def test_unknown_models_are_refused(source, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        model_config(BackboneSource(*source))
+
+
+def test_a_folder_without_weights_needs_pretrained_none(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], weights=False)
+    with pytest.raises(InvalidParameterError, match="holds no weights"):
+        model_config(BackboneSource(name, "openai"))
+    (tmp_path / "m" / "open_clip_config.json").write_text("{}")
+    with pytest.raises(InvalidParameterError, match="not an open_clip configuration"):
+        model_config(BackboneSource(name))
+
+
+def test_damaged_weights_are_named(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"])
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(RuntimeError, match="do not load into this architecture, or are damaged"):
+        load_backbone(BackboneSource(name))
+
+
+@pytest.mark.parametrize(
+    ("model_name", "reason"),
+    [
+        ("coca_ViT-B-32", "CoCa"),
+        ("xlm-roberta-base-ViT-B-32", "Hugging Face"),
+        ("ViT-B-16-SigLIP", "not causal"),
+    ],
+)
+def test_text_towers_that_cannot_be_packed_are_refused(model_name, reason):
+    source = BackboneSource(model_name)
+    with pytest.raises(InvalidParameterError, match=reason):
+        check_text_config(source, model_config(source))
+
+
+@pytest.mark.parametrize("model_name", ["ViT-B-16", "ViT-L-14-336", "RN50", "EVA02-B-16", "MobileCLIP-B", "PE-Core-B-16"])
+def test_causal_text_towers_are_accepted(model_name):
+    source = BackboneSource(model_name)
+    check_text_config(source, model_config(source))
+
+
+def test_every_model_of_open_clip_is_accepted_or_refused_with_a_reason():
+    accepted = 0
+    for model_name in open_clip.list_models():
+        source = BackboneSource(model_name)
+        try:
+            check_text_config(source, model_config(source))
+            accepted += 1
+        except InvalidParameterError as error:
+            assert "cannot be used: it" in str(error)
+    assert accepted > 60
+
+
+def test_quick_gelu_of_a_tag_is_part_of_the_configuration():
+    assert model_config(BackboneSource("ViT-B-16", "openai"))["quick_gelu"]
+    assert not model_config(BackboneSource("ViT-B-16", "laion2b_s34b_b88k"))["quick_gelu"]
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_image_tower_is_rebuilt_from_its_configuration_alone(model_names, kind):
+    backbone = load_backbone(BackboneSource(model_names[kind]))
+    rebuilt = build_image_tower(BackboneRecord.of(backbone).image_config)
+    rebuilt.load_state_dict(backbone.model.visual.state_dict())
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(rebuilt(images), backbone.model.encode_image(images))
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {"mean": [0.5] * 3, "std": [0.3] * 3},
+        {"mean": [0.5] * 3, "std": [0.3] * 3, "interpolation": "bilinear", "resize_mode": "squash"},
+        {"mean": [0.5] * 3, "std": [0.3] * 3, "resize_mode": "longest", "fill_color": 128},
+    ],
+)
+@pytest.mark.parametrize("shape", [(40, 90), (90, 41), (32, 32), (20, 300)])
+def test_preprocessing_equals_open_clips_own_transform(tmp_path, preprocess, shape):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], preprocess=preprocess)
+    backbone = load_backbone(BackboneSource(name))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8))
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**backbone.model.visual.preprocess_cfg), is_train=False
+    )
+    [(_, [pixels])] = decode_chunks([image], [backbone.preprocessing])
+    actual = normalize(torch.from_numpy(pixels), backbone.preprocessing)[0]
+    torch.testing.assert_close(actual, transform(image), atol=1e-5, rtol=0)
+    config = json.loads(json.dumps(backbone.preprocessing.to_config()))
+    assert Preprocessing.from_config(config) == backbone.preprocessing
+
+
+def test_training_a_copy_leaves_the_shared_tower_alone(tiny):
+    backbone = load_backbone(BackboneSource(tiny))
+    before = fingerprint(backbone.model)
+    copied = backbone.image_tower_copy(torch.device("cpu"))
+    for parameter in copied.parameters():
+        assert parameter.requires_grad
+        parameter.data.add_(1)
+    assert fingerprint(backbone.model) == before
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+def test_unknown_and_missing_devices_are_named():
+    for device in ("gpu", "cuda:99", "meta"):
+        with pytest.raises(InvalidParameterError, match=f"device.*{device}"):
+            resolve_device(device)
+    with pytest.warns(UserWarning, match="predicting on the CPU"):
+        assert resolve_device("cuda:99", strict=False).type == "cpu"
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_precision_decides_the_autocast():
+    cpu = torch.device("cpu")
+    layer = nn.Linear(2, 2)
+    for precision, dtype in (("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        with autocast_for(precision, cpu):
+            assert layer(torch.ones(1, 2)).dtype == dtype
+
+
+def test_out_of_memory_says_what_to_lower():
+    with pytest.raises(MemoryError, match=r"batch_size=64: lower batch_size.*n_jobs"), explain_out_of_memory(64):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
