@@ -98,6 +98,8 @@ class Preprocessing:
         def resize(image: Image.Image) -> Image.Image:
             if self.resize_mode == "shortest":
                 image = _without_far_ends(image)
+            elif self.resize_mode == "longest":
+                image = _wide_enough(image, min(self.size))
             for step in steps:
                 image = step(image)
             return image
@@ -114,6 +116,14 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     if width > height:
         return image.crop((excess, 0, width - excess, height))
     return image.crop((0, excess, width, height - excess))
+
+
+def _wide_enough(image: Image.Image, side: int) -> Image.Image:
+    """Widen a strip so thin that nothing would be left of it once its long side has `side` pixels."""
+    short = -(-max(image.size) // side)
+    if min(image.size) >= short:
+        return image
+    return image.resize((max(image.width, short), max(image.height, short)), Image.Resampling.NEAREST)
 
 
 def as_image_list(X: Any) -> list[ImageLike]:
@@ -307,8 +317,6 @@ def _verify_file(path: str | os.PathLike, thorough: bool) -> None:
     key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
     if thorough and key in _verified:
         return
-    if Path(path).is_file() and status.st_size == 0:
-        raise ValueError("the file is empty")
     with Image.open(path) as image:
         if thorough:
             # a JPEG is decoded at an eighth of its size, which still reads every byte and costs a fraction
@@ -324,6 +332,8 @@ def _reason(image: ImageLike, error: Exception) -> str:
         if Path(image).is_dir():
             return "this is a folder, not an image file"
         if isinstance(error, Image.UnidentifiedImageError):
+            if os.path.getsize(image) == 0:
+                return "the file is empty"
             return "not an image, or of a format that Pillow cannot read"
     return f"{error}" or type(error).__name__
 

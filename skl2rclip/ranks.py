@@ -97,6 +97,8 @@ def check_labels(y: Any) -> np.ndarray:
     labels = column_or_1d(np.asarray(y), warn=True)
     if labels.dtype.kind == "O":
         labels = _from_objects(labels)
+    elif labels.dtype.kind == "U" and not hasattr(y, "dtype"):
+        _from_objects(np.asarray(y, dtype=object))  # NumPy has made words of whatever else was in the list
     if labels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(labels))
         if len(bad):

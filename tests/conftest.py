@@ -42,7 +42,10 @@ CONFIGS = {
 def write_model(folder, config, *, seed=0, weights=True, preprocess=None):
     """Write a small open_clip model as a folder that ``local-dir:`` reads, and return its `model_name`."""
     folder.mkdir(parents=True, exist_ok=True)
-    description = {"model_cfg": config, "preprocess_cfg": preprocess or {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}
+    description = {
+        "model_cfg": config,
+        "preprocess_cfg": preprocess or {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(description))
     name = f"local-dir:{folder}"
     (folder / "model.safetensors").unlink(missing_ok=True)
@@ -123,7 +126,13 @@ def zero_shot(make_classifier):
     """Classifier that trains nothing: CLIP's own zero-shot predictions."""
 
     def make(**parameters):
-        settings = {"prompt_epochs": 0, "max_epochs": 0, "blend_ratio": 0.0, "prompt": "a photo of", "n_context_tokens": 3}
+        settings = {
+            "prompt_epochs": 0,
+            "max_epochs": 0,
+            "blend_ratio": 0.0,
+            "prompt": "a photo of",
+            "n_context_tokens": 3,
+        }
         return make_classifier(**{**settings, **parameters})
 
     return make

@@ -74,7 +74,9 @@ def test_a_backbone_is_loaded_once(tiny, monkeypatch):
     unload_backbones()
     loads = []
     create = open_clip.create_model
-    monkeypatch.setattr(open_clip, "create_model", lambda *args, **kwargs: loads.append(args) or create(*args, **kwargs))
+    monkeypatch.setattr(
+        open_clip, "create_model", lambda *args, **kwargs: loads.append(args) or create(*args, **kwargs)
+    )
     first = load_backbone(BackboneSource(tiny))
     assert load_backbone(BackboneSource(tiny, None, seed=5)) is first
     assert len(loads) == 1
@@ -122,7 +124,9 @@ def test_weights_come_from_a_checkpoint_file(tmp_path, tiny, monkeypatch):
     unload_backbones()
     with pytest.raises(MissingBackboneError, match=r"set_params\(model_name=..., pretrained=...\)"):
         record.load()
-    assert record.load(BackboneSource("tiny-clip-for-tests", str(tmp_path / "moved.pt"))).fingerprint == loaded.fingerprint
+    assert (
+        record.load(BackboneSource("tiny-clip-for-tests", str(tmp_path / "moved.pt"))).fingerprint == loaded.fingerprint
+    )
 
 
 def test_weights_come_from_the_hub(tmp_path, tiny, monkeypatch):
@@ -215,7 +219,9 @@ def test_text_towers_that_cannot_be_packed_are_refused(model_name, reason):
         check_text_config(source, model_config(source))
 
 
-@pytest.mark.parametrize("model_name", ["ViT-B-16", "ViT-L-14-336", "RN50", "EVA02-B-16", "MobileCLIP-B", "PE-Core-B-16"])
+@pytest.mark.parametrize(
+    "model_name", ["ViT-B-16", "ViT-L-14-336", "RN50", "EVA02-B-16", "MobileCLIP-B", "PE-Core-B-16"]
+)
 def test_causal_text_towers_are_accepted(model_name):
     source = BackboneSource(model_name)
     check_text_config(source, model_config(source))

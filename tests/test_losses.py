@@ -29,7 +29,9 @@ def slow_contrastive(logits, target, weight):
 def slow_ordering(z, t, target, values, weight):
     gap = np.array([[abs(values[y] - v) for v in values] for y in target])
     largest = gap[weight > 0].max()
-    per_image = [np.mean([gap[i, k] / largest * np.linalg.norm(z[i] - t[k]) for k in range(len(t))]) for i in range(len(z))]
+    per_image = [
+        np.mean([gap[i, k] / largest * np.linalg.norm(z[i] - t[k]) for k in range(len(t))]) for i in range(len(z))
+    ]
     return -np.average(per_image, weights=weight)
 
 

@@ -1,0 +1,198 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from skl2rclip.ranks import check_labels, default_name, expected_value, rank_scale, read_out
+from skl2rclip.validation import InvalidParameterError
+
+GRADES = ["bad", "poor", "fair", "good", "excellent"]
+
+
+def test_numbers_sort_and_keep_their_values():
+    scale, target = rank_scale([30, 2, 2, 11])
+    assert scale.ranks.tolist() == scale.classes.tolist() == [2, 11, 30]
+    assert scale.values.tolist() == [2.0, 11.0, 30.0]
+    assert scale.names == ("2", "11", "30")
+    assert target.tolist() == [2, 0, 0, 1]
+
+
+def test_words_take_their_order_from_ranks_and_classes_stay_sorted():
+    scale, target = rank_scale(["good", "bad", "good"], GRADES)
+    assert scale.ranks.tolist() == GRADES
+    assert scale.classes.tolist() == sorted(GRADES)
+    assert scale.ranks[scale.class_order].tolist() == sorted(GRADES)
+    assert scale.values.tolist() == [1, 2, 3, 4, 5]
+    assert target.tolist() == [3, 0, 3]
+
+
+@pytest.mark.parametrize("wrap", [lambda c: c, pd.Series])
+def test_an_ordered_categorical_brings_its_order(wrap):
+    y = wrap(pd.Categorical(["good", "bad", "good"], categories=GRADES, ordered=True))
+    scale, target = rank_scale(y)
+    assert scale.ranks.tolist() == GRADES
+    assert target.tolist() == [3, 0, 3]
+
+
+def test_an_unordered_categorical_has_no_order():
+    with pytest.raises(ValueError, match="order is not known"):
+        rank_scale(pd.Categorical(["good", "bad"]))
+
+
+def test_words_without_an_order_are_refused_with_the_list_to_write():
+    with pytest.raises(ValueError, match=r"ranks=\['bad', 'good', 'poor'\] put into the right order"):
+        rank_scale(["good", "bad", "poor"])
+
+
+def test_ranks_may_hold_labels_that_no_image_shows():
+    scale, target = rank_scale([3, 1], ranks=range(5))
+    assert len(scale.ranks) == 5
+    assert target.tolist() == [3, 1]
+
+
+def test_numeric_ranks_may_descend():
+    scale, target = rank_scale([1, 3], ranks=[3, 2, 1])
+    assert scale.ranks.tolist() == [3, 2, 1]
+    assert scale.classes.tolist() == [1, 2, 3]
+    assert target.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("ranks", [np.array([1, 2, 3]), (1, 2, 3), pd.Series([1, 2, 3]), range(1, 4), [1.0, 2.0, 3.0]])
+def test_ranks_in_any_sequence(ranks):
+    assert rank_scale([1, 2], ranks)[1].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        ("bad", "must be a list of all labels"),
+        ({1: 2}, "must be a list of all labels"),
+        ({1, 2}, "must be a list of all labels"),
+        (3, "must be a list of all labels"),
+        ([], "empty"),
+        ([1, 2, 2], r"must not repeat a label, got \[2\]"),
+        ([1, 3, 2], "must ascend or descend"),
+        ([1, "two"], "numbers only or strings only"),
+        ([1.0, float("nan")], "numbers only or strings only"),
+        ([None, "a"], "numbers only or strings only"),
+    ],
+)
+def test_unusable_ranks_are_named(ranks, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        rank_scale([1, 2], ranks)
+
+
+def test_labels_outside_the_ranks_are_listed():
+    with pytest.raises(ValueError, match=r"not among the ranks: \[7, 9\]"):
+        rank_scale([1, 9, 7, 9], ranks=[1, 2])
+
+
+@pytest.mark.parametrize("y", [[4, 4, 4], ["a"] * 3])
+def test_one_rank_is_too_few(y):
+    with pytest.raises(ValueError, match=r"at least 2 ranks.*only one class"):
+        rank_scale(y)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "y is None"),
+        ([1.0, np.nan], r"NaN or infinity \(index 1\)"),
+        ([np.inf, 1.0], "infinity"),
+        ([1, None], "NaN or None"),
+        (["a", None], "NaN or None"),
+        (["a", float("nan")], "NaN or None"),
+        (["a", 1], "all numbers or all strings"),
+        ([[1, 2], [3, 4]], "1d array"),
+        (np.array([1, 2], dtype=complex), "Complex data not supported"),
+        (pd.Series(pd.to_datetime(["2020-01-01"])), "numbers or strings"),
+    ],
+)
+def test_unusable_labels_are_named(y, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(y)
+
+
+def test_continuous_labels_need_rounding_or_a_list():
+    with pytest.raises(ValueError, match="round them, or list them"):
+        rank_scale(np.linspace(0, 1, 30))
+    assert rank_scale([0.5, 1.5], ranks=[0.5, 1.0, 1.5])[0].values.tolist() == [0.5, 1.0, 1.5]
+
+
+@pytest.mark.parametrize("y", [[True, False], np.array([1, 2], np.uint8), pd.Series([1, 2], dtype="Int64"), [2.0, 1.0]])
+def test_all_kinds_of_numbers_are_labels(y):
+    assert len(rank_scale(y)[0].ranks) == 2
+
+
+@pytest.mark.parametrize(
+    "rank_names", [{1: "one", 2: "two", 9: "unused"}, ["one", "two"], ("one", "two"), {1: "one", 2: "two"}.get]
+)
+def test_names_by_mapping_list_and_function(rank_names):
+    assert rank_scale([1, 2], None, rank_names)[0].names == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("rank_names", "message"),
+    [
+        ({1: "one"}, r"no name for \[2\]"),
+        (["one"], "one name for each of the 2 ranks"),
+        ("one", "mapping from label to name"),
+        ({1: "one", 2: ""}, "non-empty string for 2"),
+        (lambda label: label, "non-empty string for 1"),
+    ],
+)
+def test_unusable_names_are_named(rank_names, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        rank_scale([1, 2], None, rank_names)
+
+
+@pytest.mark.parametrize(("label", "name"), [(21, "21"), (21.0, "21"), (3.5, "3.5"), ("old", "old"), (True, "True")])
+def test_default_names(label, name):
+    assert default_name(label) == name
+
+
+# ----------------------------------------------------------------- read-outs
+
+probability_rows = hnp.arrays(float, st.tuples(st.integers(1, 6), st.integers(2, 9)), elements=st.floats(0.001, 1)).map(
+    lambda rows: rows / rows.sum(axis=1, keepdims=True)
+)
+
+
+@settings(deadline=None)
+@given(probability_rows, st.data())
+def test_read_outs_minimise_the_loss_that_they_stand_for(rows, data):
+    steps = data.draw(st.lists(st.integers(1, 9), min_size=rows.shape[1], max_size=rows.shape[1]))
+    values = np.cumsum(steps).astype(float) * data.draw(st.sampled_from([-1, 1]))
+    losses = {
+        "argmax": 1.0 - np.eye(len(values)),
+        "mean": (values[:, None] - values) ** 2,
+        "median": np.abs(values[:, None] - values),
+    }
+    for decision, loss in losses.items():
+        expected = rows @ loss  # (n, K): expected loss of each choice
+        chosen = expected[np.arange(len(rows)), read_out(rows, values, decision)]
+        np.testing.assert_allclose(chosen, expected.min(axis=1), atol=1e-7 * np.abs(values).max() ** 2)
+
+
+@settings(deadline=None)
+@given(probability_rows)
+def test_reversing_the_ranks_reverses_the_mean(rows):
+    values = np.arange(rows.shape[1], dtype=float)
+    np.testing.assert_allclose(expected_value(rows[:, ::-1], values), rows.shape[1] - 1 - expected_value(rows, values))
+
+
+def test_median_of_an_exact_half_is_the_first_rank():
+    assert read_out(np.array([[0.1, 0.2, 0.2, 0.5]]), np.arange(4.0), "median").tolist() == [2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=20, unique=True), st.data())
+def test_encoding_inverts_the_ranks(labels, data):
+    ranks = sorted(labels, reverse=data.draw(st.booleans()))
+    y = data.draw(st.lists(st.sampled_from(ranks), min_size=1, max_size=30))
+    scale, target = rank_scale(y, ranks)
+    assert scale.ranks[target].tolist() == y
+    assert (np.diff(scale.classes) > 0).all()
+    assert scale.ranks[scale.class_order].tolist() == scale.classes.tolist()
