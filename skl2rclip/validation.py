@@ -168,7 +168,8 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
             )
         for label, weight in class_weight.items():
             check_real(f"class_weight[{label!r}]", weight, 0)
-    elif class_weight != "balanced":
+        return compute_sample_weight(class_weight, y)
+    if class_weight != "balanced":
         raise InvalidParameterError(
             f"class_weight must be None, 'balanced' or a dict from label to weight, got {class_weight!r}."
         )

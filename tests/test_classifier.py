@@ -1,0 +1,611 @@
+import copy
+import gc
+import inspect
+import os
+
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import torch
+from conftest import CONFIGS, shaded_images, write_model
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, fitting
+from skl2rclip.backbone import BackboneSource, fingerprint, load_backbone
+from skl2rclip.images import UnreadableImagesError
+from skl2rclip.metrics import mean_absolute_rank_error, ordinality
+from skl2rclip.ranks import expected_value, read_out
+from skl2rclip.validation import InvalidParameterError, NonFiniteLossError, warn_user
+
+
+def open_clip_probabilities(name, images, sentences):
+    """Zero-shot probabilities by open_clip alone."""
+    model = open_clip.create_model(name).eval()
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    pixels = torch.stack([transform(Image.fromarray(image)) for image in images])
+    with torch.no_grad():
+        z = model.encode_image(pixels, normalize=True)
+        t = model.encode_text(open_clip.get_tokenizer(name)(sentences), normalize=True)
+        return (model.logit_scale.exp() * z @ t.T).softmax(dim=1).numpy(), t.numpy()
+
+
+# ------------------------------------------------------------ nothing trained
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_zero_shot_equals_open_clip(model_names, zero_shot, shades, kind, image_tower):
+    X, y = shades[0][:12], shades[1][:12]
+    names = ["pitch black", "dim", "7", "light", "white"]
+    classifier = zero_shot(model_name=model_names[kind], image_tower=image_tower, rank_names=names).fit(X, y)
+    expected, prototypes = open_clip_probabilities(model_names[kind], X, [f"a photo of {name}" for name in names])
+    np.testing.assert_allclose(classifier.prototypes_, prototypes, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(X), expected, atol=2e-5)
+    assert classifier.history_ == []
+    assert classifier.n_iter_ == 0
+
+
+def test_zero_shot_prompt_without_context_tokens_are_the_bare_names(zero_shot, shades, tiny):
+    classifier = zero_shot(prompt="", n_context_tokens=0).fit(*shades)
+    expected, _ = open_clip_probabilities(tiny, shades[0], [str(k) for k in range(5)])
+    np.testing.assert_allclose(classifier.predict_proba(shades[0]), expected, atol=2e-5)
+
+
+# ------------------------------------------------------------------- training
+
+
+def test_training_learns_what_is_plain_to_see(make_classifier, shades):
+    X, y = shades
+    unseen, truth = shaded_images(np.arange(5).repeat(6), seed=9), np.arange(5).repeat(6)
+    for parameters in (
+        {"image_tower": "frozen", "prompt_epochs": 120, "learning_rate": 1e-2, "decision": "median"},
+        {"image_tower": "finetune", "prompt_epochs": 0, "max_epochs": 40, "image_learning_rate": 2e-3},
+    ):
+        classifier = make_classifier(**parameters).fit(X, y)
+        assert mean_absolute_rank_error(truth, classifier.predict(unseen)) < 0.5  # the best constant: 1.2
+        assert classifier.history_[-1]["loss"] < classifier.history_[0]["loss"]
+
+
+def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades):
+    weights = {"contrastive_weight": 0.7, "pairwise_weight": 2.0, "tightness_weight": 0.3}
+    classifier = make_classifier(image_tower="finetune", prompt_epochs=2, max_epochs=1, **weights).fit(*shades)
+    assert [record["stage"] for record in classifier.history_] == ["prompts", "prompts", "image_tower"]
+    assert [record["epoch"] for record in classifier.history_] == [1, 2, 3]
+    for record in classifier.history_:
+        total = 0.7 * record["contrastive"] + 2.0 * record["ordering"] + 0.3 * record["tightness"]
+        assert record["loss"] == pytest.approx(total, rel=1e-4)
+        assert record["ordering"] < 0 < record["tightness"]
+    assert classifier.n_iter_ == 3
+    assert [record["learning_rate"] for record in classifier.history_] == pytest.approx([1e-3, 5e-4, 1e-3])
+
+
+def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, tiny):
+    backbone = load_backbone(BackboneSource(tiny))
+    before = fingerprint(backbone.model)
+    classifier = make_classifier(image_tower="finetune", max_epochs=1, image_learning_rate=1e-2).fit(*shades)
+    assert fingerprint(backbone.model) == before
+    assert not np.allclose(classifier.transform(shades[0]), CLIPImageEncoder(tiny).fit().transform(shades[0]), atol=1e-2)
+
+
+BASE = {"prompt": "a photo of", "prompt_epochs": 2}
+FINETUNE = {"image_tower": "finetune", "max_epochs": 1, "prompt_epochs": 0, "image_learning_rate": 1e-3}
+CHANGES = [
+    (BASE, {"image_tower": "finetune", "max_epochs": 1}),
+    (BASE, {"image_adapter": None}),
+    (BASE, {"image_adapter": "mlp"}),
+    (BASE, {"rank_names": ["a", "b", "c", "d", "e"]}),
+    (BASE, {"prompt": "a photo in"}),
+    (BASE, {"n_context_tokens": 3}),
+    (BASE, {"rank_position": "front"}),
+    (BASE, {"rank_position": "middle"}),
+    (BASE, {"tune_ranks": False}),
+    (BASE, {"rankformer_layers": 0}),
+    (BASE, {"rankformer_layers": 2}),
+    (BASE, {"rankformer_heads": 2}),
+    (BASE, {"blend_ratio": 0.5}),
+    (BASE, {"contrastive_weight": 0.0}),
+    (BASE, {"pairwise_weight": 0.0}),
+    (BASE, {"tightness_weight": 0.0}),
+    (BASE, {"class_weight": {0: 3.0}}),
+    (BASE, {"prompt_epochs": 3}),
+    (BASE, {"batch_size": 7}),
+    (BASE, {"learning_rate": 2e-3}),
+    (BASE, {"weight_decay": 0.5}),
+    (BASE, {"early_stopping": True}),
+    (BASE, {"precision": "bfloat16"}),
+    (BASE, {"random_state": 1}),
+    (BASE, {"model_name": "custom_text"}),
+    (FINETUNE, {"max_epochs": 2}),
+    (FINETUNE, {"image_learning_rate": 2e-3}),
+    (FINETUNE, {"augment": False}),
+    (FINETUNE, {"weight_decay": 0.5}),
+    ({**BASE, "early_stopping": True}, {"validation_fraction": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("base", "change"), CHANGES, ids=lambda value: "-".join(map(str, value)))
+def test_every_parameter_of_the_training_counts(make_classifier, model_names, shades, base, change):
+    change = {**change, **({"model_name": model_names[change["model_name"]]} if "model_name" in change else {})}
+    plain = make_classifier(**base).fit(*shades)
+    changed = make_classifier(**{**base, **change}).fit(*shades)
+    assert not np.array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
+
+
+@pytest.mark.parametrize("base", [BASE, FINETUNE])
+@pytest.mark.parametrize("change", [{"n_jobs": 1}, {"max_memory": 1000}, {"max_memory": "1KB"}, {"verbose": 1}])
+def test_parameters_of_the_running_change_no_result(make_classifier, shades, base, change):
+    plain = make_classifier(**base).fit(*shades)
+    changed = make_classifier(**{**base, **change}).fit(*shades)
+    np.testing.assert_array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_one_seed_gives_one_model_and_global_generators_stay(make_classifier, shades, image_tower):
+    np.random.seed(3)  # noqa: NPY002  the point of the test
+    torch.manual_seed(3)
+    expected = np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    torch.manual_seed(3)
+    fits = [make_classifier(image_tower=image_tower, batch_size=16).fit(*shades) for _ in range(2)]
+    assert (np.random.rand(), torch.rand(1).item()) == expected  # noqa: NPY002
+    np.testing.assert_array_equal(fits[0].prototypes_, fits[1].prototypes_)
+    np.testing.assert_array_equal(fits[0].predict_proba(shades[0]), fits[1].predict_proba(shades[0]))
+    assert fits[0].history_ == fits[1].history_
+
+
+def test_random_state_objects_seed_too(make_classifier, shades):
+    seeds = [np.random.RandomState(5) for _ in range(2)]
+    first, second = (make_classifier(random_state=seed).fit(*shades) for seed in seeds)
+    np.testing.assert_array_equal(first.prototypes_, second.prototypes_)
+    again = make_classifier(random_state=seeds[0]).fit(*shades)  # the generator has moved on
+    assert not np.array_equal(first.prototypes_, again.prototypes_)
+
+
+def test_verbose_shows_a_bar(make_classifier, shades, capsys):
+    make_classifier(verbose=1).fit(*shades)
+    assert "prompts: 100%" in capsys.readouterr().err
+    make_classifier(verbose=0).fit(*shades)
+    assert capsys.readouterr().err == ""
+
+
+def test_compiled_tower_predicts_the_same(make_classifier, shades, monkeypatch):
+    compiled = []
+    # the compiler itself takes half a minute and a C++ toolchain: what is tested is where it is asked for
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compiled.append(module) or module)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
+    plain = make_classifier(**FINETUNE).fit(*shades)
+    assert not compiled
+    changed = make_classifier(**FINETUNE, compile=True).fit(*shades)
+    assert len(compiled) == 1
+    np.testing.assert_array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
+    assert len(compiled) == 2
+
+
+# -------------------------------------------------------------------- weights
+
+
+def test_weight_zero_equals_leaving_out(make_classifier, shades):
+    X, y = shades
+    weight = np.ones(len(y))
+    weight[[3, 8, 20]] = 0
+    weighted = make_classifier(image_adapter="linear").fit(X, y, sample_weight=weight)
+    without = make_classifier(image_adapter="linear").fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(weighted.prototypes_, without.prototypes_, atol=1e-6)
+    np.testing.assert_allclose(weighted.predict_proba(X), without.predict_proba(X), atol=1e-5)
+
+
+def test_weight_two_equals_the_image_twice(make_classifier, shades):
+    X, y = shades
+    weight = np.ones(len(y), int)
+    weight[[3, 8, 20]] = 2
+    twice = np.repeat(np.arange(len(y)), weight)
+    weighted = make_classifier(prompt_epochs=1).fit(X, y, sample_weight=weight)
+    repeated = make_classifier(prompt_epochs=1).fit(X[twice], y[twice])
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-4)
+    unweighted = make_classifier(prompt_epochs=1).fit(X, y)
+    assert np.abs(weighted.predict_proba(X) - unweighted.predict_proba(X)).max() > 1e-4
+
+
+def test_class_weight_equals_the_sample_weights_that_it_stands_for(make_classifier, shades):
+    X, y = shades[0][:33], shades[1][:33]
+    counts = np.bincount(y)
+    balanced = make_classifier(class_weight="balanced").fit(X, y)
+    by_hand = make_classifier().fit(X, y, sample_weight=(len(y) / (5 * counts))[y])
+    np.testing.assert_allclose(balanced.prototypes_, by_hand.prototypes_, atol=1e-6)
+    mapped = make_classifier(class_weight={0: 2.0, 4: 0.0}).fit(X, y)
+    by_hand = make_classifier(ranks=range(5)).fit(X, y, sample_weight=np.array([2.0, 1, 1, 1, 0])[y])
+    np.testing.assert_allclose(mapped.prototypes_, by_hand.prototypes_, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0] * 3, r"sample_weight.shape == \(3,\), expected \(40,\)"),
+        ([-1.0] + [1.0] * 39, "must not be negative, got -1 at index 0"),
+        ([1.0] * 39 + [np.nan], "NaN or infinity at index 39"),
+        ([0.0] * 40, "at least one non-zero"),
+        (["a"] * 40, "must hold numbers"),
+        (np.ones((40, 1)), "must be 1D"),
+    ],
+)
+def test_unusable_weights_are_named(make_classifier, shades, weight, message):
+    with pytest.raises(ValueError, match=message):
+        make_classifier().fit(*shades, sample_weight=weight)
+
+
+# -------------------------------------------- early stopping, going on, passes
+
+
+def test_early_stopping_restores_the_best_epoch(make_classifier, shades):
+    parameters = {"learning_rate": 0.3, "prompt_epochs": 40, "early_stopping": True, "n_iter_no_change": 4}
+    classifier = make_classifier(**parameters, validation_fraction=0.3).fit(*shades)
+    results = [(record["validation_mae"], record["validation_loss"]) for record in classifier.history_]
+    best = results.index(min(results))
+    assert len(results) == best + 1 + 4 < 40  # the patience has run out
+    shorter = make_classifier(**{**parameters, "prompt_epochs": 40}, validation_fraction=0.3)
+    shorter.set_params(n_iter_no_change=1000)
+    assert len(shorter.fit(*shades).history_) == 40
+    held_out = fitting.split_off_validation(shades[1], 0.3, np.random.default_rng(0))
+    predicted = classifier.predict(shades[0][held_out])
+    assert np.abs(predicted - shades[1][held_out]).mean() == pytest.approx(results[best][0])
+
+
+def test_early_stopping_in_both_stages(make_classifier, shades):
+    classifier = make_classifier(
+        image_tower="finetune", early_stopping=True, max_epochs=3, image_learning_rate=1e-3, prompt_epochs=2
+    ).fit(*shades)
+    assert {record["stage"] for record in classifier.history_} == {"prompts", "image_tower"}
+    assert all(np.isfinite(record["validation_loss"]) for record in classifier.history_)
+
+
+def test_warm_start_goes_on(make_classifier, shades):
+    classifier = make_classifier(warm_start=True).fit(*shades)
+    first = classifier.prototypes_.copy()
+    classifier.fit(*shades)
+    assert classifier.n_iter_ == 6
+    assert [record["epoch"] for record in classifier.history_] == [1, 2, 3, 4, 5, 6]
+    assert classifier.history_[3]["loss"] < classifier.history_[0]["loss"]
+    classifier.set_params(prompt_epochs=0).fit(*shades)
+    assert classifier.n_iter_ == 6  # nothing to do, nothing lost
+    assert not np.array_equal(first, classifier.prototypes_)
+    afresh = make_classifier(warm_start=False).fit(*shades).fit(*shades)
+    np.testing.assert_array_equal(afresh.prototypes_, first)
+
+
+def test_warm_start_keeps_a_fine_tuned_tower(make_classifier, shades):
+    classifier = make_classifier(**FINETUNE, warm_start=True).fit(*shades)
+    embeddings = classifier.transform(shades[0])
+    classifier.set_params(max_epochs=0).fit(*shades)
+    np.testing.assert_allclose(classifier.transform(shades[0]), embeddings, atol=1e-6)
+
+
+def test_warm_start_refuses_another_structure(make_classifier, shades):
+    classifier = make_classifier(warm_start=True).fit(*shades)
+    with pytest.raises(InvalidParameterError, match="n_context_tokens must stay the same .* it was 4, got 5"):
+        classifier.set_params(n_context_tokens=5).fit(*shades)
+    classifier.set_params(n_context_tokens=4)
+    with pytest.raises(ValueError, match=r"ranks must stay the same .*\[0, 1, 2, 3, 4\], got \[0, 1\]"):
+        classifier.fit(shades[0][:2], shades[1][:2])
+
+
+@pytest.mark.parametrize("parameters", [{}, FINETUNE])
+def test_partial_fit_learns_pass_by_pass(make_classifier, shades, parameters):
+    X, y = shades
+    classifier = make_classifier(**{**parameters, "learning_rate": 5e-3})
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        classifier.partial_fit(X[:10], y[:10])
+    classifier.partial_fit(X[:3], y[:3], classes=range(5))
+    assert classifier.classes_.tolist() == list(range(5))
+    for _ in range(10):
+        for part in np.array_split(np.arange(len(y)), 3):
+            classifier.partial_fit(X[part], y[part])
+    assert classifier.n_iter_ == 31
+    assert classifier.history_[-1]["loss"] < classifier.history_[1]["loss"]
+    with pytest.raises(ValueError, match="not the same as on the last call"):
+        classifier.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"not among the ranks: \[7\]"):
+        classifier.partial_fit(X[:2], [1, 7])
+
+
+def test_partial_fit_carries_the_moments_of_the_optimiser_over(make_classifier, shades):
+    X, y = shades
+    twice = make_classifier().partial_fit(X, y, classes=range(5))
+    forgetful = copy.deepcopy(twice)  # a copy does not carry the moments
+    twice.partial_fit(X, y)
+    forgetful.partial_fit(X, y)
+    assert not np.array_equal(twice.prototypes_, forgetful.prototypes_)
+
+
+def test_partial_fit_takes_words_with_ranks(make_classifier, shades):
+    names = np.array(["void", "dim", "mild", "light", "blank"])
+    classifier = make_classifier(ranks=list(names)).partial_fit(shades[0][:5], names[shades[1][:5]])
+    assert classifier.ranks_.tolist() == list(names)
+    with pytest.raises(ValueError, match="order is not known"):
+        make_classifier().partial_fit(shades[0][:5], names[:5], classes=names)
+
+
+# ------------------------------------------------------------------- read-out
+
+
+@pytest.fixture
+def fitted(make_classifier, shades):
+    names = np.array(["void", "dim", "mild", "light", "blank"])
+    return make_classifier(ranks=list(names)).fit(shades[0], names[shades[1]])
+
+
+def test_read_outs_agree_with_each_other(fitted, shades):
+    X = shades[0]
+    assert fitted.classes_.tolist() == sorted(fitted.ranks_)
+    probabilities = fitted.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), probabilities)
+    logits = fitted.decision_function(X)
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), probabilities)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[probabilities.argmax(axis=1)])
+    in_order = probabilities[:, np.searchsorted(fitted.classes_, fitted.ranks_)]
+    np.testing.assert_allclose(fitted.predict_expectation(X), expected_value(in_order, np.arange(1.0, 6.0)))
+    for decision in ("argmax", "mean", "median"):
+        chosen = fitted.set_params(decision=decision).predict(X)
+        np.testing.assert_array_equal(chosen, fitted.ranks_[read_out(in_order, np.arange(1.0, 6.0), decision)])
+
+
+def test_logits_are_scaled_similarities(fitted, shades, tiny):
+    scale = load_backbone(BackboneSource(tiny)).logit_scale
+    similarities = fitted.transform(shades[0]) @ fitted.prototypes_.T
+    in_classes = similarities[:, np.argsort(fitted.ranks_)]
+    np.testing.assert_allclose(fitted.decision_function(shades[0]), scale * in_classes, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(fitted.transform(shades[0]), axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(fitted.prototypes_, axis=1), 1, rtol=1e-5)
+    assert fitted.ordinality_ == ordinality(fitted.prototypes_)
+
+
+def test_two_ranks_have_one_decision_value(make_classifier, shades):
+    X, y = shades[0][:20], shades[1][:20] > 2
+    classifier = make_classifier().fit(X, y)
+    values = classifier.decision_function(X)
+    assert values.shape == (20,)
+    np.testing.assert_array_equal(classifier.predict(X), classifier.classes_[(values > 0).astype(int)])
+
+
+def test_score_is_accuracy(fitted, shades):
+    y = fitted.ranks_[shades[1]]
+    assert fitted.score(shades[0], y) == np.mean(fitted.predict(shades[0]) == y)
+    weight = np.arange(len(y)) % 3
+    assert fitted.score(shades[0], y, weight) == np.average(fitted.predict(shades[0]) == y, weights=weight)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples: 40 images in X and 3 labels"):
+        fitted.score(shades[0], y[:3])
+
+
+def test_labels_come_back_as_they_were(make_classifier, shades):
+    X = shades[0][:10]
+    for labels, ranks in (
+        ([0.5, 1.5] * 5, [0.5, 1.0, 1.5]),
+        (np.array([3, 8] * 5, np.uint8), None),
+        (np.array(["3", "8"] * 5), ["8", "3"]),
+        ([True, False] * 5, None),
+    ):
+        classifier = make_classifier(ranks=ranks).fit(X, labels)
+        predicted = classifier.predict(X)
+        assert predicted.dtype.kind == np.asarray(labels).dtype.kind
+        assert set(predicted.tolist()) <= set(classifier.classes_.tolist())
+
+
+def test_ordered_categorical_labels(make_classifier, shades):
+    names = ["void", "dim", "mild", "light", "blank"]
+    y = pd.Series(pd.Categorical.from_codes(shades[1], names, ordered=True))
+    classifier = make_classifier().fit(shades[0], y)
+    assert classifier.ranks_.tolist() == names
+    assert 0 <= classifier.score(shades[0], y) <= 1
+
+
+def test_predictions_do_not_depend_on_batches_or_company(fitted, shades):
+    together = fitted.predict_proba(shades[0])
+    fitted.set_params(batch_size=3)
+    alone = np.concatenate([fitted.predict_proba(shades[0][i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+
+
+def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, tiny):
+    embeddings = CLIPImageEncoder(tiny, device="cpu").fit_transform(shades[0])
+    frozen = make_classifier(image_tower="frozen").fit(*shades)
+    precomputed = make_classifier(image_tower="precomputed").fit(embeddings, shades[1])
+    np.testing.assert_allclose(precomputed.prototypes_, frozen.prototypes_, atol=1e-5)
+    np.testing.assert_allclose(precomputed.predict_proba(embeddings), frozen.predict_proba(shades[0]), atol=1e-5)
+    assert precomputed.n_features_in_ == 24
+    named = pd.DataFrame(embeddings, columns=CLIPImageEncoder(tiny).fit().get_feature_names_out())
+    assert make_classifier(image_tower="precomputed").fit(named, shades[1]).feature_names_in_[0] == "clipimageencoder0"
+    with pytest.raises(ValueError, match="X has 23 features, but L2RCLIPClassifier is expecting 24"):
+        precomputed.predict(embeddings[:, :23])
+    with pytest.raises(ValueError, match="X has 5 features, but embeddings of .* have 24: make X with CLIPImageEncoder"):
+        make_classifier(image_tower="precomputed").fit(embeddings[:, :5], shades[1])
+
+
+# ------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"blend_ratio": 1.5}, r"blend_ratio must be in \[0, 1\], got 1.5"),
+        ({"blend_ratio": "0.1"}, r"blend_ratio must be in \[0, 1\], got '0.1'"),
+        ({"pairwise_weight": -1}, r"pairwise_weight must be in \[0, inf\), got -1"),
+        ({"contrastive_weight": np.nan}, "contrastive_weight"),
+        ({"tightness_weight": np.inf}, "tightness_weight"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"learning_rate": 0.0}, r"learning_rate must be in \(0, inf\), got 0.0"),
+        ({"image_learning_rate": True}, "image_learning_rate"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be in \(0, 1\), got 1.0"),
+        ({"n_context_tokens": -1}, "n_context_tokens must be an integer of at least 0, got -1"),
+        ({"n_context_tokens": 4.0}, "n_context_tokens must be an integer"),
+        ({"rankformer_layers": -1}, "rankformer_layers"),
+        ({"rankformer_heads": 0}, "rankformer_heads must be an integer of at least 1"),
+        ({"rankformer_heads": 5}, "rankformer_heads must divide the width of the word embeddings of .*, 32, got 5"),
+        ({"prompt_epochs": 1.5}, "prompt_epochs"),
+        ({"max_epochs": -1}, "max_epochs"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change"),
+        ({"image_tower": "tuned"}, "image_tower must be one of 'finetune', 'frozen', 'precomputed', got 'tuned'"),
+        ({"image_adapter": "conv"}, "image_adapter must be one of 'linear', 'mlp', None, got 'conv'"),
+        ({"rank_position": "end"}, "rank_position"),
+        ({"decision": "mode"}, "decision must be one of 'argmax', 'mean', 'median', got 'mode'"),
+        ({"precision": "float16"}, "precision"),
+        ({"on_bad_image": "ignore"}, "on_bad_image"),
+        ({"tune_ranks": 1}, "tune_ranks must be True or False, got 1"),
+        ({"augment": "yes"}, "augment"),
+        ({"early_stopping": None}, "early_stopping"),
+        ({"warm_start": 0}, "warm_start"),
+        ({"compile": "auto"}, "compile"),
+        ({"prompt": None}, "prompt must be a string, got None"),
+        ({"model_name": 3}, "model_name must be a string"),
+        ({"model_name": "ViT-B-15"}, "model_name must be a name from open_clip"),
+        ({"model_name": "ViT-B-16", "pretrained": "nowhere"}, "pretrained must be a tag of ViT-B-16"),
+        ({"pretrained": 1}, "pretrained must be"),
+        ({"device": "gpu"}, "device must be 'auto', 'cpu'"),
+        ({"device": 0}, "device must be a string"),
+        ({"max_memory": "lots"}, "max_memory must be None, a positive number of bytes"),
+        ({"max_memory": 0}, "max_memory"),
+        ({"max_memory": 1.5}, "max_memory"),
+        ({"checkpoint_dir": 5}, "checkpoint_dir must be None or a folder"),
+        ({"n_jobs": 0}, "n_jobs must be None or a non-zero integer"),
+        ({"random_state": "seed"}, "random_state must be None, an integer"),
+        ({"verbose": -1}, "verbose"),
+        ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dict"),
+        ({"class_weight": {9: 1.0}}, "class_weight names 9, which is not a label"),
+        ({"class_weight": {1: -2.0}}, r"class_weight\[1\] must be in"),
+        ({"ranks": [1, 2, 1]}, "ranks must not repeat a label"),
+        ({"rank_names": ["one"]}, "rank_names must hold one name for each of the 5 ranks"),
+        ({"n_context_tokens": 75}, r"longest prompt has 78 tokens: 1 start of text \+ 75 context tokens"),
+    ],
+)
+def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, monkeypatch, parameters, message):
+    monkeypatch.setattr("skl2rclip.fitting.load_backbone", lambda source: pytest.fail("too late"))
+    with pytest.raises(InvalidParameterError, match=message):
+        make_classifier(**parameters).fit(*shades)
+
+
+def test_parameters_are_only_stored_before_fit():
+    parameters = {name: object() for name in inspect.signature(L2RCLIPClassifier).parameters}
+    classifier = L2RCLIPClassifier(**parameters)
+    assert vars(classifier) == parameters
+
+
+def test_lengths_must_agree(make_classifier, shades):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples: 40 images in X and 39 labels in y"):
+        make_classifier().fit(shades[0], shades[1][1:])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, np.inf])
+def test_missing_labels_are_refused(make_classifier, shades, missing):
+    y = [missing, *shades[1][1:].tolist()]
+    with pytest.raises(ValueError, match=r"Input y contains NaN or (None|infinity) \(index 0\)"):
+        make_classifier().fit(shades[0], y)
+
+
+@pytest.fixture
+def partly_bad(shade_paths, tmp_path):
+    """Forty paths of which three cannot be read."""
+    paths = list(shade_paths)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("words")
+    paths[4], paths[9], paths[17] = str(tmp_path / "none.png"), str(tmp_path / "empty.png"), str(tmp_path / "text.png")
+    return paths
+
+
+def test_unreadable_images_stop_fit_before_any_long_work(make_classifier, partly_bad, shades, monkeypatch):
+    monkeypatch.setattr("skl2rclip.fitting.load_backbone", lambda source: pytest.fail("too late"))
+    with pytest.raises(UnreadableImagesError, match="3 images of 40 cannot be read") as caught:
+        make_classifier().fit(partly_bad, shades[1])
+    assert list(caught.value.failures) == [4, 9, 17]
+    assert f"X[9] ({partly_bad[9]}): the file is empty" in str(caught.value)
+
+
+def test_bad_images_can_be_skipped_with_one_warning(make_classifier, partly_bad, shades):
+    good = np.setdiff1d(np.arange(40), [4, 9, 17])
+    with pytest.warns(UserWarning, match="leaves images out: 3 images of 40 cannot be read") as caught:
+        skipped = make_classifier(on_bad_image="skip").fit(partly_bad, shades[1])
+    assert len(caught) == 1
+    without = make_classifier().fit([partly_bad[i] for i in good], shades[1][good])
+    np.testing.assert_array_equal(skipped.prototypes_, without.prototypes_)
+    with pytest.raises(UnreadableImagesError):  # no label can be made up for what cannot be read
+        skipped.predict(partly_bad)
+    with pytest.raises(UnreadableImagesError, match="2 images of 2"):
+        make_classifier(on_bad_image="skip").fit([partly_bad[4], partly_bad[9]], [0, 1])
+
+
+def test_indices_of_bad_images_count_those_of_weight_zero(make_classifier, partly_bad, shades):
+    weight = np.ones(40)
+    weight[:5] = 0  # of which the bad image 4 is then no matter
+    with pytest.raises(UnreadableImagesError, match=r"X\[9\]") as caught:
+        make_classifier().fit(partly_bad, shades[1], sample_weight=weight)
+    assert list(caught.value.failures) == [9, 17]
+
+
+def test_an_infinite_loss_names_epoch_term_and_learning_rate(make_classifier, shades):
+    classifier = make_classifier(learning_rate=1e30, image_adapter=None)
+    with pytest.raises(NonFiniteLossError, match=r"in epoch 2 \(stage 'prompts'\): the contrastive .*1e\+30.*Lower"):
+        classifier.fit(*shades)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
+def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifier, shades, monkeypatch, error):
+    classifier = make_classifier(image_tower="finetune").fit(*shades)
+    before, attributes = classifier.predict_proba(shades[0]), copy.deepcopy(vars(classifier))
+
+    def interrupted(*args, **options):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
+        classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
+    classifier.set_params(early_stopping=False)
+    assert set(vars(classifier)) == set(attributes)
+    np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
+    unfitted = make_classifier(early_stopping=True)
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
+        unfitted.fit(*shades)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(shades[0])
+
+
+def test_random_weights_are_warned_about_once_and_seeded(tmp_path, make_classifier, shades):
+    name = write_model(tmp_path / "m", CONFIGS["clip"], weights=False)
+    with pytest.warns(UserWarning, match="random weights: nothing that CLIP has learned") as caught:
+        first = make_classifier(model_name=name, pretrained=None).fit(*shades)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning):
+        second = make_classifier(model_name=name, pretrained=None, random_state=1).fit(*shades)
+    assert not np.array_equal(first.prototypes_, second.prototypes_)
+
+
+def test_warnings_point_at_the_callers_line():
+    with pytest.warns(UserWarning) as caught:
+        warn_user("look here")
+    assert caught[0].filename == __file__
+
+
+def test_checkpoints_are_models_that_load(make_classifier, shades, tmp_path):
+    classifier = make_classifier(checkpoint_dir=tmp_path / "runs").fit(*shades)
+    make_classifier(checkpoint_dir=str(tmp_path / "runs"), prompt_epochs=1).fit(*shades)
+    folders = sorted(os.listdir(tmp_path / "runs"))
+    assert len(folders) == 2  # one for each fit: they do not collide
+    by_length = {loaded.n_iter_: loaded for loaded in map(L2RCLIPClassifier.load, (tmp_path / "runs").iterdir())}
+    np.testing.assert_array_equal(by_length[3].predict_proba(shades[0]), classifier.predict_proba(shades[0]))
+
+
+def test_many_fits_do_not_pile_up_memory(make_classifier, shades):
+    def modules_alive():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects())
+
+    classifier = make_classifier(image_tower="finetune", prompt_epochs=1, max_epochs=1)
+    classifier.fit(*shades)
+    before = modules_alive()
+    for _ in range(20):
+        classifier.fit(*shades)
+    assert modules_alive() <= before

@@ -1,0 +1,250 @@
+import copy
+import json
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from conftest import CONFIGS, write_model
+from safetensors.numpy import load_file
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip.backbone import MissingBackboneError, unload_backbones
+
+NAMES = ["void", "dim", "mild", "light", "blank"]
+
+
+@pytest.fixture(params=["frozen", "finetune", "precomputed"])
+def case(request, make_classifier, shades):
+    """A fitted classifier, and what it predicts from."""
+    X, y = shades
+    if request.param == "precomputed":
+        X = np.random.default_rng(0).normal(size=(len(y), 24))
+    classifier = make_classifier(image_tower=request.param, ranks=NAMES, image_learning_rate=1e-3, decision="mean")
+    return classifier.fit(X, np.array(NAMES)[y]), X
+
+
+def round_trip(classifier, way, tmp_path):
+    if way == "pickle":
+        return pickle.loads(pickle.dumps(classifier))
+    if way == "deepcopy":
+        return copy.deepcopy(classifier)
+    if way == "joblib":
+        joblib.dump(classifier, tmp_path / "model.joblib")
+        return joblib.load(tmp_path / "model.joblib")
+    if way == "joblib, memory-mapped":
+        joblib.dump(classifier, tmp_path / "model.joblib")
+        return joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    classifier.save(tmp_path / "saved", include_backbone=way == "with backbone")
+    return L2RCLIPClassifier.load(tmp_path / "saved")
+
+
+WAYS = ["pickle", "deepcopy", "joblib", "joblib, memory-mapped", "save", "with backbone"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_comes_back_predicts_the_same(case, way, tmp_path):
+    classifier, X = case
+    unload_backbones()
+    again = round_trip(classifier, way, tmp_path)
+    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
+    np.testing.assert_array_equal(again.predict(X), classifier.predict(X))
+    assert again.get_params() == classifier.get_params()
+    fitted = {name for name in vars(classifier) if name.endswith("_") and not name.startswith("_")}
+    assert fitted == {name for name in vars(again) if name.endswith("_") and not name.startswith("_")}
+    for name in fitted:
+        np.testing.assert_equal(getattr(again, name), getattr(classifier, name))
+        assert np.asarray(getattr(again, name)).dtype == np.asarray(getattr(classifier, name)).dtype
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_training_goes_on_after_the_round_trip(case, way, tmp_path):
+    classifier, X = case
+    y = classifier.predict(X)
+    again = round_trip(classifier, way, tmp_path)
+    np.testing.assert_allclose(
+        again.partial_fit(X, y).prototypes_, copy.deepcopy(classifier).partial_fit(X, y).prototypes_, atol=1e-6
+    )
+
+
+def test_no_torch_object_is_pickled(case):
+    names = [argument for opcode, argument, _ in pickletools.genops(pickle.dumps(case[0])) if isinstance(argument, str)]
+    assert "skl2rclip.classifier" in names
+    assert not [name for name in names if name.split(".")[0] in ("torch", "open_clip")]
+
+
+def test_only_what_fitting_changed_is_kept(case):
+    classifier, _ = case
+    arrays = classifier._state.arrays
+    image_tower = classifier.image_tower
+    assert set(arrays) == {"prompts", "tower" if image_tower == "finetune" else "adapter"}
+    assert max(array.size for array in arrays["prompts"].values()) < 10_000  # no table of 49,408 word embeddings
+    size = len(pickle.dumps(classifier))
+    assert size < (400_000 if image_tower == "finetune" else 150_000)
+
+
+def test_clone_is_unfitted_with_the_same_parameters(case):
+    copied = clone(case[0])
+    assert copied.get_params() == case[0].get_params()
+    with pytest.raises(NotFittedError):
+        copied.predict(case[1])
+
+
+def test_a_fine_tuned_model_needs_no_backbone_to_predict(make_classifier, shades, tmp_path):
+    name = write_model(tmp_path / "gone", CONFIGS["clip"], seed=3)
+    classifier = make_classifier(model_name=name, image_tower="finetune").fit(*shades)
+    expected, data = classifier.predict_proba(shades[0]), pickle.dumps(classifier)
+    os.rename(tmp_path / "gone", tmp_path / "elsewhere")
+    unload_backbones()
+    np.testing.assert_array_equal(pickle.loads(data).predict_proba(shades[0]), expected)
+
+
+def test_a_missing_or_changed_backbone_says_what_to_do(make_classifier, shades, tmp_path):
+    name = write_model(tmp_path / "mine", CONFIGS["clip"], seed=3)
+    classifier = make_classifier(model_name=name).fit(*shades)
+    expected, data = classifier.predict_proba(shades[0]), pickle.dumps(classifier)
+    classifier.save(tmp_path / "complete", include_backbone=True)
+    os.rename(tmp_path / "mine", tmp_path / "moved")
+    unload_backbones()
+    again = pickle.loads(data)
+    with pytest.raises(MissingBackboneError, match=r"(?s)needs its backbone .*mine.*set_params\(model_name=..."):
+        again.predict(shades[0])
+    again.set_params(model_name=f"local-dir:{tmp_path / 'moved'}")
+    np.testing.assert_array_equal(again.predict_proba(shades[0]), expected)
+    complete = L2RCLIPClassifier.load(tmp_path / "complete")
+    np.testing.assert_array_equal(complete.predict_proba(shades[0]), expected)
+    other = write_model(tmp_path / "other", CONFIGS["clip"], seed=4)
+    with pytest.raises(MissingBackboneError, match="is not the one that the model was fitted with"):
+        pickle.loads(data).set_params(model_name=other).predict(shades[0])
+
+
+def test_relative_model_folders_hold_from_any_working_directory(make_classifier, shades, tmp_path, monkeypatch):
+    write_model(tmp_path / "mine", CONFIGS["clip"])
+    monkeypatch.chdir(tmp_path)
+    classifier = make_classifier(model_name="local-dir:mine").fit(*shades)
+    data = pickle.dumps(classifier)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    unload_backbones()
+    np.testing.assert_array_equal(pickle.loads(data).predict(shades[0]), classifier.predict(shades[0]))
+
+
+def test_a_model_fitted_on_cuda_predicts_where_there_is_none(make_classifier, shades, monkeypatch):
+    classifier = make_classifier().fit(*shades)
+    expected = classifier.predict_proba(shades[0])
+    classifier.set_params(device="cuda")
+    classifier.device_ = "cuda:0"
+    again = pickle.loads(pickle.dumps(classifier))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.warns(UserWarning, match="device='cuda' is not available .* predicting on the CPU"):
+        np.testing.assert_array_equal(again.predict_proba(shades[0]), expected)
+    with pytest.raises(ValueError, match="device='cuda' is not available"):
+        again.fit(*shades)
+
+
+SECOND_PROCESS = """
+import sys, joblib, numpy as np
+from skl2rclip import L2RCLIPClassifier
+X = np.load(sys.argv[2])
+load = joblib.load if sys.argv[1].endswith(".joblib") else L2RCLIPClassifier.load
+np.save(sys.argv[3], load(sys.argv[1]).predict_proba(X))
+"""
+
+
+@pytest.mark.parametrize("file", ["model.joblib", "folder"])
+def test_a_second_process_predicts_the_same(make_classifier, shades, tmp_path, file):
+    classifier = make_classifier(image_tower="finetune").fit(*shades)
+    np.save(tmp_path / "X.npy", shades[0])
+    if file == "folder":
+        classifier.save(tmp_path / file)
+    else:
+        joblib.dump(classifier, tmp_path / file)
+    command = [sys.executable, "-c", SECOND_PROCESS, *(str(tmp_path / name) for name in (file, "X.npy", "P.npy"))]
+    subprocess.run(command, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "P.npy"), classifier.predict_proba(shades[0]), atol=1e-6)
+
+
+# ------------------------------------------------------------- save and load
+
+
+def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path):
+    case[0].save(tmp_path / "model")
+    assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert description["format_version"] == 1
+    np.testing.assert_array_equal(load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_)
+
+
+def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path):
+    classifier = make_classifier(
+        rank_names=lambda label: f"level {label}",
+        ranks=np.arange(6),
+        class_weight={0: 2.0, np.int64(1): 1},
+        random_state=np.random.RandomState(0),
+        checkpoint_dir=tmp_path / "runs",
+        blend_ratio=np.float32(0.25),
+    ).fit(*shades)
+    classifier.save(tmp_path / "model")
+    loaded = L2RCLIPClassifier.load(tmp_path / "model")
+    assert loaded.rank_names == [f"level {k}" for k in range(6)]
+    assert loaded.ranks == list(range(6))
+    assert loaded.class_weight == {0: 2.0, 1: 1}
+    assert loaded.random_state is None
+    assert loaded.checkpoint_dir == str(tmp_path / "runs")
+    assert loaded.blend_ratio == 0.25
+    loaded.fit(*shades)
+
+
+def test_save_replaces_an_earlier_save_and_nothing_else(case, tmp_path):
+    classifier, X = case
+    classifier.save(tmp_path / "model")
+    classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a saved model"):
+        classifier.save(tmp_path / "precious")
+    with pytest.raises(FileExistsError):
+        classifier.save(tmp_path / "precious" / "thesis.txt")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+    assert sorted(os.listdir(tmp_path)) == ["model", "precious"]  # nothing half-written is left
+
+
+def test_a_failed_save_leaves_the_earlier_one(case, tmp_path, monkeypatch):
+    classifier, X = case
+    classifier.save(tmp_path / "model")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr("skl2rclip.persistence.save_file", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_unusable_folders_are_named(case, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is not a saved model: there is no file model.json"):
+        L2RCLIPClassifier.load(tmp_path / "nowhere")
+    case[0].save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps({**description, "format_version": 99}))
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 1"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    file.write_text("{")
+    with pytest.raises(ValueError, match="is damaged or is not a saved model"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    file.write_text(json.dumps(description))
+    arrays = tmp_path / "model" / "model.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"model.safetensors is missing or damaged"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+
+
+def test_save_needs_a_fitted_model(make_classifier, tmp_path):
+    with pytest.raises(NotFittedError):
+        make_classifier().save(tmp_path / "model")
