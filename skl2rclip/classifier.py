@@ -18,7 +18,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip.backbone import (
     Backbone,
@@ -368,7 +368,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         check_parameters(self)
         device = resolve_device(self.device)
         labels = check_labels(y)
-        data = self._check_images(X)
+        data = self._check_images(X, fitted=previous is not None)
         if len(data) != len(labels):
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and "
@@ -408,10 +408,13 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             warn_if_random(source)
         return request
 
-    def _check_images(self, X: Any) -> Any:
-        if self.image_tower == "precomputed":
-            return check_array(X, dtype=np.float32, input_name="X", estimator=self)
-        return as_image_list(X)
+    def _check_images(self, X: Any, *, fitted: bool) -> Any:
+        """List of images, or table of embeddings with the columns of the fit where there was one."""
+        if self.image_tower != "precomputed":
+            return as_image_list(X)
+        if fitted and hasattr(self, "n_features_in_"):
+            return validate_data(self, X, dtype=np.float32, reset=False)
+        return check_array(X, dtype=np.float32, input_name="X", estimator=self)
 
     def _check_widths(self, config: dict[str, Any], data: Any) -> None:
         width = config["text_cfg"].get("width", 512)
@@ -526,10 +529,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             If the backbone cannot be loaded again, or has changed.
         """
         check_is_fitted(self)
-        data = self._check_images(X)
+        data = self._check_images(X, fitted=True)
         device = resolve_device(self.device, strict=False)
         if self.image_tower == "precomputed":
-            self._check_n_features(X, data)
             embeddings = unit_rows(data)
         else:
             embeddings = encode_images(
@@ -543,13 +545,6 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             )
         adapter = fitted_adapter(self._state)
         return embeddings if adapter is None else adapter(embeddings)
-
-    def _check_n_features(self, X: Any, data: np.ndarray) -> None:
-        if data.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {data.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input."
-            )
 
     def _tower(self, device: torch.device) -> Any:
         """Image tower on `device`, kept for the next call."""

@@ -5,6 +5,7 @@ Everything is NumPy on label arrays; nothing here knows of images or of torch.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -14,9 +15,10 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip.validation import InvalidParameterError, warn_user
 
 _MAX_LISTED = 10
+_METHODS_OF_CODES = ("decision_function", "predict_proba", "predict_log_proba")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,15 @@ class RankScale:
         labels = y.tolist()
         unknown = sorted({label for label in labels if label not in index}, key=str)
         if unknown:
+            advice = "add what is missing to ranks=[...]"
+            if self.ranks.dtype.kind in "UO" and labels and not isinstance(labels[0], str):
+                advice = (
+                    "if something has numbered the labels in between (scikit-learn's stacking and voting do), make y "
+                    "integers in rank order from the start, and give their words with rank_names=[...] instead"
+                )
             raise ValueError(
                 f"y contains labels that are not among the ranks: {_listing(unknown)}. "
-                f"The ranks are {_listing(self.ranks.tolist())}; add what is missing to ranks=[...]."
+                f"The ranks are {_listing(self.ranks.tolist())}; {advice}."
             )
         return np.array([index[label] for label in labels], dtype=np.int64)
 
@@ -150,6 +158,7 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
         If the order of the labels is unknown, a label is not a rank, or fewer than two ranks remain.
     """
     labels = check_labels(y)
+    codes = _codes_of_cross_val_predict()
     if ranks is not None:
         ordered = _given_ranks(ranks)
     elif getattr(getattr(y, "dtype", None), "ordered", False):
@@ -161,8 +170,59 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
-    scale = RankScale(ordered, _rank_values(ordered), _names_of(ordered, rank_names))
+    coded = ordered
+    if codes is not None:
+        coded = _as_codes(ordered, codes, ranks, rank_names)
+    scale = RankScale(coded, _rank_values(ordered), _names_of(ordered, rank_names))
     return scale, scale.encode(labels)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """What `cross_val_predict` has made of the labels: 0, 1, ... in sorted order, however many there are.
+
+    ``changed`` is False where the labels were such numbers before, None where that cannot be told.
+    """
+
+    count: int
+    changed: bool | None
+
+
+def _codes_of_cross_val_predict() -> _Codes | None:
+    """Whether scikit-learn has replaced the labels of this fit by numbers, and how many.
+
+    For probabilities `cross_val_predict` numbers the sorted labels, which takes words and distances from them, and says
+    so nowhere: only the call stack shows it.
+    """
+    frame, codes = sys._getframe(1), None
+    while frame is not None:
+        name, variables = frame.f_code.co_name, frame.f_locals
+        if frame.f_globals.get("__name__") == "sklearn.model_selection._validation":
+            if name == "_fit_and_predict" and variables.get("method") in _METHODS_OF_CODES:
+                codes = _Codes(len(np.unique(variables["y"])), None)
+            elif name == "cross_val_predict" and codes is not None and "le" in variables:
+                original = variables["le"].classes_
+                return _Codes(codes.count, not np.array_equal(original, np.arange(len(original))))
+        frame = frame.f_back
+    return codes
+
+
+def _as_codes(ordered: np.ndarray, codes: _Codes, ranks: Any, rank_names: Any) -> np.ndarray:
+    """Replace each rank by the number that `cross_val_predict` has given it."""
+    if ranks is None:
+        if codes.changed is not False and rank_names is None:
+            warn_user(
+                f"cross_val_predict has replaced the labels by the numbers 0 to {codes.count - 1}, for the prompts too, "
+                "because a probability was asked for. Give all labels with ranks=[...], lowest first, to have them back."
+            )
+        return ordered
+    if codes.count != len(ordered):
+        raise ValueError(
+            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: which is "
+            "which cannot be told. List in ranks just the labels of y, or make y integers in rank order and give their "
+            "words with rank_names=[...]."
+        )
+    return np.argsort(np.argsort(ordered))
 
 
 def _given_ranks(ranks: Any) -> np.ndarray:

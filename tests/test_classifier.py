@@ -88,7 +88,9 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, t
     before = fingerprint(backbone.model)
     classifier = make_classifier(image_tower="finetune", max_epochs=1, image_learning_rate=1e-2).fit(*shades)
     assert fingerprint(backbone.model) == before
-    assert not np.allclose(classifier.transform(shades[0]), CLIPImageEncoder(tiny).fit().transform(shades[0]), atol=1e-2)
+    assert not np.allclose(
+        classifier.transform(shades[0]), CLIPImageEncoder(tiny).fit().transform(shades[0]), atol=1e-2
+    )
 
 
 BASE = {"prompt": "a photo of", "prompt_epochs": 2}
@@ -420,7 +422,9 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
     assert make_classifier(image_tower="precomputed").fit(named, shades[1]).feature_names_in_[0] == "clipimageencoder0"
     with pytest.raises(ValueError, match="X has 23 features, but L2RCLIPClassifier is expecting 24"):
         precomputed.predict(embeddings[:, :23])
-    with pytest.raises(ValueError, match="X has 5 features, but embeddings of .* have 24: make X with CLIPImageEncoder"):
+    with pytest.raises(
+        ValueError, match="X has 5 features, but embeddings of .* have 24: make X with CLIPImageEncoder"
+    ):
         make_classifier(image_tower="precomputed").fit(embeddings[:, :5], shades[1])
 
 

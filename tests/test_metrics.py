@@ -69,7 +69,9 @@ def test_scorers_know_the_ranks_of_what_they_score(make_classifier, shades, scor
     scores = cross_val_score(classifier, X, names[y], cv=2, scoring=scorer, error_score="raise")
     assert np.isfinite(scores).all()
     pipeline = make_pipeline(FunctionTransformer(), classifier)
-    search = GridSearchCV(pipeline, {"l2rclipclassifier__blend_ratio": [0.1]}, scoring=scorer, cv=2, error_score="raise")
+    search = GridSearchCV(
+        pipeline, {"l2rclipclassifier__blend_ratio": [0.1]}, scoring=scorer, cv=2, error_score="raise"
+    )
     search.fit(X, names[y])
     assert search.best_score_ == pytest.approx(scores.mean())
     metric = {

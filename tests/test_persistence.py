@@ -178,7 +178,9 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
     assert description["format_version"] == 1
-    np.testing.assert_array_equal(load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_)
+    np.testing.assert_array_equal(
+        load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
+    )
 
 
 def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path):

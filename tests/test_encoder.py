@@ -1,0 +1,71 @@
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skl2rclip import CLIPImageEncoder
+from skl2rclip.images import UnreadableImagesError
+from skl2rclip.validation import InvalidParameterError
+
+
+@pytest.mark.parametrize("kind", ["clip", "custom_text", "quick_gelu_resnet", "eos_linear_head"])
+def test_embeddings_equal_open_clips(model_names, shades, kind):
+    model = open_clip.create_model(model_names[kind]).eval()
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    with torch.no_grad():
+        pixels = torch.stack([transform(Image.fromarray(image)) for image in shades[0]])
+        expected = model.encode_image(pixels, normalize=True).numpy()
+    encoder = CLIPImageEncoder(model_names[kind], batch_size=7).fit()
+    np.testing.assert_allclose(encoder.transform(shades[0]), expected, atol=1e-5)
+    assert encoder.embedding_width_ == 24
+    assert encoder.get_feature_names_out()[1] == "clipimageencoder1"
+
+
+def test_half_precision_is_near(tiny, shades):
+    full, half = (CLIPImageEncoder(tiny, precision=p).fit().transform(shades[0]) for p in ("float32", "bfloat16"))
+    assert 0 < np.abs(full - half).max() < 0.05
+    assert half.dtype == np.float32
+
+
+def test_pandas_output(tiny, shades):
+    frame = CLIPImageEncoder(tiny).set_output(transform="pandas").fit_transform(shades[0])
+    assert frame.shape == (40, 24)
+    assert frame.columns[0] == "clipimageencoder0"
+
+
+def test_unfitted_and_unreadable(tiny, tmp_path):
+    with pytest.raises(NotFittedError):
+        CLIPImageEncoder(tiny).transform(["a.png"])
+    with pytest.raises(UnreadableImagesError, match=r"X\[0\] \(.*nothing.png\): no such file"):
+        CLIPImageEncoder(tiny).fit().transform([tmp_path / "nothing.png"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"model_name": "ViT-B-15"}, "model_name"),
+        ({"model_name": None}, "model_name must be a string"),
+        ({"pretrained": 3}, "pretrained must be a string"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"device": "gpu"}, "device must be"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"n_jobs": 0}, "n_jobs"),
+    ],
+)
+def test_bad_parameters_are_named(tiny, parameters, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        CLIPImageEncoder(**{"model_name": tiny, **parameters}).fit()
+
+
+def test_clone_and_pickle(tiny, shades):
+    import pickle
+
+    encoder = CLIPImageEncoder(tiny).fit()
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.transform(shades[0]), encoder.transform(shades[0]))
+    assert clone(encoder).get_params() == encoder.get_params()

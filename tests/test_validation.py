@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_sample_weight
+
+from skl2rclip.validation import (
+    InvalidParameterError,
+    check_integer,
+    check_real,
+    check_sample_weight,
+    class_weights_of,
+    parse_max_memory,
+    seed_from,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [(None, None), (5, 5), (np.int64(7), 7), ("2GB", 2 * 10**9), ("500 mb", 5 * 10**8), ("1.5KB", 1500), ("10", 10),
+     ("3 B", 3), (" 1TB ", 10**12)],
+)  # fmt: skip
+def test_memory_sizes(text, n_bytes):
+    assert parse_max_memory(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", [0, -5, "", "GB", "2 parsecs", "-1GB", "nan", "inf GB", 2.5, True, [1]])
+def test_memory_sizes_that_are_none(text):
+    with pytest.raises(InvalidParameterError, match="max_memory must be None, a positive number of bytes"):
+        parse_max_memory(text)
+
+
+def test_errors_are_value_and_type_errors():
+    for check in (lambda: check_real("x", 2, 0, 1), lambda: check_integer("n", "3", 0)):
+        with pytest.raises(ValueError, match="must be"):
+            check()
+        with pytest.raises(TypeError, match="must be"):
+            check()
+
+
+def test_numbers_of_numpy_are_numbers():
+    check_real("x", np.float32(0.5), 0, 1)
+    check_integer("n", np.int32(3), 0)
+
+
+def test_seeds():
+    assert seed_from(5) == seed_from(np.int64(5)) == 5
+    assert seed_from(2**32 - 1) < 2**31
+    assert seed_from(None) != seed_from(None)
+    assert seed_from(np.random.RandomState(0)) == seed_from(np.random.RandomState(0))
+    with pytest.raises(InvalidParameterError):
+        seed_from(-1)
+
+
+def test_a_number_weighs_every_image_alike():
+    assert check_sample_weight(2, 3).tolist() == [2, 2, 2]
+    assert check_sample_weight(None, 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"a": 2.0, "b": 0.5}, {"b": 3}])
+def test_class_weights_equal_scikit_learns(class_weight):
+    y = np.array(["a", "b", "b", "b"])
+    actual = class_weights_of(class_weight, y, np.unique(y), np.ones(4, bool))
+    np.testing.assert_allclose(actual, compute_sample_weight(class_weight, y))
+
+
+def test_balanced_weights_do_not_count_images_that_are_left_out():
+    y = np.array(["a", "b", "b", "b"])
+    counted = np.array([True, True, False, False])
+    np.testing.assert_allclose(class_weights_of("balanced", y, np.unique(y), counted)[counted], [1, 1])
