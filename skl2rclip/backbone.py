@@ -1,7 +1,6 @@
-"""open_clip models: loaded once per process, named by a fingerprint of their weights, and their two towers.
+"""open_clip models: where they come from, loaded once per process, named by a fingerprint of their weights.
 
-The text tower runs from word embeddings on packed prompts that share their beginning. What the prompts are is not
-known here, nor what images are.
+What runs in their text tower is the business of ``text_tower``.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +24,9 @@ import joblib
 import open_clip
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skl2rclip.images import Preprocessing
+from skl2rclip.text_tower import PromptTokenizer, TextTower
 from skl2rclip.validation import InvalidParameterError, warn_user
 
 LOCAL_DIR_PREFIX = "local-dir:"
@@ -35,8 +34,6 @@ HUB_PREFIX = "hf-hub:"
 _CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_FILE = "open_clip_model.safetensors"
 _MAX_RANDOM_BACKBONES = 4
-# Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
-_MAX_PACKED_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -197,166 +194,6 @@ def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
             "tower that pools at the end-of-text token, such as those of ViT-B-16, ViT-L-14, RN50, EVA02, PE-Core or "
             "MobileCLIP-B."
         )
-
-
-class PromptTokenizer:
-    """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
-
-    Attributes
-    ----------
-    start, end : list of int
-        Token ids around the words.
-    context_length : int
-        The most tokens that the text tower takes, `start` and `end` included.
-    """
-
-    def __init__(self, model_name: str, config: dict[str, Any]):
-        text = config["text_cfg"]
-        self._tokenize = open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
-        self._end_id = text.get("eos_id", 2) if text.get("pool_type") == "eos" else None
-        self._vocabulary = text.get("vocab_size", 49408)
-        self.context_length = int(text.get("context_length", 77))
-        empty = self._tokenize([""], context_length=8)[0]
-        length = self._end_position(empty)
-        self.start: list[int] = empty[:length].tolist()
-        self.end: list[int] = [int(empty[length])]
-
-    def _end_position(self, ids: Tensor) -> int:
-        """Where open_clip pools: at the highest id, or at the first end-of-text id."""
-        return int((ids if self._end_id is None else (ids == self._end_id).int()).argmax())
-
-    def words(self, text: str) -> list[int]:
-        """Token ids of `text` without those that begin and end it, however many they are."""
-        ids = self._tokenize([text], context_length=2 * len(text.encode()) + 8)[0]
-        tokens = ids[len(self.start) : self._end_position(ids)].tolist()
-        if max(tokens + self.end) >= self._vocabulary:
-            raise InvalidParameterError(
-                f"the tokenizer makes token id {max(tokens + self.end)} of {text!r}, but the model's vocabulary has "
-                f"{self._vocabulary} entries: vocab_size in its configuration does not fit its tokenizer."
-            )
-        return tokens
-
-
-@dataclass(frozen=True)
-class PackedPrompts:
-    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts.
-
-    Attributes
-    ----------
-    rows : tensor of shape (L,), int64
-        Row of each token in a table of token embeddings.
-    positions : tensor of shape (L,), int64
-        Position of each token in its own prompt.
-    mask : tensor of shape (L, L)
-        Additive: 0 where the query (row) sees the key (column), else -inf.
-    ends : tensor of shape (k,), int64
-        Where each prompt ends in the sequence.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    mask: Tensor
-    ends: Tensor
-
-    def to(self, device: torch.device) -> PackedPrompts:
-        """Return the same on another device."""
-        return PackedPrompts(*(getattr(self, name).to(device) for name in ("rows", "positions", "mask", "ends")))
-
-
-def pack_prompts(
-    prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
-) -> list[PackedPrompts]:
-    """Lay prompts that share their beginning out in as few sequences as `max_tokens` allows.
-
-    Parameters
-    ----------
-    prefix : sequence of int
-        Rows of the tokens that every prompt begins with.
-    own : sequence of K sequences of int
-        Rows of each prompt's further tokens, the last of them its end of text.
-    max_tokens : int, optional
-        Length of a sequence, exceeded only where a single prompt is longer. It bounds the attention's memory, so that
-        the whole stays linear in K.
-
-    Returns
-    -------
-    list of PackedPrompts
-        Together K prompts, in order.
-    """
-    packs: list[PackedPrompts] = []
-    group: list[Sequence[int]] = []
-    length = len(prefix)
-    for rows in own:
-        if group and length + len(rows) > max_tokens:
-            packs.append(_pack(prefix, group))
-            group, length = [], len(prefix)
-        group.append(rows)
-        length += len(rows)
-    return [*packs, _pack(prefix, group)]
-
-
-def _pack(prefix: Sequence[int], own: Sequence[Sequence[int]]) -> PackedPrompts:
-    lengths = torch.tensor([len(rows) for rows in own])
-    shared = len(prefix)
-    owner = torch.cat([torch.full((shared,), -1), torch.repeat_interleave(torch.arange(len(own)), lengths)])  # (L,)
-    positions = torch.cat([torch.arange(shared)] + [shared + torch.arange(len(rows)) for rows in own])
-    order = torch.arange(len(owner))
-    visible = (owner == -1) | (owner[:, None] == owner)  # the prefix, and what belongs to the same prompt
-    visible &= order[:, None] >= order
-    mask = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
-    return PackedPrompts(
-        rows=torch.tensor([*prefix, *(row for rows in own for row in rows)]),
-        positions=positions,
-        mask=mask,
-        ends=shared + lengths.cumsum(0) - 1,
-    )
-
-
-class TextTower:
-    """A causal open_clip text tower that starts from word embeddings instead of token ids.
-
-    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps
-    one does not register its parameters.
-    """
-
-    def __init__(self, model: nn.Module):
-        text: Any = getattr(model, "text", model)
-        self.token_embedding: nn.Embedding = text.token_embedding
-        self.width: int = text.token_embedding.weight.shape[1]
-        self._transformer = text.transformer
-        self._positions = text.positional_embedding
-        self._final_norm = text.ln_final
-        self._projection = text.text_projection
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tower runs."""
-        return self._positions.device
-
-    def encode(self, table: Tensor, packs: Sequence[PackedPrompts]) -> Tensor:
-        """Embed packed prompts; exact, and differentiable with respect to `table`.
-
-        Parameters
-        ----------
-        table : tensor of shape (T, d)
-            Token embeddings that the packs' rows point into.
-        packs : sequence of PackedPrompts
-            K prompts in all.
-
-        Returns
-        -------
-        tensor of shape (K, D)
-            Not normalised.
-        """
-        return torch.cat([self._encode(table, pack) for pack in packs])
-
-    def _encode(self, table: Tensor, pack: PackedPrompts) -> Tensor:
-        tokens = F.embedding(pack.rows, table) + self._positions[pack.positions]  # (L, d)
-        hidden = self._transformer(tokens[None], attn_mask=pack.mask)[0]  # (L, d)
-        pooled = self._final_norm(hidden[pack.ends])  # (k, d)
-        if self._projection is None:
-            return pooled
-        return self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection
 
 
 @dataclass
@@ -572,51 +409,6 @@ def build_image_tower(config: dict[str, Any]) -> nn.Module:
     return model.visual.eval().requires_grad_(False)
 
 
-def resolve_device(device: str, *, strict: bool = True) -> torch.device:
-    """Choose where to compute.
-
-    Parameters
-    ----------
-    device : str
-        "auto" (CUDA where there is one, else the CPU) or a name that torch knows.
-    strict : bool, default=True
-        Raise where the device is not there; else warn and take the CPU, so that a model fitted elsewhere still
-        predicts.
-
-    Raises
-    ------
-    InvalidParameterError
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    problem = None
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InvalidParameterError(
-            f"device must be 'auto', 'cpu', 'cuda', 'cuda:0' or another name that torch knows, got {device!r}."
-        ) from None
-    if resolved.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (resolved.index or 0) >= count:
-            problem = f"this machine has {count} usable CUDA devices"
-    elif resolved.type != "cpu":
-        try:
-            torch.empty(1, device=resolved)
-        except (RuntimeError, NotImplementedError, AssertionError):
-            problem = "torch cannot use it on this machine"
-        if resolved.type == "meta":
-            problem = "it holds no data"
-    if problem is None:
-        return resolved
-    if strict:
-        raise InvalidParameterError(
-            f"device={device!r} is not available: {problem}; device='auto' takes what is there."
-        )
-    warn_user(f"device={device!r} is not available ({problem}); predicting on the CPU.")
-    return torch.device("cpu")
-
-
 @dataclass(frozen=True)
 class BackboneRecord:
     """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
@@ -698,30 +490,3 @@ def _absolute(source: BackboneSource) -> BackboneSource:
     if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
         return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
     return source
-
-
-def autocast_for(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which towers run.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 on CUDA devices that compute in it (Ampere and later), else float32.
-    device : torch.device
-    """
-    if precision == "auto":
-        capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        precision = "bfloat16" if capable else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@contextmanager
-def explain_out_of_memory(batch_size: int) -> Iterator[None]:
-    """Say which parameters to lower where the device runs out of memory."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(
-            f"The device ran out of memory at batch_size={batch_size}: lower batch_size, run fewer fits at once "
-            f"(n_jobs of the search), or choose a smaller model_name. {error}"
-        ) from error

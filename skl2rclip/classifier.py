@@ -20,16 +20,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip.backbone import (
-    Backbone,
-    BackboneSource,
-    PromptTokenizer,
-    autocast_for,
-    check_text_config,
-    model_config,
-    resolve_device,
-    warn_if_random,
-)
+from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
+from skl2rclip.devices import autocast_for, resolve_device
 from skl2rclip.encoder import encode_images
 from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_tower, train, unit_rows
 from skl2rclip.images import UnreadableImagesError, as_image_list, find_unreadable
@@ -37,6 +29,7 @@ from skl2rclip.metrics import ordinality
 from skl2rclip.persistence import FittedState, load_model, save_model
 from skl2rclip.prompts import tokenize_prompts
 from skl2rclip.ranks import RankScale, check_labels, expected_value, rank_scale, read_out
+from skl2rclip.text_tower import PromptTokenizer
 from skl2rclip.validation import (
     InvalidParameterError,
     check_parameters,

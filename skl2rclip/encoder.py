@@ -12,15 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip.backbone import (
-    BackboneRecord,
-    BackboneSource,
-    autocast_for,
-    explain_out_of_memory,
-    load_backbone,
-    resolve_device,
-    warn_if_random,
-)
+from skl2rclip.backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
+from skl2rclip.devices import autocast_for, explain_out_of_memory, resolve_device
 from skl2rclip.images import (
     ImageLike,
     Preprocessing,

@@ -15,16 +15,8 @@ import torch
 from torch import nn
 
 from skl2rclip.adapter import ImageAdapter
-from skl2rclip.backbone import (
-    Backbone,
-    BackboneRecord,
-    BackboneSource,
-    autocast_for,
-    build_image_tower,
-    explain_out_of_memory,
-    load_backbone,
-    seeded,
-)
+from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
+from skl2rclip.devices import autocast_for, explain_out_of_memory
 from skl2rclip.encoder import encode_pixels
 from skl2rclip.images import decode_chunks, pixel_array
 from skl2rclip.persistence import FittedState, load_module, module_arrays

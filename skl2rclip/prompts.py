@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip.backbone import PromptTokenizer, TextTower, pack_prompts
 from skl2rclip.rankformer import RankFormer
+from skl2rclip.text_tower import PromptTokenizer, TextTower, pack_prompts
 from skl2rclip.validation import InvalidParameterError, warn_user
 
 _RANDOM_CONTEXT_STD = 0.02

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,8 @@ def _codes_of_cross_val_predict() -> _Codes | None:
     For probabilities `cross_val_predict` numbers the sorted labels, which takes words and distances from them, and says
     so nowhere: only the call stack shows it.
     """
-    frame, codes = sys._getframe(1), None
+    frame: FrameType | None = sys._getframe(1)
+    codes = None
     while frame is not None:
         name, variables = frame.f_code.co_name, frame.f_locals
         if frame.f_globals.get("__name__") == "sklearn.model_selection._validation":
@@ -212,14 +214,15 @@ def _as_codes(ordered: np.ndarray, codes: _Codes, ranks: Any, rank_names: Any) -
     if ranks is None:
         if codes.changed is not False and rank_names is None:
             warn_user(
-                f"cross_val_predict has replaced the labels by the numbers 0 to {codes.count - 1}, for the prompts too, "
-                "because a probability was asked for. Give all labels with ranks=[...], lowest first, to have them back."
+                f"cross_val_predict has replaced the labels by the numbers 0 to {codes.count - 1}, for the prompts "
+                "too, because a probability was asked for. Give all labels with ranks=[...], lowest first, to have "
+                "them back."
             )
         return ordered
     if codes.count != len(ordered):
         raise ValueError(
-            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: which is "
-            "which cannot be told. List in ranks just the labels of y, or make y integers in rank order and give their "
+            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: which "
+            "is which cannot be told. List in ranks just the labels of y, or make y integers in rank order and give their "
             "words with rank_names=[...]."
         )
     return np.argsort(np.argsort(ordered))

@@ -287,7 +287,7 @@ def test_warm_start_keeps_a_fine_tuned_tower(make_classifier, shades):
 
 def test_warm_start_refuses_another_structure(make_classifier, shades):
     classifier = make_classifier(warm_start=True).fit(*shades)
-    with pytest.raises(InvalidParameterError, match="n_context_tokens must stay the same .* it was 4, got 5"):
+    with pytest.raises(InvalidParameterError, match=r"n_context_tokens must stay the same .* it was 4, got 5"):
         classifier.set_params(n_context_tokens=5).fit(*shades)
     classifier.set_params(n_context_tokens=4)
     with pytest.raises(ValueError, match=r"ranks must stay the same .*\[0, 1, 2, 3, 4\], got \[0, 1\]"):
@@ -423,7 +423,7 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
     with pytest.raises(ValueError, match="X has 23 features, but L2RCLIPClassifier is expecting 24"):
         precomputed.predict(embeddings[:, :23])
     with pytest.raises(
-        ValueError, match="X has 5 features, but embeddings of .* have 24: make X with CLIPImageEncoder"
+        ValueError, match=r"X has 5 features, but embeddings of .* have 24: make X with CLIPImageEncoder"
     ):
         make_classifier(image_tower="precomputed").fit(embeddings[:, :5], shades[1])
 
@@ -562,16 +562,18 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
     def interrupted(*args, **options):
         raise error
 
-    with monkeypatch.context() as patch, pytest.raises(error):
+    with monkeypatch.context() as patch:
         patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
-        classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
+        with pytest.raises(error):
+            classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
     classifier.set_params(early_stopping=False)
     assert set(vars(classifier)) == set(attributes)
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
     unfitted = make_classifier(early_stopping=True)
-    with monkeypatch.context() as patch, pytest.raises(error):
+    with monkeypatch.context() as patch:
         patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
-        unfitted.fit(*shades)
+        with pytest.raises(error):
+            unfitted.fit(*shades)
     with pytest.raises(NotFittedError):
         unfitted.predict(shades[0])
 
@@ -582,13 +584,13 @@ def test_random_weights_are_warned_about_once_and_seeded(tmp_path, make_classifi
         first = make_classifier(model_name=name, pretrained=None).fit(*shades)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="random weights"):
         second = make_classifier(model_name=name, pretrained=None, random_state=1).fit(*shades)
     assert not np.array_equal(first.prototypes_, second.prototypes_)
 
 
 def test_warnings_point_at_the_callers_line():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="look here") as caught:
         warn_user("look here")
     assert caught[0].filename == __file__
 

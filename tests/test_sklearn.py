@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import sklearn
 from conftest import CONFIGS, shaded_images, write_model
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -272,7 +272,7 @@ def test_calibration_of_a_fitted_model(make_classifier, images):
 
 def test_learning_curve(make_classifier, images):
     X, y = images
-    sizes, train, test = learning_curve(
+    _, train, test = learning_curve(
         make_classifier(ranks=range(5)), X, y, train_sizes=[0.5, 1.0], cv=StratifiedKFold(2), shuffle=True,
         random_state=0, error_score="raise",
     )  # fmt: skip
