@@ -25,8 +25,9 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from skl2rclip.embedded import EMBEDDED_NAME, embedded_config, load_embedded
 from skl2rclip.images import Preprocessing
-from skl2rclip.text_tower import PromptTokenizer, TextTower
+from skl2rclip.text_tower import PromptTokenizer, TextTower, tokenizer_of
 from skl2rclip.validation import InvalidParameterError, warn_user
 
 LOCAL_DIR_PREFIX = "local-dir:"
@@ -43,9 +44,10 @@ class BackboneSource:
     Attributes
     ----------
     model_name : str
-        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id.
+        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
     pretrained : str or None
-        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` has a prefix.
+        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
+        the weights are.
     seed : int
         Of random weights; without meaning otherwise.
     """
@@ -57,12 +59,12 @@ class BackboneSource:
     @property
     def has_own_weights(self) -> bool:
         """Whether `model_name` says by itself where the weights are."""
-        return self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
+        return self.model_name == EMBEDDED_NAME or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
 
     @property
     def is_random(self) -> bool:
         """Whether the weights are random numbers."""
-        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX):
+        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
             return False
         folder = self.local_folder
         return folder is None or not _weight_files(folder)
@@ -99,7 +101,9 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
     RuntimeError
         If the configuration cannot be fetched.
     """
-    if source.local_folder is not None:
+    if source.model_name == EMBEDDED_NAME:
+        config = embedded_config()
+    elif source.local_folder is not None:
         config = _local_config(source)
     elif source.model_name.startswith(HUB_PREFIX):
         try:
@@ -142,12 +146,12 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
 
 
 def _unknown_model(name: str) -> str:
-    known = open_clip.list_models()
+    known = [*open_clip.list_models(), EMBEDDED_NAME]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
     return (
-        f"model_name must be a name from open_clip.list_models() ({len(known)} of them), a 'local-dir:' folder or an "
-        f"'hf-hub:' id, got {name!r}{hint}"
+        f"model_name must be a name from open_clip.list_models() ({len(known)} of them), {EMBEDDED_NAME!r}, a "
+        f"'local-dir:' folder or an 'hf-hub:' id, got {name!r}{hint}"
     )
 
 
@@ -264,7 +268,7 @@ class Backbone:
         (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
         weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / _WEIGHTS_FILE)
-        tokenizer = open_clip.get_tokenizer(self.source.model_name)
+        tokenizer = tokenizer_of(self.source.model_name)
         if hasattr(tokenizer, "save_pretrained"):  # those of Hugging Face are looked for beside the configuration
             tokenizer.save_pretrained(folder)
 
@@ -333,18 +337,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
-    model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
     try:
-        with seeded(source.seed), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
-            model = open_clip.create_model(
-                model_name,
-                pretrained=None if source.has_own_weights else source.pretrained,
-                precision="fp32",
-                device="cpu",
-                force_quick_gelu=config.get("quick_gelu", False),
-                require_pretrained=not source.is_random,
-            )
+        model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config)
     except Exception as error:  # open_clip, torch and the hub's client raise families of their own
         raise RuntimeError(_not_loaded(source, error)) from error
     model = model.eval().requires_grad_(False)
@@ -355,6 +349,20 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
         preprocessing=Preprocessing.from_config(model.visual.preprocess_cfg),
         fingerprint=fingerprint(model),
     )
+
+
+def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
+    model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
+    with seeded(source.seed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
+        return open_clip.create_model(
+            model_name,
+            pretrained=None if source.has_own_weights else source.pretrained,
+            precision="fp32",
+            device="cpu",
+            force_quick_gelu=config.get("quick_gelu", False),
+            require_pretrained=not source.is_random,
+        )
 
 
 def _not_loaded(source: BackboneSource, error: Exception) -> str:

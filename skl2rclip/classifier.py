@@ -62,10 +62,11 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id of a CLIP with a causal text tower.
+        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id of a CLIP with a causal text tower; or
+        ``"skl2rclip-tiny"``, a small CLIP of 64-pixel images that comes with the package.
     pretrained : str or None, default="openai"
-        open_clip tag or checkpoint file; None for random weights, with a warning. Not used where `model_name` has a
-        prefix.
+        open_clip tag or checkpoint file; None for random weights, with a warning. Not used with ``skl2rclip-tiny``, nor
+        where `model_name` has a prefix.
     image_tower : {"finetune", "frozen", "precomputed"}, default="finetune"
         Train a copy of the image tower in the second stage; leave it as it is; or take X as embeddings from
         `CLIPImageEncoder`.

@@ -118,9 +118,10 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id.
+        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
     pretrained : str or None, default="openai"
-        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` has a prefix.
+        open_clip tag or checkpoint file; None for random weights. Not used with ``skl2rclip-tiny``, nor where
+        `model_name` has a prefix.
     batch_size : int, default=64
         Images that pass the tower at once.
     device : str, default="auto"

@@ -221,9 +221,9 @@ def _as_codes(ordered: np.ndarray, codes: _Codes, ranks: Any, rank_names: Any) -
         return ordered
     if codes.count != len(ordered):
         raise ValueError(
-            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: which "
-            "is which cannot be told. List in ranks just the labels of y, or make y integers in rank order and give their "
-            "words with rank_names=[...]."
+            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: "
+            "which is which cannot be told. List in ranks just the labels of y, or make y integers in rank order and "
+            "give their words with rank_names=[...]."
         )
     return np.argsort(np.argsort(ordered))
 

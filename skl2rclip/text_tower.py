@@ -15,10 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skl2rclip.embedded import EMBEDDED_NAME, embedded_tokenizer
 from skl2rclip.validation import InvalidParameterError
 
 # Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
 _MAX_PACKED_TOKENS = 512
+
+
+def tokenizer_of(model_name: str) -> Any:
+    """Return open_clip's tokenizer of a model."""
+    if model_name == EMBEDDED_NAME:
+        return embedded_tokenizer()
+    return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
 
 
 class PromptTokenizer:
@@ -34,7 +42,7 @@ class PromptTokenizer:
 
     def __init__(self, model_name: str, config: dict[str, Any]):
         text = config["text_cfg"]
-        self._tokenize = open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
+        self._tokenize = tokenizer_of(model_name)
         self._end_id = text.get("eos_id", 2) if text.get("pool_type") == "eos" else None
         self._vocabulary = text.get("vocab_size", 49408)
         self.context_length = int(text.get("context_length", 77))

@@ -1,0 +1,240 @@
+"""What a user could fit on the same embeddings: L2RCLIP, other prompt learners, linear and ordinal probes.
+
+Each method is a function of a task, the drawn training images and a seed, and returns probabilities for any embeddings
+(ridge: values). Its keyword arguments are what was tuned on validation images, see ``evidence.py --tune``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression, Ridge
+from tasks import BACKBONE, Task
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip.backbone import BackboneSource, load_backbone
+from skl2rclip.images import augment, normalize
+from skl2rclip.prompts import RankPrompts, tokenize_prompts
+from skl2rclip.ranks import read_out
+
+Predictor = Callable[[np.ndarray], np.ndarray]
+CPU = torch.device("cpu")
+N_CONTEXT = 8
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted classifier as a function, which still shows the classifier."""
+
+    model: L2RCLIPClassifier
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        return self.model.predict_proba(X)
+
+
+def zero_shot(task: Task, drawn: np.ndarray, seed: int) -> Predictor:
+    tokenizer = load_backbone(BackboneSource(BACKBONE)).tokenizer()
+    m = len(tokenizer.words(task.prompt))
+    return l2rclip(task, drawn, seed, prompt_epochs=0, blend_ratio=0.0, n_context_tokens=m)
+
+
+def _classifier(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
+    settings = {
+        "ranks": list(range(task.n_ranks)),
+        "rank_names": list(task.names),
+        "prompt": task.prompt,
+        "n_context_tokens": N_CONTEXT,
+        "random_state": seed,
+        "device": "cpu",
+        **parameters,
+    }
+    return L2RCLIPClassifier(BACKBONE, **settings)
+
+
+def l2rclip(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+    """The library itself, with its defaults where nothing else is said."""
+    model = _classifier(task, seed, image_tower="precomputed", **parameters)
+    model.fit(task.train.Z[drawn], task.train.target[drawn])
+    return Fitted(model)
+
+
+def fine_tuned(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+    """L2RCLIP with its image tower; takes pixels."""
+    model = _classifier(task, seed, image_tower="finetune", **parameters)
+    return Fitted(model.fit(task.train.pixels[drawn], task.train.target[drawn]))
+
+
+def cross_entropy_fine_tuning(
+    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 20, rate: float = 1e-4
+) -> Predictor:
+    """A linear head and the image tower, trained together with cross-entropy and the library's augmentation."""
+    backbone = load_backbone(BackboneSource(BACKBONE))
+    tower, own = backbone.image_tower_copy(CPU), backbone.preprocessing
+    resize = own.enlarged(8, 7).resizer()
+    enlarged = np.stack([np.asarray(resize(Image.fromarray(image))) for image in task.train.pixels[drawn]])
+    pixels, target = torch.from_numpy(enlarged), torch.from_numpy(task.train.target[drawn])
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(backbone.embedding_width, task.n_ranks)
+    nn.init.normal_(head.weight, std=0.01, generator=generator)
+    nn.init.zeros_(head.bias)
+    groups = [{"params": head.parameters(), "lr": 1e-2}, {"params": tower.parameters(), "lr": rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
+    n_steps = epochs * math.ceil(len(pixels) / 64)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+
+    def logits(batch: Tensor) -> Tensor:
+        return head(10 * F.normalize(tower(normalize(batch, own)), dim=-1))
+
+    for _ in range(epochs):
+        for batch in torch.randperm(len(pixels), generator=generator).split(64):
+            loss = F.cross_entropy(logits(augment(pixels[batch], own.size, generator)), target[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            parts = [logits(part).softmax(dim=1) for part in torch.from_numpy(images).split(256)]
+        return torch.cat(parts).numpy()
+
+    return predict
+
+
+# ------------------------------------------------------ other prompt learners
+
+
+class InterpolatedRankPrompts(RankPrompts):
+    """Rank tokens as linear interpolations of a few learned ones, as OrdinalCLIP has them."""
+
+    def __init__(self, *arguments, n_base: int = 3, **options):
+        super().__init__(*arguments, rankformer=None, tune_ranks=False, **options)
+        n_ranks, width = self.rank_tokens.shape  # one token a rank
+        places = torch.linspace(0, n_base - 1, n_ranks)
+        self.register_buffer("share", (1 - (places[:, None] - torch.arange(n_base)).abs()).clamp(min=0))  # (K, base)
+        generator = options["generator"]
+        self.base = nn.Parameter(self.rank_tokens.std() * torch.randn(n_base, width, generator=generator))
+
+    def blended_rank_tokens(self) -> Tensor:
+        return self.share @ self.base
+
+
+def _prompt_learner(
+    task: Task, drawn: np.ndarray, seed: int, prompts: RankPrompts, epochs: int, rate: float
+) -> Predictor:
+    """Cross-entropy of the images' ranks alone, on frozen embeddings."""
+    Z, target = torch.from_numpy(task.train.Z[drawn]), torch.from_numpy(task.train.target[drawn])
+    scale = load_backbone(BackboneSource(BACKBONE)).logit_scale
+    parameters = [p for p in prompts.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
+    n_steps = epochs * math.ceil(len(Z) / 64)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(Z), generator=generator).split(64):
+            loss = F.cross_entropy(scale * Z[batch] @ prompts().T, target[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        prototypes = prompts().numpy()
+    return lambda embeddings: softmax(scale * embeddings @ prototypes.T, axis=1)
+
+
+def coop(task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 50, rate: float = 1e-2) -> Predictor:
+    """CoOp (Zhou et al., IJCV 2022): learned context before fixed words, cross-entropy alone."""
+    backbone = load_backbone(BackboneSource(BACKBONE))
+    tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, task.names, N_CONTEXT, "tail")
+    generator = torch.Generator().manual_seed(seed)
+    prompts = RankPrompts(tokens, backbone.text_tower(CPU), None, tune_ranks=False, generator=generator)
+    return _prompt_learner(task, drawn, seed, prompts, epochs, rate)
+
+
+def ordinal_clip(
+    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 50, rate: float = 1e-2, n_base: int = 3
+) -> Predictor:
+    """OrdinalCLIP (Li et al., NeurIPS 2022): learned context, interpolated rank embeddings, cross-entropy."""
+    backbone = load_backbone(BackboneSource(BACKBONE))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Some ranks have names of the same tokens")
+        tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, ["a"] * task.n_ranks, N_CONTEXT, "tail")
+    generator = torch.Generator().manual_seed(seed)
+    prompts = InterpolatedRankPrompts(tokens, backbone.text_tower(CPU), n_base=n_base, generator=generator)
+    return _prompt_learner(task, drawn, seed, prompts, epochs, rate)
+
+
+# --------------------------------------------------------------------- probes
+
+
+def logistic(task: Task, drawn: np.ndarray, seed: int, *, C: float = 10.0) -> Predictor:
+    model = LogisticRegression(C=C, max_iter=3000).fit(task.train.Z[drawn], task.train.target[drawn])
+
+    def predict(Z: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((len(Z), task.n_ranks))
+        probabilities[:, model.classes_] = model.predict_proba(Z)
+        return probabilities
+
+    return predict
+
+
+def ridge(task: Task, drawn: np.ndarray, seed: int, *, alpha: float = 0.1) -> Predictor:
+    """Values, to be rounded."""
+    return Ridge(alpha=alpha).fit(task.train.Z[drawn], task.train.target[drawn]).predict
+
+
+def corn(task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 200, rate: float = 1e-2) -> Predictor:
+    """CORN (Shi et al. 2023) on a linear layer, from coral-pytorch."""
+    from coral_pytorch.losses import corn_loss
+
+    Z, target = torch.from_numpy(task.train.Z[drawn]), torch.from_numpy(task.train.target[drawn])
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(Z.shape[1], task.n_ranks - 1)
+    nn.init.normal_(head.weight, std=0.01, generator=generator)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=1e-4)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(Z), generator=generator).split(64):
+            # embeddings are unit rows: at their own scale a linear layer learns too slowly
+            loss = corn_loss(head(10 * Z[batch]), target[batch], task.n_ranks)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def predict(embeddings: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            exceeds = torch.sigmoid(head(10 * torch.from_numpy(embeddings))).cumprod(dim=1)  # P(y > k)
+        edges = torch.cat([torch.ones(len(exceeds), 1), exceeds, torch.zeros(len(exceeds), 1)], dim=1)
+        return (edges[:, :-1] - edges[:, 1:]).numpy()
+
+    return predict
+
+
+METHODS: dict[str, Callable[..., Predictor]] = {
+    "zero-shot CLIP": zero_shot,
+    "L2RCLIP": l2rclip,
+    "CoOp": coop,
+    "OrdinalCLIP": ordinal_clip,
+    "logistic regression": logistic,
+    "ridge": ridge,
+    "CORN": corn,
+}
+DECISIONS = ("argmax", "mean", "median")
+
+
+def predictions(output: np.ndarray, n_ranks: int) -> dict[str, np.ndarray]:
+    """Rank indices by read-out; those of ridge are rounded, whatever the read-out."""
+    values = np.arange(n_ranks, dtype=float)
+    if output.ndim == 1:
+        rounded = output.round().clip(0, n_ranks - 1).astype(int)
+        return dict.fromkeys(DECISIONS, rounded)
+    return {decision: read_out(output, values, decision) for decision in DECISIONS}
