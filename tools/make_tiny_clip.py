@@ -1,7 +1,8 @@
 """Train skl2rclip-tiny, the small CLIP inside the package, and write its weights, its record and its measurements.
 
-    python tools/make_tiny_clip.py                # train and write skl2rclip/tiny/
-    python tools/make_tiny_clip.py --steps 20 --output somewhere     # see that it runs
+    python tools/make_tiny_clip.py --output round1
+    python tools/make_tiny_clip.py --start-from round1 --share digit=3 fill=2    # more of what is hard; and so on
+    python tools/make_tiny_clip.py --steps 20 --output somewhere                 # see that it runs
 
 Everything that it learns from is rendered on the fly (``pictures``) or ships with scikit-image and scikit-learn. An
 image meets all captioned levels of each property that it shows, in one random phrasing a step, and the captions of
@@ -12,6 +13,7 @@ between neighbouring levels.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import subprocess
@@ -25,7 +27,7 @@ import torch
 from captions import Phrasing, random_phrasing
 from open_clip.tokenizer import SimpleTokenizer
 from pictures import PROPERTIES, random_picture
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,9 +42,9 @@ WEIGHT_DECAY = 0.05
 PHOTOGRAPHIC = ("photograph", "old photograph")
 
 
-def batch_of_pictures(size: int, seed: int) -> tuple[np.ndarray, list[dict[str, int]]]:
+def batch_of_pictures(size: int, seed: int, shares: dict[str, float]) -> tuple[np.ndarray, list[dict[str, int]]]:
     rng = np.random.default_rng(seed)
-    pairs = [random_picture(rng) for _ in range(size)]
+    pairs = [random_picture(rng, shares) for _ in range(size)]
     return np.stack([pixels for pixels, _ in pairs]), [levels for _, levels in pairs]
 
 
@@ -113,44 +115,63 @@ def contrastive(logits: Tensor, levels: list[dict[str, int]], phrasings: list[Ph
 
 
 def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]:
+    """Return the model, the record of its training, and the tokens that it has seen."""
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = open_clip.CLIP(**CONFIG, output_dict=False).to(device)
+    model = open_clip.CLIP(**CONFIG)
+    previous = read(model, options.start_from) if options.start_from else None
+    model = model.to(device)
+    shares = {name: float(share) for name, share in (pair.split("=") for pair in options.share)}
     tokenizer = SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": rest, "weight_decay": 0.0}],
-        lr=options.learning_rate,
+        [
+            {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
         betas=(0.9, 0.98),
     )
     rng = np.random.default_rng([options.seed, 1])
-    seen: set[int] = set()
+    seen: set[int] = set(previous["seen_tokens"]) if previous else set()
     losses: list[tuple[int, float]] = []
-    start, sums, deadline = time.monotonic(), [], options.minutes * 60
+    sums: list[Tensor] = []
+    start = time.monotonic()
+
+    def record(steps: int) -> dict:
+        return {
+            "seed": options.seed,
+            "steps": steps,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "schedule": {"steps": options.steps, "minutes": options.minutes, "warm_up": options.warm_up},
+            "weight_decay": WEIGHT_DECAY,
+            "shares": shares,
+            "seconds": round(time.monotonic() - start),
+            "device": torch.cuda.get_device_name()
+            if device.type == "cuda"
+            else f"{torch.get_num_threads()} CPU threads",
+            "torch": torch.__version__,
+            "commit": commit(),
+            "losses": losses,
+            "started_from": previous and previous["record"],
+        }
+
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(batch_of_pictures, options.batch_size, options.seed * 10**6)
+        seeds = itertools.count(options.seed * 10**6)
+        following = pool.submit(batch_of_pictures, options.batch_size, next(seeds), shares)
         for step in range(options.steps):
             pixels, levels = following.result()
-            following = pool.submit(batch_of_pictures, options.batch_size, options.seed * 10**6 + step + 1)
+            following = pool.submit(batch_of_pictures, options.batch_size, next(seeds), shares)
             phrasings = [random_phrasing(name, rng) for name in PROPERTIES]
             ids = tokenize([text for phrasing in phrasings for text in phrasing.texts], tokenizer)
             seen.update(ids.unique().tolist())
-            done = max(step / options.steps, (time.monotonic() - start) / deadline)
-            rate = (
-                options.learning_rate
-                * min(1, (step + 1) / options.warm_up)
-                * 0.5
-                * (1 + math.cos(math.pi * min(done, 1)))
-            )
+            done = max(step / options.steps, (time.monotonic() - start) / (60 * options.minutes))
+            rate = options.learning_rate * min(1, (step + 1) / options.warm_up) * (1 + math.cos(math.pi * done)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast(device.type, torch.bfloat16):
                 images, texts = embed_pixels(model, pixels), embed_texts(model, ids.to(device))
-            logits = (
-                model.logit_scale.exp() * F.normalize(images.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
-            )
-            loss = contrastive(logits, levels, phrasings)
+            similarities = F.normalize(images.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
+            loss = contrastive(model.logit_scale.exp() * similarities, levels, phrasings)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -160,31 +181,23 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
             sums.append(loss.detach())
             if (step + 1) % options.report == 0:
                 losses.append((step + 1, round(float(torch.stack(sums).mean()), 4)))
-                seconds = time.monotonic() - start
-                print(
-                    f"step {step + 1}: loss {losses[-1][1]:.4f}, {seconds:.0f} s, scale {model.logit_scale.exp():.1f}",
-                    flush=True,
-                )
+                print(f"step {step + 1}: loss {losses[-1][1]:.4f}, {time.monotonic() - start:.0f} s", flush=True)
                 sums = []
             if (step + 1) % 500 == 0:
-                write(
-                    model, {"losses": losses}, sorted(seen), options.output.with_name(options.output.name + "-partial")
-                )
-            if done >= 1:
+                write(model, record(step + 1), sorted(seen), options.output.with_name(f"{options.output.name}-partial"))
+            if time.monotonic() - start > 60 * options.minutes:
                 break
-    record = {
-        "seed": options.seed,
-        "steps": step + 1,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "weight_decay": WEIGHT_DECAY,
-        "seconds": round(time.monotonic() - start),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "commit": commit(),
-        "losses": losses,
-    }
-    return model.cpu(), record, sorted(seen)
+    return model.cpu(), record(step + 1), sorted(seen)
+
+
+def read(model: open_clip.CLIP, folder: Path) -> dict:
+    """Go on from what `write` wrote."""
+    weights = {name: tensor.float() for name, tensor in load_file(folder / "weights.safetensors").items()}
+    rows = weights.pop("seen_tokens").long()
+    table = model.token_embedding.weight.detach().clone()
+    table[rows] = weights["token_embedding.weight"]
+    model.load_state_dict({**weights, "token_embedding.weight": table}, strict=False)
+    return {"seen_tokens": rows.tolist(), "record": json.loads((folder / "training.json").read_text())}
 
 
 def commit() -> str:
@@ -208,6 +221,8 @@ def write(model: open_clip.CLIP, record: dict, seen: list[int], folder: Path) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "skl2rclip" / "tiny")
+    parser.add_argument("--start-from", type=Path, help="folder of an earlier round")
+    parser.add_argument("--share", nargs="*", default=[], help="property=share, relative to 1, of the pictures")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument(
         "--minutes", type=float, default=120, help="the schedule ends here if steps do not end it before"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -503,17 +503,27 @@ def render(name: str, level: int, rng: Generator, *, training: bool = True) -> n
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def random_picture(rng: Generator) -> tuple[np.ndarray, dict[str, int]]:
-    """Training picture, and the levels that it shows, by property; levels held out do not occur."""
+def random_picture(rng: Generator, shares: dict[str, float] | None = None) -> tuple[np.ndarray, dict[str, int]]:
+    """Training picture, and the levels that it shows, by property; levels held out do not occur.
+
+    `shares` says how often each property is shown, relative to one that it does not name; half of the pictures are of
+    photographs whatever it says.
+    """
+    shares = shares or {}
     if rng.random() < 0.5:
         n_active = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
-        active = rng.choice(PHOTOGRAPH_PROPERTIES, n_active, replace=False)
+        active = rng.choice(PHOTOGRAPH_PROPERTIES, n_active, replace=False, p=_weights(PHOTOGRAPH_PROPERTIES, shares))
         levels = {str(name): _random_level(str(name), rng) for name in active}
         return render_photograph(levels, rng), levels
     others = [name for name in PROPERTIES if name not in PHOTOGRAPH_PROPERTIES]
-    name = others[rng.integers(len(others))]
+    name = str(rng.choice(others, p=_weights(others, shares)))
     level = _random_level(name, rng)
     return render(name, level, rng), {name: level}
+
+
+def _weights(names: Sequence[str], shares: dict[str, float]) -> np.ndarray:
+    weights = np.array([shares.get(name, 1.0) for name in names])
+    return weights / weights.sum()
 
 
 def _random_level(name: str, rng: Generator) -> int:
