@@ -134,7 +134,7 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
     seen: set[int] = set(previous["seen_tokens"]) if previous else set()
     losses: list[tuple[int, float]] = []
     sums: list[Tensor] = []
-    start = time.monotonic()
+    start, version = time.monotonic(), commit()
 
     def record(steps: int) -> dict:
         return {
@@ -150,7 +150,7 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
             if device.type == "cuda"
             else f"{torch.get_num_threads()} CPU threads",
             "torch": torch.__version__,
-            "commit": commit(),
+            "commit": version,
             "losses": losses,
             "started_from": previous and previous["record"],
         }
@@ -215,7 +215,7 @@ def write(model: open_clip.CLIP, record: dict, seen: list[int], folder: Path) ->
     save_file({**weights, "seen_tokens": rows.int()}, folder / "weights.safetensors")
     description = {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESSING}
     (folder / "open_clip_config.json").write_text(json.dumps(description, indent=2) + "\n")
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "training.json").write_text(json.dumps(record) + "\n")
 
 
 def main() -> None:
