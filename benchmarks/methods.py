@@ -29,6 +29,8 @@ from skl2rclip.ranks import read_out
 Predictor = Callable[[np.ndarray], np.ndarray]
 CPU = torch.device("cpu")
 N_CONTEXT = 8
+# of every prompt learner: the text tower is what a step costs, however many embeddings the batch holds
+EPOCHS, BATCH_SIZE = 200, 256
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,21 @@ def _classifier(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
 
 def l2rclip(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
     """The library itself, with its defaults where nothing else is said."""
-    model = _classifier(task, seed, image_tower="precomputed", **parameters)
+    settings = {"prompt_epochs": EPOCHS, "batch_size": BATCH_SIZE, **parameters}
+    model = _classifier(task, seed, image_tower="precomputed", **settings)
     model.fit(task.train.Z[drawn], task.train.target[drawn])
     return Fitted(model)
 
 
 def fine_tuned(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
     """L2RCLIP with its image tower; takes pixels."""
-    model = _classifier(task, seed, image_tower="finetune", **parameters)
+    settings = {"image_learning_rate": 3e-4, "prompt_epochs": 50, "max_epochs": 10, **parameters}
+    model = _classifier(task, seed, image_tower="finetune", **settings)
     return Fitted(model.fit(task.train.pixels[drawn], task.train.target[drawn]))
 
 
 def cross_entropy_fine_tuning(
-    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 20, rate: float = 1e-4
+    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 10, rate: float = 3e-4
 ) -> Predictor:
     """A linear head and the image tower, trained together with cross-entropy and the library's augmentation."""
     backbone = load_backbone(BackboneSource(BACKBONE))
@@ -128,19 +132,17 @@ class InterpolatedRankPrompts(RankPrompts):
         return self.share @ self.base
 
 
-def _prompt_learner(
-    task: Task, drawn: np.ndarray, seed: int, prompts: RankPrompts, epochs: int, rate: float
-) -> Predictor:
+def _prompt_learner(task: Task, drawn: np.ndarray, seed: int, prompts: RankPrompts, rate: float) -> Predictor:
     """Cross-entropy of the images' ranks alone, on frozen embeddings."""
     Z, target = torch.from_numpy(task.train.Z[drawn]), torch.from_numpy(task.train.target[drawn])
     scale = load_backbone(BackboneSource(BACKBONE)).logit_scale
     parameters = [p for p in prompts.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
-    n_steps = epochs * math.ceil(len(Z) / 64)
+    n_steps = EPOCHS * math.ceil(len(Z) / BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(Z), generator=generator).split(64):
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(Z), generator=generator).split(BATCH_SIZE):
             loss = F.cross_entropy(scale * Z[batch] @ prompts().T, target[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -151,18 +153,16 @@ def _prompt_learner(
     return lambda embeddings: softmax(scale * embeddings @ prototypes.T, axis=1)
 
 
-def coop(task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 50, rate: float = 1e-2) -> Predictor:
+def coop(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 3e-3) -> Predictor:
     """CoOp (Zhou et al., IJCV 2022): learned context before fixed words, cross-entropy alone."""
     backbone = load_backbone(BackboneSource(BACKBONE))
     tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, task.names, N_CONTEXT, "tail")
     generator = torch.Generator().manual_seed(seed)
     prompts = RankPrompts(tokens, backbone.text_tower(CPU), None, tune_ranks=False, generator=generator)
-    return _prompt_learner(task, drawn, seed, prompts, epochs, rate)
+    return _prompt_learner(task, drawn, seed, prompts, rate)
 
 
-def ordinal_clip(
-    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 50, rate: float = 1e-2, n_base: int = 3
-) -> Predictor:
+def ordinal_clip(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 3e-3, n_base: int = 3) -> Predictor:
     """OrdinalCLIP (Li et al., NeurIPS 2022): learned context, interpolated rank embeddings, cross-entropy."""
     backbone = load_backbone(BackboneSource(BACKBONE))
     with warnings.catch_warnings():
@@ -170,7 +170,7 @@ def ordinal_clip(
         tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, ["a"] * task.n_ranks, N_CONTEXT, "tail")
     generator = torch.Generator().manual_seed(seed)
     prompts = InterpolatedRankPrompts(tokens, backbone.text_tower(CPU), n_base=n_base, generator=generator)
-    return _prompt_learner(task, drawn, seed, prompts, epochs, rate)
+    return _prompt_learner(task, drawn, seed, prompts, rate)
 
 
 # --------------------------------------------------------------------- probes
@@ -192,7 +192,7 @@ def ridge(task: Task, drawn: np.ndarray, seed: int, *, alpha: float = 0.1) -> Pr
     return Ridge(alpha=alpha).fit(task.train.Z[drawn], task.train.target[drawn]).predict
 
 
-def corn(task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 200, rate: float = 1e-2) -> Predictor:
+def corn(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 1e-2) -> Predictor:
     """CORN (Shi et al. 2023) on a linear layer, from coral-pytorch."""
     from coral_pytorch.losses import corn_loss
 
@@ -202,8 +202,8 @@ def corn(task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 200, rate: f
     nn.init.normal_(head.weight, std=0.01, generator=generator)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=1e-4)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(Z), generator=generator).split(64):
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(Z), generator=generator).split(BATCH_SIZE):
             # embeddings are unit rows: at their own scale a linear layer learns too slowly
             loss = corn_loss(head(10 * Z[batch]), target[batch], task.n_ranks)
             optimizer.zero_grad()

@@ -97,7 +97,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Weights of the three terms of the objective, not negative.
     class_weight : dict, "balanced" or None, default=None
         Weights of the labels, as in scikit-learn.
-    prompt_epochs : int, default=50
+    prompt_epochs : int, default=200
         Epochs of the first stage.
     max_epochs : int, default=10
         Epochs of the second stage; without effect unless ``image_tower="finetune"``.
@@ -205,7 +205,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         pairwise_weight: float = 1.0,
         tightness_weight: float = 1.0,
         class_weight: Any = None,
-        prompt_epochs: int = 50,
+        prompt_epochs: int = 200,
         max_epochs: int = 10,
         batch_size: int = 64,
         learning_rate: float = 1e-3,

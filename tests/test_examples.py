@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_fitted_model_beats_both_baselines_on_an_unseen_photograph(tmp_path):
     rng = np.random.default_rng(0)
     temple, flower = example.photographs()
-    train = example.write_crops(temple, tmp_path / "train", 500, rng)
+    train = example.write_crops(temple, tmp_path / "train", 400, rng)
     test = example.write_crops(flower, tmp_path / "test", 200, rng)
     constant = DummyClassifier(strategy="most_frequent").fit(*train).predict(test[0])
     model = example.classifier(device="cpu").fit(*train)
