@@ -320,17 +320,19 @@ def main() -> None:
         tune(min(options.seeds, 2), options.n_jobs, options.only)
         return
     experiments = [e for e in EXPERIMENTS if not options.only or e.__name__ in options.only]
-    jobs = [
-        joblib.delayed(job)(experiment, task_index, seed)
-        for experiment in experiments
-        for seed in range(options.seeds)
-        for task_index in reversed(range(len(all_tasks())))
-    ]
-    rows = [row for rows in joblib.Parallel(options.n_jobs, verbose=1)(jobs) for row in rows]
-    write_report(rows, options.seeds, time.perf_counter() - start, options.output)
-    for experiment in dict.fromkeys(row["table"] for row in rows):
-        spent = {(row["task"], row["seed"]): row["seconds"] for row in rows if row["table"] == experiment}
-        print(f"{experiment}: {sum(spent.values()):.0f} core seconds")
+    rows: list[dict] = []
+    for experiment in experiments:
+        jobs = [
+            joblib.delayed(job)(experiment, task_index, seed)
+            for seed in range(options.seeds)
+            for task_index in reversed(range(len(all_tasks())))
+        ]
+        made = [row for rows in joblib.Parallel(options.n_jobs)(jobs) for row in rows]
+        spent = {(row["task"], row["seed"]): row["seconds"] for row in made}
+        print(f"{experiment.__name__}: {sum(spent.values()):.0f} core seconds", flush=True)
+        rows += made
+        # after each experiment, so that little is lost where the next is interrupted
+        write_report(rows, options.seeds, time.perf_counter() - start, options.output)
 
 
 if __name__ == "__main__":
