@@ -5,7 +5,7 @@ compression, under-exposure), named on the five-grade scale of ITU-R BT.500 and 
 learns from the paths. The backbone is skl2rclip-tiny, the small CLIP inside the package, which has seen neither of the
 two photographs; on larger pictures than these use ``model_name="ViT-B-16", pretrained="openai"``.
 
-Run it with ``python graded_photographs.py``; it takes about a minute on two cores and needs no network.
+Run it with ``python graded_photographs.py``; it takes half a minute on two cores and needs no network.
 """
 
 from __future__ import annotations

@@ -123,4 +123,5 @@ def tightness_loss(
     ----------
     ``loss/ordinal_ce.py`` of raywang335/L2RCLIP; Boudiaf et al., ECCV 2020, for the bound that it comes from.
     """
-    return _weighted_mean((image_embeddings - prototypes[target]).square().sum(dim=1), weight)
+    # not prototypes[target], whose gradient torch sums on the CPU in whatever order the threads come
+    return _weighted_mean((image_embeddings - F.embedding(target, prototypes)).square().sum(dim=1), weight)

@@ -183,7 +183,7 @@ class TextTower:
     def _encode(self, table: Tensor, pack: PackedPrompts) -> Tensor:
         tokens = F.embedding(pack.rows, table) + self._positions[pack.positions]  # (L, d)
         hidden = self._transformer(tokens[None], attn_mask=pack.mask)[0]  # (L, d)
-        pooled = self._final_norm(hidden[pack.ends])  # (k, d)
+        pooled = self._final_norm(F.embedding(pack.ends, hidden))  # (k, d)
         if self._projection is None:
             return pooled
         return self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection

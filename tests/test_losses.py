@@ -139,3 +139,13 @@ def test_ordering_loss_prefers_prototypes_that_lie_in_order():
     target = torch.arange(5)
     assert ordering_loss(line, line, target, values) < ordering_loss(shuffled, shuffled, target, values)
     assert ordering_loss(line, line, target, values) < ordering_loss(line, line.flip(0), target, values)
+
+
+def test_gradients_are_the_same_every_time():
+    """Threads must not decide the order of a sum: two fits with one seed are identical, in other processes too."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.nn.functional.normalize(torch.randn(4096, 64, generator=generator), dim=1)
+    t = torch.nn.functional.normalize(torch.randn(5, 64, generator=generator), dim=1).requires_grad_()
+    target = torch.randint(5, (4096,), generator=generator)
+    gradients = [torch.autograd.grad(tightness_loss(z, t, target), t)[0] for _ in range(30)]
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
