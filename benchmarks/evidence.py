@@ -42,7 +42,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "CORN": [{"rate": rate} for rate in (1e-3, 3e-3, 1e-2, 3e-2)],
 }
 CHOSEN = json.loads((HERE / "chosen.json").read_text()) if (HERE / "chosen.json").is_file() else {}
-# tuning and ablation draw other images than the tables: their seeds start here
+# the tuning draws other images than the tables: its seeds start here
 TUNING_SEED = 1000
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -148,11 +148,11 @@ def unseen_ranks(task: Task, seed: int) -> list[dict]:
 def ablations(task: Task, seed: int) -> list[dict]:
     rows = []
     drawn = task.draw(8, seed)
+    before = METHODS["zero-shot CLIP"](task, drawn, seed)
     for name, changes in ABLATIONS.items():
         changes = dict(changes)
         with rankformer_variant(**changes.pop("rankformer", {})):
             predictor = l2rclip(task, drawn, seed, **{**settings_of("L2RCLIP"), **changes})
-        before = METHODS["zero-shot CLIP"](task, drawn, seed)
         rows.append(
             {
                 "table": "ablation",

@@ -47,8 +47,7 @@ def load_embedded() -> open_clip.CLIP:
     )
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten
         model = open_clip.CLIP(**description["model_cfg"])
-    weights["attn_mask"] = model.attn_mask  # a buffer that follows from the architecture
-    model.load_state_dict({name: tensor for name, tensor in weights.items() if name in model.state_dict()})
+    model.load_state_dict(weights)
     model.visual.preprocess_cfg = description["preprocess_cfg"]
     return model
 

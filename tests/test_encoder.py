@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import open_clip
 import pytest
@@ -63,8 +65,6 @@ def test_bad_parameters_are_named(tiny, parameters, message):
 
 
 def test_clone_and_pickle(tiny, shades):
-    import pickle
-
     encoder = CLIPImageEncoder(tiny).fit()
     again = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(again.transform(shades[0]), encoder.transform(shades[0]))

@@ -16,6 +16,7 @@ from captions import WORDS, level_text, test_prompts
 from pictures import PROPERTIES, render
 
 from skl2rclip import L2RCLIPClassifier
+from skl2rclip.backbone import BackboneSource, load_backbone
 
 
 def pictures_of(name: str, per_level: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +43,7 @@ def zero_shot(name: str, prompt: str, X: np.ndarray, decision: str) -> np.ndarra
 
 
 def n_tokens(prompt: str) -> int:
-    from skl2rclip.embedded import embedded_config
-    from skl2rclip.text_tower import PromptTokenizer
-
-    return len(PromptTokenizer("skl2rclip-tiny", embedded_config()).words(prompt))
+    return len(load_backbone(BackboneSource("skl2rclip-tiny")).tokenizer().words(prompt))
 
 
 def errors(predicted: np.ndarray, y: np.ndarray, step: float) -> tuple[float, float]:
