@@ -9,21 +9,23 @@ from __future__ import annotations
 import copy
 import os
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
-from skl2rclip.devices import autocast_for, resolve_device
-from skl2rclip.encoder import encode_images
-from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_tower, train, unit_rows
+from skl2rclip.devices import resolve_device
+from skl2rclip.embedding_store import EmbeddingCache
+from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks
+from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, unit_rows
 from skl2rclip.images import UnreadableImagesError, as_image_list, find_unreadable
 from skl2rclip.metrics import ordinality
 from skl2rclip.persistence import FittedState, load_model, save_model
@@ -101,8 +103,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Epochs of the first stage.
     max_epochs : int, default=10
         Epochs of the second stage; without effect unless ``image_tower="finetune"``.
-    batch_size : int, default=64
-        Images in a step, and in a pass of the tower.
+    batch_size : int or "auto", default=64
+        Images in a step, and in a pass of the tower; "auto" halves 64 until they fit the device's memory.
     learning_rate : float, default=1e-3
         Of prompts, RankFormer and image adapter, falling along a cosine.
     image_learning_rate : float, default=5e-6
@@ -128,8 +130,15 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are in float32.
     compile : bool, default=False
         Compile the image tower with torch.compile; pays for long fits.
+    grad_checkpointing : bool, default=False
+        Compute the image tower's activations again in the backward pass instead of keeping them: a third more time, a
+        fraction of the memory.
     max_memory : int, str or None, default=None
-        Bytes, or a string such as "2GB", that decoded training images may take before they go to a temporary file.
+        Bytes, or a string such as "2GB", that decoded training images may take before they go to a temporary file, and
+        that the process may keep of embeddings (500 MB where it is None).
+    embedding_cache : str or None, default=None
+        Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
+        See `skl2rclip.embedding_store.EmbeddingStore` for its size.
     checkpoint_dir : str or None, default=None
         Folder in which the state after each epoch is saved, in a subfolder of its own that `load` reads.
     on_bad_image : {"raise", "skip"}, default="raise"
@@ -207,7 +216,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         class_weight: Any = None,
         prompt_epochs: int = 200,
         max_epochs: int = 10,
-        batch_size: int = 64,
+        batch_size: int | str = 64,
         learning_rate: float = 1e-3,
         image_learning_rate: float = 5e-6,
         weight_decay: float = 1e-4,
@@ -220,7 +229,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "auto",
         compile: bool = False,
+        grad_checkpointing: bool = False,
         max_memory: int | str | None = None,
+        embedding_cache: str | None = None,
         checkpoint_dir: str | None = None,
         on_bad_image: str = "raise",
         n_jobs: int | None = None,
@@ -259,7 +270,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.grad_checkpointing = grad_checkpointing
         self.max_memory = max_memory
+        self.embedding_cache = embedding_cache
         self.checkpoint_dir = checkpoint_dir
         self.on_bad_image = on_bad_image
         self.n_jobs = n_jobs
@@ -524,31 +537,32 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         data = self._check_images(X, fitted=True)
-        device = resolve_device(self.device, strict=False)
-        if self.image_tower == "precomputed":
-            embeddings = unit_rows(data)
-        else:
-            embeddings = encode_images(
-                self._tower(device),
-                data,
-                self._state.record.preprocessing,
-                device=device,
-                autocast=autocast_for(self.precision, device),
-                batch_size=self.batch_size,
-                n_jobs=self.n_jobs,
-            )
-        adapter = fitted_adapter(self._state)
-        return embeddings if adapter is None else adapter(embeddings)
+        result = np.empty((len(data), self._state.record.embedding_width), np.float32)
+        for rows, embeddings in self._embedded(data):
+            result[rows] = embeddings
+        return result
 
-    def _tower(self, device: torch.device) -> Any:
-        """Image tower on `device`, kept for the next call."""
-        key = ("tower", str(device), self.compile)
+    def _embedded(self, data: Any) -> Iterator[tuple[Any, np.ndarray]]:
+        """Embeddings in chunks, with the rows that they are: what is decoded is not kept."""
+        adapter = fitted_adapter(self._state)
+        if self.image_tower == "precomputed":
+            chunks: Any = [(slice(None), unit_rows(data))]
+        else:
+            encoding, cache = self._encoding()
+            chunks = encode_chunks(data, encoding, cache, self.n_jobs)
+        for rows, embeddings in chunks:
+            yield rows, embeddings if adapter is None else adapter(embeddings)
+
+    def _encoding(self) -> tuple[ImageEncoding, EmbeddingCache | None]:
+        """How images pass the fitted tower, kept for the next call; the cache is for the backbone's own tower."""
+        device = resolve_device(self.device, strict=False)
+        key = ("encoding", str(device), self.compile)
         if key not in self._runtime:
-            tower = fitted_tower(self._state, device)
-            if tower is None:
-                tower = self._backbone().image_tower(device)
-            self._runtime[key] = torch.compile(tower) if self.compile else tower
-        return self._runtime[key]
+            self._runtime[key] = fitted_encoding(self._state, self._backbone, self._settings(), device)
+        encoding = replace(self._runtime[key], precision=self.precision, batch_size=self.batch_size)
+        if "tower" in self._state.arrays:
+            return encoding, None
+        return encoding, cache_of(self._backbone(), device, self.precision, self.embedding_cache, self.max_memory)
 
     def _backbone(self) -> Backbone:
         return self._state.record.load(self._source(self._state, 0))
@@ -558,8 +572,13 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: Any) -> np.ndarray:
         """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
-        embeddings = self.transform(X).astype(np.float64)
-        return self._state.logit_scale * embeddings @ self.prototypes_.astype(np.float64).T
+        check_is_fitted(self)
+        data = self._check_images(X, fitted=True)
+        prototypes = self.prototypes_.astype(np.float64)
+        logits = np.empty((len(data), len(prototypes)))
+        for rows, embeddings in self._embedded(data):
+            logits[rows] = self._state.logit_scale * embeddings.astype(np.float64) @ prototypes.T
+        return logits
 
     def predict(self, X: Any) -> np.ndarray:
         """Choose a rank for each image, as `decision` says.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from skl2rclip.validation import InvalidParameterError, warn_user
 
@@ -55,28 +56,41 @@ def resolve_device(device: str, *, strict: bool = True) -> torch.device:
     return torch.device("cpu")
 
 
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Precision of the towers: what "auto" stands for is bfloat16 on CUDA from Ampere on, else float32."""
+    if precision != "auto":
+        return precision
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bfloat16" if capable else "float32"
+
+
 def autocast_for(precision: str, device: torch.device) -> torch.autocast:
     """Context in which towers run.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 on CUDA devices that compute in it (Ampere and later), else float32.
     device : torch.device
     """
-    if precision == "auto":
-        capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        precision = "bfloat16" if capable else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    enabled = resolve_precision(precision, device) == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to where it is needed; to CUDA by pinned memory, without waiting for the copy."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @contextmanager
-def explain_out_of_memory(batch_size: int) -> Iterator[None]:
+def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
     """Say which parameters to lower where the device runs out of memory."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except torch.OutOfMemoryError as error:
         raise MemoryError(
-            f"The device ran out of memory at batch_size={batch_size}: lower batch_size, run fewer fits at once "
-            f"(n_jobs of the search), or choose a smaller model_name. {error}"
+            f"The device ran out of memory at batch_size={batch_size!r}: lower batch_size (or set it to 'auto'), set "
+            "grad_checkpointing=True where the image tower is trained, run fewer fits at once (n_jobs of the search), "
+            f"or choose a smaller model_name. {error}"
         ) from error

@@ -5,6 +5,7 @@ The estimator's parameters arrive as a plain namespace, already checked. The opt
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -12,14 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from skl2rclip.adapter import ImageAdapter
 from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
 from skl2rclip.devices import autocast_for, explain_out_of_memory
-from skl2rclip.encoder import encode_pixels
-from skl2rclip.images import decode_chunks, pixel_array
+from skl2rclip.embedding_store import EmbeddingCache
+from skl2rclip.encoder import (
+    LARGEST_AUTO_BATCH,
+    ImageEncoding,
+    cache_of,
+    encode_decoded,
+    encode_images,
+    shared_encoding,
+)
+from skl2rclip.images import decode_chunks
 from skl2rclip.persistence import FittedState, load_module, module_arrays
+from skl2rclip.pixels import PixelStore
 from skl2rclip.prompts import PromptTokens, RankPrompts
 from skl2rclip.rankformer import RankFormer
 from skl2rclip.ranks import RankScale
@@ -29,6 +38,7 @@ from skl2rclip.training import (
     Objective,
     Schedule,
     TrainingData,
+    largest_batch_size,
     optimizer_for,
     split_off_validation,
     train_stage,
@@ -144,7 +154,7 @@ def train(
                 on_epoch_end(_collect(request, settings, backbone, learner))
 
         schedule = Schedule(
-            batch_size=int(settings.batch_size),
+            batch_size=_batch_size(settings, learner, data),
             learning_rate=float(settings.learning_rate),
             image_learning_rate=float(settings.image_learning_rate),
             weight_decay=float(settings.weight_decay),
@@ -173,6 +183,14 @@ def train(
                     verbose=settings.verbose,
                 )
         return replace(_collect(request, settings, backbone, learner), optimizer_state=optimizer_state)
+
+
+def _batch_size(settings: SimpleNamespace, learner: Learner, data: TrainingData) -> int:
+    if settings.batch_size != "auto":
+        return int(settings.batch_size)
+    if data.pixels is None:
+        return LARGEST_AUTO_BATCH
+    return largest_batch_size(learner, data, LARGEST_AUTO_BATCH, augmented=bool(settings.augment))
 
 
 def _pass(
@@ -245,9 +263,19 @@ def _build_learner(request: FitRequest, settings: SimpleNamespace, backbone: Bac
         for name, module in modules.items():
             if name in request.previous.arrays:
                 load_module(module, request.previous.arrays[name])
-    if settings.compile and learner.tower is not None:
-        learner.tower.compile()
+    if learner.tower is not None:
+        _prepare_tower(learner.tower, settings, device)
     return learner
+
+
+def _prepare_tower(tower: Any, settings: SimpleNamespace, device: torch.device) -> None:
+    """Make a tower that is to be trained fast, or small in memory, as `settings` says."""
+    if device.type == "cuda":
+        tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
+    if settings.grad_checkpointing:
+        tower.set_grad_checkpointing(True)
+    if settings.compile:
+        tower.compile()
 
 
 def _prepare_data(
@@ -271,7 +299,7 @@ def _prepare_data(
     # equal weights are no weights
     is_weighted = bool((request.weight != request.weight[0]).any())
 
-    def part(rows: np.ndarray, pixels: np.ndarray | None) -> TrainingData:
+    def part(rows: np.ndarray, pixels: PixelStore | None) -> TrainingData:
         weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
@@ -292,40 +320,43 @@ def _decode(
     held_out: np.ndarray,
     needs_embeddings: bool,
     needs_pixels: bool,
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray | None, PixelStore | None, PixelStore | None]:
     """Decode each image once: embeddings (n, D) of all, pixels of the training images, pixels of those held out."""
     nothing_to_train = settings.prompt_epochs == 0 and not needs_pixels and request.previous is None
     if not (needs_embeddings or needs_pixels) or (nothing_to_train and settings.image_tower == "frozen"):
         return None, None, None
+    encoding, cache = _encoding(request, settings, backbone, learner)
+    if not needs_pixels:
+        return encode_images(request.X, encoding, cache, settings.n_jobs), None, None
     own, n = backbone.preprocessing, len(request.target)
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
-    embeddings = np.empty((n, backbone.embedding_width), np.float32) if needs_embeddings else None
     max_memory = parse_max_memory(settings.max_memory)
-    pixels = held_out_pixels = None
-    if needs_pixels:
-        pixels = pixel_array((int((~held_out).sum()), *enlarged.size, 3), max_memory)
-        held_out_pixels = pixel_array((int(held_out.sum()), *own.size, 3), max_memory)
-    tower: Any = learner.tower
-    if tower is None:
-        tower = backbone.image_tower(request.device)
-        tower = torch.compile(tower) if settings.compile else tower
+    pixels = PixelStore((int((~held_out).sum()), *enlarged.size, 3), request.device, max_memory)
+    held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(~held_out)) - 1
-    wanted = [own, enlarged] if needs_pixels and enlarged != own else [own]
-    for where, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs):
-        if embeddings is not None:
-            embeddings[where] = encode_pixels(
-                tower,
-                decoded[0],
-                own,
-                device=request.device,
-                autocast=learner.autocast,
-                batch_size=settings.batch_size,
-            )
-        if pixels is not None and held_out_pixels is not None:
-            aside, rows = held_out[where], place[where]
-            pixels[rows[~aside]] = decoded[-1][~aside]
-            held_out_pixels[rows[aside]] = decoded[0][aside]
+    embeddings = np.empty((n, backbone.embedding_width), np.float32) if needs_embeddings else None
+    wanted = [own, enlarged] if enlarged != own and (needs_embeddings or held_out.any()) else [enlarged]
+    with contextlib.nullcontext() if cache is None else cache:
+        for rows, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs):
+            if embeddings is not None:
+                images = [request.X[i] for i in rows]
+                embeddings[rows] = encode_decoded(images, decoded[0], encoding, cache, settings.n_jobs)
+            aside = held_out[rows]
+            pixels.write(place[rows[~aside]], decoded[-1][~aside])
+            held_out_pixels.write(place[rows[aside]], decoded[0][aside])
     return embeddings, pixels, held_out_pixels
+
+
+def _encoding(
+    request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner
+) -> tuple[ImageEncoding, EmbeddingCache | None]:
+    """How images are embedded for the first stage; the cache is for towers that are still the backbone's own."""
+    device, precision = request.device, settings.precision
+    compiled = settings.compile and learner.tower is None
+    encoding = shared_encoding(backbone, device, precision, settings.batch_size, compiled)
+    if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
+        return replace(encoding, tower=learner.tower), None
+    return encoding, cache_of(backbone, device, precision, settings.embedding_cache, settings.max_memory)
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
@@ -350,13 +381,23 @@ def _collect(request: FitRequest, settings: SimpleNamespace, backbone: Backbone,
     return FitResult(state, prototypes, list(learner.history), str(request.device))
 
 
-def fitted_tower(state: FittedState, device: torch.device) -> nn.Module | None:
-    """Fine-tuned image tower on `device`, or None where the backbone's own is used."""
+def fitted_encoding(
+    state: FittedState, backbone: Callable[[], Backbone], settings: SimpleNamespace, device: torch.device
+) -> ImageEncoding:
+    """How images pass the fitted tower on `device`; the backbone is loaded only where its own tower is used."""
     if "tower" not in state.arrays:
-        return None
+        return shared_encoding(backbone(), device, settings.precision, settings.batch_size, settings.compile)
     tower = build_image_tower(state.record.image_config)
     load_module(tower, state.arrays["tower"])
-    return tower.to(device)
+    tower = tower.to(device)
+    return ImageEncoding(
+        torch.compile(tower) if settings.compile else tower,
+        state.record.preprocessing,
+        state.record.embedding_width,
+        device,
+        settings.precision,
+        settings.batch_size,
+    )
 
 
 def fitted_adapter(state: FittedState) -> Callable[[np.ndarray], np.ndarray] | None:

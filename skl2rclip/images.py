@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+
+from skl2rclip.devices import to_device
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
@@ -367,7 +369,8 @@ def decode_chunks(
     *,
     n_jobs: int | None = None,
     chunk_size: int = _CHUNK,
-) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    chunks: Iterable[np.ndarray] | None = None,
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Decode images in order, chunk by chunk, the next chunk while the caller works on the present one.
 
     Parameters
@@ -380,10 +383,12 @@ def decode_chunks(
         Threads.
     chunk_size : int, default=256
         Images in a chunk; two chunks are in memory at a time.
+    chunks : iterable of ndarray of int, optional
+        The images to decode, asked for one chunk ahead; all, `chunk_size` at a time, by default.
 
     Yields
     ------
-    where : slice
+    rows : ndarray of int
         Indices of the chunk in `images`.
     pixels : list of ndarray of shape (chunk, H, W, 3), uint8
         One array for each preprocessing.
@@ -406,20 +411,19 @@ def decode_chunks(
 
     with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
 
-        def submit(start: int) -> tuple[slice, list[np.ndarray], list[Future]]:
-            where = slice(start, min(start + chunk_size, len(images)))
-            count = where.stop - where.start
-            targets = [np.empty((count, *preprocessing.size, 3), np.uint8) for preprocessing in preprocessings]
-            jobs = [pool.submit(decode, where.start + row, targets, row) for row in range(count)]
-            return where, targets, jobs
+        def submit(rows: np.ndarray) -> _Chunk:
+            targets = [np.empty((len(rows), *preprocessing.size, 3), np.uint8) for preprocessing in preprocessings]
+            jobs = [pool.submit(decode, index, targets, row) for row, index in enumerate(rows.tolist())]
+            return rows, targets, jobs
 
-        pending: deque[tuple[slice, list[np.ndarray], list[Future]]] = deque()
+        pending: deque[_Chunk] = deque()
         try:
-            for start in range(0, len(images), chunk_size):
-                pending.append(submit(start))
+            for rows in split_rows(len(images), chunk_size) if chunks is None else chunks:
+                pending.append(submit(rows))
                 if len(pending) > 1:
                     yield from _finished(pending.popleft(), failures)
-            yield from _finished(pending.popleft(), failures)
+            while pending:
+                yield from _finished(pending.popleft(), failures)
         finally:
             for _, _, jobs in pending:
                 for job in jobs:
@@ -428,26 +432,20 @@ def decode_chunks(
         raise UnreadableImagesError(failures, images, len(images))
 
 
-def _finished(
-    chunk: tuple[slice, list[np.ndarray], list[Future]], failures: dict[int, str]
-) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    where, targets, jobs = chunk
+_Chunk = tuple[np.ndarray, list[np.ndarray], list[Future]]
+
+
+def split_rows(n: int, chunk_size: int = _CHUNK) -> list[np.ndarray]:
+    """Split the indices 0 to n - 1 into arrays of `chunk_size`."""
+    return [np.arange(start, min(start + chunk_size, n)) for start in range(0, n, chunk_size)]
+
+
+def _finished(chunk: _Chunk, failures: dict[int, str]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    rows, targets, jobs = chunk
     for job in jobs:
         job.result()
     if not failures:  # once an image has failed, the rest is only tried, not used
-        yield where, targets
-
-
-def pixel_array(shape: tuple[int, ...], max_memory: int | None) -> np.ndarray:
-    """Uint8 array of the given shape: in memory, or a temporary memory-mapped file where it exceeds `max_memory` bytes.
-
-    The file has no name and vanishes with the array.
-    """
-    n_bytes = int(np.prod(shape, dtype=np.int64))
-    if max_memory is None or n_bytes <= max_memory:
-        return np.empty(shape, np.uint8)
-    with TemporaryFile() as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        yield rows, targets
 
 
 def normalize(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
@@ -463,9 +461,17 @@ def normalize(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
     tensor of shape (n, 3, H, W), float32
         On the device of `pixels`.
     """
-    mean = torch.tensor(preprocessing.mean, device=pixels.device).mul_(255)
-    std = torch.tensor(preprocessing.std, device=pixels.device).mul_(255)
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+    mean, std = _mean_and_std(preprocessing, pixels.device)
+    # channels last in memory, as the pixels come: what convolutions prefer, and no copy
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _mean_and_std(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale the constants to uint8 pixels, once for each device: copying them in each step would wait for it."""
+    with torch.inference_mode(False):
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        return (255 * mean).to(device), (255 * std).to(device)
 
 
 def augment(pixels: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -486,12 +492,16 @@ def augment(pixels: torch.Tensor, size: tuple[int, int], generator: torch.Genera
     """
     n, full_height, full_width, _ = pixels.shape
     height, width = size
-    device = pixels.device
-    top = torch.randint(full_height - height + 1, (n,), generator=generator).to(device)
-    left = torch.randint(full_width - width + 1, (n,), generator=generator).to(device)
-    mirrored = torch.rand(n, generator=generator).to(device) < 0.5
-    rows = top[:, None] + torch.arange(height, device=device)  # (n, H)
-    columns = torch.arange(width, device=device).expand(n, width)
-    columns = left[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)  # (n, W)
-    each = torch.arange(n, device=device)
+    chosen = torch.stack(
+        [
+            torch.randint(full_height - height + 1, (n,), generator=generator),
+            torch.randint(full_width - width + 1, (n,), generator=generator),
+            (torch.rand(n, generator=generator) < 0.5).long(),
+        ]
+    )
+    top, left, mirrored = to_device(chosen, pixels.device)
+    rows = top[:, None] + torch.arange(height, device=pixels.device)  # (n, H)
+    columns = torch.arange(width, device=pixels.device).expand(n, width)
+    columns = left[:, None] + torch.where(mirrored[:, None] > 0, columns.flip(1), columns)  # (n, W)
+    each = torch.arange(n, device=pixels.device)
     return pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from skl2rclip.adapter import ImageAdapter
+from skl2rclip.devices import to_device
 from skl2rclip.images import Preprocessing, augment, normalize
 from skl2rclip.losses import contrastive_loss, ordering_loss, tightness_loss
+from skl2rclip.pixels import PixelStore
 from skl2rclip.prompts import RankPrompts
 from skl2rclip.ranks import read_out
 from skl2rclip.validation import NonFiniteLossError
@@ -77,14 +79,14 @@ class TrainingData:
     weight : tensor of shape (n,), float32, or None
     embeddings : tensor of shape (n, D), float32, or None
         Unit rows from the frozen tower, for training prompts alone.
-    pixels : ndarray of shape (n, H', W', 3), uint8, or None
-        For training the image tower.
+    pixels : PixelStore or None
+        n images of shape (H', W', 3), for training the image tower.
     """
 
     target: Tensor
     weight: Tensor | None
     embeddings: Tensor | None = None
-    pixels: np.ndarray | None = None
+    pixels: PixelStore | None = None
 
 
 @dataclass(frozen=True)
@@ -156,14 +158,13 @@ class Learner:
         """Pass unit rows through the image adapter where there is one."""
         return embeddings if self.adapter is None else self.adapter(embeddings)
 
-    def embed_pixels(self, pixels: np.ndarray, augmented: bool) -> Tensor:
-        """Embed uint8 pixels with the tower that is being trained, tensor of shape (n, D), unit rows."""
+    def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
+        """Embed uint8 pixels on the device with the tower that is being trained, tensor of shape (n, D), unit rows."""
         assert self.tower is not None
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         if augmented:
-            batch = augment(batch, self.preprocessing.size, self.generator)
+            pixels = augment(pixels, self.preprocessing.size, self.generator)
         with self.autocast:
-            embeddings = self.tower(normalize(batch, self.preprocessing))
+            embeddings = self.tower(normalize(pixels, self.preprocessing))
         return F.normalize(embeddings.float(), dim=-1)
 
     def prototypes(self) -> Tensor:
@@ -209,10 +210,8 @@ class EarlyStopping:
         data = self._data
         if from_pixels:
             assert data.pixels is not None
-            parts = [
-                learner.embed_pixels(data.pixels[start : start + batch_size], augmented=False)
-                for start in range(0, len(data.pixels), batch_size)
-            ]
+            batches = torch.arange(len(data.pixels)).split(batch_size)
+            parts = [learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
             embeddings = torch.cat(parts)
         else:
             assert data.embeddings is not None
@@ -257,6 +256,41 @@ def optimizer_for(learner: Learner, schedule: Schedule, *, train_tower: bool) ->
     if not groups:
         return None
     return torch.optim.AdamW(groups, fused=learner.device.type == "cuda")
+
+
+def largest_batch_size(learner: Learner, data: TrainingData, largest: int, *, augmented: bool) -> int:
+    """Halve `largest` until a step of the second stage fits the device's memory, with the optimiser's moments.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If not even one image fits.
+    """
+    assert data.pixels is not None
+    size = min(largest, len(data.pixels))
+    trial = replace(learner, generator=torch.Generator().manual_seed(0))  # the training's own stays where it is
+    while True:
+        try:
+            _try_step(trial, data, size, augmented)
+            return size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        finally:
+            learner.modules().zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        size //= 2
+
+
+def _try_step(learner: Learner, data: TrainingData, size: int, augmented: bool) -> None:
+    assert data.pixels is not None
+    assert learner.tower is not None
+    moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
+    [pixels] = data.pixels.batches([torch.arange(size)])
+    embeddings = learner.embed_pixels(pixels, augmented)
+    terms = learner.objective.terms(embeddings, learner.prototypes(), data.target[:size], None)
+    terms.sum().backward()
+    del moments
 
 
 def train_stage(
@@ -355,12 +389,13 @@ def _epoch(
     n = len(data.target)
     # with a single batch the order means nothing but other rounding errors
     order = torch.randperm(n, generator=learner.generator) if n > batch_size else torch.arange(n)
+    batches = order.split(batch_size)
+    pixels = data.pixels.batches(batches) if on_pixels and data.pixels is not None else None
     sums = torch.zeros(4, device=learner.device)
-    for indices in order.split(batch_size):
-        chosen = indices.to(learner.device)
-        if on_pixels:
-            assert data.pixels is not None
-            embeddings = learner.embed_pixels(data.pixels[indices.numpy()], augmented)
+    # nothing here waits for the device: what goes to it was put there before, or is copied alongside
+    for chosen in to_device(order, learner.device).split(batch_size):
+        if pixels is not None:
+            embeddings = learner.embed_pixels(next(pixels), augmented)
         else:
             assert data.embeddings is not None
             embeddings = learner.adapt(data.embeddings[chosen])
@@ -373,7 +408,7 @@ def _epoch(
         optimizer.step()
         if decay is not None:
             decay.step()
-        sums += len(indices) * torch.cat([loss.detach()[None], terms.detach()])
+        sums += len(chosen) * torch.cat([loss.detach()[None], terms.detach()])
     return sums / n
 
 

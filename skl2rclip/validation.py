@@ -11,6 +11,7 @@ import secrets
 import sys
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
@@ -69,6 +70,24 @@ def check_string(name: str, value: Any) -> None:
     """Raise unless `value` is a string."""
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+
+
+def check_batch_size(value: Any) -> None:
+    """Raise unless `value` is a positive integer or "auto"."""
+    if isinstance(value, str) and value != "auto":
+        raise InvalidParameterError(f"batch_size must be an integer of at least 1, or 'auto', got {value!r}.")
+    if not isinstance(value, str):
+        check_integer("batch_size", value, 1)
+
+
+def check_folder(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a path that may be a folder."""
+    if value is None:
+        return
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}.")
+    if os.path.exists(value) and not os.path.isdir(value):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}, which is a file.")
 
 
 def check_thread_count(name: str, value: Any) -> None:
@@ -176,25 +195,28 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
     return compute_sample_weight(class_weight, y, indices=np.flatnonzero(counts))
 
 
-def parse_max_memory(max_memory: int | str | None) -> int | None:
-    """Bytes that `max_memory` stands for: a number of bytes, or a string such as "2GB" or "500 MB" (powers of ten)."""
-    if max_memory is None:
-        return None
+def parse_bytes(name: str, value: int | str, *, optional: bool = False) -> int:
+    """Bytes that `value` stands for: a number of bytes, or a string such as "2GB" or "500 MB" (powers of ten)."""
     units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1, "": 1}
-    if isinstance(max_memory, str):
-        text = max_memory.upper().strip()
+    n_bytes: float = -1
+    if isinstance(value, str):
+        text = value.upper().strip()
         unit = next(unit for unit in units if text.endswith(unit))
-        try:
-            value = float(text[: len(text) - len(unit)]) * units[unit]
-        except ValueError:
-            value = -1
-    else:
-        value = max_memory if isinstance(max_memory, int | np.integer) and not isinstance(max_memory, bool) else -1
-    if not 0 < value < float("inf"):
+        with suppress(ValueError):
+            n_bytes = float(text[: len(text) - len(unit)]) * units[unit]
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        n_bytes = value
+    if not 0 < n_bytes < float("inf"):
         raise InvalidParameterError(
-            f"max_memory must be None, a positive number of bytes, or a string such as '2GB', got {max_memory!r}."
+            f"{name} must be {'None, ' if optional else ''}a positive number of bytes, or a string such as '2GB', got "
+            f"{value!r}."
         )
-    return int(value)
+    return int(n_bytes)
+
+
+def parse_max_memory(max_memory: int | str | None) -> int | None:
+    """Bytes that `max_memory` stands for, None for no bound."""
+    return None if max_memory is None else parse_bytes("max_memory", max_memory, optional=True)
 
 
 def check_parameters(estimator: Any) -> None:
@@ -212,7 +234,7 @@ def check_parameters(estimator: Any) -> None:
     check_string("device", estimator.device)
     for name, choices in _CHOICES.items():
         check_choice(name, getattr(estimator, name), choices)
-    for name in ("tune_ranks", "augment", "early_stopping", "warm_start", "compile"):
+    for name in ("tune_ranks", "augment", "early_stopping", "warm_start", "compile", "grad_checkpointing"):
         check_boolean(name, getattr(estimator, name))
     for name, minimum in _INTEGERS.items():
         check_integer(name, getattr(estimator, name), minimum)
@@ -222,10 +244,11 @@ def check_parameters(estimator: Any) -> None:
         check_real(name, getattr(estimator, name), 0)
     for name in ("learning_rate", "image_learning_rate"):
         check_real(name, getattr(estimator, name), 0, open_ends=True)
+    check_batch_size(estimator.batch_size)
     check_thread_count("n_jobs", estimator.n_jobs)
     parse_max_memory(estimator.max_memory)
-    if not isinstance(estimator.checkpoint_dir, str | os.PathLike | None):
-        raise InvalidParameterError(f"checkpoint_dir must be None or a folder, got {estimator.checkpoint_dir!r}.")
+    for name in ("checkpoint_dir", "embedding_cache"):
+        check_folder(name, getattr(estimator, name))
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -242,7 +265,6 @@ _INTEGERS = {
     "rankformer_heads": 1,
     "prompt_epochs": 0,
     "max_epochs": 0,
-    "batch_size": 1,
     "n_iter_no_change": 1,
     "verbose": 0,
 }

@@ -19,7 +19,6 @@ from skl2rclip.images import (
     decode_chunks,
     find_unreadable,
     open_image,
-    pixel_array,
     thread_count,
 )
 
@@ -211,7 +210,8 @@ def test_extreme_strips_do_not_fill_the_memory():
 def test_chunks_come_in_order_and_complete(n, chunk_size, n_jobs):
     X = np.arange(n, dtype=np.uint8)[:, None, None].repeat(8, axis=1).repeat(8, axis=2)
     where = [place for place, _ in decode_chunks(as_image_list(X), [PLAIN], chunk_size=chunk_size)]
-    assert [i for place in where for i in range(place.start, place.stop)] == list(range(n))
+    np.testing.assert_array_equal(np.concatenate(where), np.arange(n))
+    assert max(map(len, where)) <= chunk_size
     np.testing.assert_array_equal(decode(X, n_jobs=n_jobs, chunk_size=chunk_size)[:, 0, 0, 0], np.arange(n))
 
 
@@ -292,16 +292,6 @@ def test_a_file_that_breaks_later_is_read_again(files):
 
 
 # ---------------------------------------------------- arrays and augmentation
-
-
-def test_pixels_beyond_max_memory_go_to_a_file():
-    assert not isinstance(pixel_array((4, 2, 2, 3), None), np.memmap)
-    assert not isinstance(pixel_array((4, 2, 2, 3), 48), np.memmap)
-    array = pixel_array((4, 2, 2, 3), 47)
-    assert isinstance(array, np.memmap)
-    array[:] = 7
-    assert array.sum() == 7 * 48
-    assert pixel_array((0, 2, 2, 3), 1).shape == (0, 2, 2, 3)
 
 
 def test_augmentation_cuts_windows_and_mirrors_half_of_them():

@@ -1,0 +1,112 @@
+"""Decoded training images where the steps of the second stage find them soonest.
+
+On the device where they fit, else in memory, else in a temporary file; from there the next batch is copied while the
+present one trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skl2rclip.devices import to_device
+
+# of the device's free memory; the rest is for weights, gradients, moments and activations
+_SHARE_OF_DEVICE = 0.5
+
+
+class PixelStore:
+    """Uint8 images that are written once and read in batches.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(n, H, W, 3)``.
+    device : torch.device
+        Where batches are wanted.
+    max_memory : int or None
+        Bytes beyond which the images go to a temporary file, which has no name and vanishes with the store.
+
+    Attributes
+    ----------
+    place : {"device", "memory", "file"}
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, max_memory: int | None):
+        self.device = device
+        n_bytes = int(np.prod(shape, dtype=np.int64))
+        if max_memory is not None and n_bytes > max_memory:
+            self.place = "file"
+            with TemporaryFile() as file:
+                self._pixels = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
+        elif _fits(n_bytes, device):
+            self.place = "device"
+            self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
+        else:
+            self.place = "memory"
+            self._pixels = torch.empty(shape, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def write(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+        """Put images into their places, `rows` of int."""
+        if len(rows):
+            self._pixels[torch.from_numpy(rows).to(self._pixels.device)] = torch.from_numpy(pixels).to(
+                self._pixels.device
+            )
+
+    def batches(self, batches: Iterator[Tensor] | list[Tensor]) -> Iterator[Tensor]:
+        """Read batches.
+
+        Parameters
+        ----------
+        batches : iterable of tensor of int64
+            The rows of each, on the CPU.
+
+        Yields
+        ------
+        tensor of shape (batch, H, W, 3), uint8
+            On the device.
+        """
+        if self.place == "device":
+            for rows in batches:
+                yield self._pixels.index_select(0, to_device(rows, self.device))
+            return
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with ThreadPoolExecutor(1) as pool:
+            waiting = None
+            for rows in batches:
+                following = pool.submit(self._copy, rows, stream)
+                if waiting is not None:
+                    yield _received(*waiting.result())
+                waiting = following
+            if waiting is not None:
+                yield _received(*waiting.result())
+
+    def _copy(self, rows: Tensor, stream: torch.cuda.Stream | None) -> tuple[Tensor, torch.cuda.Event | None]:
+        batch = self._pixels.index_select(0, rows)
+        if stream is None:
+            return to_device(batch, self.device), None
+        with torch.cuda.stream(stream):
+            return to_device(batch, self.device), stream.record_event()
+
+
+def _received(batch: Tensor, copied: torch.cuda.Event | None) -> Tensor:
+    """Let the device's present work wait for the copy, and keep the memory until that work is done."""
+    if copied is not None:
+        present = torch.cuda.current_stream(batch.device)
+        present.wait_event(copied)
+        batch.record_stream(present)
+    return batch
+
+
+def _fits(n_bytes: int, device: torch.device) -> bool:
+    if device.type == "cuda":
+        return n_bytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+    return device.type == "cpu"
