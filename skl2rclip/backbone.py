@@ -283,7 +283,7 @@ def _cache_key(source: BackboneSource) -> tuple:
         files = tuple(
             _stamp(path) for path in [source.local_folder / _CONFIG_FILE, *_weight_files(source.local_folder)]
         )
-        return (source.model_name, files, source.seed if source.is_random else None)
+        return (os.path.abspath(source.local_folder), files, source.seed if source.is_random else None)
     if source.has_own_weights:
         return (source.model_name,)
     if source.pretrained is None:

@@ -24,9 +24,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
 from skl2rclip.devices import resolve_device
 from skl2rclip.embedding_store import EmbeddingCache
-from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks
+from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
 from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, unit_rows
-from skl2rclip.images import UnreadableImagesError, as_image_list, find_unreadable
+from skl2rclip.images import UnreadableImagesError, as_image_list
 from skl2rclip.metrics import ordinality
 from skl2rclip.persistence import FittedState, load_model, save_model
 from skl2rclip.prompts import tokenize_prompts
@@ -462,7 +462,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """Open every image; raise for those that cannot be read, or leave them out."""
         if self.image_tower == "precomputed":
             return request
-        unreadable = find_unreadable(request.X, n_jobs=self.n_jobs, thorough=True)
+        unreadable = find_unreadable_unknown(request.X, self.embedding_cache, self.n_jobs, thorough=True)
         if not unreadable:
             return request
         original = np.flatnonzero(request.kept) if request.kept is not None else np.arange(len(request.X))

@@ -388,6 +388,7 @@ class EmbeddingCache:
     ):
         context = [fingerprint, asdict(preprocessing), precision]
         self._context = json.dumps(context, sort_keys=True).encode()
+        self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)
         self._max_memory = _DEFAULT_MEMORY if max_memory is None else max_memory
         self._exit = contextlib.ExitStack()
@@ -412,10 +413,7 @@ class EmbeddingCache:
         """
         stamps = {os.path.abspath(image): _stamp(image) for image in images if isinstance(image, str | os.PathLike)}
         stamps = {path: stamp for path, stamp in stamps.items() if stamp}
-        with _known_files_lock:
-            known = {path: _known_files[path, stamp] for path, stamp in stamps.items() if (path, stamp) in _known_files}
-        if self._store is not None:
-            known |= self._store.digests_of({path: stamp for path, stamp in stamps.items() if path not in known})
+        known = _digests_of_known_files(stamps, self._store)
 
         def key_of(image: ImageLike) -> bytes:
             path = os.path.abspath(image) if isinstance(image, str | os.PathLike) else None
@@ -481,6 +479,26 @@ class EmbeddingCache:
                 _known_files.popitem(last=False)
         if self._store is not None:
             self._store.remember_files(files)
+
+
+def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
+    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    paths = [os.path.abspath(image) if isinstance(image, str | os.PathLike) else None for image in images]
+    stamps = {path: stamp for path in paths if path is not None and (stamp := _stamp(path))}
+    known = _digests_of_known_files(stamps, None if folder is None else EmbeddingStore(folder))
+    return np.array([path in known for path in paths])
+
+
+def _digests_of_known_files(stamps: dict[str, str], store: EmbeddingStore | None) -> dict[str, bytes]:
+    with _known_files_lock:
+        known = {path: _known_files[path, stamp] for path, stamp in stamps.items() if (path, stamp) in _known_files}
+    rest = {path: stamp for path, stamp in stamps.items() if path not in known}
+    return known if store is None or not rest else known | store.digests_of(rest)
 
 
 def _stamp(path: str | os.PathLike) -> str:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip.devices import autocast_for, explain_out_of_memory, resolve_device, resolve_precision, to_device
-from skl2rclip.embedding_store import EmbeddingCache
+from skl2rclip.embedding_store import EmbeddingCache, known_files
 from skl2rclip.images import (
     ImageLike,
     Preprocessing,
@@ -122,7 +122,7 @@ def encode_chunks(
     UnreadableImagesError
     MemoryError
     """
-    unreadable = find_unreadable(images, n_jobs=n_jobs, thorough=False)
+    unreadable = find_unreadable_unknown(images, None if cache is None else cache.folder, n_jobs, thorough=False)
     if unreadable:
         raise UnreadableImagesError(unreadable, images, len(images))
     with explain_out_of_memory(encoding.batch_size):
@@ -132,6 +132,15 @@ def encode_chunks(
             return
         for rows, [pixels] in decode_chunks(images, [encoding.preprocessing], n_jobs=n_jobs):
             yield rows, encoding.of_pixels(pixels)
+
+
+def find_unreadable_unknown(
+    images: Sequence[ImageLike], folder: str | os.PathLike | None, n_jobs: int | None, *, thorough: bool
+) -> dict[int, str]:
+    """As `find_unreadable`, without looking again at files that have been decoded before."""
+    rest = np.flatnonzero(~known_files(images, folder)).tolist()
+    found = find_unreadable([images[i] for i in rest], n_jobs=n_jobs, thorough=thorough)
+    return {rest[i]: reason for i, reason in found.items()}
 
 
 def _encode_unknown(
