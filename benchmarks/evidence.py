@@ -22,7 +22,14 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from methods import DECISIONS, METHODS, cross_entropy_fine_tuning, fine_tuned, l2rclip, predictions
+from methods import (
+    DECISIONS,
+    METHODS,
+    cross_entropy_fine_tuning,
+    fine_tuned,
+    l2rclip,
+    predictions,
+)
 from scipy import stats
 from tasks import Task, all_tasks
 
@@ -68,6 +75,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "pairwise weight 100": {"pairwise_weight": 100.0},
     "ranks' words fixed": {"tune_ranks": False},
 }
+AS_IT_IS = {"blend_ratio": 0.1, "image_adapter": "linear"}
 FINE_TUNING: dict[str, Callable] = {
     "frozen tower, linear adapter": l2rclip,
     "two stages": fine_tuned,
@@ -102,17 +110,21 @@ def score(task: Task, predictor: Callable, rows: np.ndarray | None = None, *, pi
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    return CHOSEN.get(name, {})
+    return CHOSEN.get(name.removesuffix(", hidden layer"), {})
 
 
 def few_shots(task: Task, seed: int) -> list[dict]:
-    return [
-        {"table": "few shots", "method": name, "condition": shots}
-        | score(task, method(task, task.draw(shots, seed), seed, **settings_of(name)))
-        for shots in SHOTS
-        for name, method in METHODS.items()
-        if name != "zero-shot CLIP" or shots == 1
-    ]
+    rows = []
+    for shots in SHOTS:
+        for name, method in METHODS.items():
+            if name == "zero-shot CLIP" and shots > 1:
+                continue
+            predictor = method(task, task.draw(shots, seed), seed, **settings_of(name))
+            row = {"table": "few shots", "method": name, "condition": shots} | score(task, predictor)
+            if hasattr(predictor, "model"):
+                row["order"] = predictor.model.ordinality_
+            rows.append(row)
+    return rows
 
 
 def distribution_shift(task: Task, seed: int) -> list[dict]:
@@ -142,6 +154,8 @@ def unseen_ranks(task: Task, seed: int) -> list[dict]:
         *rows,
         {"table": "unseen ranks", "method": "best constant", "condition": ""}
         | score(task, lambda Z: np.full(len(Z), float(constant)), unseen),
+        {"table": "unseen ranks", "method": "nearest rank with images, known without error", "condition": ""}
+        | {f"{part} {decision}": 1.0 for part in ("validation", "test") for decision in DECISIONS},
     ]
 
 
@@ -149,8 +163,13 @@ def ablations(task: Task, seed: int) -> list[dict]:
     rows = []
     drawn = task.draw(8, seed)
     before = METHODS["zero-shot CLIP"](task, drawn, seed)
+    done: dict[str, dict] = {}
     for name, changes in ABLATIONS.items():
         changes = dict(changes)
+        key = json.dumps({**AS_IT_IS, **changes}, sort_keys=True)
+        if key in done:  # the same under another name
+            rows.append({**done[key], "method": name})
+            continue
         with rankformer_variant(**changes.pop("rankformer", {})):
             predictor = l2rclip(task, drawn, seed, **{**settings_of("L2RCLIP"), **changes})
         rows.append(
@@ -163,6 +182,7 @@ def ablations(task: Task, seed: int) -> list[dict]:
             }
             | score(task, predictor)
         )
+        done[key] = rows[-1]
     return rows
 
 
@@ -249,6 +269,10 @@ def cell(rows: list[dict]) -> str:
     return f"{interval([row[f'test {best}'] for row in rows])} {best if rows[0]['method'] != 'ridge' else ''}".strip()
 
 
+def order_cell(rows: list[dict]) -> str:
+    return interval([row["order"] for row in rows])
+
+
 def table(rows: list[dict], columns: list, key: str, content: Callable[[list[dict]], str] = cell) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     lines = [f"| | {' | '.join(map(str, columns))} |", "|---" * (len(columns) + 1) + "|"]
@@ -283,6 +307,12 @@ def write_report(rows: list[dict], n_seeds: int, seconds: float, file: Path) -> 
         chosen = [row for row in rows if row["table"] == key]
         if chosen:
             parts += [f"## {title}", table(chosen, tasks, "task")]
+    with_order = [row for row in few if "order" in row]
+    if with_order:
+        parts.append("## Order of the prototypes (`ordinality_`) by images a rank; zero-shot has none")
+        for name in tasks:
+            chosen = [row for row in with_order if row["task"] == name]
+            parts += [f"### {name}", table(chosen, list(SHOTS), "condition", order_cell)]
     ablation = [row for row in rows if row["table"] == "ablation"]
     if ablation:
         as_it_is = [row for row in ablation if row["method"] == "as it is"]
@@ -331,6 +361,7 @@ def main() -> None:
         spent = {(row["task"], row["seed"]): row["seconds"] for row in made}
         print(f"{experiment.__name__}: {sum(spent.values()):.0f} core seconds", flush=True)
         rows += made
+        options.output.with_suffix(".json").write_text(json.dumps(rows))
         # after each experiment, so that little is lost where the next is interrupted
         write_report(rows, options.seeds, time.perf_counter() - start, options.output)
 

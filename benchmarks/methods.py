@@ -70,15 +70,20 @@ def l2rclip(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor
     return Fitted(model)
 
 
+def l2rclip_hidden(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+    """The library with the image adapter that has a hidden layer."""
+    return l2rclip(task, drawn, seed, image_adapter="mlp", **parameters)
+
+
 def fine_tuned(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
     """L2RCLIP with its image tower; takes pixels."""
-    settings = {"image_learning_rate": 3e-4, "prompt_epochs": 50, "max_epochs": 10, **parameters}
+    settings = {"image_learning_rate": 3e-4, "prompt_epochs": 50, "max_epochs": 20, **parameters}
     model = _classifier(task, seed, image_tower="finetune", **settings)
     return Fitted(model.fit(task.train.pixels[drawn], task.train.target[drawn]))
 
 
 def cross_entropy_fine_tuning(
-    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 10, rate: float = 3e-4
+    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 20, rate: float = 3e-4
 ) -> Predictor:
     """A linear head and the image tower, trained together with cross-entropy and the library's augmentation."""
     backbone = load_backbone(BackboneSource(BACKBONE))
@@ -222,6 +227,7 @@ def corn(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 1e-2) -> Pre
 METHODS: dict[str, Callable[..., Predictor]] = {
     "zero-shot CLIP": zero_shot,
     "L2RCLIP": l2rclip,
+    "L2RCLIP, hidden layer": l2rclip_hidden,
     "CoOp": coop,
     "OrdinalCLIP": ordinal_clip,
     "logistic regression": logistic,

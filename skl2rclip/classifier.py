@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,11 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
+from skl2rclip.device_group import check_devices
 from skl2rclip.devices import resolve_device
 from skl2rclip.embedding_store import EmbeddingCache
 from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
-from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, unit_rows
+from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, train_on_devices, unit_rows
 from skl2rclip.images import UnreadableImagesError, as_image_list
 from skl2rclip.metrics import ordinality
 from skl2rclip.persistence import FittedState, load_model, save_model
@@ -52,6 +54,11 @@ _STRUCTURE = (
     "rankformer_layers",
     "rankformer_heads",
 )
+
+
+def _save_epoch(model: L2RCLIPClassifier, folder: Path, result: FitResult) -> None:
+    model._adopt(result, None)
+    model.save(folder)
 
 
 class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
@@ -126,6 +133,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         or the median (least expected absolute error).
     device : str, default="auto"
         "auto" takes CUDA where there is one, else the CPU.
+    n_devices : int, default=1
+        Devices of that type to fit on, a process for each (on the CPU too); needs lightning-fabric. `partial_fit` and
+        predictions use one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are in float32.
     compile : bool, default=False
@@ -227,6 +237,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         warm_start: bool = False,
         decision: str = "argmax",
         device: str = "auto",
+        n_devices: int = 1,
         precision: str = "auto",
         compile: bool = False,
         grad_checkpointing: bool = False,
@@ -268,6 +279,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.decision = decision
         self.device = device
+        self.n_devices = n_devices
         self.precision = precision
         self.compile = compile
         self.grad_checkpointing = grad_checkpointing
@@ -313,7 +325,11 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         previous = getattr(self, "_state", None) if self.warm_start is True else None
         request = self._check(X, y, sample_weight, previous=previous)
-        result = train(request, self._settings(), on_epoch_end=self._checkpointer(request))
+        settings, checkpointer = self._settings(), self._checkpointer()
+        if self.n_devices == 1:
+            result = train(request, settings, on_epoch_end=checkpointer)
+        else:
+            result = train_on_devices(request, settings, int(self.n_devices), checkpointer)
         self._adopt(result, X)
         return self
 
@@ -374,6 +390,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
         check_parameters(self)
         device = resolve_device(self.device)
+        check_devices(int(self.n_devices), device)
         labels = check_labels(y)
         data = self._check_images(X, fitted=previous is not None)
         if len(data) != len(labels):
@@ -476,18 +493,11 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         warn_user(f"on_bad_image='skip' leaves images out: {error}")
         return request.keep(~np.isin(np.arange(len(request.X)), list(unreadable)))
 
-    def _checkpointer(self, request: FitRequest) -> Any:
+    def _checkpointer(self) -> Any:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
         if self.checkpoint_dir is None:
             return None
-        folder = Path(self.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
-
-        def save(result: FitResult) -> None:
-            snapshot = copy.copy(self)
-            snapshot._adopt(result, None)
-            snapshot.save(folder)
-
-        return save
+        return partial(_save_epoch, copy.copy(self), Path(self.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}")
 
     def _adopt(self, result: FitResult, X: Any) -> None:
         """Become what was learned; nothing of an earlier fit remains."""

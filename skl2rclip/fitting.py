@@ -16,6 +16,7 @@ import torch
 
 from skl2rclip.adapter import ImageAdapter
 from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
+from skl2rclip.device_group import DeviceGroup, run_on_devices
 from skl2rclip.devices import autocast_for, explain_out_of_memory
 from skl2rclip.embedding_store import EmbeddingCache
 from skl2rclip.encoder import (
@@ -26,7 +27,7 @@ from skl2rclip.encoder import (
     encode_images,
     shared_encoding,
 )
-from skl2rclip.images import decode_chunks
+from skl2rclip.images import decode_chunks, split_rows
 from skl2rclip.persistence import FittedState, load_module, module_arrays
 from skl2rclip.pixels import PixelStore
 from skl2rclip.prompts import PromptTokens, RankPrompts
@@ -43,7 +44,7 @@ from skl2rclip.training import (
     split_off_validation,
     train_stage,
 )
-from skl2rclip.validation import parse_max_memory
+from skl2rclip.validation import InvalidParameterError, parse_max_memory
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def train(
     *,
     one_pass: bool = False,
     on_epoch_end: Callable[[FitResult], None] | None = None,
+    group: DeviceGroup | None = None,
 ) -> FitResult:
     """Train as `settings` says.
 
@@ -138,6 +140,8 @@ def train(
         Make a single pass at constant learning rates instead of the two stages.
     on_epoch_end : callable, optional
         Called with the result so far.
+    group : DeviceGroup, optional
+        Of the processes that train together, of which this is one.
 
     Returns
     -------
@@ -147,10 +151,11 @@ def train(
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
     with explain_out_of_memory(settings.batch_size):
         learner = _build_learner(request, settings, backbone)
+        learner.group = group
         data, stopping = _prepare_data(request, settings, backbone, learner, one_pass)
 
         def report(learner: Learner) -> None:
-            if on_epoch_end is not None:
+            if on_epoch_end is not None and (group is None or group.rank == 0):
                 on_epoch_end(_collect(request, settings, backbone, learner))
 
         schedule = Schedule(
@@ -171,6 +176,8 @@ def train(
             ):
                 if stage == "image_tower" and settings.image_tower != "finetune":
                     continue
+                if stage == "image_tower" and group is not None:  # each process draws from its own images
+                    learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
                 train_stage(
                     stage,
                     learner,
@@ -185,12 +192,42 @@ def train(
         return replace(_collect(request, settings, backbone, learner), optimizer_state=optimizer_state)
 
 
+def train_on_devices(
+    request: FitRequest,
+    settings: SimpleNamespace,
+    n_devices: int,
+    on_epoch_end: Callable[[FitResult], None] | None,
+) -> FitResult:
+    """As `train`, in a process for each of `n_devices` devices.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are fewer images than devices, or lightning-fabric is not installed.
+    """
+    if len(request.target) < n_devices:
+        raise InvalidParameterError(f"n_devices={n_devices} is more than the {len(request.target)} images of the fit.")
+    # what was only needed to read the labels may not travel: functions, for instance
+    settings = SimpleNamespace(**{**vars(settings), "ranks": None, "rank_names": None, "class_weight": None})
+    return run_on_devices(_train_in_group, n_devices, request.device, request, settings, on_epoch_end)
+
+
+def _train_in_group(
+    group: DeviceGroup,
+    request: FitRequest,
+    settings: SimpleNamespace,
+    on_epoch_end: Callable[[FitResult], None] | None,
+) -> FitResult:
+    return train(replace(request, device=group.device), settings, on_epoch_end=on_epoch_end, group=group)
+
+
 def _batch_size(settings: SimpleNamespace, learner: Learner, data: TrainingData) -> int:
     if settings.batch_size != "auto":
         return int(settings.batch_size)
     if data.pixels is None:
         return LARGEST_AUTO_BATCH
-    return largest_batch_size(learner, data, LARGEST_AUTO_BATCH, augmented=bool(settings.augment))
+    size = largest_batch_size(learner, data, LARGEST_AUTO_BATCH, augmented=bool(settings.augment))
+    return size if learner.group is None else learner.group.size * learner.group.as_the_first(size)
 
 
 def _pass(
@@ -299,6 +336,10 @@ def _prepare_data(
     # equal weights are no weights
     is_weighted = bool((request.weight != request.weight[0]).any())
 
+    share = None
+    if learner.group is not None:
+        share = torch.from_numpy(np.flatnonzero(learner.group.is_mine(int((~held_out).sum()))))
+
     def part(rows: np.ndarray, pixels: PixelStore | None) -> TrainingData:
         weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
         return TrainingData(
@@ -306,6 +347,7 @@ def _prepare_data(
             weight=weight if is_weighted else None,
             embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
             pixels=pixels,
+            share=share,
         )
 
     stopping = EarlyStopping(part(held_out, held_out_pixels), settings.decision) if held_out.any() else None
@@ -326,25 +368,42 @@ def _decode(
     if not (needs_embeddings or needs_pixels) or (nothing_to_train and settings.image_tower == "frozen"):
         return None, None, None
     encoding, cache = _encoding(request, settings, backbone, learner)
-    if not needs_pixels:
-        return encode_images(request.X, encoding, cache, settings.n_jobs), None, None
-    own, n = backbone.preprocessing, len(request.target)
+    own, n, group = backbone.preprocessing, len(request.target), learner.group
+    is_mine = np.ones(n, bool)  # to decode; those held out every process has
+    if group is not None:
+        is_mine[~held_out] = group.is_mine(int((~held_out).sum()))
+    mine = np.flatnonzero(is_mine)
+    embeddings = np.zeros((n, backbone.embedding_width), np.float32) if needs_embeddings else None
+    if embeddings is not None and not needs_pixels:
+        embeddings[mine] = encode_images([request.X[i] for i in mine], encoding, cache, settings.n_jobs)
+        return _of_all_processes(embeddings, held_out, group), None, None
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
     max_memory = parse_max_memory(settings.max_memory)
-    pixels = PixelStore((int((~held_out).sum()), *enlarged.size, 3), request.device, max_memory)
+    pixels = PixelStore((int((is_mine & ~held_out).sum()), *enlarged.size, 3), request.device, max_memory)
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, max_memory)
-    place = np.where(held_out, np.cumsum(held_out), np.cumsum(~held_out)) - 1
-    embeddings = np.empty((n, backbone.embedding_width), np.float32) if needs_embeddings else None
+    place = np.where(held_out, np.cumsum(held_out), np.cumsum(is_mine & ~held_out)) - 1
     wanted = [own, enlarged] if enlarged != own and (needs_embeddings or held_out.any()) else [enlarged]
     with contextlib.nullcontext() if cache is None else cache:
-        for rows, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs):
+        chunks = [mine[part] for part in split_rows(len(mine))]
+        for rows, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs, chunks=chunks):
             if embeddings is not None:
                 images = [request.X[i] for i in rows]
                 embeddings[rows] = encode_decoded(images, decoded[0], encoding, cache, settings.n_jobs)
             aside = held_out[rows]
             pixels.write(place[rows[~aside]], decoded[-1][~aside])
             held_out_pixels.write(place[rows[aside]], decoded[0][aside])
-    return embeddings, pixels, held_out_pixels
+    return _of_all_processes(embeddings, held_out, group), pixels, held_out_pixels
+
+
+def _of_all_processes(
+    embeddings: np.ndarray | None, held_out: np.ndarray, group: DeviceGroup | None
+) -> np.ndarray | None:
+    """Put together the embeddings that the processes have made, each of its share and all of those held out."""
+    if group is None or embeddings is None:
+        return embeddings
+    if group.rank > 0:
+        embeddings[held_out] = 0
+    return group.summed(embeddings)
 
 
 def _encoding(

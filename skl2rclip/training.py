@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from skl2rclip.adapter import ImageAdapter
+from skl2rclip.device_group import DeviceGroup
 from skl2rclip.devices import to_device
 from skl2rclip.images import Preprocessing, augment, normalize
 from skl2rclip.losses import contrastive_loss, ordering_loss, tightness_loss
@@ -80,13 +81,16 @@ class TrainingData:
     embeddings : tensor of shape (n, D), float32, or None
         Unit rows from the frozen tower, for training prompts alone.
     pixels : PixelStore or None
-        n images of shape (H', W', 3), for training the image tower.
+        Images of shape (H', W', 3), for training the image tower.
+    share : tensor of shape (m,), int64, or None
+        The images whose pixels this process of a group has, on the CPU; None for all of them.
     """
 
     target: Tensor
     weight: Tensor | None
     embeddings: Tensor | None = None
     pixels: PixelStore | None = None
+    share: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ class Learner:
         On the CPU: order of the batches, augmentation.
     history : list of dict
         One entry an epoch, appended to.
+    group : DeviceGroup or None
+        The processes that train together.
     """
 
     prompts: RankPrompts
@@ -143,6 +149,7 @@ class Learner:
     autocast: torch.autocast
     generator: torch.Generator
     history: list[dict[str, Any]] = field(default_factory=list)
+    group: DeviceGroup | None = None
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
@@ -197,6 +204,8 @@ class EarlyStopping:
     def update(self, learner: Learner, batch_size: int, from_pixels: bool) -> dict[str, float]:
         """Score the present weights, keep them if they are the best so far, and return the scores."""
         scores = self._score(learner, batch_size, from_pixels)
+        if learner.group is not None:  # all processes stop together
+            scores = learner.group.as_the_first(scores)
         result = (scores["validation_mae"], scores["validation_loss"])
         if result < self._best:
             self._best = result
@@ -356,11 +365,14 @@ def train_stage(
         )
     if stopping is not None:
         stopping.epochs_without_improvement = 0
-    with tqdm(range(n_epochs), desc=stage, disable=not verbose, unit="epoch") as epochs:
+    is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
+    with tqdm(range(n_epochs), desc=stage, disable=is_silent, unit="epoch") as epochs:
         for _ in epochs:
             rates = {group["lr"] for group in optimizer.param_groups}
             record = {"stage": stage, "epoch": len(learner.history) + 1, "learning_rate": max(rates)}
             means = _epoch(learner, data, schedule.batch_size, optimizer, decay, on_pixels, augmented).tolist()
+            if learner.group is not None:
+                means = learner.group.as_the_first(means)
             _check_finite(means, stage, record, optimizer)
             record |= dict(zip(("loss", *TERMS), means, strict=True))
             if stopping is not None:
@@ -373,6 +385,8 @@ def train_stage(
                 break
     if stopping is not None:
         stopping.restore(learner)
+    if learner.group is not None:
+        learner.group.align(learner.modules())
     return optimizer
 
 
@@ -386,30 +400,68 @@ def _epoch(
     augmented: bool,
 ) -> Tensor:
     """One pass over the data; means of the loss and of the terms, tensor of shape (4,), left on the device."""
+    sums, count = torch.zeros(4, device=learner.device), 0
+    # nothing here waits for the device: what goes to it was put there before, or is copied alongside
+    for embeddings, target, weight in _steps(learner, data, batch_size, on_pixels, augmented):
+        terms = learner.objective.terms(embeddings, learner.prototypes(), target, weight)
+        loss = learner.objective.total(terms)
+        optimizer.zero_grad(set_to_none=True)
+        if loss.requires_grad:
+            loss.backward()
+        if on_pixels and learner.group is not None:
+            assert learner.tower is not None
+            learner.group.reduce_gradients(learner.tower, learner.prompts.parameters())
+        optimizer.step()
+        if decay is not None:
+            decay.step()
+        sums += len(target) * torch.cat([loss.detach()[None], terms.detach()])
+        count += len(target)
+    return sums / count
+
+
+def _steps(
+    learner: Learner, data: TrainingData, batch_size: int, on_pixels: bool, augmented: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Embeddings, targets and weights of each batch, with gradients to whatever makes the embeddings."""
+    if on_pixels and learner.group is not None:
+        yield from _steps_of_group(learner, data, batch_size, augmented)
+        return
     n = len(data.target)
     # with a single batch the order means nothing but other rounding errors
     order = torch.randperm(n, generator=learner.generator) if n > batch_size else torch.arange(n)
-    batches = order.split(batch_size)
-    pixels = data.pixels.batches(batches) if on_pixels and data.pixels is not None else None
-    sums = torch.zeros(4, device=learner.device)
-    # nothing here waits for the device: what goes to it was put there before, or is copied alongside
+    pixels = None
+    if on_pixels:
+        assert data.pixels is not None
+        pixels = data.pixels.batches(order.split(batch_size))
     for chosen in to_device(order, learner.device).split(batch_size):
         if pixels is not None:
             embeddings = learner.embed_pixels(next(pixels), augmented)
         else:
             assert data.embeddings is not None
             embeddings = learner.adapt(data.embeddings[chosen])
-        weight = None if data.weight is None else data.weight[chosen]
-        terms = learner.objective.terms(embeddings, learner.prototypes(), data.target[chosen], weight)
-        loss = learner.objective.total(terms)
-        optimizer.zero_grad(set_to_none=True)
-        if loss.requires_grad:
-            loss.backward()
-        optimizer.step()
-        if decay is not None:
-            decay.step()
-        sums += len(chosen) * torch.cat([loss.detach()[None], terms.detach()])
-    return sums / n
+        yield embeddings, data.target[chosen], None if data.weight is None else data.weight[chosen]
+
+
+def _steps_of_group(
+    learner: Learner, data: TrainingData, batch_size: int, augmented: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """As `_steps`, each process embedding its share of each batch; what fills uneven shares up has weight zero."""
+    group = learner.group
+    assert group is not None
+    assert data.share is not None
+    assert data.pixels is not None
+    largest_share = math.ceil(len(data.target) / group.size)
+    n_steps = min(math.ceil(len(data.target) / batch_size), largest_share)
+    length = math.ceil(largest_share / n_steps)
+    order = torch.randperm(len(data.share), generator=learner.generator)
+    chunks = order.tensor_split(n_steps)
+    padded = [torch.cat([chunk, order[:1].expand(length - len(chunk))]) for chunk in chunks]
+    weights = torch.ones_like(data.target, dtype=torch.float32) if data.weight is None else data.weight
+    for chunk, rows, pixels in zip(chunks, padded, data.pixels.batches(padded), strict=True):
+        chosen = to_device(data.share[rows], learner.device)
+        weight = weights[chosen] * (torch.arange(length, device=learner.device) < len(chunk))
+        embeddings = group.gathered(learner.embed_pixels(pixels, augmented))
+        yield embeddings, group.gathered(data.target[chosen]), group.gathered(weight)
 
 
 def _check_finite(means: list[float], stage: str, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:

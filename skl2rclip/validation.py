@@ -265,6 +265,7 @@ _INTEGERS = {
     "rankformer_heads": 1,
     "prompt_epochs": 0,
     "max_epochs": 0,
+    "n_devices": 1,
     "n_iter_no_change": 1,
     "verbose": 0,
 }

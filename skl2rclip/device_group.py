@@ -1,0 +1,160 @@
+"""Several devices for one fit: a process for each, started and connected by Lightning Fabric.
+
+Each process decodes and embeds its share of the images. The losses need the whole batch: every process gathers the
+embeddings of all, computes the same loss, and passes its gradient through its own share, so that the summed gradients
+are those of the whole batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import joblib
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skl2rclip.validation import InvalidParameterError, NonFiniteLossError
+
+T = TypeVar("T")
+
+
+class DeviceGroup:
+    """One process's view of the processes of a fit.
+
+    Parameters
+    ----------
+    fabric : lightning_fabric.Fabric
+        Launched.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which of how many.
+    device : torch.device
+    """
+
+    def __init__(self, fabric: Any):
+        self._fabric = fabric
+        self.rank: int = fabric.global_rank
+        self.size: int = fabric.world_size
+        self.device: torch.device = fabric.device
+
+    def is_mine(self, n: int) -> np.ndarray:
+        """Mask of this process's share of n images."""
+        return np.arange(n) % self.size == self.rank
+
+    def gathered(self, own: Tensor) -> Tensor:
+        """Rows of all processes in order of rank, of which only this process's own pass a gradient on.
+
+        Parameters
+        ----------
+        own : tensor of shape (b, ...)
+            Of the same shape in every process.
+        """
+        everyone = self._fabric.all_gather(own.detach()).unbind()
+        return torch.cat([own if rank == self.rank else rows for rank, rows in enumerate(everyone)])
+
+    def summed(self, array: np.ndarray) -> np.ndarray:
+        """Sum of the processes' arrays."""
+        total = self._fabric.all_reduce(torch.from_numpy(array).to(self.device), reduce_op="sum")
+        return total.cpu().numpy()
+
+    def reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
+        """Make the gradients of the whole batch out of those of the processes.
+
+        The tower's come from each process's own images, and add up; the others every process has in full, and their
+        mean keeps rounding errors from driving the processes apart.
+        """
+        for parameters, operation in ((tower.parameters(), "sum"), (rest, "mean")):
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            if gradients:
+                flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+                reduced = self._fabric.all_reduce(flat, reduce_op=operation)
+                for gradient, part in zip(gradients, reduced.split([g.numel() for g in gradients]), strict=True):
+                    gradient.copy_(part.view_as(gradient))
+
+    def as_the_first(self, value: T) -> T:
+        """Value of the first process."""
+        return self._fabric.broadcast(value)
+
+    def align(self, module: nn.Module) -> None:
+        """Give a module the weights that it has in the first process."""
+        for tensor in module.state_dict().values():
+            tensor.copy_(self._fabric.broadcast(tensor))
+
+
+def run_on_devices(function: Callable[..., T], n_devices: int, device: torch.device, *arguments: Any) -> T:
+    """Run ``function(group, *arguments)`` in a process for each device, and return what the first one returns.
+
+    Parameters
+    ----------
+    function : callable
+        To be found by its name in a module.
+    n_devices : int
+    device : torch.device
+        Of which type.
+    *arguments
+        That can be pickled.
+
+    Raises
+    ------
+    NonFiniteLossError
+        As `function` raised it.
+    torch.multiprocessing.ProcessRaisedException
+        With the message of any other error in a process.
+    """
+    from lightning_fabric import Fabric  # optional, and takes a second
+
+    fabric = Fabric(accelerator=device.type, devices=n_devices, strategy="ddp_spawn")
+    result = fabric.launch(_Call(function, arguments)).content
+    if isinstance(result, NonFiniteLossError):
+        raise result
+    return result
+
+
+def check_devices(n_devices: int, device: torch.device) -> None:
+    """Check that a fit on several devices can begin.
+
+    Raises
+    ------
+    InvalidParameterError
+        If lightning-fabric is not installed, or there are not so many devices.
+    """
+    if n_devices == 1:
+        return
+    if importlib.util.find_spec("lightning_fabric") is None:
+        raise InvalidParameterError(
+            f"n_devices={n_devices} needs lightning-fabric, which is not installed: pip install 'skl2rclip[devices]'."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidParameterError(f"n_devices={n_devices} works on 'cuda' and 'cpu', not on {device.type!r}.")
+    if device.type == "cuda" and n_devices > torch.cuda.device_count():
+        raise InvalidParameterError(
+            f"n_devices={n_devices}, but this machine has {torch.cuda.device_count()} CUDA devices."
+        )
+
+
+class Sealed:
+    """A value that Fabric passes on without looking for tensors in it, which frozen dataclasses do not bear."""
+
+    def __init__(self, content: Any):
+        self.content = content
+
+
+class _Call:
+    """What a process of a group runs."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]):
+        self._function, self._arguments = function, arguments
+
+    def __call__(self, fabric: Any) -> Sealed:
+        group = DeviceGroup(fabric)
+        if group.device.type == "cpu":
+            torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
+        try:
+            return Sealed(self._function(group, *self._arguments))
+        except NonFiniteLossError as error:  # every process sees the same loss
+            return Sealed(error)
