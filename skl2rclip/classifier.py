@@ -325,7 +325,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         previous = getattr(self, "_state", None) if self.warm_start is True else None
         request = self._check(X, y, sample_weight, previous=previous)
-        settings, checkpointer = self._settings(), self._checkpointer()
+        settings, checkpointer = self._settings(), self._checkpointer(request)
         if self.n_devices == 1:
             result = train(request, settings, on_epoch_end=checkpointer)
         else:
@@ -493,11 +493,14 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         warn_user(f"on_bad_image='skip' leaves images out: {error}")
         return request.keep(~np.isin(np.arange(len(request.X)), list(unreadable)))
 
-    def _checkpointer(self) -> Any:
+    def _checkpointer(self, request: FitRequest) -> Any:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
         if self.checkpoint_dir is None:
             return None
-        return partial(_save_epoch, copy.copy(self), Path(self.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}")
+        snapshot = copy.copy(self)
+        if callable(snapshot.rank_names):  # a function may not be able to go to another process
+            snapshot.rank_names = list(request.scale.names)
+        return partial(_save_epoch, snapshot, Path(self.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}")
 
     def _adopt(self, result: FitResult, X: Any) -> None:
         """Become what was learned; nothing of an earlier fit remains."""

@@ -8,7 +8,9 @@ are those of the whole batch.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterable
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import joblib
@@ -54,7 +56,9 @@ class DeviceGroup:
         own : tensor of shape (b, ...)
             Of the same shape in every process.
         """
-        everyone = self._fabric.all_gather(own.detach()).unbind()
+        places = own.new_zeros((self.size, *own.shape))
+        places[self.rank] = own.detach()
+        everyone = self._fabric.all_reduce(places, reduce_op="sum").unbind()
         return torch.cat([own if rank == self.rank else rows for rank, rows in enumerate(everyone)])
 
     def summed(self, array: np.ndarray) -> np.ndarray:
@@ -109,7 +113,11 @@ def run_on_devices(function: Callable[..., T], n_devices: int, device: torch.dev
     from lightning_fabric import Fabric  # optional, and takes a second
 
     fabric = Fabric(accelerator=device.type, devices=n_devices, strategy="ddp_spawn")
-    result = fabric.launch(_Call(function, arguments)).content
+    with TemporaryDirectory() as folder:
+        # through a file: Fabric waits for the processes before it empties the pipe that would hold the result
+        file = os.path.join(folder, "result")
+        fabric.launch(_Call(function, arguments, file))
+        result = joblib.load(file)
     if isinstance(result, NonFiniteLossError):
         raise result
     return result
@@ -137,24 +145,19 @@ def check_devices(n_devices: int, device: torch.device) -> None:
         )
 
 
-class Sealed:
-    """A value that Fabric passes on without looking for tensors in it, which frozen dataclasses do not bear."""
-
-    def __init__(self, content: Any):
-        self.content = content
-
-
 class _Call:
-    """What a process of a group runs."""
+    """What a process of a group runs; the first one leaves the result in a file."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]):
-        self._function, self._arguments = function, arguments
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], file: str):
+        self._function, self._arguments, self._file = function, arguments, file
 
-    def __call__(self, fabric: Any) -> Sealed:
+    def __call__(self, fabric: Any) -> None:
         group = DeviceGroup(fabric)
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:
-            return Sealed(self._function(group, *self._arguments))
+            result = self._function(group, *self._arguments)
         except NonFiniteLossError as error:  # every process sees the same loss
-            return Sealed(error)
+            result = error
+        if group.rank == 0:
+            joblib.dump(result, self._file)
