@@ -311,6 +311,7 @@ class _Memory:
         self.lock = threading.Lock()
         self.computing: dict[bytes, str] = {}
         self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._stored: dict[Path, set[bytes]] = {}
         self._n_bytes = 0
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
@@ -344,9 +345,17 @@ class _Memory:
                 if keys is None or key in keys:
                     del self.computing[key]
 
+    def stored_in(self, folder: Path) -> set[bytes]:
+        """Keys of rows that this process has seen or put in a folder."""
+        keys = self._stored.setdefault(folder, set())
+        if len(keys) > _MAX_KNOWN_FILES:
+            keys.clear()
+        return keys
+
     def clear(self) -> None:
         with self.lock:
             self._rows.clear()
+            self._stored.clear()
             self._n_bytes = 0
 
 
@@ -448,9 +457,11 @@ class EmbeddingCache:
         wanted = list(dict.fromkeys(keys))
         rows = _memory.lookup(wanted)
         if self._store is not None:
+            self._write_through(rows)
             missing = [key for key in wanted if key not in rows]
             stored = self._store.lookup(missing) if missing else {}
             _memory.put(stored, self._max_memory)
+            _memory.stored_in(self._store.folder).update(stored)
             rows |= stored
         claimed = _memory.claim([key for key in wanted if key not in rows], self._owner)
         if self._store is not None and claimed:
@@ -464,8 +475,21 @@ class EmbeddingCache:
         """Keep rows that were claimed."""
         if self._store is not None:
             self._store.put(rows)
+            _memory.stored_in(self._store.folder).update(rows)
         _memory.put(rows, self._max_memory)
         self._record_files(rows)
+
+    def _write_through(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        """Write what the process knew before it was given this folder."""
+        assert self._store is not None
+        stored = _memory.stored_in(self._store.folder)
+        unsure = [key for key in rows if key not in stored]
+        if unsure:
+            there = self._store.lookup(unsure)
+            absent = {key: rows[key] for key in unsure if key not in there}
+            if absent:
+                self._store.put(absent)
+            stored.update(unsure)
 
     def _record_files(self, keys: Iterable[bytes]) -> None:
         """Remember the content of files that are known to be images."""

@@ -190,6 +190,12 @@ def test_without_a_folder_an_image_passes_once_while_the_process_lives(files, th
     assert sum(through_tower) == 24
 
 
+def test_what_the_process_knew_goes_to_the_folder_too(tmp_path, files, through_tower):
+    encoder().transform(files)
+    encoder(embedding_cache=tmp_path / "cache").transform(files)
+    assert len(EmbeddingStore(tmp_path / "cache")) == sum(through_tower) == 12
+
+
 def test_other_precisions_and_backbones_do_not_share(files, through_tower):
     encoder().transform(files)
     encoder(precision="bfloat16").transform(files)

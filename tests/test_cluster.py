@@ -1,0 +1,112 @@
+"""Searches and predictions beyond one process: joblib's processes, and a local cluster of dask.distributed."""
+
+import os
+import signal
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.model_selection import GridSearchCV
+
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip.embedding_store import EmbeddingStore, forget_embeddings
+from skl2rclip.encoder import ImageEncoding
+
+distributed = pytest.importorskip("distributed")
+GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0, 3.0]}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def through_tower(monkeypatch):
+    passed = []
+    original = ImageEncoding._of_pixels
+
+    def counted(self, pixels, batch_size):
+        passed.append(len(pixels))
+        return original(self, pixels, batch_size)
+
+    monkeypatch.setattr(ImageEncoding, "_of_pixels", counted)
+    forget_embeddings()
+    return passed
+
+
+def test_a_search_embeds_each_image_once(make_classifier, shade_paths, shades, through_tower):
+    GridSearchCV(make_classifier(), GRID, cv=5).fit(shade_paths, shades[1])
+    assert sum(through_tower) == len(shade_paths)
+
+
+def test_a_search_of_two_processes_embeds_each_image_once(
+    make_classifier, shade_paths, shades, through_tower, tmp_path
+):
+    expected = GridSearchCV(make_classifier(), GRID, cv=3).fit(shade_paths, shades[1])
+    model = make_classifier(embedding_cache=tmp_path / "cache")
+    search = GridSearchCV(model, GRID, cv=3, n_jobs=2).fit(shade_paths, shades[1])
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
+    through_tower.clear()
+    forget_embeddings()
+    make_classifier(embedding_cache=tmp_path / "cache").fit(shade_paths, shades[1]).predict(shade_paths)
+    assert not through_tower  # the processes have embedded everything
+    assert len(EmbeddingStore(tmp_path / "cache")) == len(shade_paths)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_after_a_kill_a_search_of_processes_goes_on_from_what_is_stored(
+    make_classifier, shade_paths, shades, through_tower, tmp_path
+):
+    calls = tmp_path / "calls"
+
+    def names(rank, calls=str(calls)):  # in the fifth fit the process dies
+        with open(calls, "a") as file:
+            file.write(".")
+        if os.path.getsize(calls) == 23:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return str(rank)
+
+    model = make_classifier(embedding_cache=tmp_path / "cache", rank_names=names)
+    with pytest.raises(TerminatedWorkerError):
+        GridSearchCV(model, GRID, cv=3, n_jobs=2).fit(shade_paths, shades[1])
+    known = len(EmbeddingStore(tmp_path / "cache"))
+    assert known > 0
+    search = GridSearchCV(model, GRID, cv=3, n_jobs=None).fit(shade_paths, shades[1])
+    assert sum(through_tower) == len(shade_paths) - known
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_classifier, shade_paths, shades, tmp_path):
+    expected = GridSearchCV(make_classifier(), GRID, cv=3).fit(shade_paths, shades[1])
+    cache, killed = tmp_path / "cache", []
+
+    def kill_one():
+        while not cache.exists():
+            time.sleep(0.05)
+        killed.append(next(iter(client.run(os.getpid).values())))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with joblib.parallel_config(backend="dask"):
+        search = GridSearchCV(make_classifier(embedding_cache=cache), GRID, cv=3).fit(shade_paths, shades[1])
+    killer.join()
+    assert killed
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
+    assert len(EmbeddingStore(cache)) == len(shade_paths)
+
+
+def test_prediction_by_chunks_on_a_cluster(client, make_classifier, shade_paths, shades):
+    fitted = make_classifier(image_tower="finetune").fit(shade_paths, shades[1])
+    chunks = np.array_split(np.array(shade_paths), 5)
+    model = client.scatter(fitted, broadcast=True)
+    parts = client.gather(client.map(L2RCLIPClassifier.predict_proba, [model] * len(chunks), chunks))
+    np.testing.assert_allclose(np.concatenate(parts), fitted.predict_proba(shade_paths), atol=1e-6)
