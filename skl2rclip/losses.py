@@ -49,7 +49,9 @@ def contrastive_loss(logits: Tensor, target: Tensor, weight: Tensor | None = Non
     weight = weight.to(logits.dtype)
     # an image of weight w stands for w images: it counts w times in the sum over the batch and among the positives
     total = torch.logsumexp(logits + weight.log()[:, None], dim=0)  # (K,)
-    positives = F.one_hot(target, logits.shape[1]) * weight[:, None]  # (n, K)
+    # not F.one_hot, which looks at the values of target: the host would wait for the device
+    is_positive = target[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    positives = is_positive * weight[:, None]  # (n, K)
     mass = positives.sum(dim=0)  # (K,)
     summed = (positives * (total - logits)).sum(dim=0)  # (K,)
     present = mass > 0
