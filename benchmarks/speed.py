@@ -1,0 +1,564 @@
+"""What the library costs beside what it has to do at least: pairs in one run, as ratios.
+
+    python benchmarks/speed.py                          # every row, to benchmarks/speed.md; on the CPU about 25 minutes
+    python benchmarks/speed.py --only text_step         # some rows, added to those that are there
+    python benchmarks/speed.py --device cuda            # on a GPU, to a table of its own in the same file
+
+Weights are random: what is computed costs the same. Each pair alternates, and the ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from sklearn.model_selection import GridSearchCV
+from torch import Tensor
+from torch.nn import functional as F
+
+from skl2rclip import L2RCLIPClassifier, classifier, fitting
+from skl2rclip.adapter import ImageAdapter
+from skl2rclip.backbone import Backbone, BackboneSource, load_backbone
+from skl2rclip.devices import autocast_for
+from skl2rclip.embedding_store import forget_embeddings
+from skl2rclip.encoder import ImageEncoding, shared_encoding
+from skl2rclip.images import decode_chunks, normalize
+from skl2rclip.pixels import PixelStore
+from skl2rclip.prompts import PromptTokens, RankPrompts, tokenize_prompts
+from skl2rclip.rankformer import RankFormer
+from skl2rclip.training import Learner, Objective, Schedule, TrainingData, optimizer_for, train_stage
+
+HERE = Path(__file__).parent
+MODEL = "ViT-B-32"
+PROMPT = "a photo of a person aged"
+
+
+def backbone_of(name: str = MODEL) -> Backbone:
+    return load_backbone(BackboneSource(name, None, 0))
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(function: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def alternate(pair: dict[str, Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, float]:
+    """Median time of each, after a warm-up, measured in turns."""
+    for function in pair.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in pair}
+    for _ in range(repeats):
+        for name, function in pair.items():
+            times[name].append(seconds(function, device))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def photographs(folder: Path, n: int, size: tuple[int, int] = (640, 480), quality: int = 90) -> list[str]:
+    """JPEG files of windows of scikit-learn's two photographs."""
+    rng = np.random.default_rng(0)
+    originals = [Image.fromarray(image) for image in load_sample_images().images]
+    paths = []
+    for i in range(n):
+        original = originals[i % 2]
+        left, top = int(rng.integers(0, original.width - 320)), int(rng.integers(0, original.height - 240))
+        path = folder / f"{i:05d}.jpg"
+        original.crop((left, top, left + 320, top + 240)).resize(size).save(path, quality=quality)
+        paths.append(str(path))
+    return paths
+
+
+def make_prompts(
+    backbone: Backbone, device: torch.device, n_ranks: int, m: int = 8, rankformer: RankFormer | None = None
+) -> RankPrompts:
+    generator = torch.Generator().manual_seed(0)
+    tokens = make_tokens(backbone, n_ranks, m)
+    return RankPrompts(tokens, backbone.text_tower(device), rankformer, generator=generator).to(device)
+
+
+def make_tokens(backbone: Backbone, n_ranks: int, m: int = 8) -> PromptTokens:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a long prompt is cut to m tokens
+        return tokenize_prompts(backbone.tokenizer(), PROMPT, [str(k) for k in range(n_ranks)], m, "tail")
+
+
+def full_prompts(backbone: Backbone, prompts: RankPrompts, n_ranks: int, device: torch.device) -> Callable[[], Tensor]:
+    """Run the same prompts as research code does: K sequences of 77 tokens."""
+    model, tokens = backbone.on(device), make_tokens(backbone, n_ranks)
+    first = len(tokens.start) + tokens.n_context
+    end = first + sum(map(len, tokens.ranks))
+    rows, ends, place = [], [], first
+    for rank in tokens.ranks:
+        own = [*range(first), *range(place, place + len(rank)), end]
+        rows.append(own + [end] * (model.context_length - len(own)))  # no one sees what follows the end
+        ends.append(len(own) - 1)
+        place += len(rank)
+    index, ends = torch.tensor(rows, device=device), torch.tensor(ends, device=device)
+    each = torch.arange(n_ranks, device=device)
+
+    def run() -> Tensor:
+        table = torch.cat([prompts._start, prompts.context, prompts.rank_tokens, prompts._end])
+        x = F.embedding(index, table) + model.positional_embedding
+        pooled = model.ln_final(model.transformer(x, attn_mask=model.attn_mask)[each, ends])
+        return F.normalize(pooled @ model.text_projection, dim=-1)
+
+    return run
+
+
+def text_step(device: torch.device) -> list[dict]:
+    """Forward and backward of the prompts of 100 ranks."""
+    backbone = backbone_of()
+    prompts = make_prompts(backbone, device, 100)
+    full = full_prompts(backbone, prompts, 100, device)
+    weights = torch.randn(100, backbone.embedding_width, generator=torch.Generator().manual_seed(1)).to(device)
+
+    def step(run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        prompts.zero_grad()
+        output = run()
+        (output * weights).sum().backward()
+        return output.detach(), prompts.context.grad.clone()
+
+    (ours, our_gradient), (theirs, their_gradient) = step(prompts), step(full)
+    times = alternate({"ours": lambda: step(prompts), "other": lambda: step(full)}, device, 3)
+    difference = float((ours - theirs).abs().max())
+    gradient = float((our_gradient - their_gradient).abs().max() / their_gradient.abs().max())
+    return [
+        row(
+            "text step, K = 100, forward and backward",
+            "K prompts of 77 tokens",
+            times,
+            "12 times or more",
+            f"largest difference {difference:.0e}, of the gradients {gradient:.0e} of the largest",
+        )
+    ]
+
+
+def stage1_epoch(device: torch.device) -> list[dict]:
+    """A whole epoch of the first stage with a single batch, beside the packed text tower alone."""
+    backbone = backbone_of()
+    rows = []
+    for n_ranks in (20, 100):
+        learner = make_learner(backbone, device, n_ranks)
+        n = 256
+        generator = torch.Generator().manual_seed(0)
+        Z = F.normalize(torch.randn(n, backbone.embedding_width, generator=generator), dim=1).to(device)
+        data = TrainingData(torch.randint(n_ranks, (n,), generator=generator).to(device), None, Z)
+        schedule = Schedule(n, 1e-3, 5e-6, 1e-4, decay=False)
+        optimizer = optimizer_for(learner, schedule, train_tower=False)
+        bare = make_prompts(backbone, device, n_ranks)
+
+        def alone(bare: RankPrompts = bare) -> None:
+            bare.zero_grad()
+            bare().sum().backward()
+
+        epoch = functools.partial(train_stage, "prompts", learner, data, schedule, 1, optimizer=optimizer)
+        times = alternate({"ours": epoch, "other": alone}, device, 9)
+        rows.append(
+            row(
+                f"epoch of stage 1, one batch of {n}, K = {n_ranks}",
+                "packed text tower alone, forward and backward",
+                times,
+                "at most 1.25 times",
+                inverse=True,
+            )
+        )
+    return rows
+
+
+def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetune: bool = False) -> Learner:
+    prompts = make_prompts(backbone, device, n_ranks, rankformer=RankFormer(512, 1, 8, 0.1))
+    values = torch.arange(n_ranks, dtype=torch.float32, device=device)
+    return Learner(
+        prompts=prompts,
+        adapter=None if finetune else ImageAdapter(backbone.embedding_width, "linear").to(device),
+        tower=backbone.image_tower_copy(device) if finetune else None,
+        preprocessing=backbone.preprocessing,
+        objective=Objective((1.0, 1.0, 1.0), backbone.logit_scale, values),
+        autocast=autocast_for("auto", device),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+@contextlib.contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Switch the store of embeddings off, in memory too."""
+    originals = classifier.cache_of, fitting.cache_of
+    classifier.cache_of = fitting.cache_of = lambda *arguments: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        classifier.cache_of, fitting.cache_of = originals  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[list[int]]:
+    """Numbers of images that pass a tower."""
+    passed: list[int] = []
+    original = ImageEncoding._of_pixels
+
+    def count(self: ImageEncoding, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+        passed.append(len(pixels))
+        return original(self, pixels, batch_size)
+
+    ImageEncoding._of_pixels = count  # type: ignore[method-assign]
+    try:
+        yield passed
+    finally:
+        ImageEncoding._of_pixels = original  # type: ignore[method-assign]
+
+
+def search(device: torch.device) -> list[dict]:
+    """GridSearchCV of 12 candidates by 5 folds over a frozen tower."""
+    n = 100 if device.type == "cpu" else 1000
+    model = L2RCLIPClassifier(
+        MODEL, None, image_tower="frozen", prompt_epochs=3, random_state=0, device=str(device), n_context_tokens=5
+    )
+    grid = {"n_context_tokens": [5, 6, 8], "pairwise_weight": [0.1, 0.3, 1.0, 3.0]}
+    y = np.arange(n) % 5
+    times, counts = {}, {}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = photographs(Path(folder), n, (320, 240))
+        backbone_of()
+        for name in ("ours", "other"):
+            forget_embeddings()
+            with counted() as passed, contextlib.nullcontext() if name == "ours" else nothing_kept():
+                fit = GridSearchCV(model, grid, cv=5, refit=False)
+                times[name] = seconds(functools.partial(fit.fit, paths, y), device)
+            counts[name] = sum(passed)
+    note = f"{n} images; {counts['ours']} passed the tower, without the store {counts['other']}"
+    return [row("search, 12 candidates by 5 folds, frozen", "nothing kept", times, "8 times or more", note)]
+
+
+def predict(device: torch.device) -> list[dict]:
+    """predict_proba on JPEG files, beside what bounds it."""
+    n = 192 if device.type == "cpu" else 4096
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = photographs(Path(folder), n)
+        backbone = backbone_of()
+        fitted = L2RCLIPClassifier(
+            MODEL, None, image_tower="frozen", prompt_epochs=0, random_state=0, device=str(device)
+        ).fit(paths[:5], range(5))
+        encoding = shared_encoding(backbone, device, "auto", 64)
+        pixels = np.concatenate([chunk for _, [chunk] in decode_chunks(paths, [backbone.preprocessing])])
+
+        def decode() -> None:
+            for _ in decode_chunks(paths, [backbone.preprocessing]):
+                pass
+
+        def ours() -> None:
+            forget_embeddings()
+            fitted.predict_proba(paths)
+
+        parts = {"ours": ours, "decoding": decode, "tower": lambda: encoding.of_pixels(pixels)}
+        times = alternate(parts, device, 3)
+    # on the CPU both use all cores, so that their sum is the bound
+    bound = times["decoding"] + times["tower"] if device.type == "cpu" else max(times["decoding"], times["tower"])
+    note = f"{n} files of 640 x 480; decoding {n / times['decoding']:.0f}, tower {n / times['tower']:.0f}, "
+    note += f"predict_proba {n / times['ours']:.0f} images a second"
+    other = "decoding and tower" if device.type == "cpu" else "the slower of decoding and tower"
+    return [row("predict_proba on JPEG files", other, {"ours": times["ours"], "other": bound}, "0.9 or more", note)]
+
+
+def stage2_step(device: torch.device) -> list[dict]:
+    """A step of the second stage beside forward and backward of the bare tower."""
+    backbone = backbone_of()
+    batch = 32 if device.type == "cpu" else 64
+    learner = make_learner(backbone, device, 20, finetune=True)
+    n = 2 * batch
+    enlarged = backbone.preprocessing.enlarged(8, 7)
+    store = PixelStore((n, *enlarged.size, 3), device, None)
+    store.write(np.arange(n), np.random.default_rng(0).integers(0, 256, (n, *enlarged.size, 3), dtype=np.uint8))
+    data = TrainingData((torch.arange(n) % 20).to(device), None, None, store)
+    schedule = Schedule(batch, 1e-3, 5e-6, 1e-4, decay=False)
+    optimizer = optimizer_for(learner, schedule, train_tower=True)
+    bare = backbone.image_tower_copy(device)
+    images = torch.randn(batch, 3, *backbone.preprocessing.size, device=device)
+
+    def alone() -> None:
+        for _ in range(n // batch):
+            bare.zero_grad(set_to_none=True)
+            with autocast_for("auto", device):
+                output = bare(images)
+            output.float().sum().backward()
+
+    def ours() -> None:
+        train_stage("image_tower", learner, data, schedule, 1, augmented=True, optimizer=optimizer)
+
+    times = alternate({"ours": ours, "other": alone}, device, 3 if device.type == "cpu" else 20)
+    note = f"{n / times['ours']:.0f} images a second, K = 20, with augmentation, text tower and AdamW"
+    return [row(f"step of stage 2, batch of {batch}", "bare tower, forward and backward", times, "0.85 or more", note)]
+
+
+def recipe(device: torch.device) -> list[dict]:
+    """A fit as research code does it, beside ours, at equal epochs."""
+    n, epochs, n_ranks, batch = (64, 2, 20, 32) if device.type == "cpu" else (2048, 3, 60, 64)
+    backbone = backbone_of()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paths = photographs(Path(folder), n)
+        y = np.arange(n) % n_ranks
+        model = L2RCLIPClassifier(
+            MODEL, None, prompt_epochs=0, max_epochs=epochs, batch_size=batch, random_state=0, device=str(device)
+        )
+
+        def theirs() -> None:
+            fit_with_loader(backbone, paths, y, n_ranks, epochs, batch, device)
+
+        times = alternate({"ours": lambda: model.fit(paths, y), "other": theirs}, device, 1)
+    note = f"{n} JPEG files, K = {n_ranks}, {epochs} epochs, image tower and prompts"
+    return [row("a fit, image tower and prompts", "77-token prompts, DataLoader, float32", times, "reported", note)]
+
+
+class Photographs(torch.utils.data.Dataset):
+    """Decoded anew in every epoch, as research code does."""
+
+    def __init__(self, paths: list[str], y: np.ndarray, backbone: Backbone):
+        self.paths, self.y, self.backbone = paths, y, backbone
+        self.resize = backbone.preprocessing.enlarged(8, 7).resizer()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        image = np.asarray(self.resize(Image.open(self.paths[i]).convert("RGB")))
+        side = self.backbone.preprocessing.size[0]
+        top, left = (int(v) for v in torch.randint(image.shape[0] - side, (2,)))
+        image = image[top : top + side, left : left + side]
+        image = image[:, ::-1] if torch.rand(()) < 0.5 else image
+        return normalize(torch.from_numpy(image.copy())[None], self.backbone.preprocessing)[0], int(self.y[i])
+
+
+def fit_with_loader(
+    backbone: Backbone, paths: list[str], y: np.ndarray, n_ranks: int, epochs: int, batch: int, device: torch.device
+) -> None:
+    """Learned context and tower, cross-entropy, every prompt in full: OrdinalCLIP's recipe (Li et al., 2022)."""
+    prompts = make_prompts(backbone, device, n_ranks)
+    run = full_prompts(backbone, prompts, n_ranks, device)
+    tower = backbone.image_tower_copy(device)
+    optimizer = torch.optim.AdamW([*prompts.parameters(), *tower.parameters()], lr=5e-6)
+    workers = joblib.cpu_count() if device.type == "cuda" else 0
+    loader = torch.utils.data.DataLoader(Photographs(paths, y, backbone), batch, shuffle=True, num_workers=workers)
+    for _ in range(epochs):
+        for images, target in loader:
+            logits = backbone.logit_scale * F.normalize(tower(images.to(device)), dim=-1) @ run().T
+            optimizer.zero_grad()
+            F.cross_entropy(logits, target.to(device)).backward()
+            optimizer.step()
+
+
+MEMORY = """
+import resource, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip.backbone import BackboneSource, load_backbone
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+paths, n = sys.argv[1:-1], int(sys.argv[-1])
+settings = dict(prompt_epochs=0, max_epochs=1, batch_size=16, random_state=0, device="cpu", n_context_tokens=4)
+backbone = load_backbone(BackboneSource("skl2rclip-tiny"))
+L2RCLIPClassifier("skl2rclip-tiny", **settings).fit(paths[:20], np.arange(20) % 5)
+before = peak()
+L2RCLIPClassifier("skl2rclip-tiny", **settings).fit((paths * n)[:n], np.arange(n) % 5)
+height, width = backbone.preprocessing.enlarged(8, 7).size
+tower = 4 * 4 * sum(p.numel() for p in backbone.model.visual.parameters())
+print(peak() - before, n * height * width * 3 + tower)
+"""
+
+
+def memory(device: torch.device) -> list[dict]:
+    """Growth of the peak of a fit of many images, beside pixels and tower (weights, gradients, moments) on paper."""
+    n = 40_000
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photographs(Path(folder), 50, (80, 60))
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, *paths, str(n)], capture_output=True, text=True, check=True
+        )
+    peak, paper = map(int, done.stdout.split())
+    values = {"ours": peak / 1e6, "other": paper / 1e6}
+    note = f"{n} images of skl2rclip-tiny; beyond a fit of twenty images"
+    return [
+        row("peak memory of a fit", "images x pixels + tower, on paper", values, "at most 1.3 times", note, "MB", True)
+    ]
+
+
+def growth(device: torch.device) -> list[dict]:
+    """How the cost grows with images, ranks, context tokens and image size; also drawn."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    backbone = backbone_of()
+
+    def text(n_ranks: int, m: int) -> float:
+        prompts = make_prompts(backbone, device, n_ranks, m)
+
+        def step() -> None:
+            prompts.zero_grad()
+            prompts().sum().backward()
+
+        return alternate({"step": step}, device, 2)["step"]
+
+    ranks, context = [10, 30, 100, 300, 1000], [2, 4, 8, 16, 32, 64]
+    curves["ranks K (m = 8), text step"] = (ranks, [text(k, 8) for k in ranks])
+    curves["context tokens m (K = 20), text step"] = (context, [text(20, m) for m in context])
+    numbers, times = [500, 1000, 2000, 4000], []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photographs(Path(folder), numbers[-1], (80, 60))
+        for n in numbers:
+            model = L2RCLIPClassifier(
+                "skl2rclip-tiny", prompt_epochs=5, max_epochs=1, random_state=0, device=str(device)
+            )
+            forget_embeddings()
+            times.append(seconds(functools.partial(model.fit, paths[:n], np.arange(n) % 5), device))
+    curves["images N, fit of skl2rclip-tiny, 5 + 1 epochs"] = (numbers, times)
+    sizes, times = [64, 128, 224, 320], []
+    for size in sizes:
+        config = open_clip.get_model_config(MODEL)
+        config["vision_cfg"]["image_size"] = size
+        tower = open_clip.CLIP(**{key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}).visual.to(
+            device
+        )
+        images = torch.randn(16, 3, size, size, device=device)
+        step = functools.partial(lambda tower, images: tower(images).sum().backward(), tower, images)
+        times.append(alternate({"step": step}, device, 2)["step"])
+    curves["side of the image, ViT-B/32 step of 16"] = (sizes, times)
+    draw(curves, HERE / f"growth-{device.type}.png")
+    rows = []
+    for name, (x, y) in curves.items():
+        slope = float(np.polyfit(np.log(x), np.log(y), 1)[0])
+        values = ", ".join(f"{a}: {b:.2f} s" for a, b in zip(x, y, strict=True))
+        rows.append(
+            {
+                "what": f"growth with {name}",
+                "against": "",
+                "ratio": f"exponent {slope:.2f}",
+                "wanted": "",
+                "note": values,
+            }
+        )
+    return rows
+
+
+def draw(curves: dict[str, tuple[list[int], list[float]]], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(curves), figsize=(4 * len(curves), 3.2), layout="constrained")
+    for axis, (name, (x, y)) in zip(axes, curves.items(), strict=True):
+        axis.loglog(x, y, "o-")
+        axis.loglog(x, [y[-1] * v / x[-1] for v in x], ":", color="grey", label="linear")
+        axis.set_xlabel(name)
+        axis.set_ylabel("seconds")
+        axis.legend()
+    figure.savefig(file, dpi=90)
+
+
+ROWS: tuple[Callable[[torch.device], list[dict]], ...] = (
+    text_step,
+    stage1_epoch,
+    search,
+    predict,
+    stage2_step,
+    recipe,
+    memory,
+    growth,
+)
+
+
+def row(
+    what: str,
+    against: str,
+    values: dict[str, float],
+    wanted: str,
+    note: str = "",
+    unit: str = "s",
+    inverse: bool = False,
+) -> dict:
+    """A line of the table: `other` over `ours`, how many times faster; with `inverse` ours over `other`."""
+    ratio = values["ours"] / values["other"] if inverse else values["other"] / values["ours"]
+    figures = f"{values['ours']:.3g} {unit} against {values['other']:.3g} {unit}"
+    return {
+        "what": what,
+        "against": against,
+        "ratio": f"{ratio:.2f}",
+        "wanted": wanted,
+        "note": f"{figures}; {note}".rstrip("; "),
+    }
+
+
+def machine(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return f"{name}, {joblib.cpu_count()} cores, torch {torch.__version__}"
+
+
+def write(results: dict[str, dict[str, Any]], file: Path) -> None:
+    parts = ["# Speed", "Made by `python benchmarks/speed.py`; see there for what each row does."]
+    for device in ("cpu", "cuda"):
+        parts.append(f"## {device}")
+        if device not in results:
+            parts.append("Not run on a GPU yet: `python benchmarks/speed.py --device cuda`.")
+            continue
+        lines = ["| what | against | ratio | wanted | figures |", "|---|---|---|---|---|"]
+        for rows in results[device]["rows"].values():
+            for line in rows:
+                lines.append(
+                    "| " + " | ".join(line[key] for key in ("what", "against", "ratio", "wanted", "note")) + " |"
+                )
+        parts += [f"On {results[device]['machine']}.", "\n".join(lines)]
+        picture = HERE / f"growth-{device}.png"
+        if picture.is_file():
+            parts.append(f"![How the cost grows]({picture.name})")
+    file.write_text("\n\n".join(parts) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=[], choices=[function.__name__ for function in ROWS])
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    file = HERE / "speed.json"
+    results = json.loads(file.read_text()) if file.is_file() else {}
+    mine = results.setdefault(device.type, {"rows": {}})
+    mine["machine"] = machine(device)
+    for function in ROWS:
+        if options.only and function.__name__ not in options.only:
+            continue
+        rows = function(device)
+        for line in rows:
+            print(line["what"], line["ratio"], line["note"], sep=": ", flush=True)
+        mine["rows"][function.__name__] = rows
+        mine["rows"] = {f.__name__: mine["rows"][f.__name__] for f in ROWS if f.__name__ in mine["rows"]}
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        write(results, HERE / "speed.md")
+
+
+if __name__ == "__main__":
+    main()
