@@ -133,3 +133,47 @@ def test_at_four_images_a_rank_it_beats_logistic_regression_on_the_same_embeddin
         errors.append((mae(ours.fit(Z[drawn], y[drawn]), unseen, truth), np.abs(median - truth).mean()))
     ours, theirs = np.mean(errors, axis=0)
     assert ours < 0.95 * theirs
+
+
+def test_trained_prompts_are_better_ordered_than_zero_shot_ones():
+    """Ripeness, 32 images a rank: 0.80 before, 0.845 to 0.857 after (four seeds); eight images a rank are too few."""
+    _, Z, y = rendered("ripeness", 32, 0)
+    settings = {"prompt": "the ripeness is", "batch_size": 256}
+    before = classifier(**settings, n_context_tokens=5, prompt_epochs=0, blend_ratio=0.0).fit(Z, y)
+    after = classifier(**settings, prompt_epochs=100).fit(Z, y)
+    assert after.ordinality_ > before.ordinality_ + 0.03
+
+
+def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
+    """Ripeness, every third rank unseen: 0.74 ranks off; the nearest rank with images would be 1 off, if it were known."""
+    _, Z, y = rendered("ripeness", 16, 0)
+    _, unseen, truth = rendered("ripeness", 12, 1)
+    left_out = np.arange(1, 21, 3)
+    shown, asked = ~np.isin(y, left_out), np.isin(truth, left_out)
+    model = classifier(
+        prompt="the ripeness is",
+        ranks=range(21),
+        image_adapter="mlp",
+        learning_rate=3e-3,
+        batch_size=256,
+        decision="mean",
+    )
+    error = mae(model.fit(Z[shown], y[shown]), unseen[asked], truth[asked])
+    constant = np.abs(truth[asked] - np.median(y[shown])).mean()
+    assert error < min(0.9, constant)
+
+
+def test_fine_tuning_beats_the_frozen_tower():
+    """Ripeness, twelve images a rank: 0.52 and 0.56 ranks off (two seeds), frozen 0.95."""
+    X, Z, y = rendered("ripeness", 12, 0)
+    images, unseen, truth = rendered("ripeness", 6, 1)
+    frozen = classifier(prompt="the ripeness is", learning_rate=3e-3, batch_size=256).fit(Z, y)
+    tuned = classifier(
+        prompt="the ripeness is",
+        image_tower="finetune",
+        image_learning_rate=1e-3,
+        augment=False,
+        prompt_epochs=20,
+        max_epochs=12,
+    )
+    assert mae(tuned.fit(X, y), images, truth) < 0.7 * mae(frozen, unseen, truth)
