@@ -38,7 +38,7 @@ from skl2rclip import L2RCLIPClassifier, classifier, fitting
 from skl2rclip.adapter import ImageAdapter
 from skl2rclip.backbone import Backbone, BackboneSource, load_backbone
 from skl2rclip.devices import autocast_for
-from skl2rclip.embedding_store import forget_embeddings
+from skl2rclip.embedding_cache import forget_embeddings
 from skl2rclip.encoder import ImageEncoding, shared_encoding
 from skl2rclip.images import decode_chunks, normalize
 from skl2rclip.pixels import PixelStore

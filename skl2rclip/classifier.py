@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
 from skl2rclip.device_group import check_devices
 from skl2rclip.devices import resolve_device
-from skl2rclip.embedding_store import EmbeddingCache
+from skl2rclip.embedding_cache import EmbeddingCache
 from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
 from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, train_on_devices, unit_rows
 from skl2rclip.images import UnreadableImagesError, as_image_list

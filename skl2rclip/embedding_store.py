@@ -1,31 +1,24 @@
-"""Embeddings of images that have passed a frozen tower: in memory for the process, in a folder for all processes.
+"""Embeddings in a folder, for all processes that are given it.
 
-On disk SQLite keeps them: it survives a process killed in the middle of a write, lets several processes in at once, and
+SQLite keeps them: it survives a process killed in the middle of a write, lets several processes in at once, and
 comes with Python. Whatever goes wrong with the disk costs a warning and computing the embedding, never a fit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skl2rclip.images import ImageLike, Preprocessing, open_image, thread_count
 from skl2rclip.validation import parse_bytes, warn_user
 
 _FILE = "embeddings.sqlite"
@@ -38,16 +31,9 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value INTEGER)",
 )
 _DEFAULT_MAX_SIZE = 10 * 10**9
-_DEFAULT_MEMORY = 500 * 10**6
-_MAX_KNOWN_FILES = 500_000
 _SQL_VARIABLES = 500
 _LOCK_SECONDS = 60
-# a file changed this recently may change again without another time stamp
-_RACY_SECONDS = 2.0
 _complained: set[Path] = set()
-
-
-# -------------------------------------------------------------------- on disk
 
 
 class EmbeddingStore:
@@ -118,7 +104,7 @@ class EmbeddingStore:
         entries = []
         for key, row in rows.items():
             data = np.ascontiguousarray(row, np.float32).tobytes()
-            entries.append((key, data, _digest(key + data), _today()))
+            entries.append((key, data, digest_of(key + data), _today()))
 
         def insert(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", entries)
@@ -210,7 +196,8 @@ class EmbeddingStore:
             with contextlib.closing(self._connect("rw" if os.access(self._file, os.W_OK) else "ro")) as db:
                 return operation(db)
         except sqlite3.Error as error:
-            self._complain(error)
+            if "no such table" not in str(error):  # another process is about to make them
+                self._complain(error)
             return otherwise
 
     def _write(self, operation: Callable[[sqlite3.Connection], Any], otherwise: Any = None) -> Any:
@@ -269,7 +256,7 @@ def _sound_rows(db: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, 
     return {
         key: (np.frombuffer(row, np.float32), day)
         for key, row, digest, day in found
-        if isinstance(row, bytes) and len(row) % 4 == 0 and _digest(key + row) == digest
+        if isinstance(row, bytes) and len(row) % 4 == 0 and digest_of(key + row) == digest
     }
 
 
@@ -293,257 +280,10 @@ def _drop_oldest(db: sqlite3.Connection) -> None:
         db.execute(f"DELETE FROM {table} WHERE rowid IN ({oldest})", (int(np.ceil(share * count)),))
 
 
-def _digest(data: bytes) -> bytes:
+def digest_of(data: bytes) -> bytes:
+    """Digest of 16 bytes, the same in every process and for ever."""
     return blake2b(data, digest_size=16).digest()
 
 
 def _today() -> int:
     return int(time.time() // 86_400)
-
-
-# ------------------------------------------------------------------- in memory
-
-
-class _Memory:
-    """Rows of this process by key, the least recently used dropped first, and the keys being computed by a thread."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.computing: dict[bytes, str] = {}
-        self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._stored: dict[Path, set[bytes]] = {}
-        self._n_bytes = 0
-
-    def lookup(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        found = {}
-        with self.lock:
-            for key in keys:
-                if key in self._rows:
-                    self._rows.move_to_end(key)
-                    found[key] = self._rows[key]
-        return found
-
-    def put(self, rows: Mapping[bytes, np.ndarray], max_bytes: int) -> None:
-        with self.lock:
-            for key, row in rows.items():
-                if key not in self._rows:
-                    self._rows[key] = np.array(row, np.float32)  # not a view that keeps a whole batch alive
-                    self._n_bytes += row.nbytes
-                self.computing.pop(key, None)
-            while self._rows and self._n_bytes > max_bytes:
-                self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
-
-    def claim(self, keys: Iterable[bytes], owner: str) -> list[bytes]:
-        with self.lock:
-            free = [key for key in keys if key not in self._rows and key not in self.computing]
-            self.computing.update(dict.fromkeys(free, owner))
-        return free
-
-    def withdraw(self, owner: str, keys: Collection[bytes] | None = None) -> None:
-        with self.lock:
-            for key in [key for key, other in self.computing.items() if other == owner]:
-                if keys is None or key in keys:
-                    del self.computing[key]
-
-    def stored_in(self, folder: Path) -> set[bytes]:
-        """Keys of rows that this process has seen or put in a folder."""
-        keys = self._stored.setdefault(folder, set())
-        if len(keys) > _MAX_KNOWN_FILES:
-            keys.clear()
-        return keys
-
-    def clear(self) -> None:
-        with self.lock:
-            self._rows.clear()
-            self._stored.clear()
-            self._n_bytes = 0
-
-
-_memory = _Memory()
-_known_files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-_known_files_lock = threading.Lock()
-
-
-def forget_embeddings() -> None:
-    """Drop the embeddings that this process keeps in memory; those in folders stay."""
-    _memory.clear()
-
-
-class EmbeddingCache:
-    """The embeddings of one frozen tower: those of this process, and those in a folder where one is given.
-
-    To be used in a ``with`` block, which ends the claims on what was not computed after all.
-
-    Parameters
-    ----------
-    fingerprint : str
-        Of the backbone.
-    preprocessing : Preprocessing
-    precision : str
-        In which the tower computes.
-    folder : path, optional
-    max_memory : int, optional
-        Bytes that the process keeps; 500 MB by default.
-    """
-
-    def __init__(
-        self,
-        fingerprint: str,
-        preprocessing: Preprocessing,
-        precision: str,
-        *,
-        folder: str | os.PathLike | None = None,
-        max_memory: int | None = None,
-    ):
-        context = [fingerprint, asdict(preprocessing), precision]
-        self._context = json.dumps(context, sort_keys=True).encode()
-        self.folder = folder
-        self._store = None if folder is None else EmbeddingStore(folder)
-        self._max_memory = _DEFAULT_MEMORY if max_memory is None else max_memory
-        self._exit = contextlib.ExitStack()
-        self._owner = ""
-        self._unrecorded: dict[bytes, tuple[str, str, bytes]] = {}
-
-    def __enter__(self) -> EmbeddingCache:
-        self._owner = uuid.uuid4().hex if self._store is None else self._exit.enter_context(self._store.owner())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _memory.withdraw(self._owner)
-        self._exit.close()
-
-    def keys(self, images: Sequence[ImageLike], n_jobs: int | None = None) -> list[bytes]:
-        """Key of each image, of its content.
-
-        A file is read unless path, size and times are those that it was read with before. A file that cannot be read
-        has a key of its own.
-        """
-        stamps = {os.path.abspath(image): _stamp(image) for image in images if isinstance(image, str | os.PathLike)}
-        stamps = {path: stamp for path, stamp in stamps.items() if stamp}
-        known = _digests_of_known_files(stamps, self._store)
-
-        def key_of(image: ImageLike) -> bytes:
-            path = os.path.abspath(image) if isinstance(image, str | os.PathLike) else None
-            try:
-                digest = known[path] if path in known else _content_digest(image)
-            except Exception:  # decoding will say what is wrong with it
-                return os.urandom(16)
-            key = _digest(self._context + digest)
-            if path is not None and path not in known and _is_settled(stamp := stamps.get(path, "")):
-                self._unrecorded[key] = (path, stamp, digest)
-            return key
-
-        if len(known) == len(images):
-            return [key_of(image) for image in images]
-        with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
-            return list(pool.map(key_of, images))
-
-    def take(self, keys: Sequence[bytes]) -> tuple[dict[bytes, np.ndarray], list[bytes]]:
-        """Look rows up, and claim what is missing.
-
-        Parameters
-        ----------
-        keys : sequence of bytes
-
-        Returns
-        -------
-        rows : dict of bytes to ndarray of shape (D,), float32
-            What is known.
-        claimed : list of bytes
-            What the caller is to compute and `put`. The rest is being computed by others.
-        """
-        wanted = list(dict.fromkeys(keys))
-        rows = _memory.lookup(wanted)
-        if self._store is not None:
-            self._write_through(rows)
-            missing = [key for key in wanted if key not in rows]
-            stored = self._store.lookup(missing) if missing else {}
-            _memory.put(stored, self._max_memory)
-            _memory.stored_in(self._store.folder).update(stored)
-            rows |= stored
-        claimed = _memory.claim([key for key in wanted if key not in rows], self._owner)
-        if self._store is not None and claimed:
-            free = self._store.claim(claimed, self._owner)
-            _memory.withdraw(self._owner, set(claimed) - set(free))
-            claimed = free
-        self._record_files(rows)
-        return rows, claimed
-
-    def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """Keep rows that were claimed."""
-        if self._store is not None:
-            self._store.put(rows)
-            _memory.stored_in(self._store.folder).update(rows)
-        _memory.put(rows, self._max_memory)
-        self._record_files(rows)
-
-    def _write_through(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """Write what the process knew before it was given this folder."""
-        assert self._store is not None
-        stored = _memory.stored_in(self._store.folder)
-        unsure = [key for key in rows if key not in stored]
-        if unsure:
-            there = self._store.lookup(unsure)
-            absent = {key: rows[key] for key in unsure if key not in there}
-            if absent:
-                self._store.put(absent)
-            stored.update(unsure)
-
-    def _record_files(self, keys: Iterable[bytes]) -> None:
-        """Remember the content of files that are known to be images."""
-        files = [self._unrecorded.pop(key) for key in keys if key in self._unrecorded]
-        if not files:
-            return
-        with _known_files_lock:
-            for path, stamp, digest in files:
-                _known_files[path, stamp] = digest
-            while len(_known_files) > _MAX_KNOWN_FILES:
-                _known_files.popitem(last=False)
-        if self._store is not None:
-            self._store.remember_files(files)
-
-
-def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
-    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
-    paths = [os.path.abspath(image) if isinstance(image, str | os.PathLike) else None for image in images]
-    stamps = {path: stamp for path in paths if path is not None and (stamp := _stamp(path))}
-    known = _digests_of_known_files(stamps, None if folder is None else EmbeddingStore(folder))
-    return np.array([path in known for path in paths])
-
-
-def _digests_of_known_files(stamps: dict[str, str], store: EmbeddingStore | None) -> dict[str, bytes]:
-    with _known_files_lock:
-        known = {path: _known_files[path, stamp] for path, stamp in stamps.items() if (path, stamp) in _known_files}
-    rest = {path: stamp for path, stamp in stamps.items() if path not in known}
-    return known if store is None or not rest else known | store.digests_of(rest)
-
-
-def _stamp(path: str | os.PathLike) -> str:
-    """Read what changes with a file's content: size, times and place; empty where there is no such file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-
-
-def _is_settled(stamp: str) -> bool:
-    """Whether the file's last change is so long ago that the next one is bound to show in its times."""
-    if not stamp:
-        return False
-    _, changed, status_changed, _ = map(int, stamp.split())
-    return time.time() - max(changed, status_changed) / 1e9 > _RACY_SECONDS
-
-
-def _content_digest(image: ImageLike) -> bytes:
-    if isinstance(image, str | os.PathLike):
-        return _digest(Path(image).read_bytes())
-    pixels = np.asarray(open_image(image))
-    return _digest(repr(pixels.shape).encode() + pixels.tobytes())

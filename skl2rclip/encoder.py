@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip.devices import autocast_for, explain_out_of_memory, resolve_device, resolve_precision, to_device
-from skl2rclip.embedding_store import EmbeddingCache, known_files
+from skl2rclip.embedding_cache import EmbeddingCache, known_files
 from skl2rclip.images import (
     ImageLike,
     Preprocessing,
@@ -42,6 +42,8 @@ Tower = Callable[[Tensor], Tensor]
 # of batch_size="auto"
 LARGEST_AUTO_BATCH = 64
 _POLL_SECONDS = 0.05
+# another process that has stopped without dying may not keep this one from its work for ever
+_PATIENCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ def _encode_unknown(
     images: Sequence[ImageLike], encoding: ImageEncoding, cache: EmbeddingCache, n_jobs: int | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield what the cache knows, embed what it does not, and wait for what others are embedding at the moment."""
-    waiting = split_rows(len(images))
+    waiting, since = split_rows(len(images)), time.monotonic()
     while waiting:
-        search = _Search(images, cache, n_jobs, waiting)
+        search = _Search(images, cache, n_jobs, waiting, is_impatient=time.monotonic() - since > _PATIENCE_SECONDS)
         for rows, [pixels] in decode_chunks(images, [encoding.preprocessing], n_jobs=n_jobs, chunks=search):
             yield from search.found()
             if len(rows):
@@ -157,7 +159,9 @@ def _encode_unknown(
                 cache.put({search.key_of[i]: row for i, row in zip(rows.tolist(), embeddings, strict=True)})
                 yield rows, embeddings
         yield from search.found()
-        if len(search.left) == len(waiting):
+        if search.made_progress:
+            since = time.monotonic()
+        else:
             time.sleep(_POLL_SECONDS)
         waiting = search.left
 
@@ -166,9 +170,16 @@ class _Search:
     """Chunks of the images that the cache does not know, looked up when they are asked for."""
 
     def __init__(
-        self, images: Sequence[ImageLike], cache: EmbeddingCache, n_jobs: int | None, chunks: list[np.ndarray]
+        self,
+        images: Sequence[ImageLike],
+        cache: EmbeddingCache,
+        n_jobs: int | None,
+        chunks: list[np.ndarray],
+        is_impatient: bool,
     ):
         self._images, self._cache, self._n_jobs, self._chunks = images, cache, n_jobs, chunks
+        self._is_impatient = is_impatient
+        self.made_progress = False
         self._found: list[tuple[np.ndarray, np.ndarray]] = []
         self.key_of: dict[int, bytes] = {}
         self.left: list[np.ndarray] = []
@@ -176,7 +187,8 @@ class _Search:
     def __iter__(self) -> Iterator[np.ndarray]:
         for rows in self._chunks:
             keys = self._cache.keys([self._images[i] for i in rows], self._n_jobs)
-            known, claimed = self._cache.take(keys)
+            known, claimed = self._cache.take(keys, despite_claims=self._is_impatient)
+            self.made_progress |= bool(known or claimed)
             first = {key: i for i, key in zip(reversed(rows.tolist()), reversed(keys), strict=True)}
             mine = [first[key] for key in claimed]
             self.key_of |= {first[key]: key for key in claimed}
@@ -220,8 +232,10 @@ def encode_decoded(
         return encoding.of_pixels(pixels)
     keys = cache.keys(images, n_jobs)
     rows: dict[bytes, np.ndarray] = {}
+    since = time.monotonic()
     while len(missing := set(keys) - set(rows)) > 0:
-        known, claimed = cache.take([key for key in keys if key in missing])
+        is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
+        known, claimed = cache.take([key for key in keys if key in missing], despite_claims=is_impatient)
         rows |= known
         if claimed:
             embeddings = encoding.of_pixels(pixels[[keys.index(key) for key in claimed]])

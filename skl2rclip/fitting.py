@@ -18,7 +18,7 @@ from skl2rclip.adapter import ImageAdapter
 from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
 from skl2rclip.device_group import DeviceGroup, run_on_devices
 from skl2rclip.devices import autocast_for, explain_out_of_memory
-from skl2rclip.embedding_store import EmbeddingCache
+from skl2rclip.embedding_cache import EmbeddingCache
 from skl2rclip.encoder import (
     LARGEST_AUTO_BATCH,
     ImageEncoding,

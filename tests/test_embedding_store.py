@@ -13,11 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip.embedding_store import EmbeddingCache, EmbeddingStore, forget_embeddings
-from skl2rclip.encoder import ImageEncoding
+from skl2rclip.backbone import BackboneSource, load_backbone
+from skl2rclip.embedding_cache import EmbeddingCache, forget_embeddings
+from skl2rclip.embedding_store import EmbeddingStore
+from skl2rclip.encoder import ImageEncoding, cache_of
 from skl2rclip.images import Preprocessing
 from skl2rclip.validation import InvalidParameterError
 
@@ -236,12 +239,12 @@ def test_a_changed_file_is_never_served_stale(tmp_path, files, through_tower):
 
 def test_files_that_did_not_change_are_not_read_again(tmp_path, files, monkeypatch):
     now = time.time()
-    monkeypatch.setattr("skl2rclip.embedding_store.time.time", lambda: now + 60)  # their last change is long ago
+    monkeypatch.setattr("skl2rclip.embedding_cache.time.time", lambda: now + 60)  # their last change is long ago
     with EmbeddingCache("fingerprint", SQUARE, "float32", folder=tmp_path / "cache") as cache:
         keys = cache.keys(files)
         cache.put({key: np.ones(4, np.float32) for key in cache.take(keys)[1]})
-    monkeypatch.setattr("skl2rclip.embedding_store._content_digest", lambda image: pytest.fail("a file was read"))
-    monkeypatch.setattr("skl2rclip.embedding_store._known_files", {})  # another process
+    monkeypatch.setattr("skl2rclip.embedding_cache._content_digest", lambda image: pytest.fail("a file was read"))
+    monkeypatch.setattr("skl2rclip.embedding_cache._known_files", {})  # another process
     with EmbeddingCache("fingerprint", SQUARE, "float32", folder=tmp_path / "cache") as cache:
         assert cache.keys(files) == keys
 
@@ -275,11 +278,25 @@ def test_a_failure_gives_the_work_back(tmp_path, files, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.lock"))
 
 
+def test_a_process_that_has_stopped_is_not_waited_for_for_ever(tmp_path, files, through_tower, monkeypatch):
+    monkeypatch.setattr("skl2rclip.encoder._PATIENCE_SECONDS", 0.3)
+    model = encoder(embedding_cache=tmp_path / "cache")
+    backbone = load_backbone(BackboneSource(TINY))
+    for folder in (None, tmp_path / "cache"):
+        forget_embeddings()
+        through_tower.clear()
+        with cache_of(backbone, torch.device("cpu"), "auto", folder, None) as stopped:
+            stopped.take(stopped.keys(files[:5]))
+            assert encoder(embedding_cache=folder).transform(files).shape == (12, 128)
+            assert sum(through_tower) == 12
+    assert model.transform(files).shape == (12, 128)
+
+
 PROCESS = """
 import sys, time
 from pathlib import Path
 from skl2rclip import CLIPImageEncoder
-from skl2rclip.encoder import ImageEncoding
+from skl2rclip.encoder import ImageEncoding, cache_of
 folder, log, mode = sys.argv[1:4]
 original = ImageEncoding._of_pixels
 def counted(self, pixels, batch_size):

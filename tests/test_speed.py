@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skl2rclip import training
-from skl2rclip.embedding_store import forget_embeddings
+from skl2rclip.embedding_cache import forget_embeddings
 from skl2rclip.encoder import ImageEncoding
 
 # each makes the host wait for a device: its result is a number, or has a shape, that depends on values there

@@ -145,7 +145,7 @@ def test_trained_prompts_are_better_ordered_than_zero_shot_ones():
 
 
 def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
-    """Ripeness, every third rank unseen: 0.74 ranks off; the nearest rank with images would be 1 off, if it were known."""
+    """Ripeness, every third rank unseen: 0.74 ranks off; the nearest rank with images, if it were known, 1."""
     _, Z, y = rendered("ripeness", 16, 0)
     _, unseen, truth = rendered("ripeness", 12, 1)
     left_out = np.arange(1, 21, 3)
