@@ -161,3 +161,5 @@ class _Call:
             result = error
         if group.rank == 0:
             joblib.dump(result, self._file)
+        fabric.barrier()  # no process leaves while another still talks to it
+        torch.distributed.destroy_process_group()
