@@ -364,7 +364,6 @@ def main() -> None:
         spent = {(row["task"], row["seed"]): row["seconds"] for row in made}
         print(f"{experiment.__name__}: {sum(spent.values()):.0f} core seconds", flush=True)
         rows += made
-        options.output.with_suffix(".json").write_text(json.dumps(rows))
         # after each experiment, so that little is lost where the next is interrupted
         write_report(rows, options.seeds, time.perf_counter() - start, options.output)
 

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -207,12 +208,11 @@ def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetun
 @contextlib.contextmanager
 def nothing_kept() -> Iterator[None]:
     """Switch the store of embeddings off, in memory too."""
-    originals = classifier.cache_of, fitting.cache_of
-    classifier.cache_of = fitting.cache_of = lambda *arguments: None  # type: ignore[assignment]
-    try:
+    with (
+        mock.patch.object(classifier, "cache_of", return_value=None),
+        mock.patch.object(fitting, "cache_of", return_value=None),
+    ):
         yield
-    finally:
-        classifier.cache_of, fitting.cache_of = originals  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -225,11 +225,8 @@ def counted() -> Iterator[list[int]]:
         passed.append(len(pixels))
         return original(self, pixels, batch_size)
 
-    ImageEncoding._of_pixels = count  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(ImageEncoding, "_of_pixels", count):
         yield passed
-    finally:
-        ImageEncoding._of_pixels = original  # type: ignore[method-assign]
 
 
 def search(device: torch.device) -> list[dict]:

@@ -575,7 +575,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         encoding = replace(self._runtime[key], precision=self.precision, batch_size=self.batch_size)
         if "tower" in self._state.arrays:
             return encoding, None
-        return encoding, cache_of(self._backbone(), device, self.precision, self.embedding_cache, self.max_memory)
+        return encoding, cache_of(self._state.record, device, self.precision, self.embedding_cache, self.max_memory)
 
     def _backbone(self) -> Backbone:
         return self._state.record.load(self._source(self._state, 0))

@@ -145,12 +145,11 @@ class EmbeddingCache:
         A file is read unless path, size and times are those that it was read with before. A file that cannot be read
         has a key of its own.
         """
-        stamps = {os.path.abspath(image): _stamp(image) for image in images if isinstance(image, str | os.PathLike)}
-        stamps = {path: stamp for path, stamp in stamps.items() if stamp}
+        stamps = _stamps(images)
         known = _digests_of_known_files(stamps, self._store)
 
         def key_of(image: ImageLike) -> bytes:
-            path = os.path.abspath(image) if isinstance(image, str | os.PathLike) else None
+            path = _path_of(image)
             try:
                 digest = known[path] if path in known else _content_digest(image)
             except Exception:  # decoding will say what is wrong with it
@@ -226,11 +225,7 @@ class EmbeddingCache:
         files = [self._unrecorded.pop(key) for key in keys if key in self._unrecorded]
         if not files:
             return
-        with _known_files_lock:
-            for path, stamp, digest in files:
-                _known_files[path, stamp] = digest
-            while len(_known_files) > _MAX_KNOWN_FILES:
-                _known_files.popitem(last=False)
+        _know_files({(path, stamp): digest for path, stamp, digest in files})
         if self._store is not None:
             self._store.remember_files(files)
 
@@ -242,17 +237,37 @@ def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -
     -------
     ndarray of shape (n,), bool
     """
-    paths = [os.path.abspath(image) if isinstance(image, str | os.PathLike) else None for image in images]
-    stamps = {path: stamp for path in paths if path is not None and (stamp := _stamp(path))}
-    known = _digests_of_known_files(stamps, None if folder is None else EmbeddingStore(folder))
-    return np.array([path in known for path in paths])
+    known = _digests_of_known_files(_stamps(images), None if folder is None else EmbeddingStore(folder))
+    return np.array([_path_of(image) in known for image in images])
+
+
+def _know_files(digests: Mapping[tuple[str, str], bytes]) -> None:
+    """Remember content digests by path and stamp, in this process."""
+    with _known_files_lock:
+        _known_files.update(digests)
+        while len(_known_files) > _MAX_KNOWN_FILES:
+            _known_files.popitem(last=False)
 
 
 def _digests_of_known_files(stamps: dict[str, str], store: EmbeddingStore | None) -> dict[str, bytes]:
     with _known_files_lock:
         known = {path: _known_files[path, stamp] for path, stamp in stamps.items() if (path, stamp) in _known_files}
     rest = {path: stamp for path, stamp in stamps.items() if path not in known}
-    return known if store is None or not rest else known | store.digests_of(rest)
+    if store is None or not rest:
+        return known
+    stored = store.digests_of(rest)
+    _know_files({(path, rest[path]): digest for path, digest in stored.items()})
+    return known | stored
+
+
+def _path_of(image: ImageLike) -> str | None:
+    return os.path.abspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def _stamps(images: Sequence[ImageLike]) -> dict[str, str]:
+    """Stamps of those images that are files, by path."""
+    paths = map(_path_of, images)
+    return {path: stamp for path in paths if path is not None and (stamp := _stamp(path))}
 
 
 def _stamp(path: str | os.PathLike) -> str:

@@ -263,7 +263,7 @@ def shared_encoding(
 
 
 def cache_of(
-    backbone: Backbone,
+    backbone: Backbone | BackboneRecord,
     device: torch.device,
     precision: str,
     folder: str | os.PathLike | None,

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip.backbone import unload_backbones
+from skl2rclip.embedding_cache import forget_embeddings
+from skl2rclip.encoder import ImageEncoding
 
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
 torch.set_num_threads(2)
@@ -136,3 +138,18 @@ def zero_shot(make_classifier):
         return make_classifier(**{**settings, **parameters})
 
     return make
+
+
+@pytest.fixture
+def through_tower(monkeypatch):
+    """List of the numbers of images that pass a tower; nothing that was embedded before is remembered."""
+    passed = []
+    original = ImageEncoding._of_pixels
+
+    def counted(self, pixels, batch_size):
+        passed.append(len(pixels))
+        return original(self, pixels, batch_size)
+
+    monkeypatch.setattr(ImageEncoding, "_of_pixels", counted)
+    forget_embeddings()
+    return passed

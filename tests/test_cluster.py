@@ -14,7 +14,6 @@ from sklearn.model_selection import GridSearchCV
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip.embedding_cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
-from skl2rclip.encoder import ImageEncoding
 
 distributed = pytest.importorskip("distributed")
 GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0, 3.0]}
@@ -27,20 +26,6 @@ def client():
         distributed.Client(cluster) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def through_tower(monkeypatch):
-    passed = []
-    original = ImageEncoding._of_pixels
-
-    def counted(self, pixels, batch_size):
-        passed.append(len(pixels))
-        return original(self, pixels, batch_size)
-
-    monkeypatch.setattr(ImageEncoding, "_of_pixels", counted)
-    forget_embeddings()
-    return passed
 
 
 def test_a_search_embeds_each_image_once(make_classifier, shade_paths, shades, through_tower):

@@ -34,20 +34,6 @@ def _nothing_in_memory():
 
 
 @pytest.fixture
-def through_tower(monkeypatch):
-    """List of the numbers of images that passed a tower."""
-    passed = []
-    original = ImageEncoding._of_pixels
-
-    def counted(self, pixels, batch_size):
-        passed.append(len(pixels))
-        return original(self, pixels, batch_size)
-
-    monkeypatch.setattr(ImageEncoding, "_of_pixels", counted)
-    return passed
-
-
-@pytest.fixture
 def files(tmp_path):
     """Twelve small pictures that were written some time ago."""
     rng = np.random.default_rng(0)
