@@ -33,8 +33,8 @@ from methods import (
 from scipy import stats
 from tasks import Task, all_tasks
 
-from skl2rclip import fitting
-from skl2rclip.rankformer import RankFormer
+from skl2rclip import _fit as fitting
+from skl2rclip._modules import RankFormer
 
 HERE = Path(__file__).parent
 SHOTS = (1, 2, 4, 8, 16, 32, 64)

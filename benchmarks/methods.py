@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip.backbone import BackboneSource, load_backbone
-from skl2rclip.images import augment, normalize
-from skl2rclip.prompts import RankPrompts, tokenize_prompts
-from skl2rclip.ranks import read_out
+from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._preprocessing import augment, normalize
+from skl2rclip._prompts import RankPrompts, tokenize_prompts
+from skl2rclip._ranks import read_out
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 CPU = torch.device("cpu")

@@ -35,17 +35,20 @@ from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip import L2RCLIPClassifier, classifier, fitting
-from skl2rclip.adapter import ImageAdapter
-from skl2rclip.backbone import Backbone, BackboneSource, load_backbone
-from skl2rclip.devices import autocast_for
-from skl2rclip.embedding_cache import forget_embeddings
-from skl2rclip.encoder import ImageEncoding, shared_encoding
-from skl2rclip.images import decode_chunks, normalize
-from skl2rclip.pixels import PixelStore
-from skl2rclip.prompts import PromptTokens, RankPrompts, tokenize_prompts
-from skl2rclip.rankformer import RankFormer
-from skl2rclip.training import Learner, Objective, Schedule, TrainingData, optimizer_for, train_stage
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip import _classifier as classifier
+from skl2rclip import _fit as fitting
+from skl2rclip._backbone import Backbone, BackboneSource, load_backbone
+from skl2rclip._devices import autocast_for
+from skl2rclip._embedder import ImageEncoding, shared_encoding
+from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._images import decode_chunks
+from skl2rclip._modules import ImageAdapter, RankFormer
+from skl2rclip._objective import Objective
+from skl2rclip._pixel_store import PixelStore
+from skl2rclip._preprocessing import normalize
+from skl2rclip._prompts import PromptTokens, RankPrompts, tokenize_prompts
+from skl2rclip._stages import Learner, Schedule, TrainingData, optimizer_for, train_stage
 
 HERE = Path(__file__).parent
 MODEL = "ViT-B-32"

@@ -7,14 +7,14 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skl2rclip.classifier import L2RCLIPClassifier as L2RCLIPClassifier
-    from skl2rclip.encoder import CLIPImageEncoder as CLIPImageEncoder
+    from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
+    from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
 
 __version__ = importlib.metadata.version("skl2rclip")
 __all__ = ["CLIPImageEncoder", "L2RCLIPClassifier"]
 
 # torch takes seconds to import: it waits until an estimator is asked for
-_HOME = {"L2RCLIPClassifier": "skl2rclip.classifier", "CLIPImageEncoder": "skl2rclip.encoder"}
+_HOME = {"L2RCLIPClassifier": "skl2rclip._classifier", "CLIPImageEncoder": "skl2rclip._encoder"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skl2rclip.validation import parse_bytes, warn_user
+from skl2rclip._validation import parse_bytes, warn_user
 
 _FILE = "embeddings.sqlite"
 _SCHEMA = (

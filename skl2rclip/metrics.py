@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from skl2rclip.ranks import check_labels, rank_scale
-from skl2rclip.validation import check_sample_weight
+from skl2rclip._ranks import check_labels, rank_scale
+from skl2rclip._validation import check_sample_weight
 
 
 def _positions(y_true: Any, y_pred: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip.backbone import unload_backbones
-from skl2rclip.embedding_cache import forget_embeddings
-from skl2rclip.encoder import ImageEncoding
+from skl2rclip._backbone import unload_backbones
+from skl2rclip._embedder import ImageEncoding
+from skl2rclip._embedding_cache import forget_embeddings
 
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
 torch.set_num_threads(2)

@@ -10,11 +10,10 @@ from conftest import CONFIGS, write_model
 from PIL import Image
 from torch import nn
 
-from skl2rclip import backbone as backbone_module
-from skl2rclip.backbone import (
+from skl2rclip import _backbone as backbone_module
+from skl2rclip._backbone import (
     BackboneRecord,
     BackboneSource,
-    MissingBackboneError,
     build_image_tower,
     check_text_config,
     fingerprint,
@@ -23,10 +22,11 @@ from skl2rclip.backbone import (
     unload_backbones,
     warn_if_random,
 )
-from skl2rclip.devices import autocast_for, explain_out_of_memory, resolve_device
-from skl2rclip.images import Preprocessing, decode_chunks, normalize
-from skl2rclip.text_tower import pack_prompts
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_device
+from skl2rclip._images import decode_chunks
+from skl2rclip._preprocessing import Preprocessing, normalize
+from skl2rclip._text_tower import pack_prompts
+from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 
 def slow_encode(tower, table, prompts):

@@ -12,12 +12,13 @@ from conftest import CONFIGS, shaded_images, write_model
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, fitting
-from skl2rclip.backbone import BackboneSource, fingerprint, load_backbone
-from skl2rclip.images import UnreadableImagesError
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip import _fit as fitting
+from skl2rclip._backbone import BackboneSource, fingerprint, load_backbone
+from skl2rclip._ranks import expected_value, read_out
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
-from skl2rclip.ranks import expected_value, read_out
-from skl2rclip.validation import InvalidParameterError, NonFiniteLossError, warn_user
 
 
 def open_clip_probabilities(name, images, sentences):
@@ -486,7 +487,7 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
     ],
 )
 def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, monkeypatch, parameters, message):
-    monkeypatch.setattr("skl2rclip.fitting.load_backbone", lambda source: pytest.fail("too late"))
+    monkeypatch.setattr("skl2rclip._fit.load_backbone", lambda source: pytest.fail("too late"))
     with pytest.raises(InvalidParameterError, match=message):
         make_classifier(**parameters).fit(*shades)
 
@@ -520,7 +521,7 @@ def partly_bad(shade_paths, tmp_path):
 
 
 def test_unreadable_images_stop_fit_before_any_long_work(make_classifier, partly_bad, shades, monkeypatch):
-    monkeypatch.setattr("skl2rclip.fitting.load_backbone", lambda source: pytest.fail("too late"))
+    monkeypatch.setattr("skl2rclip._fit.load_backbone", lambda source: pytest.fail("too late"))
     with pytest.raises(UnreadableImagesError, match="3 images of 40 cannot be read") as caught:
         make_classifier().fit(partly_bad, shades[1])
     assert list(caught.value.failures) == [4, 9, 17]
@@ -563,7 +564,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._stages.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
     classifier.set_params(early_stopping=False)
@@ -571,7 +572,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
     unfitted = make_classifier(early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip.training.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._stages.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             unfitted.fit(*shades)
     with pytest.raises(NotFittedError):

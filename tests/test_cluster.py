@@ -12,7 +12,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.model_selection import GridSearchCV
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip.embedding_cache import forget_embeddings
+from skl2rclip._embedding_cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
 
 distributed = pytest.importorskip("distributed")

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from skl2rclip.validation import InvalidParameterError, NonFiniteLossError
+from skl2rclip.errors import InvalidParameterError, NonFiniteLossError
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip.backbone import BackboneSource, load_backbone
-from skl2rclip.embedding_cache import EmbeddingCache, forget_embeddings
+from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._embedder import ImageEncoding, cache_of
+from skl2rclip._embedding_cache import EmbeddingCache, forget_embeddings
+from skl2rclip._preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore
-from skl2rclip.encoder import ImageEncoding, cache_of
-from skl2rclip.images import Preprocessing
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip.errors import InvalidParameterError
 
 TINY = "skl2rclip-tiny"
 SQUARE = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -225,12 +225,12 @@ def test_a_changed_file_is_never_served_stale(tmp_path, files, through_tower):
 
 def test_files_that_did_not_change_are_not_read_again(tmp_path, files, monkeypatch):
     now = time.time()
-    monkeypatch.setattr("skl2rclip.embedding_cache.time.time", lambda: now + 60)  # their last change is long ago
+    monkeypatch.setattr("skl2rclip._embedding_cache.time.time", lambda: now + 60)  # their last change is long ago
     with EmbeddingCache("fingerprint", SQUARE, "float32", folder=tmp_path / "cache") as cache:
         keys = cache.keys(files)
         cache.put({key: np.ones(4, np.float32) for key in cache.take(keys)[1]})
-    monkeypatch.setattr("skl2rclip.embedding_cache._content_digest", lambda image: pytest.fail("a file was read"))
-    monkeypatch.setattr("skl2rclip.embedding_cache._known_files", {})  # another process
+    monkeypatch.setattr("skl2rclip._embedding_cache._content_digest", lambda image: pytest.fail("a file was read"))
+    monkeypatch.setattr("skl2rclip._embedding_cache._known_files", {})  # another process
     with EmbeddingCache("fingerprint", SQUARE, "float32", folder=tmp_path / "cache") as cache:
         assert cache.keys(files) == keys
 
@@ -265,7 +265,7 @@ def test_a_failure_gives_the_work_back(tmp_path, files, monkeypatch):
 
 
 def test_a_process_that_has_stopped_is_not_waited_for_for_ever(tmp_path, files, through_tower, monkeypatch):
-    monkeypatch.setattr("skl2rclip.encoder._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("skl2rclip._embedder._PATIENCE_SECONDS", 0.3)
     model = encoder(embedding_cache=tmp_path / "cache")
     backbone = load_backbone(BackboneSource(TINY))
     for folder in (None, tmp_path / "cache"):

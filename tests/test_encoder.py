@@ -9,8 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip.images import UnreadableImagesError
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 
 @pytest.mark.parametrize("kind", ["clip", "custom_text", "quick_gelu_resnet", "eos_linear_head"])

@@ -10,17 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from skl2rclip import images as images_module
-from skl2rclip.images import (
-    Preprocessing,
-    UnreadableImagesError,
-    as_image_list,
-    augment,
-    decode_chunks,
-    find_unreadable,
-    open_image,
-    thread_count,
-)
+from skl2rclip import _images as images_module
+from skl2rclip._images import as_image_list, decode_chunks, find_unreadable, open_image, thread_count
+from skl2rclip._preprocessing import Preprocessing, augment
+from skl2rclip.errors import UnreadableImagesError
 
 PLAIN = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skl2rclip.backbone import BackboneSource, load_backbone
-from skl2rclip.prompts import RankPrompts, tokenize_prompts
-from skl2rclip.rankformer import RankFormer
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._modules import RankFormer
+from skl2rclip._prompts import RankPrompts, tokenize_prompts
+from skl2rclip.errors import InvalidParameterError
 
 # BPE makes a token of each digit: one, two and three tokens, and words of several
 NAMES = ["7", "21", "100", "very old indeed", "excellent"]

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skl2rclip.ranks import check_labels, default_name, expected_value, rank_scale, read_out
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip._ranks import check_labels, default_name, expected_value, rank_scale, read_out
+from skl2rclip.errors import InvalidParameterError
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]
 

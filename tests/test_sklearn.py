@@ -27,7 +27,7 @@ from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip.backbone import BackboneSource
+from skl2rclip._backbone import BackboneSource
 
 # scikit-learn's checks that need no data; the others bring numeric tables, which are no images
 CHECKS_WITHOUT_DATA = [

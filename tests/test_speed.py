@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skl2rclip import training
-from skl2rclip.embedding_cache import forget_embeddings
-from skl2rclip.encoder import ImageEncoding
+from skl2rclip import _stages as training
+from skl2rclip._embedder import ImageEncoding
+from skl2rclip._embedding_cache import forget_embeddings
 
 # each makes the host wait for a device: its result is a number, or has a shape, that depends on values there
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "is_nonzero"}

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skl2rclip.validation import (
-    InvalidParameterError,
+from skl2rclip._validation import (
     check_integer,
     check_real,
     check_sample_weight,
@@ -11,6 +10,7 @@ from skl2rclip.validation import (
     parse_max_memory,
     seed_from,
 )
+from skl2rclip.errors import InvalidParameterError
 
 
 @pytest.mark.parametrize(

@@ -22,26 +22,20 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip.backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
-from skl2rclip.device_group import check_devices
-from skl2rclip.devices import resolve_device
-from skl2rclip.embedding_cache import EmbeddingCache
-from skl2rclip.encoder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
-from skl2rclip.fitting import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, train_on_devices, unit_rows
-from skl2rclip.images import UnreadableImagesError, as_image_list
+from skl2rclip._backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
+from skl2rclip._device_group import check_devices
+from skl2rclip._devices import resolve_device
+from skl2rclip._embedder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
+from skl2rclip._embedding_cache import EmbeddingCache
+from skl2rclip._fit import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, train_on_devices, unit_rows
+from skl2rclip._images import as_image_list
+from skl2rclip._model import FittedState, load_model, save_model
+from skl2rclip._prompts import tokenize_prompts
+from skl2rclip._ranks import RankScale, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._text_tower import PromptTokenizer
+from skl2rclip._validation import check_parameters, check_sample_weight, class_weights_of, seed_from, warn_user
+from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from skl2rclip.metrics import ordinality
-from skl2rclip.persistence import FittedState, load_model, save_model
-from skl2rclip.prompts import tokenize_prompts
-from skl2rclip.ranks import RankScale, check_labels, expected_value, rank_scale, read_out
-from skl2rclip.text_tower import PromptTokenizer
-from skl2rclip.validation import (
-    InvalidParameterError,
-    check_parameters,
-    check_sample_weight,
-    class_weights_of,
-    seed_from,
-    warn_user,
-)
 
 # what decides shapes and meaning of the learned arrays: training can go on only with the same
 _STRUCTURE = (

@@ -18,55 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from skl2rclip.adapter import ImageAdapter
-from skl2rclip.device_group import DeviceGroup
-from skl2rclip.devices import to_device
-from skl2rclip.images import Preprocessing, augment, normalize
-from skl2rclip.losses import contrastive_loss, ordering_loss, tightness_loss
-from skl2rclip.pixels import PixelStore
-from skl2rclip.prompts import RankPrompts
-from skl2rclip.ranks import read_out
-from skl2rclip.validation import NonFiniteLossError
+from skl2rclip._device_group import DeviceGroup
+from skl2rclip._devices import to_device
+from skl2rclip._modules import ImageAdapter
+from skl2rclip._objective import TERMS, Objective
+from skl2rclip._pixel_store import PixelStore
+from skl2rclip._preprocessing import Preprocessing, augment, normalize
+from skl2rclip._prompts import RankPrompts
+from skl2rclip._ranks import read_out
+from skl2rclip.errors import NonFiniteLossError
 
-TERMS = ("contrastive", "ordering", "tightness")
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Weighted sum of the three terms.
-
-    Attributes
-    ----------
-    weights : tuple of float
-        Of the contrastive, ordering and tightness terms.
-    logit_scale : float
-        Factor of the similarities.
-    rank_values : tensor of shape (K,), float32
-    """
-
-    weights: tuple[float, float, float]
-    logit_scale: float
-    rank_values: Tensor
-
-    def terms(self, embeddings: Tensor, prototypes: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the three terms of a batch, tensor of shape (3,)."""
-        logits = self.logit_scale * embeddings @ prototypes.T  # (n, K)
-        return torch.stack(
-            [
-                contrastive_loss(logits, target, weight),
-                ordering_loss(embeddings, prototypes, target, self.rank_values, weight),
-                tightness_loss(embeddings, prototypes, target, weight),
-            ]
-        )
-
-    def total(self, terms: Tensor) -> Tensor:
-        """Return the weighted sum of the terms; one of weight zero does not enter, not even as 0 times infinity."""
-        return sum(
-            (weight * terms[i] for i, weight in enumerate(self.weights) if weight > 0),
-            start=0.0 * terms.new_zeros(()),
-        )
 
 
 @dataclass

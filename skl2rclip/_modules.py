@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def sinusoidal_encoding(n_positions: int, width: int) -> Tensor:
@@ -128,3 +129,31 @@ class RankFormer(nn.Module):
             hidden = block(hidden, absent)
         hidden = hidden.transpose(0, 1) if across else hidden  # (K, n, d)
         return (1 - self.blend_ratio) * rank_tokens + self.blend_ratio * hidden
+
+
+class ImageAdapter(nn.Module):
+    """Adapt unit embeddings: ``z = normalize(f + A(f))`` with ``A(f) = 0`` at the start.
+
+    Parameters
+    ----------
+    width : int
+        Embedding width D.
+    kind : {"linear", "mlp"}
+        ``A`` is one linear map, or two with a GELU between them and a hidden layer of D units.
+
+    References
+    ----------
+    CLIP-Adapter (Gao et al., IJCV 2024); the optimiser of raywang335/L2RCLIP names a projection beside the image tower
+    without showing it. The form and its initial values are this library's choice.
+    """
+
+    def __init__(self, width: int, kind: str = "linear"):
+        super().__init__()
+        last = nn.Linear(width, width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.residual = last if kind == "linear" else nn.Sequential(nn.Linear(width, width), nn.GELU(), last)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Adapt unit rows of shape (n, D) to unit rows of shape (n, D)."""
+        return F.normalize(embeddings + self.residual(embeddings), dim=-1)

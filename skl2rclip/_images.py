@@ -8,124 +8,22 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageOps
 
-from skl2rclip.devices import to_device
+from skl2rclip._preprocessing import Preprocessing
+from skl2rclip.errors import UnreadableImagesError
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
-_MAX_REPORTED = 5
 _CHUNK = 256
-# wider than this, the part of an image that the centre crop discards is cut off before resizing: a strip of
-# 1 x 10,000 pixels would otherwise be enlarged to gigabytes
-_MAX_ASPECT_RATIO = 16
 _verified: set[tuple[str, int, int]] = set()
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a tower wants its images, from the model's own configuration.
-
-    Attributes
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    mean, std : tuple of float
-        Per channel, for pixels scaled to [0, 1].
-    interpolation : {"bicubic", "bilinear"}
-    resize_mode : {"shortest", "longest", "squash"}
-        Resize the shorter side and crop the centre; resize the longer side and pad; or ignore the aspect ratio.
-    fill_color : int
-        Padding of "longest".
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bicubic"
-    resize_mode: str = "shortest"
-    fill_color: int = 0
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Preprocessing:
-        """Read open_clip's ``preprocess_cfg``."""
-        size = config["size"]
-        height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
-        return cls(
-            size=(height, width),
-            mean=tuple(float(value) for value in config["mean"]),
-            std=tuple(float(value) for value in config["std"]),
-            interpolation=config.get("interpolation") or "bicubic",
-            resize_mode=config.get("resize_mode") or "shortest",
-            fill_color=config.get("fill_color") or 0,
-        )
-
-    def to_config(self) -> dict[str, Any]:
-        """Inverse of `from_config`, as plain JSON types."""
-        config = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
-
-    def enlarged(self, numerator: int, denominator: int) -> Preprocessing:
-        """Return the same, at ``numerator / denominator`` of the size (rounded)."""
-        height, width = (round(side * numerator / denominator) for side in self.size)
-        return replace(self, size=(height, width))
-
-    def resizer(self) -> Callable[[Image.Image], Image.Image]:
-        """Geometric part of open_clip's own evaluation transform: resize, then crop or pad."""
-        from open_clip.transform import PreprocessCfg, image_transform_v2
-
-        height, width = self.size
-        config = PreprocessCfg(
-            size=height if height == width else self.size,
-            mean=self.mean,
-            std=self.std,
-            interpolation=self.interpolation,
-            resize_mode=self.resize_mode,
-            fill_color=self.fill_color,
-        )
-        # the last three steps convert to RGB, to a tensor, and normalise: the first is done before, the others on
-        # the device
-        steps = image_transform_v2(config, is_train=False).transforms[:-3]
-
-        def resize(image: Image.Image) -> Image.Image:
-            if self.resize_mode == "shortest":
-                image = _without_far_ends(image)
-            elif self.resize_mode == "longest":
-                image = _wide_enough(image, min(self.size))
-            for step in steps:
-                image = step(image)
-            return image
-
-        return resize
-
-
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    short, long = sorted((width, height))
-    if long <= _MAX_ASPECT_RATIO * short:
-        return image
-    excess = (long - _MAX_ASPECT_RATIO * short) // 2
-    if width > height:
-        return image.crop((excess, 0, width - excess, height))
-    return image.crop((0, excess, width, height - excess))
-
-
-def _wide_enough(image: Image.Image, side: int) -> Image.Image:
-    """Widen a strip so thin that nothing would be left of it once its long side has `side` pixels."""
-    short = -(-max(image.size) // side)
-    if min(image.size) >= short:
-        return image
-    return image.resize((max(image.width, short), max(image.height, short)), Image.Resampling.NEAREST)
 
 
 def as_image_list(X: Any) -> list[ImageLike]:
@@ -274,34 +172,6 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
     return grey.clip(0, 255).round().astype(np.uint8)
 
 
-class UnreadableImagesError(ValueError):
-    """Some images cannot be decoded.
-
-    Attributes
-    ----------
-    failures : dict of int to str
-        Reason by index in X.
-    """
-
-    def __init__(self, failures: dict[int, str], images: Mapping[int, ImageLike] | Sequence[ImageLike], n_images: int):
-        self.failures = failures
-        lines = [
-            f"  X[{index}]{_path_suffix(images[index])}: {failures[index]}"
-            for index in sorted(failures)[:_MAX_REPORTED]
-        ]
-        if len(failures) > _MAX_REPORTED:
-            lines.append(f"  ... and {len(failures) - _MAX_REPORTED} more")
-        count = "1 image" if len(failures) == 1 else f"{len(failures)} images"
-        super().__init__(
-            f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + "\nMend or leave out what is listed; "
-            "on_bad_image='skip' makes fit leave such images out."
-        )
-
-
-def _path_suffix(image: ImageLike) -> str:
-    return f" ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else ""
-
-
 def _why_unreadable(image: ImageLike, thorough: bool) -> str | None:
     """Reason why `image` cannot be decoded, or None; `thorough` reads the whole file, else only its header."""
     try:
@@ -446,62 +316,3 @@ def _finished(chunk: _Chunk, failures: dict[int, str]) -> Iterator[tuple[np.ndar
         job.result()
     if not failures:  # once an image has failed, the rest is only tried, not used
         yield rows, targets
-
-
-def normalize(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Scale uint8 pixels to [0, 1], subtract the mean, divide by the standard deviation.
-
-    Parameters
-    ----------
-    pixels : tensor of shape (n, H, W, 3), uint8
-    preprocessing : Preprocessing
-
-    Returns
-    -------
-    tensor of shape (n, 3, H, W), float32
-        On the device of `pixels`.
-    """
-    mean, std = _mean_and_std(preprocessing, pixels.device)
-    # channels last in memory, as the pixels come: what convolutions prefer, and no copy
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
-
-
-@cache
-def _mean_and_std(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale the constants to uint8 pixels, once for each device: copying them in each step would wait for it."""
-    with torch.inference_mode(False):
-        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-        return (255 * mean).to(device), (255 * std).to(device)
-
-
-def augment(pixels: torch.Tensor, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-    """Cut a random window out of each image and mirror half of them, as OrdinalCLIP's training does.
-
-    Parameters
-    ----------
-    pixels : tensor of shape (n, H', W', 3), uint8
-        Resized to 8/7 of the tower's input.
-    size : tuple of int
-        Height and width (H, W) of the window, at most (H', W').
-    generator : torch.Generator
-        On the CPU.
-
-    Returns
-    -------
-    tensor of shape (n, H, W, 3), uint8
-    """
-    n, full_height, full_width, _ = pixels.shape
-    height, width = size
-    chosen = torch.stack(
-        [
-            torch.randint(full_height - height + 1, (n,), generator=generator),
-            torch.randint(full_width - width + 1, (n,), generator=generator),
-            (torch.rand(n, generator=generator) < 0.5).long(),
-        ]
-    )
-    top, left, mirrored = to_device(chosen, pixels.device)
-    rows = top[:, None] + torch.arange(height, device=pixels.device)  # (n, H)
-    columns = torch.arange(width, device=pixels.device).expand(n, width)
-    columns = left[:, None] + torch.where(mirrored[:, None] > 0, columns.flip(1), columns)  # (n, W)
-    each = torch.arange(n, device=pixels.device)
-    return pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skl2rclip.validation import InvalidParameterError, warn_user
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError
 
 _MAX_LISTED = 10
 _METHODS_OF_CODES = ("decision_function", "predict_proba", "predict_log_proba")

@@ -19,13 +19,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-
-class InvalidParameterError(ValueError, TypeError):
-    """A constructor parameter is out of range or of the wrong type."""
-
-
-class NonFiniteLossError(FloatingPointError, ValueError):
-    """Training stopped because a term of the objective became infinite or NaN."""
+from skl2rclip.errors import InvalidParameterError
 
 
 def warn_user(message: str) -> None:

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skl2rclip.adapter import ImageAdapter
-from skl2rclip.training import Objective, split_off_validation
+from skl2rclip._modules import ImageAdapter
+from skl2rclip._objective import Objective
+from skl2rclip._stages import split_off_validation
 
 
 @given(

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip.rankformer import RankFormer
-from skl2rclip.text_tower import PromptTokenizer, TextTower, pack_prompts
-from skl2rclip.validation import InvalidParameterError, warn_user
+from skl2rclip._modules import RankFormer
+from skl2rclip._text_tower import PromptTokenizer, TextTower, pack_prompts
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError
 
 _RANDOM_CONTEXT_STD = 0.02
 

@@ -20,8 +20,9 @@ from types import TracebackType
 
 import numpy as np
 
+from skl2rclip._images import ImageLike, open_image, thread_count
+from skl2rclip._preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore, digest_of
-from skl2rclip.images import ImageLike, Preprocessing, open_image, thread_count
 
 _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000

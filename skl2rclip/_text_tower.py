@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip.embedded import EMBEDDED_NAME, embedded_tokenizer
-from skl2rclip.validation import InvalidParameterError
+from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_tokenizer
+from skl2rclip.errors import InvalidParameterError
 
 # Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
 _MAX_PACKED_TOKENS = 512

@@ -25,10 +25,11 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from skl2rclip.embedded import EMBEDDED_NAME, embedded_config, load_embedded
-from skl2rclip.images import Preprocessing
-from skl2rclip.text_tower import PromptTokenizer, TextTower, tokenizer_of
-from skl2rclip.validation import InvalidParameterError, warn_user
+from skl2rclip._preprocessing import Preprocessing
+from skl2rclip._text_tower import PromptTokenizer, TextTower, tokenizer_of
+from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_config, load_embedded
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 LOCAL_DIR_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -485,10 +486,6 @@ class BackboneRecord:
                 f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
             )
         return backbone
-
-
-class MissingBackboneError(RuntimeError):
-    """A fitted model's backbone cannot be loaded, or has changed."""
 
 
 def _absolute(source: BackboneSource) -> BackboneSource:

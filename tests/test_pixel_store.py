@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skl2rclip.pixels import PixelStore
+from skl2rclip._pixel_store import PixelStore
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
 
@@ -26,7 +26,7 @@ def test_pixels_come_out_as_they_went_in(device, max_memory, place):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_what_does_not_fit_the_device_stays_in_memory(device, monkeypatch):
-    monkeypatch.setattr("skl2rclip.pixels._fits", lambda n_bytes, device: False)
+    monkeypatch.setattr("skl2rclip._pixel_store._fits", lambda n_bytes, device: False)
     store = PixelStore((4, 2, 2, 3), torch.device(device), None)
     assert store.place == "memory"
     store.write(np.arange(4), np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3))
@@ -35,7 +35,7 @@ def test_what_does_not_fit_the_device_stays_in_memory(device, monkeypatch):
 
 
 def test_the_next_batch_is_fetched_while_the_present_one_is_in_use(monkeypatch):
-    monkeypatch.setattr("skl2rclip.pixels._fits", lambda n_bytes, device: False)
+    monkeypatch.setattr("skl2rclip._pixel_store._fits", lambda n_bytes, device: False)
     store = PixelStore((6, 1, 1, 3), torch.device("cpu"), None)
     fetched, copy = [], PixelStore._copy
 

@@ -5,6 +5,8 @@ Notation: n images, K ranks, embedding width D. Embeddings and prototypes are un
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -127,3 +129,42 @@ def tightness_loss(
     """
     # not prototypes[target], whose gradient torch sums on the CPU in whatever order the threads come
     return _weighted_mean((image_embeddings - F.embedding(target, prototypes)).square().sum(dim=1), weight)
+
+
+TERMS = ("contrastive", "ordering", "tightness")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weighted sum of the three terms.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        Of the contrastive, ordering and tightness terms.
+    logit_scale : float
+        Factor of the similarities.
+    rank_values : tensor of shape (K,), float32
+    """
+
+    weights: tuple[float, float, float]
+    logit_scale: float
+    rank_values: Tensor
+
+    def terms(self, embeddings: Tensor, prototypes: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the three terms of a batch, tensor of shape (3,)."""
+        logits = self.logit_scale * embeddings @ prototypes.T  # (n, K)
+        return torch.stack(
+            [
+                contrastive_loss(logits, target, weight),
+                ordering_loss(embeddings, prototypes, target, self.rank_values, weight),
+                tightness_loss(embeddings, prototypes, target, weight),
+            ]
+        )
+
+    def total(self, terms: Tensor) -> Tensor:
+        """Return the weighted sum of the terms; one of weight zero does not enter, not even as 0 times infinity."""
+        return sum(
+            (weight * terms[i] for i, weight in enumerate(self.weights) if weight > 0),
+            start=0.0 * terms.new_zeros(()),
+        )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skl2rclip.rankformer import RankFormer, sinusoidal_encoding
+from skl2rclip._modules import RankFormer, sinusoidal_encoding
 
 
 def awake(module):

@@ -15,7 +15,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip.backbone import MissingBackboneError, unload_backbones
+from skl2rclip._backbone import unload_backbones
+from skl2rclip.errors import MissingBackboneError
 
 NAMES = ["void", "dim", "mild", "light", "blank"]
 
@@ -222,7 +223,7 @@ def test_a_failed_save_leaves_the_earlier_one(case, tmp_path, monkeypatch):
     classifier, X = case
     classifier.save(tmp_path / "model")
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip.persistence.save_file", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr("skl2rclip._model.save_file", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             classifier.save(tmp_path / "model")
     np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))

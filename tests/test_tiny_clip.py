@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip.backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import BackboneSource, load_backbone
 
 TINY = "skl2rclip-tiny"
 FOLDER = Path(skl2rclip.__file__).with_name("tiny")

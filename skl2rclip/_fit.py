@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from skl2rclip.adapter import ImageAdapter
-from skl2rclip.backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
-from skl2rclip.device_group import DeviceGroup, run_on_devices
-from skl2rclip.devices import autocast_for, explain_out_of_memory
-from skl2rclip.embedding_cache import EmbeddingCache
-from skl2rclip.encoder import (
+from skl2rclip._backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
+from skl2rclip._device_group import DeviceGroup, run_on_devices
+from skl2rclip._devices import autocast_for, explain_out_of_memory
+from skl2rclip._embedder import (
     LARGEST_AUTO_BATCH,
     ImageEncoding,
     cache_of,
@@ -27,16 +25,17 @@ from skl2rclip.encoder import (
     encode_images,
     shared_encoding,
 )
-from skl2rclip.images import decode_chunks, split_rows
-from skl2rclip.persistence import FittedState, load_module, module_arrays
-from skl2rclip.pixels import PixelStore
-from skl2rclip.prompts import PromptTokens, RankPrompts
-from skl2rclip.rankformer import RankFormer
-from skl2rclip.ranks import RankScale
-from skl2rclip.training import (
+from skl2rclip._embedding_cache import EmbeddingCache
+from skl2rclip._images import decode_chunks, split_rows
+from skl2rclip._model import FittedState, load_module, module_arrays
+from skl2rclip._modules import ImageAdapter, RankFormer
+from skl2rclip._objective import Objective
+from skl2rclip._pixel_store import PixelStore
+from skl2rclip._prompts import PromptTokens, RankPrompts
+from skl2rclip._ranks import RankScale
+from skl2rclip._stages import (
     EarlyStopping,
     Learner,
-    Objective,
     Schedule,
     TrainingData,
     largest_batch_size,
@@ -44,7 +43,8 @@ from skl2rclip.training import (
     split_off_validation,
     train_stage,
 )
-from skl2rclip.validation import InvalidParameterError, parse_max_memory
+from skl2rclip._validation import parse_max_memory
+from skl2rclip.errors import InvalidParameterError
 
 
 @dataclass(frozen=True)

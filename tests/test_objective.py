@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skl2rclip.losses import contrastive_loss, ordering_loss, tightness_loss
+from skl2rclip._objective import contrastive_loss, ordering_loss, tightness_loss
 
 
 def log_softmax(row):

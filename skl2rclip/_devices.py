@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from skl2rclip.validation import InvalidParameterError, warn_user
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError
 
 
 def resolve_device(device: str, *, strict: bool = True) -> torch.device:

@@ -19,10 +19,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from skl2rclip.backbone import LOCAL_DIR_PREFIX, Backbone, BackboneRecord, BackboneSource
-from skl2rclip.images import Preprocessing
-from skl2rclip.prompts import PromptTokens
-from skl2rclip.ranks import RankScale
+from skl2rclip._backbone import LOCAL_DIR_PREFIX, Backbone, BackboneRecord, BackboneSource
+from skl2rclip._preprocessing import Preprocessing
+from skl2rclip._prompts import PromptTokens
+from skl2rclip._ranks import RankScale
 
 FORMAT_VERSION = 1
 _DESCRIPTION_FILE = "model.json"

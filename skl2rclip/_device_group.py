@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skl2rclip.validation import InvalidParameterError, NonFiniteLossError
+from skl2rclip.errors import InvalidParameterError, NonFiniteLossError
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skl2rclip.devices import to_device
+from skl2rclip._devices import to_device
 
 # of the device's free memory; the rest is for weights, gradients, moments and activations
 _SHARE_OF_DEVICE = 0.5

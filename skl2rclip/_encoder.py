@@ -1,0 +1,169 @@
+"""CLIPImageEncoder: pictures in, embeddings out, as a transformer for pipelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
+from skl2rclip._devices import resolve_device
+from skl2rclip._embedder import cache_of, encode_images, shared_encoding
+from skl2rclip._images import as_image_list
+from skl2rclip._validation import (
+    check_batch_size,
+    check_choice,
+    check_folder,
+    check_string,
+    check_thread_count,
+    parse_max_memory,
+    seed_from,
+)
+
+
+class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Turn images into the unit embeddings of a pre-trained CLIP.
+
+    The output feeds any scikit-learn model, and `L2RCLIPClassifier` with ``image_tower="precomputed"``.
+
+    Parameters
+    ----------
+    model_name : str, default="ViT-B-16"
+        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
+    pretrained : str or None, default="openai"
+        open_clip tag or checkpoint file; None for random weights. Not used with ``skl2rclip-tiny``, nor where
+        `model_name` has a prefix.
+    batch_size : int or "auto", default=64
+        Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
+    device : str, default="auto"
+        "auto" takes CUDA where there is one, else the CPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        "auto" is bfloat16 on CUDA devices from Ampere on, else float32.
+    max_memory : int, str or None, default=None
+        Bytes, or a string such as "2GB", that the process may keep of embeddings; 500 MB where it is None.
+    embedding_cache : str or None, default=None
+        Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. See
+        `skl2rclip.embedding_store.EmbeddingStore` for its size.
+    n_jobs : int or None, default=None
+        Decoding threads; None and -1 are all cores.
+    random_state : int, RandomState or None, default=None
+        Seed of random weights (``pretrained=None``); without effect otherwise.
+
+    Attributes
+    ----------
+    embedding_width_ : int
+        Number D of columns of the output.
+    device_ : str
+        The device that was chosen.
+
+    See Also
+    --------
+    L2RCLIPClassifier : The ordinal classifier on top of it.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skl2rclip import CLIPImageEncoder
+    >>> probe = make_pipeline(CLIPImageEncoder("ViT-B-32", "openai"), LogisticRegression())
+    >>> probe.fit(paths, y)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model_name: str = "ViT-B-16",
+        pretrained: str | None = "openai",
+        *,
+        batch_size: int | str = 64,
+        device: str = "auto",
+        precision: str = "auto",
+        max_memory: int | str | None = None,
+        embedding_cache: str | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ):
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.max_memory = max_memory
+        self.embedding_cache = embedding_cache
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X: Any = None, y: Any = None) -> CLIPImageEncoder:
+        """Load the model; images are not needed.
+
+        Parameters
+        ----------
+        X, y : ignored
+
+        Returns
+        -------
+        CLIPImageEncoder
+            Itself.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is out of range, or there is no such model or device.
+        RuntimeError
+            If the weights cannot be fetched or do not fit.
+        """
+        check_string("model_name", self.model_name)
+        if self.pretrained is not None:
+            check_string("pretrained", self.pretrained)
+        check_batch_size(self.batch_size)
+        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        parse_max_memory(self.max_memory)
+        check_folder("embedding_cache", self.embedding_cache)
+        check_thread_count("n_jobs", self.n_jobs)
+        device = resolve_device(self.device)
+        source = BackboneSource(self.model_name, self.pretrained, seed_from(self.random_state))
+        warn_if_random(source)
+        record = BackboneRecord.of(load_backbone(source))
+        self._record = record
+        self.device_ = str(device)
+        self.embedding_width_ = record.embedding_width
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed images.
+
+        Parameters
+        ----------
+        X : sequence of n images
+            Paths, PIL images or uint8 arrays, as `L2RCLIPClassifier.fit` takes them.
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+            Unit rows.
+
+        Raises
+        ------
+        UnreadableImagesError
+            Naming index, path and reason.
+        """
+        check_is_fitted(self)
+        images = as_image_list(X)
+        device = resolve_device(self.device, strict=False)
+        backbone = self._record.load()
+        encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
+        cache = cache_of(backbone, device, self.precision, self.embedding_cache, self.max_memory)
+        return encode_images(images, encoding, cache, self.n_jobs)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.embedding_width_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = True
+        return tags
