@@ -1,12 +1,18 @@
-"""From images to embeddings: the function that all fits share, and a transformer over it for pipelines."""
+"""From images to embeddings, in chunks: what is known, what has to be decoded, and a tower that is never kept waiting.
+
+Cache, decoder and tower are put together here; none knows of the others, and nothing here knows a label.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,17 +21,17 @@ from torch.nn import functional as F
 
 from skl2rclip._backbone import Backbone, BackboneRecord
 from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
-from skl2rclip._embedding_cache import EmbeddingCache, known_files
-from skl2rclip._images import ImageLike, decode_chunks, find_unreadable, split_rows
+from skl2rclip._embedding_cache import EmbeddingCache
+from skl2rclip._images import Decoder, ImageFile, ImageLike, find_unreadable, image_threads, stamped
 from skl2rclip._preprocessing import Preprocessing, normalize
-from skl2rclip._validation import (
-    parse_max_memory,
-)
 from skl2rclip.errors import UnreadableImagesError
 
 Tower = Callable[[Tensor], Tensor]
 # of batch_size="auto"
 LARGEST_AUTO_BATCH = 64
+_CHUNK = 256
+# of files that are read into memory together; two chunks of them are there at a time
+_CHUNK_BYTES = 100 * 10**6
 _POLL_SECONDS = 0.05
 # another process that has stopped without dying may not keep this one from its work for ever
 _PATIENCE_SECONDS = 300.0
@@ -79,18 +85,22 @@ class ImageEncoding:
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
 
 
-def encode_chunks(
-    images: Sequence[ImageLike],
+def embed_chunks(
+    images: Sequence[Any],
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Decode and embed images chunk by chunk, decoding the next ones while the tower works on the present ones.
+    """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
+
+    Files that the cache has not seen are opened for their headers first, so that what is plainly no image is named
+    before any work. The first image that cannot be decoded all the same ends the tower's work; the others are still
+    decoded, so that the error names every one, and what was embedded before stays in the cache.
 
     Parameters
     ----------
     images : list of length n
-        As `skl2rclip.images.as_image_list` returns it.
+        As `stamped` returns it.
     encoding : ImageEncoding
     cache : EmbeddingCache or None
         What it knows is not computed again, and what is computed goes there; None for a tower that nobody shares.
@@ -100,7 +110,7 @@ def encode_chunks(
     Yields
     ------
     rows : ndarray of int
-        Indices in `images`.
+        Indices in `images`, each once, in the order in which the embeddings are there.
     embeddings : ndarray of shape (chunk, D), float32
         Unit rows.
 
@@ -109,127 +119,258 @@ def encode_chunks(
     UnreadableImagesError
     MemoryError
     """
-    unreadable = find_unreadable_unknown(images, None if cache is None else cache.folder, n_jobs, thorough=False)
+    images = stamped(images)
+    known_keys = {} if cache is None else cache.known_keys(images)
+    is_known = [row in known_keys for row in range(len(images))]
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known)
     if unreadable:
         raise UnreadableImagesError(unreadable, images, len(images))
-    with explain_out_of_memory(encoding.batch_size):
-        if cache is not None:
-            with cache:
-                yield from _encode_unknown(images, encoding, cache, n_jobs)
-            return
-        for rows, [pixels] in decode_chunks(images, [encoding.preprocessing], n_jobs=n_jobs):
-            yield rows, encoding.of_pixels(pixels)
+    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs) as stream:
+        stream.keys |= known_keys
+        for rows, _, embeddings in stream:
+            assert embeddings is not None
+            yield rows, embeddings
 
 
-def find_unreadable_unknown(
-    images: Sequence[ImageLike], folder: str | os.PathLike | None, n_jobs: int | None, *, thorough: bool
-) -> dict[int, str]:
-    """As `find_unreadable`, without looking again at files that have been decoded before."""
-    rest = np.flatnonzero(~known_files(images, folder)).tolist()
-    found = find_unreadable([images[i] for i in rest], n_jobs=n_jobs, thorough=thorough)
-    return {rest[i]: reason for i, reason in found.items()}
-
-
-def _encode_unknown(
-    images: Sequence[ImageLike], encoding: ImageEncoding, cache: EmbeddingCache, n_jobs: int | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield what the cache knows, embed what it does not, and wait for what others are embedding at the moment."""
-    waiting, since = split_rows(len(images)), time.monotonic()
-    while waiting:
-        search = _Search(images, cache, n_jobs, waiting, is_impatient=time.monotonic() - since > _PATIENCE_SECONDS)
-        for rows, [pixels] in decode_chunks(images, [encoding.preprocessing], n_jobs=n_jobs, chunks=search):
-            yield from search.found()
-            if len(rows):
-                embeddings = encoding.of_pixels(pixels)
-                cache.put({search.key_of[i]: row for i, row in zip(rows.tolist(), embeddings, strict=True)})
-                yield rows, embeddings
-        yield from search.found()
-        if search.made_progress:
-            since = time.monotonic()
-        else:
-            time.sleep(_POLL_SECONDS)
-        waiting = search.left
-
-
-class _Search:
-    """Chunks of the images that the cache does not know, looked up when they are asked for."""
-
-    def __init__(
-        self,
-        images: Sequence[ImageLike],
-        cache: EmbeddingCache,
-        n_jobs: int | None,
-        chunks: list[np.ndarray],
-        is_impatient: bool,
-    ):
-        self._images, self._cache, self._n_jobs, self._chunks = images, cache, n_jobs, chunks
-        self._is_impatient = is_impatient
-        self.made_progress = False
-        self._found: list[tuple[np.ndarray, np.ndarray]] = []
-        self.key_of: dict[int, bytes] = {}
-        self.left: list[np.ndarray] = []
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for rows in self._chunks:
-            keys = self._cache.keys([self._images[i] for i in rows], self._n_jobs)
-            known, claimed = self._cache.take(keys, despite_claims=self._is_impatient)
-            self.made_progress |= bool(known or claimed)
-            first = {key: i for i, key in zip(reversed(rows.tolist()), reversed(keys), strict=True)}
-            mine = [first[key] for key in claimed]
-            self.key_of |= {first[key]: key for key in claimed}
-            is_known = np.array([key in known for key in keys])
-            if is_known.any():
-                embeddings = np.stack([known[key] for key in keys if key in known])
-                self._found.append((rows[is_known], embeddings))
-            left = np.setdiff1d(rows[~is_known], mine)
-            if len(left):
-                self.left.append(left)
-            yield np.array(mine, dtype=int)  # an empty one too, so that what was found is handed on
-
-    def found(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Hand on, once, the rows and embeddings that the cache knew."""
-        while self._found:
-            yield self._found.pop(0)
-
-
-def encode_images(
-    images: Sequence[ImageLike],
+def embed_images(
+    images: Sequence[Any],
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
 ) -> np.ndarray:
-    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `encode_chunks`."""
+    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`."""
     result = np.empty((len(images), encoding.width), np.float32)
-    for rows, embeddings in encode_chunks(images, encoding, cache, n_jobs):
+    for rows, embeddings in embed_chunks(images, encoding, cache, n_jobs):
         result[rows] = embeddings
     return result
 
 
-def encode_decoded(
-    images: Sequence[ImageLike],
-    pixels: np.ndarray,
-    encoding: ImageEncoding,
+def decode_and_embed(
+    images: Sequence[Any],
+    preprocessings: Sequence[Preprocessing],
+    encoding: ImageEncoding | None,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
-) -> np.ndarray:
-    """Embed images whose pixels are there already, those that the cache does not know: (n, D), float32."""
-    if cache is None:
-        return encoding.of_pixels(pixels)
-    keys = cache.keys(images, n_jobs)
-    rows: dict[bytes, np.ndarray] = {}
-    since = time.monotonic()
-    while len(missing := set(keys) - set(rows)) > 0:
-        is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
-        known, claimed = cache.take([key for key in keys if key in missing], despite_claims=is_impatient)
-        rows |= known
-        if claimed:
-            embeddings = encoding.of_pixels(pixels[[keys.index(key) for key in claimed]])
-            computed = dict(zip(claimed, embeddings, strict=True))
-            cache.put(computed)
-            rows |= computed
-        elif not known:  # another thread or process is at it
-            time.sleep(_POLL_SECONDS)
-    return np.stack([rows[key] for key in keys])
+) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
+    """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
+
+    Each file is opened once for all of it. What cannot be decoded is dealt with as by `embed_chunks`.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    preprocessings : sequence of Preprocessing
+        Each image is decoded once and resized for each of these; the first is the tower's own where there is one.
+    encoding : ImageEncoding or None
+        None embeds nothing.
+    cache : EmbeddingCache or None
+        As for `embed_chunks`.
+    n_jobs : int or None
+        Decoding threads.
+
+    Yields
+    ------
+    rows : ndarray of int
+        Indices in `images`, each once; those that another thread or process is embedding at the moment come last.
+    pixels : list of ndarray of shape (chunk, H, W, 3), uint8
+        One array for each preprocessing.
+    embeddings : ndarray of shape (chunk, D), float32, or None
+        Unit rows; None without an encoding.
+
+    Raises
+    ------
+    UnreadableImagesError
+    MemoryError
+    """
+    images = stamped(images)
+    cache = None if encoding is None else cache
+    with _open(images, preprocessings, encoding, cache, n_jobs, wants_pixels=True) as stream:
+        stream.keys |= {} if cache is None else cache.known_keys(images)
+        yield from stream
+
+
+@contextmanager
+def _open(
+    images: Sequence[ImageLike],
+    preprocessings: Sequence[Preprocessing],
+    encoding: ImageEncoding | None,
+    cache: EmbeddingCache | None,
+    n_jobs: int | None,
+    wants_pixels: bool = False,
+) -> Iterator[_Stream]:
+    """Begin a stream, with everything that has to be ended after it."""
+    with (
+        nullcontext() if encoding is None else explain_out_of_memory(encoding.batch_size),
+        nullcontext() if cache is None else cache,
+        image_threads(n_jobs) as pool,
+    ):
+        yield _Stream(images, preprocessings, encoding, cache, pool, wants_pixels)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images under way: `rows` of them, of which those that `decoded` lists are decoded, and `mine` to be embedded."""
+
+    rows: list[int]
+    mine: list[int]
+    known: dict[int, np.ndarray]
+    decoded: list[int]
+    pixels: Callable[[], list[np.ndarray]]
+
+
+_Part = tuple[np.ndarray, list[np.ndarray], np.ndarray | None]
+
+
+class _Stream:
+    """The way of images through cache, decoder and tower.
+
+    Three chunks are under way at a time: the files of one are read for their keys, those images of the next that are
+    not known are decoded, and the present one passes the tower. A file that comes several times goes once.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[ImageLike],
+        preprocessings: Sequence[Preprocessing],
+        encoding: ImageEncoding | None,
+        cache: EmbeddingCache | None,
+        pool: ThreadPoolExecutor,
+        wants_pixels: bool,
+    ):
+        self.keys: dict[int, bytes] = {}
+        self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
+        self._wants_pixels = wants_pixels
+        self._decoder = Decoder(images, preprocessings, pool)
+        self._copies = _rows_of_each(images)
+        self._left: list[int] = []
+        self._has_progressed = self._is_impatient = False
+
+    def __iter__(self) -> Iterator[_Part]:
+        """Go over the images until each is done; what others are embedding is asked for again and again."""
+        waiting, since = list(self._copies), time.monotonic()
+        while waiting:
+            self._left, self._has_progressed = [], False
+            self._is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
+            read = _ahead(self._start_reading(rows) for rows in _chunks_of(self._images, waiting))
+            for chunk in _ahead(self._look_up(rows, contents) for rows, contents in read):
+                yield from self._finish(chunk)
+            if self._has_progressed:
+                since = time.monotonic()
+            else:
+                time.sleep(_POLL_SECONDS)
+            waiting = self._left
+        if self._decoder.failures:
+            failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
+            raise UnreadableImagesError(failures, self._images, len(self._images))
+
+    def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
+        """Begin to read the files that have no key yet."""
+        if self._cache is None:
+            return rows, {}
+        unread = [row for row in rows if row not in self.keys]
+        return rows, {row: self._pool.submit(self._cache.read, self._images[row]) for row in unread}
+
+    def _look_up(self, rows: list[int], reading: dict[int, Future]) -> _Chunk:
+        """Look a chunk up, claim what is not known, leave what others have claimed, and begin to decode the rest."""
+        if self._cache is None:
+            self._has_progressed = True
+            return _Chunk(rows, rows, {}, rows, self._decoder.start(rows))
+        contents = {}
+        for row, read in reading.items():
+            self.keys[row], content = read.result()
+            if content is not None:
+                contents[row] = content
+        # once an image has failed, the rest is only tried: no claims, and nothing is waited for
+        has_failed = bool(self._decoder.failures)
+        keys = [self.keys[row] for row in rows]
+        rows_of_keys, claimed = self._cache.take(keys, despite_claims=has_failed or self._is_impatient)
+        self._has_progressed |= bool(rows_of_keys or claimed)
+        known, mine, free = {}, [], set(claimed)
+        for row, key in zip(rows, keys, strict=True):
+            if key in rows_of_keys:
+                known[row] = rows_of_keys[key]
+            elif key in free or has_failed:
+                free.discard(key)  # another file of the same content is looked up again when this one is embedded
+                mine.append(row)
+            else:
+                self._left.append(row)
+        done = sorted([*known, *mine], key=rows.index)
+        decoded = done if self._wants_pixels and not has_failed else mine
+        wanted = {row: contents[row] for row in decoded if row in contents}
+        return _Chunk(done, mine, known, decoded, self._decoder.start(decoded, wanted))
+
+    def _finish(self, chunk: _Chunk) -> Iterator[_Part]:
+        """Embed what is decoded, and hand the chunk on; nothing more once an image has failed."""
+        pixels = chunk.pixels()
+        if self._decoder.failures or not chunk.rows:
+            return
+        embeddings = None
+        if self._encoding is not None:
+            embedded = dict(chunk.known)
+            if chunk.mine:
+                is_mine = np.isin(chunk.decoded, chunk.mine)
+                computed = self._encoding.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
+                embedded |= zip(chunk.mine, computed, strict=True)
+                if self._cache is not None:
+                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine})
+            embeddings = np.stack([embedded[row] for row in chunk.rows])
+        yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
+
+    def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
+        """Hand the same on for every place that a file has among the images."""
+        counts = [len(self._copies[row]) for row in rows]
+        if max(counts) == 1:
+            yield np.array(rows), pixels, embeddings
+            return
+        places = np.repeat(np.arange(len(rows)), counts)
+        everywhere = np.concatenate([self._copies[row] for row in rows])
+        for start in range(0, len(places), _CHUNK):
+            part = places[start : start + _CHUNK]
+            yield (
+                everywhere[start : start + _CHUNK],
+                [array[part] for array in pixels],
+                None if embeddings is None else embeddings[part],
+            )
+
+
+def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:
+    """All rows that hold an image, by the first of them; only files are seen to be the same."""
+    first: dict[str, int] = {}
+    rows: dict[int, list[int]] = {}
+    for row, image in enumerate(images):
+        same = first.setdefault(image.location, row) if isinstance(image, ImageFile) else row
+        rows.setdefault(same, []).append(row)
+    return rows
+
+
+def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[list[int]]:
+    """Cut rows into chunks of so many images, and of so many bytes where they are files."""
+    chunk: list[int] = []
+    n_bytes = 0
+    for row in rows:
+        image = images[row]
+        size = image.size if isinstance(image, ImageFile) else 0
+        if chunk and (len(chunk) == _CHUNK or n_bytes + size > _CHUNK_BYTES):
+            yield chunk
+            chunk, n_bytes = [], 0
+        chunk.append(row)
+        n_bytes += size
+    if chunk:
+        yield chunk
+
+
+_T = TypeVar("_T")
+
+
+def _ahead(begun: Iterable[_T]) -> Iterator[_T]:
+    """Hand each item on when the next one has been begun."""
+    present = deque[_T]()
+    for following in begun:
+        present.append(following)
+        if len(present) > 1:
+            yield present.popleft()
+    yield from present
 
 
 def shared_encoding(
@@ -252,13 +393,13 @@ def cache_of(
     device: torch.device,
     precision: str,
     folder: str | os.PathLike | None,
-    max_memory: int | str | None,
+    max_memory: int | None,
 ) -> EmbeddingCache:
-    """Cache of what the backbone's own image tower makes of images."""
+    """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes."""
     return EmbeddingCache(
         backbone.fingerprint,
         backbone.preprocessing,
         resolve_precision(precision, device),
         folder=folder,
-        max_memory=parse_max_memory(max_memory),
+        max_memory=max_memory,
     )

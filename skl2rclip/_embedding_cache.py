@@ -1,6 +1,7 @@
 """Embeddings of images that have passed a frozen tower: those of this process, and those of a folder for all.
 
-What an image is called here depends on its content, the backbone, the preprocessing and the precision.
+What an image is called here depends on its content, the backbone, the preprocessing and the precision. Files whose
+stamp has not changed since they were read are not read again. No tower is known here.
 """
 
 from __future__ import annotations
@@ -9,67 +10,91 @@ import contextlib
 import json
 import os
 import threading
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from skl2rclip._images import ImageLike, open_image, thread_count
+from skl2rclip._images import ImageFile, ImageLike, open_image
+from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore, digest_of
 
 _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000
-# a file changed this recently may change again without another time stamp
-_RACY_SECONDS = 2.0
 
 
 class _Memory:
-    """Rows of this process by key, the least recently used dropped first, and the keys being computed by a thread."""
+    """What this process knows.
+
+    Rows by key, the least recently used dropped first; the keys that a thread is computing; and the content digests of
+    files by path and stamp.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.computing: dict[bytes, str] = {}
+        self._lock = threading.Lock()
         self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._stored: dict[Path, set[bytes]] = {}
         self._n_bytes = 0
+        self._computing: dict[bytes, str] = {}
+        self._files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._stored: dict[Path, set[bytes]] = {}
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         found = {}
-        with self.lock:
+        with self._lock:
             for key in keys:
                 if key in self._rows:
                     self._rows.move_to_end(key)
                     found[key] = self._rows[key]
         return found
 
-    def put(self, rows: Mapping[bytes, np.ndarray], max_bytes: int) -> None:
-        with self.lock:
+    def put(self, rows: Mapping[bytes, np.ndarray], max_memory: int | None) -> None:
+        with self._lock:
             for key, row in rows.items():
                 if key not in self._rows:
                     self._rows[key] = np.array(row, np.float32)  # not a view that keeps a whole batch alive
                     self._n_bytes += row.nbytes
-                self.computing.pop(key, None)
-            while self._rows and self._n_bytes > max_bytes:
-                self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
+                self._computing.pop(key, None)
+            # asked for under the lock: pixels that come later shrink what is here then
+            self._shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
+
+    def shrink(self, n_bytes: int) -> None:
+        """Drop the oldest rows until no more than this is left of them."""
+        with self._lock:
+            self._shrink(n_bytes)
+
+    def _shrink(self, n_bytes: int) -> None:
+        while self._rows and self._n_bytes > n_bytes:
+            self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
 
     def claim(self, keys: Iterable[bytes], owner: str) -> list[bytes]:
-        with self.lock:
-            free = [key for key in keys if key not in self._rows and key not in self.computing]
-            self.computing.update(dict.fromkeys(free, owner))
+        with self._lock:
+            free = [key for key in keys if key not in self._rows and key not in self._computing]
+            self._computing.update(dict.fromkeys(free, owner))
         return free
 
     def withdraw(self, owner: str, keys: Collection[bytes] | None = None) -> None:
-        with self.lock:
-            for key in [key for key, other in self.computing.items() if other == owner]:
+        with self._lock:
+            for key in [key for key, other in self._computing.items() if other == owner]:
                 if keys is None or key in keys:
-                    del self.computing[key]
+                    del self._computing[key]
+
+    def digests_of(self, files: Iterable[ImageFile]) -> dict[str, bytes]:
+        """Content digests, by path, of files that still bear the stamp that they were read with."""
+        with self._lock:
+            stamps = ((file.location, file.stamp) for file in files)
+            return {stamp[0]: self._files[stamp] for stamp in stamps if stamp in self._files}
+
+    def remember_files(self, digests: Mapping[tuple[str, str], bytes]) -> None:
+        """Keep content digests by path and stamp."""
+        with self._lock:
+            self._files.update(digests)
+            while len(self._files) > _MAX_KNOWN_FILES:
+                self._files.popitem(last=False)
 
     def stored_in(self, folder: Path) -> set[bytes]:
         """Keys of rows that this process has seen or put in a folder."""
@@ -79,15 +104,14 @@ class _Memory:
         return keys
 
     def clear(self) -> None:
-        with self.lock:
+        with self._lock:
             self._rows.clear()
             self._stored.clear()
             self._n_bytes = 0
 
 
 _memory = _Memory()
-_known_files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-_known_files_lock = threading.Lock()
+account.before_pixels = _memory.shrink
 
 
 def forget_embeddings() -> None:
@@ -109,7 +133,8 @@ class EmbeddingCache:
         In which the tower computes.
     folder : path, optional
     max_memory : int, optional
-        Bytes that the process keeps; 500 MB by default.
+        Bytes that embeddings may take in this process, together with the pixels that are held there; by default 500 MB
+        of embeddings, whatever the pixels take.
     """
 
     def __init__(
@@ -125,10 +150,11 @@ class EmbeddingCache:
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)
-        self._max_memory = _DEFAULT_MEMORY if max_memory is None else max_memory
+        self._max_memory = max_memory
         self._exit = contextlib.ExitStack()
         self._owner = ""
-        self._unrecorded: dict[bytes, tuple[str, str, bytes]] = {}
+        # files by the key of their content, until that is known to be an image
+        self._unrecorded: dict[bytes, list[tuple[str, str, bytes]]] = {}
 
     def __enter__(self) -> EmbeddingCache:
         self._owner = uuid.uuid4().hex if self._store is None else self._exit.enter_context(self._store.owner())
@@ -138,32 +164,59 @@ class EmbeddingCache:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         _memory.withdraw(self._owner)
-        self._exit.close()
+        self._exit.close()  # ends the claims in the folder
 
-    def keys(self, images: Sequence[ImageLike], n_jobs: int | None = None) -> list[bytes]:
-        """Key of each image, of its content.
+    def known_keys(self, images: Sequence[ImageLike]) -> dict[int, bytes]:
+        """Keys of the files that have not changed since they were decoded, by this process or with this folder.
 
-        A file is read unless path, size and times are those that it was read with before. A file that cannot be read
-        has a key of its own.
+        Parameters
+        ----------
+        images : list of length n
+            As `stamped` returns it.
+
+        Returns
+        -------
+        dict of int to bytes
+            By index in `images`.
         """
-        stamps = _stamps(images)
-        known = _digests_of_known_files(stamps, self._store)
+        files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
+        digests = _memory.digests_of(files.values())
+        rest = {file.location: file.stamp for file in files.values() if file.location not in digests}
+        if self._store is not None and rest:
+            stored = self._store.digests_of(rest)
+            _memory.remember_files({(path, rest[path]): digest for path, digest in stored.items()})
+            digests |= stored
+        return {row: self._key_of(digests[file.location]) for row, file in files.items() if file.location in digests}
 
-        def key_of(image: ImageLike) -> bytes:
-            path = _path_of(image)
-            try:
-                digest = known[path] if path in known else _content_digest(image)
-            except Exception:  # decoding will say what is wrong with it
-                return os.urandom(16)
-            key = digest_of(self._context + digest)
-            if path is not None and path not in known and _is_settled(stamp := stamps.get(path, "")):
-                self._unrecorded[key] = (path, stamp, digest)
-            return key
+    def read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
+        """Read an image once, for its key and for being decoded.
 
-        if len(known) == len(images):
-            return [key_of(image) for image in images]
-        with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
-            return list(pool.map(key_of, images))
+        Returns
+        -------
+        key : bytes
+            Of the content. An image that cannot be read has a key of its own.
+        content : bytes or None
+            What is in the file; None for what is no file, and for what cannot be read.
+        """
+        content = None
+        try:
+            if not isinstance(image, ImageFile):
+                pixels = np.asarray(open_image(image))
+                return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
+            if image.problem is None:
+                is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+                content = image.read()
+                digest = digest_of(content)
+                key = self._key_of(digest)
+                if is_settled:
+                    self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
+                return key, content
+        except Exception:  # decoding will say what is wrong with it
+            content = None
+        return os.urandom(16), content
+
+    def _key_of(self, digest: bytes) -> bytes:
+        return digest_of(self._context + digest)
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False
@@ -223,73 +276,9 @@ class EmbeddingCache:
 
     def _record_files(self, keys: Iterable[bytes]) -> None:
         """Remember the content of files that are known to be images."""
-        files = [self._unrecorded.pop(key) for key in keys if key in self._unrecorded]
+        files = [file for key in keys for file in self._unrecorded.pop(key, [])]
         if not files:
             return
-        _know_files({(path, stamp): digest for path, stamp, digest in files})
+        _memory.remember_files({(path, stamp): digest for path, stamp, digest in files})
         if self._store is not None:
             self._store.remember_files(files)
-
-
-def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
-    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
-    known = _digests_of_known_files(_stamps(images), None if folder is None else EmbeddingStore(folder))
-    return np.array([_path_of(image) in known for image in images])
-
-
-def _know_files(digests: Mapping[tuple[str, str], bytes]) -> None:
-    """Remember content digests by path and stamp, in this process."""
-    with _known_files_lock:
-        _known_files.update(digests)
-        while len(_known_files) > _MAX_KNOWN_FILES:
-            _known_files.popitem(last=False)
-
-
-def _digests_of_known_files(stamps: dict[str, str], store: EmbeddingStore | None) -> dict[str, bytes]:
-    with _known_files_lock:
-        known = {path: _known_files[path, stamp] for path, stamp in stamps.items() if (path, stamp) in _known_files}
-    rest = {path: stamp for path, stamp in stamps.items() if path not in known}
-    if store is None or not rest:
-        return known
-    stored = store.digests_of(rest)
-    _know_files({(path, rest[path]): digest for path, digest in stored.items()})
-    return known | stored
-
-
-def _path_of(image: ImageLike) -> str | None:
-    return os.path.abspath(image) if isinstance(image, str | os.PathLike) else None
-
-
-def _stamps(images: Sequence[ImageLike]) -> dict[str, str]:
-    """Stamps of those images that are files, by path."""
-    paths = map(_path_of, images)
-    return {path: stamp for path in paths if path is not None and (stamp := _stamp(path))}
-
-
-def _stamp(path: str | os.PathLike) -> str:
-    """Read what changes with a file's content: size, times and place; empty where there is no such file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-
-
-def _is_settled(stamp: str) -> bool:
-    """Whether the file's last change is so long ago that the next one is bound to show in its times."""
-    if not stamp:
-        return False
-    _, changed, status_changed, _ = map(int, stamp.split())
-    return time.time() - max(changed, status_changed) / 1e9 > _RACY_SECONDS
-
-
-def _content_digest(image: ImageLike) -> bytes:
-    if isinstance(image, str | os.PathLike):
-        return digest_of(Path(image).read_bytes())
-    pixels = np.asarray(open_image(image))
-    return digest_of(repr(pixels.shape).encode() + pixels.tobytes())

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._devices import resolve_device
-from skl2rclip._embedder import cache_of, encode_images, shared_encoding
-from skl2rclip._images import as_image_list
+from skl2rclip._embedder import cache_of, embed_images, shared_encoding
+from skl2rclip._images import as_image_list, stamped
 from skl2rclip._validation import (
     check_batch_size,
     check_choice,
@@ -149,12 +149,12 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             Naming index, path and reason.
         """
         check_is_fitted(self)
-        images = as_image_list(X)
+        images = stamped(as_image_list(X))
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
-        cache = cache_of(backbone, device, self.precision, self.embedding_cache, self.max_memory)
-        return encode_images(images, encoding, cache, self.n_jobs)
+        cache = cache_of(backbone, device, self.precision, self.embedding_cache, parse_max_memory(self.max_memory))
+        return embed_images(images, encoding, cache, self.n_jobs)
 
     @property
     def _n_features_out(self) -> int:

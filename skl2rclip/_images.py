@@ -1,16 +1,19 @@
-"""From what users call an image (path, PIL image, array) to uint8 pixels, and from those to what a tower takes.
+"""From what users call an image (path, PIL image, array) to uint8 pixels.
 
-Decoding runs in a thread pool and produces pixels at the tower's resolution; normalisation and augmentation are
-batched tensor code that runs where the pixels are. No model is known here.
+A path is asked about once, by `stamped`, and what the system said goes along with it from there. Decoding runs in
+threads and produces pixels at the resolutions that towers take. No model is known here, and nothing is remembered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 
 import joblib
@@ -18,15 +21,104 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from skl2rclip._preprocessing import Preprocessing
-from skl2rclip.errors import UnreadableImagesError
 
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
-
-_CHUNK = 256
-_verified: set[tuple[str, int, int]] = set()
+# a file changed this recently may change again without another time stamp
+_RACY_SECONDS = 2.0
+_IS_FOLDER = "this is a folder, not an image file"
 
 
-def as_image_list(X: Any) -> list[ImageLike]:
+@dataclass(frozen=True, slots=True)
+class ImageFile(os.PathLike[str]):
+    """A path as the user gave it, with what the system said of the file, once.
+
+    Attributes
+    ----------
+    path : str or path-like
+        As it was given.
+    location : str
+        The absolute path.
+    stamp : str
+        Changes with the file's content: size, times and place. It is empty where there is no such file.
+    size : int
+        Bytes.
+    changed : float
+        When content or status changed last, in seconds of the system's clock.
+    problem : str or None
+        Why this cannot be an image, as far as the system knows without opening it.
+    """
+
+    path: str | os.PathLike
+    location: str
+    stamp: str = ""
+    size: int = 0
+    changed: float = 0.0
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, path: str | os.PathLike) -> ImageFile:
+        """Ask the system about a path."""
+        location = os.fsdecode(os.path.abspath(path))
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return cls(path, location, problem="no such file")
+        except (OSError, ValueError) as error:  # ValueError: a null character in the path
+            return cls(path, location, problem=f"{error}")
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
+        return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
+
+    def __fspath__(self) -> str:
+        return os.fsdecode(self.path)
+
+    def is_settled(self) -> bool:
+        """Whether the last change is so long ago that the next one is bound to show in the stamp."""
+        return bool(self.stamp) and time.time() - self.changed > _RACY_SECONDS
+
+    def read(self) -> bytes:
+        """Read the whole file."""
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+def _problem_of(status: os.stat_result) -> str | None:
+    if stat.S_ISDIR(status.st_mode):
+        return _IS_FOLDER
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        return "this is not a regular file"
+    return "the file is empty" if status.st_size == 0 else None
+
+
+ImageLike = ImageFile | Image.Image | np.ndarray
+
+
+def stamped(images: Iterable[Any]) -> list[ImageLike]:
+    """Ask the system about the paths among the images, once about each.
+
+    Parameters
+    ----------
+    images : iterable of str, path-like, ImageFile, PIL image or ndarray
+        As `as_image_list` returns them.
+
+    Returns
+    -------
+    list of ImageFile, PIL image or ndarray
+        What was an ImageFile already stays as it is.
+    """
+    asked: dict[str, ImageFile] = {}
+
+    def with_stamp(image: Any) -> ImageLike:
+        if isinstance(image, ImageFile) or not isinstance(image, str | os.PathLike):
+            return image
+        location = os.fsdecode(os.path.abspath(image))
+        if location not in asked:
+            asked[location] = ImageFile.of(image)
+        return replace(asked[location], path=image)
+
+    return [with_stamp(image) for image in images]
+
+
+def as_image_list(X: Any) -> list[Any]:
     """Turn what `fit` and `predict` accept as X into a list of paths, PIL images or uint8 arrays.
 
     Parameters
@@ -121,7 +213,7 @@ def thread_count(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike | str | os.PathLike, content: bytes | None = None) -> Image.Image:
     """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
 
     Sixteen-bit grey values are divided by 256. Floating-point grey values are taken as 0 to 255, or as 0 to 1 where
@@ -129,14 +221,16 @@ def open_image(image: ImageLike) -> Image.Image:
 
     Parameters
     ----------
-    image : str, Path, PIL image or uint8 ndarray
+    image : ImageFile, path, PIL image or uint8 ndarray
+    content : bytes, optional
+        What is in the file, where it has been read already.
 
     Returns
     -------
     PIL image of mode "RGB"
     """
     if isinstance(image, str | os.PathLike):
-        with Image.open(image) as opened:
+        with Image.open(os.fspath(image) if content is None else BytesIO(content)) as opened:
             return _to_rgb(opened)
     if isinstance(image, Image.Image):
         return _to_rgb(image)
@@ -172,147 +266,131 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
     return grey.clip(0, 255).round().astype(np.uint8)
 
 
-def _why_unreadable(image: ImageLike, thorough: bool) -> str | None:
-    """Reason why `image` cannot be decoded, or None; `thorough` reads the whole file, else only its header."""
-    try:
-        if isinstance(image, Image.Image):
-            image.load()
-        elif isinstance(image, str | os.PathLike):
-            _verify_file(image, thorough)
-    except Exception as error:  # PIL's plugins raise anything on broken files
-        return _reason(image, error)
-    return None
+def find_unreadable(
+    images: Sequence[ImageLike], *, n_jobs: int | None = None, is_known: Sequence[bool] | np.ndarray | None = None
+) -> dict[int, str]:
+    """Open files for their headers, once each, and report those that cannot be images.
 
-
-def _verify_file(path: str | os.PathLike, thorough: bool) -> None:
-    status = Path(path).stat()
-    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
-    if thorough and key in _verified:
-        return
-    with Image.open(path) as image:
-        if thorough:
-            # a JPEG is decoded at an eighth of its size, which still reads every byte and costs a fraction
-            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
-            image.load()
-            _verified.add(key)
-
-
-def _reason(image: ImageLike, error: Exception) -> str:
-    if isinstance(image, str | os.PathLike):
-        if isinstance(error, FileNotFoundError):
-            return "no such file"
-        if Path(image).is_dir():
-            return "this is a folder, not an image file"
-        if isinstance(error, Image.UnidentifiedImageError):
-            if os.path.getsize(image) == 0:
-                return "the file is empty"
-            return "not an image, or of a format that Pillow cannot read"
-    return f"{error}" or type(error).__name__
-
-
-def find_unreadable(images: Sequence[ImageLike], *, n_jobs: int | None = None, thorough: bool) -> dict[int, str]:
-    """Open every image and report those that cannot be read.
+    What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them.
 
     Parameters
     ----------
     images : list of length n
-        As `as_image_list` returns it.
+        As `stamped` returns it; what a stamp says already costs no opening.
     n_jobs : int, optional
         Threads.
-    thorough : bool
-        Read whole files, so that truncated ones are found, not only headers. A file that passed once in this process
-        and has not changed since is not read again.
+    is_known : sequence of bool of length n, optional
+        Which images are known to be sound, and need not be opened.
 
     Returns
     -------
     dict of int to str
         Reason by index in `images`.
     """
-    with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
-        reasons = list(pool.map(lambda image: _why_unreadable(image, thorough), images))
-    return {index: reason for index, reason in enumerate(reasons) if reason is not None}
+    rows_of: dict[str, list[int]] = {}
+    for row, image in enumerate(images):
+        if isinstance(image, ImageFile) and not (is_known is not None and is_known[row]):
+            rows_of.setdefault(image.location, []).append(row)
+    files = [images[rows[0]] for rows in rows_of.values()]
+    with image_threads(n_jobs) as pool:
+        reasons = list(pool.map(_why_unreadable, files))
+    found = {row: reason for rows, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in rows}
+    return dict(sorted(found.items()))
 
 
-def decode_chunks(
-    images: Sequence[ImageLike],
-    preprocessings: Sequence[Preprocessing],
-    *,
-    n_jobs: int | None = None,
-    chunk_size: int = _CHUNK,
-    chunks: Iterable[np.ndarray] | None = None,
-) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Decode images in order, chunk by chunk, the next chunk while the caller works on the present one.
+def _why_unreadable(file: ImageFile) -> str | None:
+    if file.problem is not None:
+        return file.problem
+    try:
+        Image.open(os.fspath(file)).close()
+    except Exception as error:  # PIL's plugins raise anything on broken files
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Say why an image cannot be read, in words of the user."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return _IS_FOLDER
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image, or of a format that Pillow cannot read"
+    return f"{error}" or type(error).__name__
+
+
+@contextlib.contextmanager
+def image_threads(n_jobs: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that read and decode; what they have not begun at the end of the block is dropped."""
+    pool = ThreadPoolExecutor(thread_count(n_jobs))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Decoder:
+    """Turns images into uint8 pixels, in threads.
 
     Parameters
     ----------
     images : list of length n
-        As `as_image_list` returns it.
+        As `stamped` returns it.
     preprocessings : sequence of Preprocessing
         Each image is decoded once and resized for each of these.
-    n_jobs : int, optional
-        Threads.
-    chunk_size : int, default=256
-        Images in a chunk; two chunks are in memory at a time.
-    chunks : iterable of ndarray of int, optional
-        The images to decode, asked for one chunk ahead; all, `chunk_size` at a time, by default.
+    pool : ThreadPoolExecutor
 
-    Yields
-    ------
-    rows : ndarray of int
-        Indices of the chunk in `images`.
-    pixels : list of ndarray of shape (chunk, H, W, 3), uint8
-        One array for each preprocessing.
-
-    Raises
-    ------
-    UnreadableImagesError
-        After all images have been tried, naming those that failed.
+    Attributes
+    ----------
+    failures : dict of int to str
+        Why images could not be decoded so far, by index in `images`.
     """
-    resizers = [preprocessing.resizer() for preprocessing in preprocessings]
-    failures: dict[int, str] = {}
 
-    def decode(index: int, targets: list[np.ndarray], row: int) -> None:
+    def __init__(self, images: Sequence[ImageLike], preprocessings: Sequence[Preprocessing], pool: ThreadPoolExecutor):
+        self.failures: dict[int, str] = {}
+        self._images, self._pool = images, pool
+        self._sizes = [preprocessing.size for preprocessing in preprocessings]
+        self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
+
+    def start(self, rows: Sequence[int], contents: Mapping[int, bytes] | None = None) -> Callable[[], list[np.ndarray]]:
+        """Begin to decode some of the images.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Their indices.
+        contents : mapping of int to bytes, optional
+            What is in those files that have been read already, by index. The others are opened.
+
+        Returns
+        -------
+        callable
+            Waits until they are decoded and returns, for each preprocessing, an array of shape (len(rows), H, W, 3),
+            uint8. The row of an image that could not be decoded, which `failures` tells, means nothing.
+        """
+        targets = [np.empty((len(rows), *size, 3), np.uint8) for size in self._sizes]
+        contents = contents or {}
+        jobs = [
+            self._pool.submit(self._decode, row, contents.get(row), [target[place] for target in targets])
+            for place, row in enumerate(rows)
+        ]
+        del contents  # each job lets go of its bytes when it is done
+
+        def finished() -> list[np.ndarray]:
+            for job in jobs:
+                job.result()
+            return targets
+
+        return finished
+
+    def _decode(self, row: int, content: bytes | None, targets: list[np.ndarray]) -> None:
+        image = self._images[row]
+        if isinstance(image, ImageFile) and image.problem is not None:
+            self.failures[row] = image.problem
+            return
         try:
-            image = open_image(images[index])
-            for target, resize in zip(targets, resizers, strict=True):
-                target[row] = np.asarray(resize(image))
+            decoded = open_image(image, content)
+            for target, resize in zip(targets, self._resizers, strict=True):
+                target[:] = np.asarray(resize(decoded))
         except Exception as error:  # PIL's plugins raise anything on broken files
-            failures[index] = _reason(images[index], error)
-
-    with ThreadPoolExecutor(thread_count(n_jobs)) as pool:
-
-        def submit(rows: np.ndarray) -> _Chunk:
-            targets = [np.empty((len(rows), *preprocessing.size, 3), np.uint8) for preprocessing in preprocessings]
-            jobs = [pool.submit(decode, index, targets, row) for row, index in enumerate(rows.tolist())]
-            return rows, targets, jobs
-
-        pending: deque[_Chunk] = deque()
-        try:
-            for rows in split_rows(len(images), chunk_size) if chunks is None else chunks:
-                pending.append(submit(rows))
-                if len(pending) > 1:
-                    yield from _finished(pending.popleft(), failures)
-            while pending:
-                yield from _finished(pending.popleft(), failures)
-        finally:
-            for _, _, jobs in pending:
-                for job in jobs:
-                    job.cancel()
-    if failures:
-        raise UnreadableImagesError(failures, images, len(images))
-
-
-_Chunk = tuple[np.ndarray, list[np.ndarray], list[Future]]
-
-
-def split_rows(n: int, chunk_size: int = _CHUNK) -> list[np.ndarray]:
-    """Split the indices 0 to n - 1 into arrays of `chunk_size`."""
-    return [np.arange(start, min(start + chunk_size, n)) for start in range(0, n, chunk_size)]
-
-
-def _finished(chunk: _Chunk, failures: dict[int, str]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    rows, targets, jobs = chunk
-    for job in jobs:
-        job.result()
-    if not failures:  # once an image has failed, the rest is only tried, not used
-        yield rows, targets
+            self.failures[row] = _reason(error)

@@ -1,4 +1,4 @@
-"""Decoded training images where the steps of the second stage find them soonest.
+"""Decoded training images where the steps of the second stage find them soonest, and the account of what they take.
 
 On the device where they fit, else in memory, else in a temporary file; from there the next batch is copied while the
 present one trains.
@@ -6,7 +6,9 @@ present one trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryFile
 
@@ -20,6 +22,41 @@ from skl2rclip._devices import to_device
 _SHARE_OF_DEVICE = 0.5
 
 
+class _Account:
+    """The bytes that decoded pixels take in this process, all threads together.
+
+    Attributes
+    ----------
+    n_bytes : int
+    before_pixels : callable
+        Called with the bytes that pixels leave to whatever else counts towards a bound, which is to drop the rest.
+    """
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+        self.before_pixels: Callable[[int], object] = lambda n_bytes: None
+        # re-entrant: a store may be collected, and give its bytes back, at any moment
+        self._lock = threading.RLock()
+
+    def take(self, n_bytes: int, max_memory: int | None) -> bool:
+        """Take bytes for pixels, and say whether they fit beside the other pixels; embeddings make room for them."""
+        with self._lock:
+            if n_bytes > 0 and max_memory is not None and self.n_bytes + n_bytes > max_memory:
+                return False
+            self.n_bytes += n_bytes
+        if max_memory is not None:
+            self.before_pixels(max_memory - self.n_bytes)
+        return True
+
+    def give_back(self, n_bytes: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self.n_bytes -= n_bytes
+
+
+account = _Account()
+
+
 class PixelStore:
     """Uint8 images that are written once and read in batches.
 
@@ -30,7 +67,8 @@ class PixelStore:
     device : torch.device
         Where batches are wanted.
     max_memory : int or None
-        Bytes beyond which the images go to a temporary file, which has no name and vanishes with the store.
+        Bytes that decoded pixels and embeddings may take in this process. Where the images do not fit beside the pixels
+        that are held already, they go to a temporary file, which has no name and vanishes with the store.
 
     Attributes
     ----------
@@ -40,11 +78,13 @@ class PixelStore:
     def __init__(self, shape: tuple[int, ...], device: torch.device, max_memory: int | None):
         self.device = device
         n_bytes = int(np.prod(shape, dtype=np.int64))
-        if max_memory is not None and n_bytes > max_memory:
+        if not account.take(n_bytes, max_memory):
             self.place = "file"
             with TemporaryFile() as file:
                 self._pixels = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
-        elif _fits(n_bytes, device):
+            return
+        weakref.finalize(self, account.give_back, n_bytes)
+        if _fits(n_bytes, device):
             self.place = "device"
             self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
         else:
