@@ -1,25 +1,31 @@
 """What the labels mean: their order, their words, their distances, and the way from probabilities back to labels.
 
-Everything is NumPy on label arrays; nothing here knows of images or of torch.
+Everything here is NumPy on arrays of labels. Images, torch and the estimator are not known, and neither is who calls:
+labels are judged by what they are, so that a fit alone, in a search and in a meta-estimator get the same answer.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from types import FrameType
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError
 
+RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
+
 _MAX_LISTED = 10
-_METHODS_OF_CODES = ("decision_function", "predict_proba", "predict_log_proba")
+_NUMBERED = (
+    "A meta-estimator may have numbered them: cross_val_predict for probabilities, VotingClassifier, "
+    "BaggingClassifier, StackingClassifier, OneVsRestClassifier and CalibratedClassifierCV(ensemble=False) replace the "
+    "labels by the numbers 0, 1, ... in sorted order, so that neither words nor ranks reach the classifier. There, "
+    "make y the numbers 0, 1, ... in rank order yourself, leave ranks out, and give the words with "
+    "rank_names={0: ..., 1: ...}."
+)
 
 
 @dataclass(frozen=True)
@@ -67,20 +73,17 @@ class RankScale:
             If a label is not a rank; the message names the first of them.
         """
         index = {label: position for position, label in enumerate(self.ranks.tolist())}
-        labels = y.tolist()
-        unknown = sorted({label for label in labels if label not in index}, key=str)
+        unknown = sorted({label for label in y.tolist() if label not in index})
         if unknown:
-            advice = "add what is missing to ranks=[...]"
-            if self.ranks.dtype.kind in "UO" and labels and not isinstance(labels[0], str):
-                advice = (
-                    "if something has numbered the labels in between (scikit-learn's stacking and voting do), make y "
-                    "integers in rank order from the start, and give their words with rank_names=[...] instead"
-                )
+            is_of_their_kind = _holds_numbers(y) == _holds_numbers(self.ranks)
+            advice = ["Add what is missing to ranks=[...]."] if is_of_their_kind else []
+            if _holds_numbers(y):
+                advice.append(_NUMBERED)
             raise ValueError(
-                f"y contains labels that are not among the ranks: {_listing(unknown)}. "
-                f"The ranks are {_listing(self.ranks.tolist())}; {advice}."
+                f"y contains labels that are not among the ranks: {_listing(unknown)}. The ranks are "
+                f"{_listing(self.ranks.tolist())}. {' '.join(advice)}"
             )
-        return np.array([index[label] for label in labels], dtype=np.int64)
+        return np.array([index[label] for label in y.tolist()], dtype=np.int64)
 
 
 def check_labels(y: Any) -> np.ndarray:
@@ -159,11 +162,10 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
         If the order of the labels is unknown, a label is not a rank, or fewer than two ranks remain.
     """
     labels = check_labels(y)
-    codes = _codes_of_cross_val_predict()
     if ranks is not None:
-        ordered = _given_ranks(ranks)
+        ordered = given_ranks(ranks)
     elif getattr(getattr(y, "dtype", None), "ordered", False):
-        ordered = _given_ranks(np.asarray(y.dtype.categories, dtype=object))
+        ordered = given_ranks(np.asarray(y.dtype.categories, dtype=object))
     else:
         ordered = _inferred_ranks(labels)
     if len(ordered) < 2:
@@ -171,64 +173,27 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
-    coded = ordered
-    if codes is not None:
-        coded = _as_codes(ordered, codes, ranks, rank_names)
-    scale = RankScale(coded, _rank_values(ordered), _names_of(ordered, rank_names))
+    scale = RankScale(ordered, _rank_values(ordered), names_of(ordered, rank_names))
     return scale, scale.encode(labels)
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """What `cross_val_predict` has made of the labels: 0, 1, ... in sorted order, however many there are.
+def given_ranks(ranks: Any) -> np.ndarray:
+    """Turn the parameter `ranks` into an array, or say what is wrong with it.
 
-    ``changed`` is False where the labels were such numbers before, None where that cannot be told.
+    Parameters
+    ----------
+    ranks : array-like of shape (K,)
+        All labels, lowest first: distinct strings, or numbers that ascend or descend.
+
+    Returns
+    -------
+    ndarray of shape (K,)
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming what is repeated, mixed or out of order.
     """
-
-    count: int
-    changed: bool | None
-
-
-def _codes_of_cross_val_predict() -> _Codes | None:
-    """Whether scikit-learn has replaced the labels of this fit by numbers, and how many.
-
-    For probabilities `cross_val_predict` numbers the sorted labels, which takes words and distances from them, and says
-    so nowhere: only the call stack shows it.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    codes = None
-    while frame is not None:
-        name, variables = frame.f_code.co_name, frame.f_locals
-        if frame.f_globals.get("__name__") == "sklearn.model_selection._validation":
-            if name == "_fit_and_predict" and variables.get("method") in _METHODS_OF_CODES:
-                codes = _Codes(len(np.unique(variables["y"])), None)
-            elif name == "cross_val_predict" and codes is not None and "le" in variables:
-                original = variables["le"].classes_
-                return _Codes(codes.count, not np.array_equal(original, np.arange(len(original))))
-        frame = frame.f_back
-    return codes
-
-
-def _as_codes(ordered: np.ndarray, codes: _Codes, ranks: Any, rank_names: Any) -> np.ndarray:
-    """Replace each rank by the number that `cross_val_predict` has given it."""
-    if ranks is None:
-        if codes.changed is not False and rank_names is None:
-            warn_user(
-                f"cross_val_predict has replaced the labels by the numbers 0 to {codes.count - 1}, for the prompts "
-                "too, because a probability was asked for. Give all labels with ranks=[...], lowest first, to have "
-                "them back."
-            )
-        return ordered
-    if codes.count != len(ordered):
-        raise ValueError(
-            f"cross_val_predict numbers the {codes.count} labels that y shows, but ranks lists {len(ordered)}: "
-            "which is which cannot be told. List in ranks just the labels of y, or make y integers in rank order and "
-            "give their words with rank_names=[...]."
-        )
-    return np.argsort(np.argsort(ordered))
-
-
-def _given_ranks(ranks: Any) -> np.ndarray:
     if isinstance(ranks, str) or not hasattr(ranks, "__len__") or isinstance(ranks, Mapping | set | frozenset):
         raise InvalidParameterError(f"ranks must be a list of all labels, lowest first, got {ranks!r}.")
     labels = list(ranks.tolist() if isinstance(ranks, np.ndarray) else ranks)
@@ -238,7 +203,7 @@ def _given_ranks(ranks: Any) -> np.ndarray:
         array = check_labels(np.array(labels, dtype=object))
     except ValueError as error:
         raise InvalidParameterError(f"ranks must hold numbers only or strings only: {error}") from error
-    repeated = sorted({label for label in labels if labels.count(label) > 1}, key=str)
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise InvalidParameterError(f"ranks must not repeat a label, got {_listing(repeated)} more than once.")
     if array.dtype.kind == "O":
@@ -269,7 +234,7 @@ def _inferred_ranks(labels: np.ndarray) -> np.ndarray:
 
 
 def _rank_values(ranks: np.ndarray) -> np.ndarray:
-    if ranks.dtype.kind in "biuf":
+    if _holds_numbers(ranks):
         return ranks.astype(np.float64)
     return np.arange(1, len(ranks) + 1, dtype=np.float64)
 
@@ -281,16 +246,34 @@ def default_name(label: Any) -> str:
     return str(label)
 
 
-def _names_of(
-    ranks: np.ndarray, rank_names: Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
-) -> tuple[str, ...]:
+def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]:
+    """Word that stands for each rank in its prompt.
+
+    Parameters
+    ----------
+    ranks : ndarray of shape (K,)
+        Labels in rank order.
+    rank_names : mapping, sequence of str or callable, optional
+        Words by label, in rank order, or computed from a label; by default the label itself is the word.
+
+    Returns
+    -------
+    tuple of K str
+        In rank order.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a rank has no word, or what stands for it is not a word.
+    """
     labels = ranks.tolist()
     if rank_names is None:
         names = [default_name(label) for label in labels]
     elif isinstance(rank_names, Mapping):
         missing = [label for label in labels if label not in rank_names]
         if missing:
-            raise InvalidParameterError(f"rank_names has no name for {_listing(missing)}.")
+            hint = f" {_NUMBERED}" if _holds_numbers(ranks) else ""
+            raise InvalidParameterError(f"rank_names has no name for {_listing(missing)}; add what is missing.{hint}")
         names = [rank_names[label] for label in labels]
     elif callable(rank_names):
         names = [rank_names(label) for label in labels]
@@ -309,6 +292,10 @@ def _names_of(
         if not isinstance(name, str) or not name.strip():
             raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
     return tuple(str(name) for name in names)
+
+
+def _holds_numbers(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "biuf"
 
 
 def _listing(labels: Sequence[Any], limit: int = _MAX_LISTED) -> str:

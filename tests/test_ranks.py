@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skl2rclip._ranks import check_labels, default_name, expected_value, rank_scale, read_out
+from skl2rclip._ranks import check_labels, default_name, expected_value, given_ranks, names_of, rank_scale, read_out
 from skl2rclip.errors import InvalidParameterError
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]
@@ -89,6 +89,62 @@ def test_labels_outside_the_ranks_are_listed():
         rank_scale([1, 9, 7, 9], ranks=[1, 2])
 
 
+META_ESTIMATORS = [
+    "cross_val_predict",
+    "VotingClassifier",
+    "BaggingClassifier",
+    "StackingClassifier",
+    "OneVsRestClassifier",
+    "CalibratedClassifierCV",
+]
+AGES = {3: "three", 20: "twenty", 25: "twenty five", 60: "sixty", 90: "ninety"}
+
+
+@pytest.mark.parametrize(
+    ("y", "settings"),
+    [
+        (range(5), {"ranks": GRADES}),
+        ([1, 3], {"ranks": GRADES}),  # a fold that lacks a rank
+        (np.arange(5.0), {"ranks": GRADES}),
+        ([1, 2, 9], {"ranks": GRADES}),
+        (range(5), {"ranks": list(AGES)}),
+        (range(5), {"ranks": list(AGES)[::-1]}),
+        ([1, 2, 99], {"ranks": [1, 2]}),
+        (range(5), {"rank_names": AGES}),
+        (range(5), {"rank_names": dict.fromkeys(GRADES, "word")}),
+    ],
+)
+def test_numbers_in_the_place_of_labels_name_who_numbers_and_what_to_do(y, settings):
+    with pytest.raises(ValueError, match=r"numbers 0, 1, \.\.\. in sorted order.*neither words nor ranks") as error:
+        rank_scale(y, **settings)
+    for part in ("make y the numbers 0, 1, ... in rank order", "rank_names={0: ..., 1: ...}", *META_ESTIMATORS):
+        assert part in str(error.value)
+
+
+def test_what_the_advice_says_is_accepted():
+    scale, target = rank_scale([0, 2, 1], rank_names=dict(enumerate(GRADES)))
+    assert scale.names == ("bad", "poor", "fair")
+    assert target.tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize(("y", "ranks"), [(["a", "x"], ["a", "b"]), (["a", "x"], [1, 2])])
+def test_words_that_are_no_ranks_are_no_numbering(y, ranks):
+    with pytest.raises(ValueError, match=r"not among the ranks: \[.*'x'\]") as error:
+        rank_scale(y, ranks)
+    assert "cross_val_predict" not in str(error.value)
+    assert ("Add what is missing to ranks" in str(error.value)) == (ranks == ["a", "b"])
+
+
+def test_the_caller_does_not_matter():
+    """A frame that looks like scikit-learn's own, with its variables, changes nothing."""
+    frame = {"__name__": "sklearn.model_selection._validation", "rank_scale": rank_scale, "GRADES": GRADES}
+    code = "def _fit_and_predict(y, method='predict_proba'):\n    return rank_scale(y, GRADES)"
+    exec(code, frame)
+    assert frame["_fit_and_predict"](GRADES)[0].ranks.tolist() == GRADES
+    with pytest.raises(ValueError, match="numbers 0, 1"):
+        frame["_fit_and_predict"]([0, 1, 2, 3, 4])
+
+
 @pytest.mark.parametrize("y", [[4, 4, 4], ["a"] * 3])
 def test_one_rank_is_too_few(y):
     with pytest.raises(ValueError, match=r"at least 2 ranks.*only one class"):
@@ -146,6 +202,13 @@ def test_names_by_mapping_list_and_function(rank_names):
 def test_unusable_names_are_named(rank_names, message):
     with pytest.raises(InvalidParameterError, match=message):
         rank_scale([1, 2], None, rank_names)
+
+
+def test_parts_of_the_scale_can_be_had_alone():
+    scale, _ = rank_scale([3, 90], list(AGES), AGES)
+    np.testing.assert_array_equal(given_ranks(list(AGES)), scale.ranks)
+    assert names_of(scale.ranks, AGES) == scale.names
+    assert names_of(scale.ranks) == ("3", "20", "25", "60", "90")
 
 
 @pytest.mark.parametrize(("label", "name"), [(21, "21"), (21.0, "21"), (3.5, "3.5"), ("old", "old"), (True, "True")])
