@@ -10,12 +10,11 @@ gets the same images, and the same number of candidates in the tuning.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,14 @@ from methods import (
 )
 from scipy import stats
 from tasks import Task, all_tasks
+from variants import (
+    LearnedBlendRatio,
+    WithinPrompt,
+    WithoutInnerResiduals,
+    WithoutRankEncoding,
+    fitted_with,
+)
 
-from skl2rclip import _fit as fitting
 from skl2rclip._modules import RankFormer
 
 HERE = Path(__file__).parent
@@ -55,10 +60,10 @@ TUNING_SEED = 1000
 ABLATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "without RankFormer": {"rankformer_layers": 0},
-    "no rank encoding": {"rankformer": {"rank_encoding": False}},
-    "attention within a prompt": {"rankformer": {"attend": "tokens"}},
-    "no inner residuals": {"rankformer": {"inner_residuals": False}},
-    "learned blend ratio, from 0.01": {"rankformer": {"learn_blend_ratio": True}, "blend_ratio": 0.01},
+    "no rank encoding": {"rankformer": WithoutRankEncoding},
+    "attention within a prompt": {"rankformer": WithinPrompt},
+    "no inner residuals": {"rankformer": WithoutInnerResiduals},
+    "learned blend ratio, from 0.01": {"rankformer": LearnedBlendRatio},
     "blend ratio 0": {"blend_ratio": 0.0},
     "blend ratio 0.1": {"blend_ratio": 0.1},
     "blend ratio 0.3": {"blend_ratio": 0.3},
@@ -84,17 +89,6 @@ FINE_TUNING: dict[str, Callable] = {
     "one stage (joint from the start)": functools.partial(fine_tuned, prompt_epochs=0),
     "linear head and tower, cross-entropy": cross_entropy_fine_tuning,
 }
-
-
-@contextlib.contextmanager
-def rankformer_variant(**switches: Any) -> Iterator[None]:
-    """Fit with a variant of RankFormer, which the estimator does not offer."""
-    original = fitting.RankFormer
-    fitting.RankFormer = functools.partial(RankFormer, **switches)  # type: ignore[misc,assignment]
-    try:
-        yield
-    finally:
-        fitting.RankFormer = original  # type: ignore[misc]
 
 
 def score(task: Task, predictor: Callable, rows: np.ndarray | None = None, *, pixels: bool = False) -> dict[str, Any]:
@@ -168,11 +162,12 @@ def ablations(task: Task, seed: int) -> list[dict]:
     done: dict[str, dict] = {}
     for name, changes in ABLATIONS.items():
         changes = dict(changes)
-        key = json.dumps({**AS_IT_IS, **changes}, sort_keys=True)
+        variant = changes.pop("rankformer", RankFormer)
+        key = json.dumps([variant.__name__, {**AS_IT_IS, **changes}], sort_keys=True)
         if key in done:  # the same under another name
             rows.append({**done[key], "method": name})
             continue
-        with rankformer_variant(**changes.pop("rankformer", {})):
+        with fitted_with(variant):
             predictor = l2rclip(task, drawn, seed, **{**settings_of("L2RCLIP"), **changes})
         rows.append(
             {

@@ -77,7 +77,7 @@ def l2rclip_hidden(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Pr
 
 def fine_tuned(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
     """L2RCLIP with its image tower; takes pixels."""
-    settings = {"image_learning_rate": 3e-4, "prompt_epochs": 50, "max_epochs": 20, **parameters}
+    settings = {"image_learning_rate": 3e-4, "prompt_epochs": 50, "image_epochs": 20, **parameters}
     model = _classifier(task, seed, image_tower="finetune", **settings)
     return Fitted(model.fit(task.train.pixels[drawn], task.train.target[drawn]))
 

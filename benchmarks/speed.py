@@ -35,20 +35,18 @@ from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip import L2RCLIPClassifier
-from skl2rclip import _classifier as classifier
-from skl2rclip import _fit as fitting
+from skl2rclip import L2RCLIPClassifier, _fit, _model
 from skl2rclip._backbone import Backbone, BackboneSource, load_backbone
 from skl2rclip._devices import autocast_for
-from skl2rclip._embedder import ImageEncoding, shared_encoding
+from skl2rclip._embedder import ImageEncoding, decode_and_embed, shared_encoding
 from skl2rclip._embedding_cache import forget_embeddings
-from skl2rclip._images import decode_chunks
 from skl2rclip._modules import ImageAdapter, RankFormer
 from skl2rclip._objective import Objective
 from skl2rclip._pixel_store import PixelStore
 from skl2rclip._preprocessing import normalize
 from skl2rclip._prompts import PromptTokens, RankPrompts, tokenize_prompts
-from skl2rclip._stages import Learner, Schedule, TrainingData, optimizer_for, train_stage
+from skl2rclip._settings import Settings
+from skl2rclip._stages import Learner, PromptStage, TowerStage, TrainingData, optimizer_for, run_stage
 
 HERE = Path(__file__).parent
 MODEL = "ViT-B-32"
@@ -57,6 +55,11 @@ PROMPT = "a photo of a person aged"
 
 def backbone_of(name: str = MODEL) -> Backbone:
     return load_backbone(BackboneSource(name, None, 0))
+
+
+def settings_of(**parameters: Any) -> Settings:
+    """The library's defaults where nothing else is said."""
+    return Settings.of({**L2RCLIPClassifier().get_params(), **parameters})
 
 
 def synchronize(device: torch.device) -> None:
@@ -172,15 +175,15 @@ def stage1_epoch(device: torch.device) -> list[dict]:
         generator = torch.Generator().manual_seed(0)
         Z = F.normalize(torch.randn(n, backbone.embedding_width, generator=generator), dim=1).to(device)
         data = TrainingData(torch.randint(n_ranks, (n,), generator=generator).to(device), None, Z)
-        schedule = Schedule(n, 1e-3, 5e-6, 1e-4, decay=False)
-        optimizer = optimizer_for(learner, schedule, train_tower=False)
+        stage = PromptStage(learner, settings_of())
+        optimizer = optimizer_for(stage)
         bare = make_prompts(backbone, device, n_ranks)
 
         def alone(bare: RankPrompts = bare) -> None:
             bare.zero_grad()
             bare().sum().backward()
 
-        epoch = functools.partial(train_stage, "prompts", learner, data, schedule, 1, optimizer=optimizer)
+        epoch = functools.partial(run_stage, stage, data, n_epochs=1, batch_size=n, decay=False, optimizer=optimizer)
         times = alternate({"ours": epoch, "other": alone}, device, 9)
         rows.append(
             row(
@@ -195,7 +198,7 @@ def stage1_epoch(device: torch.device) -> list[dict]:
 
 
 def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetune: bool = False) -> Learner:
-    prompts = make_prompts(backbone, device, n_ranks, rankformer=RankFormer(512, 1, 8, 0.1))
+    prompts = make_prompts(backbone, device, n_ranks, rankformer=RankFormer(512, 1, 0.1))
     values = torch.arange(n_ranks, dtype=torch.float32, device=device)
     return Learner(
         prompts=prompts,
@@ -212,8 +215,8 @@ def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetun
 def nothing_kept() -> Iterator[None]:
     """Switch the store of embeddings off, in memory too."""
     with (
-        mock.patch.object(classifier, "cache_of", return_value=None),
-        mock.patch.object(fitting, "cache_of", return_value=None),
+        mock.patch.object(_model, "cache_of", return_value=None),
+        mock.patch.object(_fit, "cache_of", return_value=None),
     ):
         yield
 
@@ -266,16 +269,20 @@ def predict(device: torch.device) -> list[dict]:
             MODEL, None, image_tower="frozen", prompt_epochs=0, random_state=0, device=str(device)
         ).fit(paths[:5], range(5))
         encoding = shared_encoding(backbone, device, "auto", 64)
-        pixels = np.concatenate([chunk for _, [chunk] in decode_chunks(paths, [backbone.preprocessing])])
+
+        def chunks() -> Iterator[np.ndarray]:
+            for _, [pixels], _ in decode_and_embed(paths, [backbone.preprocessing], None, None, None):
+                yield pixels
 
         def decode() -> None:
-            for _ in decode_chunks(paths, [backbone.preprocessing]):
+            for _ in chunks():
                 pass
 
         def ours() -> None:
             forget_embeddings()
             fitted.predict_proba(paths)
 
+        pixels = np.concatenate(list(chunks()))
         parts = {"ours": ours, "decoding": decode, "tower": lambda: encoding.of_pixels(pixels)}
         times = alternate(parts, device, 3)
     # on the CPU both use all cores, so that their sum is the bound
@@ -296,8 +303,8 @@ def stage2_step(device: torch.device) -> list[dict]:
     store = PixelStore((n, *enlarged.size, 3), device, None)
     store.write(np.arange(n), np.random.default_rng(0).integers(0, 256, (n, *enlarged.size, 3), dtype=np.uint8))
     data = TrainingData((torch.arange(n) % 20).to(device), None, None, store)
-    schedule = Schedule(batch, 1e-3, 5e-6, 1e-4, decay=False)
-    optimizer = optimizer_for(learner, schedule, train_tower=True)
+    stage = TowerStage(learner, settings_of())
+    optimizer = optimizer_for(stage)
     bare = backbone.image_tower_copy(device)
     images = torch.randn(batch, 3, *backbone.preprocessing.size, device=device)
 
@@ -309,7 +316,7 @@ def stage2_step(device: torch.device) -> list[dict]:
             output.float().sum().backward()
 
     def ours() -> None:
-        train_stage("image_tower", learner, data, schedule, 1, augmented=True, optimizer=optimizer)
+        run_stage(stage, data, n_epochs=1, batch_size=batch, decay=False, optimizer=optimizer)
 
     times = alternate({"ours": ours, "other": alone}, device, 3 if device.type == "cpu" else 20)
     note = f"{n / times['ours']:.0f} images a second, K = 20, with augmentation, text tower and AdamW"
@@ -325,7 +332,7 @@ def recipe(device: torch.device) -> list[dict]:
         paths = photographs(Path(folder), n)
         y = np.arange(n) % n_ranks
         model = L2RCLIPClassifier(
-            MODEL, None, prompt_epochs=0, max_epochs=epochs, batch_size=batch, random_state=0, device=str(device)
+            MODEL, None, prompt_epochs=0, image_epochs=epochs, batch_size=batch, random_state=0, device=str(device)
         )
 
         def theirs() -> None:
@@ -378,11 +385,11 @@ import re, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip.backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import BackboneSource, load_backbone
 def peak():  # of Linux; getrusage also counts what the process had been before it became this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 paths, n = sys.argv[1:-1], int(sys.argv[-1])
-settings = dict(prompt_epochs=0, max_epochs=1, batch_size=16, random_state=0, device="cpu", n_context_tokens=4)
+settings = dict(prompt_epochs=0, image_epochs=1, batch_size=16, random_state=0, device="cpu", n_context_tokens=4)
 backbone = load_backbone(BackboneSource("skl2rclip-tiny"))
 L2RCLIPClassifier("skl2rclip-tiny", **settings).fit(paths[:20], np.arange(20) % 5)
 before = peak()
@@ -431,7 +438,7 @@ def growth(device: torch.device) -> list[dict]:
         paths = photographs(Path(folder), numbers[-1], (80, 60))
         for n in numbers:
             model = L2RCLIPClassifier(
-                "skl2rclip-tiny", prompt_epochs=5, max_epochs=1, random_state=0, device=str(device)
+                "skl2rclip-tiny", prompt_epochs=5, image_epochs=1, random_state=0, device=str(device)
             )
             forget_embeddings()
             times.append(seconds(functools.partial(model.fit, paths[:n], np.arange(n) % 5), device))
