@@ -2,7 +2,7 @@
 
 Each process decodes and embeds its share of the images. The losses need the whole batch: every process gathers the
 embeddings of all, computes the same loss, and passes its gradient through its own share, so that the summed gradients
-are those of the whole batch.
+are those of the whole batch. Which devices there are is the business of ``_devices``, what is learned that of ``_fit``.
 """
 
 from __future__ import annotations
@@ -90,18 +90,17 @@ class DeviceGroup:
             tensor.copy_(self._fabric.broadcast(tensor))
 
 
-def run_on_devices(function: Callable[..., T], n_devices: int, device: torch.device, *arguments: Any) -> T:
+def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...], *arguments: Any) -> T:
     """Run ``function(group, *arguments)`` in a process for each device, and return what the first one returns.
 
     Parameters
     ----------
     function : callable
-        To be found by its name in a module.
-    n_devices : int
-    device : torch.device
-        Of which type.
+        What each process runs; it must be found by its name in a module.
+    devices : tuple of torch.device
+        One for each process, as `check_devices` accepts them.
     *arguments
-        That can be pickled.
+        What the function is called with; it must be possible to pickle them.
 
     Raises
     ------
@@ -112,7 +111,9 @@ def run_on_devices(function: Callable[..., T], n_devices: int, device: torch.dev
     """
     from lightning_fabric import Fabric  # optional, and takes a second
 
-    fabric = Fabric(accelerator=device.type, devices=n_devices, strategy="ddp_spawn")
+    kind = devices[0].type
+    places = [device.index or 0 for device in devices] if kind == "cuda" else len(devices)
+    fabric = Fabric(accelerator=kind, devices=places, strategy="ddp_spawn")
     with TemporaryDirectory() as folder:
         # through a file: Fabric waits for the processes before it empties the pipe that would hold the result
         file = os.path.join(folder, "result")
@@ -123,25 +124,25 @@ def run_on_devices(function: Callable[..., T], n_devices: int, device: torch.dev
     return result
 
 
-def check_devices(n_devices: int, device: torch.device) -> None:
-    """Check that a fit on several devices can begin.
+def check_devices(devices: tuple[torch.device, ...]) -> None:
+    """Check that a fit on several devices can begin; one alone needs nothing.
 
     Raises
     ------
     InvalidParameterError
-        If lightning-fabric is not installed, or there are not so many devices.
+        If lightning-fabric is not installed, or processes cannot be connected on devices of this type.
     """
-    if n_devices == 1:
+    if len(devices) == 1:
         return
+    listed = [str(device) for device in devices]
+    if devices[0].type not in ("cpu", "cuda"):
+        raise InvalidParameterError(
+            f"device={listed} names several devices, which works on 'cuda' and on 'cpu' only: name one."
+        )
     if importlib.util.find_spec("lightning_fabric") is None:
         raise InvalidParameterError(
-            f"n_devices={n_devices} needs lightning-fabric, which is not installed: pip install 'skl2rclip[devices]'."
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise InvalidParameterError(f"n_devices={n_devices} works on 'cuda' and 'cpu', not on {device.type!r}.")
-    if device.type == "cuda" and n_devices > torch.cuda.device_count():
-        raise InvalidParameterError(
-            f"n_devices={n_devices}, but this machine has {torch.cuda.device_count()} CUDA devices."
+            f"device={listed} names several devices, which needs lightning-fabric, and that is not installed: "
+            "pip install 'skl2rclip[devices]', or name one device."
         )
 
 
