@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import CONFIGS, write_model
 from PIL import Image
-from torch import nn
 
 from skl2rclip import _backbone as backbone_module
 from skl2rclip._backbone import (
@@ -22,50 +21,9 @@ from skl2rclip._backbone import (
     unload_backbones,
     warn_if_random,
 )
-from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_device
 from skl2rclip._images import decode_chunks
 from skl2rclip._preprocessing import Preprocessing, normalize
-from skl2rclip._text_tower import pack_prompts
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
-
-
-def slow_encode(tower, table, prompts):
-    """One prompt after the other, through the modules of the tower with an ordinary causal mask."""
-    rows = []
-    for prompt in prompts:
-        length = len(prompt)
-        x = table[torch.tensor(prompt)] + tower._positions[:length]
-        causal = torch.full((length, length), float("-inf")).triu(1)
-        x = tower._transformer(x[None], attn_mask=causal)[0]
-        x = tower._final_norm(x[-1])
-        rows.append(tower._projection(x) if isinstance(tower._projection, nn.Linear) else x @ tower._projection)
-    return torch.stack(rows)
-
-
-@pytest.mark.parametrize("kind", ["clip", "eos_linear_head"])
-@pytest.mark.parametrize(("n_prompts", "max_tokens"), [(2, 512), (7, 512), (7, 12), (40, 30), (40, 1)])
-def test_packed_text_tower_equals_a_loop_over_prompts(model_names, kind, n_prompts, max_tokens):
-    tower = load_backbone(BackboneSource(model_names[kind])).text_tower(torch.device("cpu"))
-    rng = np.random.default_rng(n_prompts)
-    table = torch.randn(90, tower.width, generator=torch.Generator().manual_seed(0))
-    prefix = [0, 5, 6]
-    own = [rng.integers(7, 90, rng.integers(1, 6)).tolist() for _ in range(n_prompts)]
-    direction = torch.randn(n_prompts, 24, generator=torch.Generator().manual_seed(1))
-    packed_table, slow_table = table.clone().requires_grad_(), table.clone().requires_grad_()
-    packs = pack_prompts(prefix, own, max_tokens)
-    packed = tower.encode(packed_table, packs)
-    slow = slow_encode(tower, slow_table, [prefix + rows for rows in own])
-    torch.testing.assert_close(packed, slow, atol=1e-5, rtol=1e-4)
-    (packed * direction).sum().backward()
-    (slow * direction).sum().backward()
-    torch.testing.assert_close(packed_table.grad, slow_table.grad, atol=1e-5, rtol=1e-4)
-
-
-def test_packs_are_bounded_so_that_memory_is_linear_in_the_ranks():
-    packs = pack_prompts([0, 1], [[2, 3, 4]] * 1000, max_tokens=100)
-    assert max(len(pack.rows) for pack in packs) <= 100
-    assert sum(len(pack.ends) for pack in packs) == 1000
-    assert sum(len(pack.rows) for pack in packs) < 1.1 * 3000
 
 
 def test_a_backbone_is_loaded_once(tiny, monkeypatch):
@@ -284,25 +242,3 @@ def test_training_a_copy_leaves_the_shared_tower_alone(tiny):
         parameter.data.add_(1)
     assert fingerprint(backbone.model) == before
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
-
-
-def test_unknown_and_missing_devices_are_named():
-    for device in ("gpu", "cuda:99", "meta"):
-        with pytest.raises(InvalidParameterError, match=f"device.*{device}"):
-            resolve_device(device)
-    with pytest.warns(UserWarning, match="predicting on the CPU"):
-        assert resolve_device("cuda:99", strict=False).type == "cpu"
-    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_precision_decides_the_autocast():
-    cpu = torch.device("cpu")
-    layer = nn.Linear(2, 2)
-    for precision, dtype in (("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        with autocast_for(precision, cpu):
-            assert layer(torch.ones(1, 2)).dtype == dtype
-
-
-def test_out_of_memory_says_what_to_lower():
-    with pytest.raises(MemoryError, match=r"batch_size=64: lower batch_size.*n_jobs"), explain_out_of_memory(64):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
