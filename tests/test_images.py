@@ -1,27 +1,31 @@
+"""What X may be, what the system is asked about it, and that every kind of picture becomes the right pixels."""
+
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from helpers import file_access
 from PIL import Image, ImageOps
 
 from skl2rclip import _images as images_module
-from skl2rclip._images import as_image_list, decode_chunks, find_unreadable, open_image, thread_count
-from skl2rclip._preprocessing import Preprocessing, augment
-from skl2rclip.errors import UnreadableImagesError
+from skl2rclip._images import Decoder, ImageFile, as_image_list, find_unreadable, open_image, stamped, thread_count
+from skl2rclip._preprocessing import Preprocessing
 
 PLAIN = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
 
 
-def decode(X, preprocessing=PLAIN, **options):
-    images = as_image_list(X)
-    chunks = [pixels for _, [pixels] in decode_chunks(images, [preprocessing], **options)]
-    return np.concatenate(chunks)
+def decode(X, preprocessing=PLAIN):
+    images = stamped(as_image_list(X))
+    with ThreadPoolExecutor(2) as pool:
+        decoder = Decoder(images, [preprocessing], pool)
+        [pixels] = decoder.start(range(len(images)))()
+    assert not decoder.failures
+    return pixels
 
 
 @pytest.fixture
@@ -99,6 +103,46 @@ def test_stacked_arrays(shape):
 def test_what_is_no_sequence_of_images_is_named(X, error, message):
     with pytest.raises(error, match=message):
         as_image_list(X)
+
+
+# ------------------------------------------------ what the system says of it
+
+
+def test_a_path_is_asked_about_once_and_stays_as_it_was_given(files, monkeypatch):
+    monkeypatch.chdir(files[0].parent)
+    X = [files[0], str(files[1]), files[0], "0.png", files[2]]
+    with file_access() as asked:
+        first = stamped(as_image_list(X))
+        assert stamped(first) == first
+    assert sum(asked.stats[str(path)] for path in (*files, "0.png")) == 3
+    assert [image.path for image in first] == X
+    assert first[0].stamp == first[3].stamp != first[1].stamp
+    assert first[3].location == str(files[0])
+    assert [os.fspath(image) for image in first] == [str(path) for path in X]
+    assert first[1].size == os.path.getsize(files[1])
+
+
+def test_what_is_no_file_stays_as_it_is(pictures):
+    given = [Image.fromarray(pictures[0]), np.asarray(pictures[1])]
+    assert all(image is original for image, original in zip(stamped(given), given, strict=True))
+
+
+def test_a_stamp_changes_with_the_file(files):
+    before = ImageFile.of(files[0])
+    assert ImageFile.of(files[0]) == before
+    os.utime(files[0], (1e9, 1e9))
+    after = ImageFile.of(files[0])
+    assert after.stamp != before.stamp
+    assert not after.is_settled()  # its status has changed just now
+
+
+def test_what_changed_long_ago_is_settled(files, monkeypatch):
+    now = images_module.time.time()
+    image = ImageFile.of(files[0])
+    for later, expected in ((1.5, False), (60, True)):
+        monkeypatch.setattr(images_module.time, "time", lambda later=later: now + later)
+        assert image.is_settled() == expected
+        assert not ImageFile.of("nothing").is_settled()
 
 
 # ------------------------------------------------------------------ decoding
@@ -194,34 +238,25 @@ def test_pillow_images_are_not_changed():
     assert image.tobytes() == before
 
 
-def test_extreme_strips_do_not_fill_the_memory():
-    assert decode([Image.new("RGB", (1, 20_000), "red"), Image.new("RGB", (20_000, 1))]).shape == (2, 8, 8, 3)
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(n=st.integers(1, 23), chunk_size=st.integers(1, 9), n_jobs=st.sampled_from([None, 1, 3, -1]))
-def test_chunks_come_in_order_and_complete(n, chunk_size, n_jobs):
-    X = np.arange(n, dtype=np.uint8)[:, None, None].repeat(8, axis=1).repeat(8, axis=2)
-    where = [place for place, _ in decode_chunks(as_image_list(X), [PLAIN], chunk_size=chunk_size)]
-    np.testing.assert_array_equal(np.concatenate(where), np.arange(n))
-    assert max(map(len, where)) <= chunk_size
-    np.testing.assert_array_equal(decode(X, n_jobs=n_jobs, chunk_size=chunk_size)[:, 0, 0, 0], np.arange(n))
-
-
-@settings(max_examples=40, deadline=None)
-@given(height=st.integers(1, 40), width=st.integers(1, 40), mode=st.sampled_from(["1", "L", "RGBA", "CMYK", "P"]))
-def test_any_size_and_mode_becomes_the_size_of_the_tower(height, width, mode):
-    for resize_mode in ("shortest", "longest", "squash"):
-        preprocessing = Preprocessing((9, 7), (0.5,) * 3, (0.5,) * 3, resize_mode=resize_mode)
-        assert decode([Image.new(mode, (width, height))], preprocessing).shape == (1, 9, 7, 3)
-
-
 def test_each_image_is_decoded_once_for_several_sizes(pictures, monkeypatch):
     calls = []
-    monkeypatch.setattr(images_module, "open_image", lambda image: calls.append(1) or open_image(image))
-    [(_, decoded)] = decode_chunks(as_image_list(pictures), [PLAIN, PLAIN.enlarged(2, 1)])
-    assert [array.shape[1] for array in decoded] == [8, 16]
+    monkeypatch.setattr(images_module, "open_image", lambda *image: calls.append(1) or open_image(*image))
+    with ThreadPoolExecutor(2) as pool:
+        decoded = Decoder(list(pictures), [PLAIN, PLAIN.enlarged(2, 1)], pool).start(range(4))()
+    assert [array.shape for array in decoded] == [(4, 8, 8, 3), (4, 16, 16, 3)]
     assert len(calls) == len(pictures)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.ppm", "a.tiff", "a.webp"])
+def test_bytes_that_have_been_read_decode_as_the_file_does(pictures, tmp_path, name):
+    Image.fromarray(pictures[0]).save(tmp_path / name)
+    [image] = stamped([tmp_path / name])
+    with file_access() as asked:
+        from_file = np.asarray(open_image(image))
+        from_bytes = np.asarray(open_image(image, image.read()))
+    np.testing.assert_array_equal(from_file, from_bytes)
+    np.testing.assert_array_equal(from_file, np.asarray(Image.open(tmp_path / name).convert("RGB")))
+    assert asked.of([tmp_path / name]) == {(0, 2)}
 
 
 def test_thread_counts_are_joblibs():
@@ -252,51 +287,62 @@ def bad_files(files, tmp_path):
     }
 
 
-def test_unreadable_files_are_found_with_their_reasons(files, bad_files):
-    found = find_unreadable([files[0], *bad_files], thorough=True)
-    assert list(found) == [1, 2, 3, 4, 5]
-    for reason, expected in zip(found.values(), bad_files.values(), strict=True):
-        assert expected in reason
-    assert 3 not in find_unreadable([files[0], *bad_files], thorough=False)  # its header is fine
+def test_headers_are_read_once_and_what_the_stamp_says_costs_nothing(files, bad_files):
+    images = stamped([files[0], *bad_files, files[0], *bad_files])
+    with file_access() as asked:
+        found = find_unreadable(images, n_jobs=2)
+    truncated, text = (path for path in bad_files if path.name in ("cut.jpg", "words.png"))
+    assert asked.of([files[0], truncated, text]) == {(0, 1)}
+    assert asked.of(set(bad_files) - {truncated, text}) == {(0, 0)}
+    assert list(found) == [1, 2, 4, 5, 7, 8, 10, 11]  # the header of the truncated one is fine
+    for index, reason in found.items():
+        assert list(bad_files.values())[(index - 1) % 6] in reason
 
 
-def test_decoding_names_index_path_and_reason_after_trying_all(files, bad_files):
-    X = [files[0], *bad_files, files[1], *bad_files]
-    with pytest.raises(UnreadableImagesError) as caught:
-        decode(X, chunk_size=2)
-    message = str(caught.value)
-    assert message.startswith("10 images of 12 cannot be read:\n")
-    for index, (path, reason) in enumerate(bad_files.items(), start=1):
-        assert f"X[{index}] ({path}): " in message
-        assert reason in message
-    assert "... and 5 more" in message
-    assert sorted(caught.value.failures) == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+def test_what_is_known_to_be_sound_is_not_opened(files, bad_files):
+    text = next(path for path in bad_files if path.name == "words.png")
+    images = stamped([text, files[0], text])
+    with file_access() as asked:
+        assert find_unreadable(images, is_known=[True, True, True]) == {}
+        assert asked.of([text, files[0]]) == {(0, 0)}
+        assert list(find_unreadable(images, is_known=np.array([True, True, False]))) == [2]
+    assert asked.of([text]) == {(0, 1)}
+
+
+def test_decoding_says_what_is_wrong_and_goes_on(files, bad_files, pictures):
+    images = stamped([files[0], *bad_files, files[1]])
+    with ThreadPoolExecutor(2) as pool:
+        decoder = Decoder(images, [PLAIN], pool)
+        [pixels] = decoder.start([0, 1, 2, 6])()
+        assert list(decoder.failures) == [1, 2]
+        decoder.start([3, 4, 5])()
+    np.testing.assert_array_equal(pixels[[0, 3]], decode(pictures[:2]))
+    assert sorted(decoder.failures) == [1, 2, 3, 4, 5]
+    for index, expected in enumerate(bad_files.values(), start=1):
+        assert expected in decoder.failures[index]
+
+
+def test_a_file_that_vanishes_after_its_stamp_is_named(files):
+    images = stamped(files)
+    files[1].unlink()
+    with ThreadPoolExecutor(1) as pool:
+        decoder = Decoder(images, [PLAIN], pool)
+        decoder.start(range(4))()
+    assert decoder.failures == find_unreadable(images) == {1: "no such file"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes with a name")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert find_unreadable(stamped([tmp_path / "pipe.png", "a\0b"])) == {
+        0: "this is not a regular file",
+        1: "embedded null byte",
+    }
 
 
 def test_broken_pillow_images_are_named(bad_files):
     truncated = Image.open(next(path for path in bad_files if path.name == "cut.jpg"))
-    assert "truncated" in find_unreadable([truncated], thorough=True)[0]
-
-
-def test_a_file_that_breaks_later_is_read_again(files):
-    assert find_unreadable(files, thorough=True) == {}
-    files[2].write_bytes(files[2].read_bytes()[:60])
-    assert list(find_unreadable(files, thorough=True)) == [2]
-
-
-# ---------------------------------------------------- arrays and augmentation
-
-
-def test_augmentation_cuts_windows_and_mirrors_half_of_them():
-    rows, columns = np.mgrid[:10, :12].astype(np.uint8)
-    picture = torch.from_numpy(np.stack([rows, columns, rows + columns], axis=2))
-    windows = augment(picture.expand(400, -1, -1, -1), (8, 9), torch.Generator().manual_seed(0)).numpy().astype(int)
-    assert windows.shape == (400, 8, 9, 3)
-    steps = np.diff(windows[..., 1], axis=2)
-    mirrored = (steps == -1).all(axis=(1, 2))
-    assert ((steps == 1).all(axis=(1, 2)) | mirrored).all()
-    assert 0.4 < mirrored.mean() < 0.6
-    assert (np.diff(windows[..., 0], axis=1) == 1).all()
-    assert set(windows[:, 0, 0, 0]) == {0, 1, 2}
-    assert set(windows[~mirrored][:, 0, 0, 1]) == set(windows[mirrored][:, 0, -1, 1]) == {0, 1, 2, 3}
-    assert (windows[..., 0] + windows[..., 1] == windows[..., 2]).all()  # channels stay together
+    with ThreadPoolExecutor(1) as pool:
+        decoder = Decoder([truncated], [PLAIN], pool)
+        decoder.start([0])()
+    assert "truncated" in decoder.failures[0]

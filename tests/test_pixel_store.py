@@ -1,11 +1,15 @@
-"""Where the pixels of the second stage are kept, and that they come out as they went in."""
+"""Where the pixels of the second stage are kept, that they come out as they went in, and what they take together."""
+
+import gc
 
 import numpy as np
 import pytest
 import torch
+from helpers import in_threads
 
-from skl2rclip._pixel_store import PixelStore
+from skl2rclip._pixel_store import PixelStore, account
 
+CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
 
 
@@ -57,3 +61,42 @@ def test_a_store_of_nothing():
     store.write(np.arange(0), np.empty((0, 2, 2, 3), np.uint8))
     assert len(store) == 0
     assert list(store.batches([])) == []
+
+
+# ------------------------------------------------------------------ the account
+
+
+@pytest.fixture
+def held():
+    """Bytes that pixels take in this process because of the test, asked for by calling it."""
+    gc.collect()
+    before = account.n_bytes
+    return lambda: account.n_bytes - before
+
+
+def test_stores_share_one_bound_and_give_back_what_they_held(held):
+    bound = account.n_bytes + 1000
+    first = PixelStore((10, 5, 4, 3), CPU, bound)  # 600 bytes
+    beside = PixelStore((8, 5, 4, 3), CPU, bound)  # 480 are too many beside them
+    assert [first.place, beside.place] == ["device", "file"]
+    assert held() == 600
+    small = PixelStore((6, 5, 4, 3), CPU, bound)
+    assert (small.place, held()) == ("device", 960)
+    del first
+    assert held() == 360
+    assert PixelStore((8, 5, 4, 3), CPU, bound).place == "device"
+    assert held() == 360
+
+
+def test_without_a_bound_pixels_are_held_and_counted(held):
+    store = PixelStore((10, 5, 4, 3), CPU, None)
+    assert (store.place, held()) == ("device", 600)
+    assert PixelStore((1, 5, 4, 3), CPU, 500).place == "file"
+    assert PixelStore((0, 5, 4, 3), CPU, 500).place == "device"
+
+
+def test_threads_do_not_take_the_same_bytes_twice(held):
+    bound = account.n_bytes + 1000
+    stores = in_threads(*[lambda: PixelStore((10, 1, 10, 3), CPU, bound)] * 8)  # 300 bytes each
+    assert sorted(store.place for store in stores) == ["device"] * 3 + ["file"] * 5
+    assert held() == 900
