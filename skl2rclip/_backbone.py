@@ -1,6 +1,7 @@
 """open_clip models: where they come from, loaded once per process, named by a fingerprint of their weights.
 
-What runs in their text tower is the business of ``text_tower``.
+How a text tower runs on word embeddings lives in ``_text_tower``; whether a model's text tower is fit for that is said
+here by `check_text_config`, for those who want prompts. What prompts mean is not known, and neither are estimators.
 """
 
 from __future__ import annotations
@@ -208,11 +209,13 @@ class Backbone:
     Attributes
     ----------
     source : BackboneSource
+        Where it came from.
     config : dict
         open_clip's description of the architecture.
     model : nn.Module
         On the CPU, in evaluation mode, without gradients.
     preprocessing : Preprocessing
+        Size, geometry and normalisation that the image tower was trained with.
     fingerprint : str
         Digest of the weights and of what else decides the function: activations and numbers of heads.
     """
@@ -307,12 +310,15 @@ def load_backbone(source: BackboneSource) -> Backbone:
     Raises
     ------
     InvalidParameterError
-        If there is no such model, or its text tower cannot be used.
+        If there is no such model.
     RuntimeError
         If weights cannot be fetched or do not fit the architecture.
+
+    Notes
+    -----
+    Any text tower will do here, since images do not need it; whoever embeds prompts calls `check_text_config` first.
     """
     config = model_config(source)
-    check_text_config(source, config)
     key = _cache_key(source)
     with _lock:
         if key not in _loaded:
@@ -343,6 +349,8 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     except Exception as error:  # open_clip, torch and the hub's client raise families of their own
         raise RuntimeError(_not_loaded(source, error)) from error
     model = model.eval().requires_grad_(False)
+    if getattr(model.visual, "output_tokens", False):  # CoCa's, which only its captions need
+        model.visual.output_tokens = False
     return Backbone(
         source=source,
         config=config,
@@ -425,10 +433,13 @@ class BackboneRecord:
     Attributes
     ----------
     source : BackboneSource
-        With absolute paths.
+        Where it came from, with absolute paths.
     fingerprint : str
+        Digest by which it is told from others.
     preprocessing : Preprocessing
+        What images need before they pass the tower.
     embedding_width : int
+        Width D of the embeddings.
     image_config : dict
         Architecture of the image tower: ``embed_dim``, ``vision_cfg``, ``quick_gelu``.
     """

@@ -6,9 +6,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import CONFIGS, write_model
+from conftest import CONFIGS, TEXT, VIT, write_model
 from PIL import Image
 
+from skl2rclip import CLIPImageEncoder
 from skl2rclip import _backbone as backbone_module
 from skl2rclip._backbone import (
     BackboneRecord,
@@ -21,7 +22,6 @@ from skl2rclip._backbone import (
     unload_backbones,
     warn_if_random,
 )
-from skl2rclip._images import decode_chunks
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
@@ -219,15 +219,15 @@ def test_image_tower_is_rebuilt_from_its_configuration_alone(model_names, kind):
     ],
 )
 @pytest.mark.parametrize("shape", [(40, 90), (90, 41), (32, 32), (20, 300)])
-def test_preprocessing_equals_open_clips_own_transform(tmp_path, preprocess, shape):
+def test_a_models_preprocessing_equals_the_transform_that_open_clip_makes_for_it(tmp_path, preprocess, shape):
     name = write_model(tmp_path / "m", CONFIGS["clip"], preprocess=preprocess)
     backbone = load_backbone(BackboneSource(name))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8))
     transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**backbone.model.visual.preprocess_cfg), is_train=False
     )
-    [(_, [pixels])] = decode_chunks([image], [backbone.preprocessing])
-    actual = normalize(torch.from_numpy(pixels), backbone.preprocessing)[0]
+    pixels = torch.from_numpy(np.array(backbone.preprocessing.resizer()(image)))[None]
+    actual = normalize(pixels, backbone.preprocessing)[0]
     torch.testing.assert_close(actual, transform(image), atol=1e-5, rtol=0)
     config = json.loads(json.dumps(backbone.preprocessing.to_config()))
     assert Preprocessing.from_config(config) == backbone.preprocessing
@@ -242,3 +242,32 @@ def test_training_a_copy_leaves_the_shared_tower_alone(tiny):
         parameter.data.add_(1)
     assert fingerprint(backbone.model) == before
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+NOT_FOR_PROMPTS = {
+    "not causal": {"text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last"}},
+    "CoCa": {
+        "custom_text": True,
+        "vision_cfg": {**VIT, "attentional_pool": True, "attn_pooler_heads": 4, "output_tokens": True},
+        "text_cfg": {**TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**TEXT, "context_length": 76, "attn_pooler_heads": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("reason", list(NOT_FOR_PROMPTS))
+def test_a_model_whose_text_tower_is_of_no_use_still_embeds_images(tmp_path, shades, make_classifier, reason):
+    X, y = shades[0][:10], shades[1][:10]
+    name = write_model(tmp_path / "m", {**CONFIGS["clip"], **copy.deepcopy(NOT_FOR_PROMPTS[reason])})
+    unload_backbones()
+    with pytest.raises(InvalidParameterError, match=f"model_name='local-dir:.* cannot be used: .*{reason}"):
+        make_classifier(model_name=name).fit(X, y)
+    assert not backbone_module._loaded  # refused before weights are loaded
+    model = open_clip.create_model(name).eval()
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    with torch.no_grad():
+        expected = model.encode_image(torch.stack([transform(Image.fromarray(image)) for image in X]), normalize=True)
+    actual = CLIPImageEncoder(name, device="cpu").fit().transform(X)
+    np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
