@@ -44,14 +44,17 @@ class ImageEncoding:
     Attributes
     ----------
     tower : callable
-        An image tower.
+        Takes normalised pixels of shape (n, 3, H, W) and returns embeddings of shape (n, D), of any length.
     preprocessing : Preprocessing
+        What the tower takes.
     width : int
         Number D of columns of the embeddings.
     device : torch.device
-    precision : str
-        "auto", "float32" or "bfloat16".
+        Where the tower is.
+    precision : {"auto", "float32", "bfloat16"}
+        In which the tower computes.
     batch_size : int or "auto"
+        Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
     """
 
     tower: Tower
@@ -277,28 +280,28 @@ class _Stream:
             self._has_progressed = True
             return _Chunk(rows, rows, {}, rows, self._decoder.start(rows))
         contents = {}
-        for row, read in reading.items():
-            self.keys[row], content = read.result()
+        for row in list(reading):
+            self.keys[row], content = reading.pop(row).result()  # whose bytes only the decoder holds from now on
             if content is not None:
                 contents[row] = content
         # once an image has failed, the rest is only tried: no claims, and nothing is waited for
         has_failed = bool(self._decoder.failures)
         keys = [self.keys[row] for row in rows]
-        rows_of_keys, claimed = self._cache.take(keys, despite_claims=has_failed or self._is_impatient)
-        self._has_progressed |= bool(rows_of_keys or claimed)
-        known, mine, free = {}, [], set(claimed)
+        found, claimed = self._cache.take(keys, despite_claims=has_failed or self._is_impatient)
+        self._has_progressed |= bool(found or claimed)
+        done, known, mine, free = [], {}, [], set(claimed)
         for row, key in zip(rows, keys, strict=True):
-            if key in rows_of_keys:
-                known[row] = rows_of_keys[key]
+            if key in found:
+                known[row] = found[key]
             elif key in free or has_failed:
                 free.discard(key)  # another file of the same content is looked up again when this one is embedded
                 mine.append(row)
             else:
                 self._left.append(row)
-        done = sorted([*known, *mine], key=rows.index)
+                continue
+            done.append(row)
         decoded = done if self._wants_pixels and not has_failed else mine
-        wanted = {row: contents[row] for row in decoded if row in contents}
-        return _Chunk(done, mine, known, decoded, self._decoder.start(decoded, wanted))
+        return _Chunk(done, mine, known, decoded, self._decoder.start(decoded, contents))
 
     def _finish(self, chunk: _Chunk) -> Iterator[_Part]:
         """Embed what is decoded, and hand the chunk on; nothing more once an image has failed."""

@@ -36,7 +36,7 @@ class ImageFile(os.PathLike[str]):
     path : str or path-like
         As it was given.
     location : str
-        The absolute path.
+        The path from the root, which tells whether two of them are the same.
     stamp : str
         Changes with the file's content: size, times and place. It is empty where there is no such file.
     size : int
@@ -57,7 +57,7 @@ class ImageFile(os.PathLike[str]):
     @classmethod
     def of(cls, path: str | os.PathLike) -> ImageFile:
         """Ask the system about a path."""
-        location = os.fsdecode(os.path.abspath(path))
+        location = _location_of(path)
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -79,6 +79,12 @@ class ImageFile(os.PathLike[str]):
         """Read the whole file."""
         with open(self.path, "rb") as file:
             return file.read()
+
+
+def _location_of(path: str | os.PathLike) -> str:
+    # not normalised: "link/../a.png" is another file than "a.png" where the link leads elsewhere
+    name = os.fsdecode(path)
+    return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
 
 
 def _problem_of(status: os.stat_result) -> str | None:
@@ -110,7 +116,7 @@ def stamped(images: Iterable[Any]) -> list[ImageLike]:
     def with_stamp(image: Any) -> ImageLike:
         if isinstance(image, ImageFile) or not isinstance(image, str | os.PathLike):
             return image
-        location = os.fsdecode(os.path.abspath(image))
+        location = _location_of(image)
         if location not in asked:
             asked[location] = ImageFile.of(image)
         return replace(asked[location], path=image)

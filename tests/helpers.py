@@ -1,4 +1,4 @@
-"""What several test modules use: counts of what is asked about files, threads that are not waited for for ever, a toy."""
+"""What several test modules use: counts of stats and opens, threads that are not waited for for ever, a toy tower."""
 
 from __future__ import annotations
 

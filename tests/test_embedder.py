@@ -329,11 +329,11 @@ def test_the_next_chunk_is_decoded_while_the_tower_works(files, monkeypatch, way
         if row == 7:
             second_chunk.set()
 
-    waited = []
+    waited, matrix_of_pixels = [], toy_encoding().tower
 
-    def tower(pixels, original=toy_encoding().tower):
+    def tower(pixels):
         waited.append(second_chunk.wait(30))
-        return original(pixels)
+        return matrix_of_pixels(pixels)
 
     monkeypatch.setattr(embedder.Decoder, "_decode", noted)
     encoding = ImageEncoding(tower, SQUARE, WIDTH, torch.device("cpu"), "float32", 64)

@@ -122,6 +122,18 @@ def test_a_path_is_asked_about_once_and_stays_as_it_was_given(files, monkeypatch
     assert first[1].size == os.path.getsize(files[1])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_path_through_a_link_is_not_taken_for_another_file(files, tmp_path, pictures):
+    (tmp_path / "elsewhere" / "inner").mkdir(parents=True)
+    Image.fromarray(255 - pictures[0]).save(tmp_path / "elsewhere" / "0.png")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "inner")
+    X = [files[0], f"{tmp_path}/link/../0.png"]
+    np.testing.assert_array_equal(decode(X), decode(np.stack([pictures[0], 255 - pictures[0]])))
+    first, second = stamped(X)
+    assert first.location != second.location
+    assert first.stamp != second.stamp
+
+
 def test_what_is_no_file_stays_as_it_is(pictures):
     given = [Image.fromarray(pictures[0]), np.asarray(pictures[1])]
     assert all(image is original for image, original in zip(stamped(given), given, strict=True))
