@@ -1,7 +1,11 @@
-"""CLIPImageEncoder: pictures in, embeddings out, as a transformer for pipelines."""
+"""`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
+
+Its parameters and their documentation live here, the work is done in ``_embedder``; labels and prompts are not known.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from skl2rclip._validation import (
     check_string,
     check_thread_count,
     parse_max_memory,
+    path_or_string,
     seed_from,
 )
 
@@ -31,23 +36,27 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
-    pretrained : str or None, default="openai"
-        open_clip tag or checkpoint file; None for random weights. Not used with ``skl2rclip-tiny``, nor where
-        `model_name` has a prefix.
+        Which model: an open_clip name, a ``local-dir:`` folder, an ``hf-hub:`` id or ``skl2rclip-tiny``. Its text
+        tower is not used and may be of any kind. Larger models tell more apart and take longer.
+    pretrained : str, path or None, default="openai"
+        Which weights: an open_clip tag or a checkpoint file; None draws random ones, for tests. Not used with
+        ``skl2rclip-tiny``, nor where `model_name` has a prefix.
     batch_size : int or "auto", default=64
-        Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
+        Images that pass the tower at once. Higher values use a GPU better and need more of its memory; "auto" halves
+        64 until they fit. The embeddings do not depend on it beyond rounding.
     device : str, default="auto"
-        "auto" takes CUDA where there is one, else the CPU.
+        Where to compute, by the name that torch has for it; "auto" takes CUDA where there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "auto" is bfloat16 on CUDA devices from Ampere on, else float32.
+        In which precision the tower computes. "bfloat16" is faster where the hardware knows it and rounds more;
+        "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32".
     max_memory : int, str or None, default=None
-        Bytes, or a string such as "2GB", that the process may keep of embeddings; 500 MB where it is None.
-    embedding_cache : str or None, default=None
-        Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. See
-        `skl2rclip.embedding_store.EmbeddingStore` for its size.
+        Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
+        where the same images, more than fit, are embedded several times.
+    embedding_cache : str, path or None, default=None
+        Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. It costs
+        disk space: see `skl2rclip.embedding_store.EmbeddingStore`.
     n_jobs : int or None, default=None
-        Decoding threads; None and -1 are all cores.
+        Threads that decode; None and -1 take all cores. Lower it where other work needs the cores.
     random_state : int, RandomState or None, default=None
         Seed of random weights (``pretrained=None``); without effect otherwise.
 
@@ -74,13 +83,13 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def __init__(
         self,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike | None = "openai",
         *,
         batch_size: int | str = 64,
         device: str = "auto",
         precision: str = "auto",
         max_memory: int | str | None = None,
-        embedding_cache: str | None = None,
+        embedding_cache: str | os.PathLike | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -100,6 +109,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Parameters
         ----------
         X, y : ignored
+            Here for scikit-learn's pipelines.
 
         Returns
         -------
@@ -114,15 +124,15 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             If the weights cannot be fetched or do not fit.
         """
         check_string("model_name", self.model_name)
-        if self.pretrained is not None:
-            check_string("pretrained", self.pretrained)
+        pretrained = path_or_string("pretrained", self.pretrained)
+        check_string("device", self.device)
         check_batch_size(self.batch_size)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         parse_max_memory(self.max_memory)
         check_folder("embedding_cache", self.embedding_cache)
         check_thread_count("n_jobs", self.n_jobs)
         device = resolve_device(self.device)
-        source = BackboneSource(self.model_name, self.pretrained, seed_from(self.random_state))
+        source = BackboneSource(self.model_name, pretrained, seed_from(self.random_state))
         warn_if_random(source)
         record = BackboneRecord.of(load_backbone(source))
         self._record = record

@@ -1,6 +1,6 @@
-"""Checks of parameters and of y-like arrays, and the errors they raise.
+"""What a plain scalar, path or array of weights must be, and what is said where it is not.
 
-What an image or a label means lives in ``images`` and ``ranks``; here is only what a plain scalar or array must be.
+Which parameter may be what stands in ``_settings``; what an image or a label means, in ``_images`` and ``_ranks``.
 """
 
 from __future__ import annotations
@@ -64,6 +64,13 @@ def check_string(name: str, value: Any) -> None:
     """Raise unless `value` is a string."""
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+
+
+def path_or_string(name: str, value: Any) -> str | None:
+    """Return a string or a path as a string, None as None, and raise for anything else."""
+    if not isinstance(value, str | os.PathLike | None):
+        raise InvalidParameterError(f"{name} must be a string, a path or None, got {value!r}.")
+    return None if value is None else os.fspath(value)
 
 
 def check_batch_size(value: Any) -> None:

@@ -1,10 +1,15 @@
-"""Every exception that this library raises itself."""
+"""Every exception that this library raises itself, each also one of Python's own, so that either can be caught.
+
+Where they are raised, and which parameter they name, is the business of the rooms that raise them.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+_MAX_REPORTED = 5
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -15,16 +20,22 @@ class NonFiniteLossError(FloatingPointError, ValueError):
     """Training stopped because a term of the objective became infinite or NaN."""
 
 
-_MAX_REPORTED = 5
-
-
 class UnreadableImagesError(ValueError):
-    """Some images cannot be decoded.
+    """Some images cannot be decoded; the message names the first few of them and counts the rest.
+
+    Parameters
+    ----------
+    failures : dict of int to str
+        Why an image cannot be decoded, by its index in X.
+    images : mapping or sequence
+        What is in X at these indices; paths are named in the message.
+    n_images : int
+        Length of X.
 
     Attributes
     ----------
     failures : dict of int to str
-        Reason by index in X.
+        As given.
     """
 
     def __init__(self, failures: dict[int, str], images: Mapping[int, Any] | Sequence[Any], n_images: int):

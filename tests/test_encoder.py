@@ -1,14 +1,17 @@
+import json
 import pickle
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from conftest import CONFIGS
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder
+from skl2rclip._backbone import BackboneSource, load_backbone
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 
@@ -25,6 +28,19 @@ def test_embeddings_equal_open_clips(model_names, shades, kind):
     np.testing.assert_allclose(encoder.transform(shades[0]), expected, atol=1e-5)
     assert encoder.embedding_width_ == 24
     assert encoder.get_feature_names_out()[1] == "clipimageencoder1"
+
+
+def test_a_checkpoint_file_may_be_a_path(tiny, shades, tmp_path):
+    (tmp_path / "tiny-clip-of-a-path.json").write_text(json.dumps(CONFIGS["clip"]))
+    open_clip.add_model_config(tmp_path)
+    torch.save(load_backbone(BackboneSource(tiny)).model.state_dict(), tmp_path / "weights.pt")
+    by_path, by_name = (
+        CLIPImageEncoder("tiny-clip-of-a-path", file, device="cpu").fit()
+        for file in (tmp_path / "weights.pt", str(tmp_path / "weights.pt"))
+    )
+    assert by_path.get_params()["pretrained"] == tmp_path / "weights.pt"  # stored untouched
+    np.testing.assert_array_equal(by_path.transform(shades[0]), by_name.transform(shades[0]))
+    pickle.loads(pickle.dumps(clone(by_path).fit())).transform(shades[0])
 
 
 def test_half_precision_is_near(tiny, shades):
@@ -51,7 +67,9 @@ def test_unfitted_and_unreadable(tiny, tmp_path):
     [
         ({"model_name": "ViT-B-15"}, "model_name"),
         ({"model_name": None}, "model_name must be a string"),
-        ({"pretrained": 3}, "pretrained must be a string"),
+        ({"pretrained": 3}, "pretrained must be a string, a path or None, got 3"),
+        ({"device": ["cpu", "cpu"]}, "device must be a string"),
+        ({"max_memory": "much"}, "max_memory must be"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"device": "gpu"}, "device must be"),
         ({"precision": "half"}, "precision must be one of"),

@@ -1,3 +1,6 @@
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
@@ -7,8 +10,11 @@ from skl2rclip._validation import (
     check_real,
     check_sample_weight,
     class_weights_of,
+    parse_bytes,
     parse_max_memory,
+    path_or_string,
     seed_from,
+    warn_user,
 )
 from skl2rclip.errors import InvalidParameterError
 
@@ -26,6 +32,31 @@ def test_memory_sizes(text, n_bytes):
 def test_memory_sizes_that_are_none(text):
     with pytest.raises(InvalidParameterError, match="max_memory must be None, a positive number of bytes"):
         parse_max_memory(text)
+
+
+def test_bytes_are_named_by_their_parameter():
+    assert parse_bytes("max_size", "2 GB") == 2 * 10**9
+    with pytest.raises(InvalidParameterError, match="max_size must be a positive number of bytes, or a string such as"):
+        parse_bytes("max_size", "much")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(Path("a") / "b.pt", str(Path("a/b.pt"))), ("openai", "openai"), (None, None)]
+)
+def test_paths_become_strings(value, text):
+    assert path_or_string("pretrained", value) == text
+
+
+def test_other_things_are_no_paths():
+    with pytest.raises(InvalidParameterError, match="pretrained must be a string, a path or None, got 3"):
+        path_or_string("pretrained", 3)
+
+
+def test_a_warning_names_the_line_of_the_user():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_user("look here")
+    assert caught[0].filename == __file__
 
 
 def test_errors_are_value_and_type_errors():
@@ -66,3 +97,28 @@ def test_balanced_weights_do_not_count_images_that_are_left_out():
     y = np.array(["a", "b", "b", "b"])
     counted = np.array([True, True, False, False])
     np.testing.assert_allclose(class_weights_of("balanced", y, np.unique(y), counted)[counted], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1, 2], r"sample_weight.shape == \(2,\), expected \(3,\)"),
+        ([[1, 2, 3]], "1D array or scalar"),
+        ([1, -2, 3], "must not be negative, got -2 at index 1"),
+        ([1, 2, np.nan], "NaN or infinity at index 2"),
+        ([0, 0, 0], "at least one non-zero number"),
+        (["a", "b", "c"], "must hold numbers"),
+    ],
+)
+def test_unusable_weights_are_named(weight, message):
+    with pytest.raises(ValueError, match=message):
+        check_sample_weight(weight, 3)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [("even", "must be None, 'balanced' or a dict"), ({"c": 1}, "names 'c', which is not a label"), ({"a": -1}, "'a'")],
+)
+def test_unusable_class_weights_are_named(class_weight, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        class_weights_of(class_weight, np.array(["a", "b"]), np.array(["a", "b"]), np.ones(2, bool))
