@@ -18,9 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skl2rclip.errors import InvalidParameterError, NonFiniteLossError
+from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
+K = TypeVar("K")
 T = TypeVar("T")
+# what all processes raise together
+_COMMON_ERRORS = (NonFiniteLossError, UnreadableImagesError)
+# what every process raises at the same place: the loss is of all, and failures are merged
+_OF_ALL = (NonFiniteLossError, UnreadableImagesError)
 
 
 class DeviceGroup:
@@ -66,6 +71,12 @@ class DeviceGroup:
         total = self._fabric.all_reduce(torch.from_numpy(array).to(self.device), reduce_op="sum")
         return total.cpu().numpy()
 
+    def merged(self, own: dict[K, T]) -> dict[K, T]:
+        """Entries of the processes' dictionaries, all together."""
+        parts: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(parts, own)
+        return {key: value for part in parts for key, value in part.items()}
+
     def reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
         """Make the gradients of the whole batch out of those of the processes.
 
@@ -83,6 +94,11 @@ class DeviceGroup:
     def as_the_first(self, value: T) -> T:
         """Value of the first process."""
         return self._fabric.broadcast(value)
+
+    def merged(self, own: dict[int, str]) -> dict[int, str]:
+        """Entries of all processes' dictionaries together."""
+        every = [self._fabric.broadcast(own, src=rank) for rank in range(self.size)]
+        return {key: value for one in every for key, value in one.items()}
 
     def align(self, module: nn.Module) -> None:
         """Give a module the weights that it has in the first process."""
@@ -104,8 +120,8 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
 
     Raises
     ------
-    NonFiniteLossError
-        As `function` raised it.
+    NonFiniteLossError, UnreadableImagesError
+        As `function` raised it, in every process.
     torch.multiprocessing.ProcessRaisedException
         With the message of any other error in a process.
     """
@@ -119,7 +135,7 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
         file = os.path.join(folder, "result")
         fabric.launch(_Call(function, arguments, file))
         result = joblib.load(file)
-    if isinstance(result, NonFiniteLossError):
+    if isinstance(result, _OF_ALL):
         raise result
     return result
 
@@ -158,7 +174,7 @@ class _Call:
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:
             result = self._function(group, *self._arguments)
-        except NonFiniteLossError as error:  # every process sees the same loss
+        except _OF_ALL as error:
             result = error
         if group.rank == 0:
             joblib.dump(result, self._file)
