@@ -20,10 +20,7 @@ from torch import Tensor, nn
 
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
-K = TypeVar("K")
 T = TypeVar("T")
-# what all processes raise together
-_COMMON_ERRORS = (NonFiniteLossError, UnreadableImagesError)
 # what every process raises at the same place: the loss is of all, and failures are merged
 _OF_ALL = (NonFiniteLossError, UnreadableImagesError)
 
@@ -70,12 +67,6 @@ class DeviceGroup:
         """Sum of the processes' arrays."""
         total = self._fabric.all_reduce(torch.from_numpy(array).to(self.device), reduce_op="sum")
         return total.cpu().numpy()
-
-    def merged(self, own: dict[K, T]) -> dict[K, T]:
-        """Entries of the processes' dictionaries, all together."""
-        parts: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(parts, own)
-        return {key: value for part in parts for key, value in part.items()}
 
     def reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
         """Make the gradients of the whole batch out of those of the processes.

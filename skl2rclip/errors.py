@@ -62,15 +62,6 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
     error.failures = failures
     return error
 
-    def __reduce__(self) -> tuple[Any, ...]:  # so that it comes through from other processes, without the images
-        return _unreadable_images_error, (str(self), self.failures)
-
-
-def _unreadable_images_error(message: str, failures: dict[int, str]) -> UnreadableImagesError:
-    error = UnreadableImagesError.__new__(UnreadableImagesError, message)
-    error.failures = failures
-    return error
-
 
 def _path_suffix(image: Any) -> str:
     return f" ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else ""
