@@ -1,19 +1,16 @@
-"""L2RCLIPClassifier: its parameters, the order of the checks in ``fit``, and the read-out.
+"""`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and the predict family.
 
-The mathematics is in ``prompts``, ``rankformer``, ``losses`` and ``training``, what runs between the checks and the
-fitted state in ``fitting``; images are the business of ``images`` and ``encoder``.
+What a fit does between the checks and the fitted state is in ``_fit``, what a fitted model makes of images in
+``_model``.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,37 +19,20 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip._backbone import Backbone, BackboneSource, check_text_config, model_config, warn_if_random
+from skl2rclip import _model
+from skl2rclip._backbone import BackboneSource, check_text_config, model_config, warn_if_random
 from skl2rclip._device_group import check_devices
-from skl2rclip._devices import resolve_device
-from skl2rclip._embedder import ImageEncoding, cache_of, encode_chunks, find_unreadable_unknown
-from skl2rclip._embedding_cache import EmbeddingCache
-from skl2rclip._fit import FitRequest, FitResult, fitted_adapter, fitted_encoding, train, train_on_devices, unit_rows
-from skl2rclip._images import as_image_list
-from skl2rclip._model import FittedState, load_model, save_model
+from skl2rclip._devices import resolve_devices
+from skl2rclip._fit import EpochEnd, FitRequest, fit
+from skl2rclip._images import as_image_list, stamped
+from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
-from skl2rclip._validation import check_parameters, check_sample_weight, class_weights_of, seed_from, warn_user
-from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
+from skl2rclip._validation import check_sample_weight, class_weights_of, seed_from
+from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
-
-# what decides shapes and meaning of the learned arrays: training can go on only with the same
-_STRUCTURE = (
-    "image_tower",
-    "image_adapter",
-    "prompt",
-    "n_context_tokens",
-    "rank_position",
-    "tune_ranks",
-    "rankformer_layers",
-    "rankformer_heads",
-)
-
-
-def _save_epoch(model: L2RCLIPClassifier, folder: Path, result: FitResult) -> None:
-    model._adopt(result, None)
-    model.save(folder)
 
 
 class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
@@ -65,94 +45,110 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        open_clip name, ``local-dir:`` folder or ``hf-hub:`` id of a CLIP with a causal text tower; or
-        ``"skl2rclip-tiny"``, a small CLIP of 64-pixel images that comes with the package.
-    pretrained : str or None, default="openai"
-        open_clip tag or checkpoint file; None for random weights, with a warning. Not used with ``skl2rclip-tiny``, nor
-        where `model_name` has a prefix.
+        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id of a CLIP with a causal text
+        tower, or ``"skl2rclip-tiny"``, a small CLIP of 64-pixel images that comes with the package. Larger ones know
+        more and take longer.
+    pretrained : str, path or None, default="openai"
+        open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
+        with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
     image_tower : {"finetune", "frozen", "precomputed"}, default="finetune"
-        Train a copy of the image tower in the second stage; leave it as it is; or take X as embeddings from
-        `CLIPImageEncoder`.
+        Whether to train a copy of the image tower in the second stage, which wants many images and a GPU; to leave it
+        as it is, which takes minutes; or to take X as embeddings from `CLIPImageEncoder`.
     image_adapter : {"linear", "mlp"} or None, default="linear"
-        Residual map of the embeddings, trained with the prompts while the tower is frozen or precomputed; without
-        effect with ``"finetune"``.
+        Residual map of the embeddings that is trained with the prompts while the tower is frozen or precomputed. The
+        hidden layer of ``"mlp"`` gains with more images; None leaves only the prompts to learn, for very few. Without
+        effect with ``image_tower="finetune"``.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first; may hold labels that no image shows. By default an ordered pandas Categorical gives
-        the order, else numbers sort.
+        All labels, lowest first; it may hold labels that no image shows. By default an ordered pandas Categorical
+        gives the order, else numbers sort.
     rank_names : mapping, list or callable, optional
-        Words for the prompts: by label, in rank order, or computed from a label. By default the label itself.
+        Words for the prompts: by label, in rank order, or computed from a label. By default the label itself. Names
+        that CLIP has read in captions of such images start the training nearer to its end.
     prompt : str, default="a photo of"
-        Words that the context tokens start from.
+        Words that the context tokens start from; say what is graded.
     n_context_tokens : int, default=8
-        Number m of learned context tokens. A shorter prompt is filled up from N(0, 0.02^2), a longer one is cut with a
-        warning.
+        Number m of learned context tokens. More of them fit more, and cost in each step; a shorter prompt is filled up
+        from N(0, 0.02^2), a longer one is cut with a warning.
     rank_position : {"tail", "front", "middle"}, default="tail"
-        Where the rank stands: after the context, before it, or after its first m // 2 tokens.
+        Where the rank stands: after the context, before it, or after its first m // 2 tokens. Only with ``"tail"`` do
+        all ranks share the computation of the context.
     tune_ranks : bool, default=True
-        Learn the word embeddings of the ranks too.
+        Whether to learn the word embeddings of the ranks too; False keeps the words as CLIP knows them.
     rankformer_layers : int, default=1
-        0 leaves RankFormer out.
-    rankformer_heads : int, default=8
-        Must divide the width of the word embeddings.
+        Number of layers of RankFormer; 0 leaves it out, more cost little and were not seen to help.
     blend_ratio : float, default=0.1
-        Share of RankFormer's output in the rank tokens, in [0, 1].
-    contrastive_weight, pairwise_weight, tightness_weight : float, default=1.0
-        Weights of the three terms of the objective, not negative.
+        Share of RankFormer's output in the rank tokens, in [0, 1]. Raise it to tie the ranks closer together; 0 leaves
+        the words to themselves.
+    contrastive_weight : float, default=1.0
+        Weight of the term that contrasts images with ranks; not negative. Lower it where few images should not move
+        the prototypes far.
+    pairwise_weight : float, default=1.0
+        Weight of the ordering term of the pairwise loss, which pushes an image away from the other ranks, the further
+        apart the more; not negative. Raise it for a stricter order.
+    tightness_weight : float, default=1.0
+        Weight of the tightness term of the pairwise loss, which pulls an image to its own rank; not negative. Raise it
+        where training loses the order of the prototypes.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the labels, as in scikit-learn.
+        Weights of the labels, as in scikit-learn; ``"balanced"`` makes rare ranks count as much as frequent ones.
     prompt_epochs : int, default=200
-        Epochs of the first stage.
-    max_epochs : int, default=10
-        Epochs of the second stage; without effect unless ``image_tower="finetune"``.
+        Epochs of the first stage, each about as long as a pass of the text tower. More fit the training images closer.
+    image_epochs : int, default=10
+        Epochs of the second stage, each a pass of all images through the tower; without effect unless
+        ``image_tower="finetune"``.
     batch_size : int or "auto", default=64
-        Images in a step, and in a pass of the tower; "auto" halves 64 until they fit the device's memory.
+        Images in a step, and in a pass of the tower. Larger batches show the losses more ranks at once and take more
+        memory; ``"auto"`` takes up to 64: where they do not fit the device, activations are computed twice instead of
+        being kept, then the batch is halved.
     learning_rate : float, default=1e-3
-        Of prompts, RankFormer and image adapter, falling along a cosine.
+        Step size for prompts, RankFormer and adapter, which falls to zero along a cosine. Lower it when the loss jumps
+        or the backbone is large; higher values need fewer epochs.
     image_learning_rate : float, default=5e-6
-        Of the image tower, falling along a cosine.
+        Step size for the image tower, which falls to zero along a cosine. Raise it for small towers; values that are
+        too high destroy what the tower knows.
     weight_decay : float, default=1e-4
-        Of prompts, RankFormer and image adapter; the image tower has 0.01 of it.
+        Decay of prompts, RankFormer and adapter; the image tower has 0.01 of it. Raise it against overfitting.
     augment : bool, default=True
-        Random crops and mirror images in the second stage.
+        Whether the second stage crops and mirrors images at random; switch it off where left and right, or the
+        borders, carry the rank.
     early_stopping : bool, default=False
-        Hold images out, end a stage when they show no improvement, and keep the best weights.
+        Whether to hold images out, end a stage when they show no improvement, and keep the best weights. It pays where
+        there are images to spare.
     validation_fraction : float, default=0.1
-        Share held out for `early_stopping`, evenly along the ranks, in (0, 1).
+        Share held out for `early_stopping`, evenly along the ranks, in (0, 1). A larger one judges better and leaves
+        less to learn from.
     n_iter_no_change : int, default=5
-        Epochs without improvement that `early_stopping` waits.
+        Epochs without improvement that `early_stopping` waits; raise it where the score is noisy.
     warm_start : bool, default=False
-        Go on from the previous fit.
+        Whether to go on from the previous fit.
     decision : {"argmax", "mean", "median"}, default="argmax"
-        Read-out of `predict`: the likeliest rank, the one nearest to the expected value (least expected squared error),
-        or the median (least expected absolute error).
-    device : str, default="auto"
-        "auto" takes CUDA where there is one, else the CPU.
-    n_devices : int, default=1
-        Devices of that type to fit on, a process for each (on the CPU too); needs lightning-fabric. `partial_fit` and
-        predictions use one.
+        Read-out of `predict`: the likeliest rank (fewest errors), the one nearest to the expected value (least squared
+        error), or the median (least absolute error).
+    device : str or list of str, default="auto"
+        Where to compute: "auto" takes CUDA where there is one, else the CPU. A list, such as ``["cuda:0", "cuda:1"]``
+        or ``["cpu", "cpu"]``, fits with a process for each, and needs lightning-fabric; `partial_fit` and predictions
+        use the first.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are in float32.
+        Precision of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are always in
+        float32.
     compile : bool, default=False
-        Compile the image tower with torch.compile; pays for long fits.
-    grad_checkpointing : bool, default=False
-        Compute the image tower's activations again in the backward pass instead of keeping them: a third more time, a
-        fraction of the memory.
+        Whether to compile the image tower with torch.compile, which takes a minute and pays for long fits.
     max_memory : int, str or None, default=None
-        Bytes, or a string such as "2GB", that decoded training images may take before they go to a temporary file, and
-        that the process may keep of embeddings (500 MB where it is None).
-    embedding_cache : str or None, default=None
+        Bytes, or a string such as "2GB", that decoded pixels and embeddings may take in this process, all threads
+        together; what is more goes to a temporary file, or is computed again. None keeps 500 MB of embeddings and all
+        pixels of a fit.
+    embedding_cache : str, path or None, default=None
         Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
         See `skl2rclip.embedding_store.EmbeddingStore` for its size.
-    checkpoint_dir : str or None, default=None
+    checkpoint_dir : str, path or None, default=None
         Folder in which the state after each epoch is saved, in a subfolder of its own that `load` reads.
     on_bad_image : {"raise", "skip"}, default="raise"
-        Whether `fit` leaves images that cannot be read out, with a warning.
+        Whether `fit` refuses images that cannot be read, or leaves them out with a warning.
     n_jobs : int or None, default=None
-        Decoding threads; None and -1 are all cores.
+        Decoding threads; None and -1 are all cores. Lower it where several fits run at once.
     random_state : int, RandomState or None, default=None
-        Seed of everything random; the global generators are not touched.
+        Seed of everything random; the global generators are not touched. None draws a new one for each fit.
     verbose : int, default=0
-        Show progress bars.
+        Whether to show progress bars.
 
     Attributes
     ----------
@@ -173,6 +169,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Device of the fit.
     n_features_in_ : int
         Width of the embeddings; only with ``image_tower="precomputed"``.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of their columns, where X had them.
 
     See Also
     --------
@@ -201,7 +199,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         model_name: str = "ViT-B-16",
-        pretrained: str | None = "openai",
+        pretrained: str | os.PathLike | None = "openai",
         *,
         image_tower: str = "finetune",
         image_adapter: str | None = "linear",
@@ -212,14 +210,13 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         rank_position: str = "tail",
         tune_ranks: bool = True,
         rankformer_layers: int = 1,
-        rankformer_heads: int = 8,
         blend_ratio: float = 0.1,
         contrastive_weight: float = 1.0,
         pairwise_weight: float = 1.0,
         tightness_weight: float = 1.0,
         class_weight: Any = None,
         prompt_epochs: int = 200,
-        max_epochs: int = 10,
+        image_epochs: int = 10,
         batch_size: int | str = 64,
         learning_rate: float = 1e-3,
         image_learning_rate: float = 5e-6,
@@ -230,14 +227,12 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         decision: str = "argmax",
-        device: str = "auto",
-        n_devices: int = 1,
+        device: Any = "auto",
         precision: str = "auto",
         compile: bool = False,
-        grad_checkpointing: bool = False,
         max_memory: int | str | None = None,
-        embedding_cache: str | None = None,
-        checkpoint_dir: str | None = None,
+        embedding_cache: str | os.PathLike | None = None,
+        checkpoint_dir: str | os.PathLike | None = None,
         on_bad_image: str = "raise",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -254,14 +249,13 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.rank_position = rank_position
         self.tune_ranks = tune_ranks
         self.rankformer_layers = rankformer_layers
-        self.rankformer_heads = rankformer_heads
         self.blend_ratio = blend_ratio
         self.contrastive_weight = contrastive_weight
         self.pairwise_weight = pairwise_weight
         self.tightness_weight = tightness_weight
         self.class_weight = class_weight
         self.prompt_epochs = prompt_epochs
-        self.max_epochs = max_epochs
+        self.image_epochs = image_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.image_learning_rate = image_learning_rate
@@ -273,10 +267,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.decision = decision
         self.device = device
-        self.n_devices = n_devices
         self.precision = precision
         self.compile = compile
-        self.grad_checkpointing = grad_checkpointing
         self.max_memory = max_memory
         self.embedding_cache = embedding_cache
         self.checkpoint_dir = checkpoint_dir
@@ -317,15 +309,10 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         RuntimeError
             If the backbone cannot be fetched.
         """
-        previous = getattr(self, "_state", None) if self.warm_start is True else None
-        request = self._check(X, y, sample_weight, previous=previous)
-        settings, checkpointer = self._settings(), self._checkpointer(request)
-        if self.n_devices == 1:
-            result = train(request, settings, on_epoch_end=checkpointer)
-        else:
-            result = train_on_devices(request, settings, int(self.n_devices), checkpointer)
-        self._adopt(result, X)
-        return self
+        settings = self._settings()
+        previous = getattr(self, "_state", None) if settings.warm_start else None
+        request = self._check(settings, X, y, sample_weight, self.ranks, previous)
+        return self._adopt(fit(request, self._checkpointer(request)))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> L2RCLIPClassifier:
         """Make one pass over the given images, at constant learning rates.
@@ -351,13 +338,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             As `fit`; and if `classes` is missing in the first call, or is not the same in a later one.
         """
-        previous = getattr(self, "_state", None)
+        settings, previous = self._settings(), getattr(self, "_state", None)
         ranks = self._ranks_of_partial_fit(classes, previous)
-        request = self._check(X, y, sample_weight, previous=previous, ranks=ranks)
-        result = train(request, self._settings(), one_pass=True)
-        self._adopt(result, X)
-        self._runtime["optimizer_state"] = result.optimizer_state
-        return self
+        return self._adopt(fit(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True)))
 
     def _ranks_of_partial_fit(self, classes: Any, previous: FittedState | None) -> Any:
         known = self.ranks if previous is None else previous.scale.ranks
@@ -375,151 +358,108 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             )
         return known
 
-    def _settings(self) -> SimpleNamespace:
-        return SimpleNamespace(**self.get_params(deep=False))
+    def _settings(self) -> Settings:
+        return Settings.of(self.get_params(deep=False))
 
     def _check(
-        self, X: Any, y: Any, sample_weight: Any, *, previous: FittedState | None, ranks: Any = None
+        self,
+        settings: Settings,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        ranks: Any,
+        previous: FittedState | None,
+        one_pass: bool = False,
     ) -> FitRequest:
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
-        check_parameters(self)
-        device = resolve_device(self.device)
-        check_devices(int(self.n_devices), device)
+        devices = resolve_devices(settings.device)
+        check_devices(devices)
         labels = check_labels(y)
-        data = self._check_images(X, fitted=previous is not None)
-        if len(data) != len(labels):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and "
-                f"{len(labels)} labels in y."
-            )
+        data = self._check_data(settings, X, fitted=previous is not None)
+        _check_lengths(data, labels)
         weight = check_sample_weight(sample_weight, len(labels))
-        scale, target = rank_scale(y, self.ranks if ranks is None else ranks, self.rank_names)
+        scale, target = rank_scale(y, ranks, self.rank_names)
         weight = weight * class_weights_of(self.class_weight, labels, scale.classes, weight > 0)
         if not weight.any():
             raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
-        source = self._source(previous, seed := seed_from(self.random_state))
+        seed = seed_from(self.random_state)
+        if previous is None:
+            source = BackboneSource(settings.model_name, settings.pretrained, seed)
+        else:
+            source = previous.source(settings)
         config = model_config(source)
         check_text_config(source, config)
-        self._check_widths(config, data)
+        _check_width(settings, config, data)
         if previous is None:
-            names, m, position = scale.names, self.n_context_tokens, self.rank_position
-            tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), self.prompt, names, m, position)
+            names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
+            tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
+            warn_if_random(source)
         else:
-            self._check_same_structure(previous, scale)
+            _check_same_structure(settings, previous, scale)
             tokens = previous.tokens
         request = FitRequest(
-            X=data,
+            data=data if settings.is_precomputed else stamped(data),
             target=target,
             weight=weight,
             scale=scale,
             tokens=tokens,
             source=source,
+            settings=settings,
             seed=seed,
-            device=device,
-            structure={name: getattr(self, name) for name in _STRUCTURE},
+            devices=devices,
             previous=previous,
-            history=[] if previous is None else copy.deepcopy(self.history_),
-            optimizer_state=None if previous is None else self._runtime_of("optimizer_state"),
+            one_pass=one_pass,
+            column_names=_column_names(X) if settings.is_precomputed else None,
+            kept=np.arange(len(labels)),
+            n_given=len(labels),
         )
-        request = self._readable(request.keep(weight > 0))
-        if previous is None:
-            warn_if_random(source)
-        return request
+        return request.keep(weight > 0)
 
-    def _check_images(self, X: Any, *, fitted: bool) -> Any:
+    def _check_data(self, settings: Settings, X: Any, *, fitted: bool) -> Any:
         """List of images, or table of embeddings with the columns of the fit where there was one."""
-        if self.image_tower != "precomputed":
+        if not settings.is_precomputed:
             return as_image_list(X)
         if fitted and hasattr(self, "n_features_in_"):
             return validate_data(self, X, dtype=np.float32, reset=False)
         return check_array(X, dtype=np.float32, input_name="X", estimator=self)
 
-    def _check_widths(self, config: dict[str, Any], data: Any) -> None:
-        width = config["text_cfg"].get("width", 512)
-        if self.rankformer_layers and width % self.rankformer_heads:
-            raise InvalidParameterError(
-                f"rankformer_heads must divide the width of the word embeddings of {self.model_name}, {width}, "
-                f"got {self.rankformer_heads!r}."
-            )
-        if self.image_tower == "precomputed" and data.shape[1] != config["embed_dim"]:
-            raise ValueError(
-                f"X has {data.shape[1]} features, but embeddings of {self.model_name} have {config['embed_dim']}: make "
-                "X with CLIPImageEncoder and the same model."
-            )
-
-    def _check_same_structure(self, previous: FittedState, scale: RankScale) -> None:
-        for name, before in previous.structure.items():
-            if getattr(self, name) != before:
-                raise InvalidParameterError(
-                    f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {before!r}, "
-                    f"got {getattr(self, name)!r}. Use warm_start=False, or a clone, to start anew."
-                )
-        if not np.array_equal(scale.ranks, previous.scale.ranks):
-            raise ValueError(
-                "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
-                f"{previous.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
-            )
-
-    def _source(self, previous: FittedState | None, seed: int) -> BackboneSource:
-        """Where the backbone is: where it came from, unless model_name or pretrained have been set to another place."""
-        pretrained = None if self.pretrained is None else os.fspath(self.pretrained)
-        if previous is None:
-            return BackboneSource(self.model_name, pretrained, seed)
-        if [self.model_name, pretrained] == previous.asked_for:
-            return previous.record.source
-        return BackboneSource(self.model_name, pretrained, previous.record.source.seed)
-
-    def _readable(self, request: FitRequest) -> FitRequest:
-        """Open every image; raise for those that cannot be read, or leave them out."""
-        if self.image_tower == "precomputed":
-            return request
-        unreadable = find_unreadable_unknown(request.X, self.embedding_cache, self.n_jobs, thorough=True)
-        if not unreadable:
-            return request
-        original = np.flatnonzero(request.kept) if request.kept is not None else np.arange(len(request.X))
-        error = UnreadableImagesError(
-            {int(original[i]): reason for i, reason in unreadable.items()},
-            {int(original[i]): request.X[i] for i in unreadable},
-            len(original),
-        )
-        if self.on_bad_image == "raise" or len(unreadable) == len(request.X):
-            raise error
-        warn_user(f"on_bad_image='skip' leaves images out: {error}")
-        return request.keep(~np.isin(np.arange(len(request.X)), list(unreadable)))
-
-    def _checkpointer(self, request: FitRequest) -> Any:
+    def _checkpointer(self, request: FitRequest) -> EpochEnd | None:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
-        if self.checkpoint_dir is None:
+        if request.settings.checkpoint_dir is None:
             return None
-        snapshot = copy.copy(self)
-        if callable(snapshot.rank_names):  # a function may not be able to go to another process
-            snapshot.rank_names = list(request.scale.names)
-        return partial(_save_epoch, snapshot, Path(self.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}")
+        folder = Path(request.settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
+        return partial(_model.save, folder, _model.portable_parameters(self.get_params(deep=False), request.scale))
 
-    def _adopt(self, result: FitResult, X: Any) -> None:
+    def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
-        state = result.state
-        fitted = {
-            "classes_": state.scale.classes,
-            "ranks_": state.scale.ranks,
-            "prototypes_": result.prototypes,
-            "ordinality_": ordinality(result.prototypes),
-            "history_": result.history,
-            "n_iter_": len(result.history),
-            "device_": result.device,
-            "_state": state,
-            "_runtime": {},
-        }
-        if state.structure["image_tower"] == "precomputed":
-            fitted["n_features_in_"] = state.record.embedding_width
-            columns = getattr(X, "columns", None)
-            if columns is not None and all(isinstance(name, str) for name in columns):
-                fitted["feature_names_in_"] = np.asarray(columns, dtype=object)
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("__")]:
             delattr(self, name)
-        self.__dict__.update(fitted)
+        self._state = state
+        self.classes_ = state.scale.classes
+        self.ranks_ = state.scale.ranks
+        self.prototypes_ = state.prototypes
+        self.ordinality_ = ordinality(state.prototypes)
+        self.history_ = list(state.history)
+        self.n_iter_ = len(state.history)
+        self.device_ = state.device
+        if state.structure["image_tower"] == "precomputed":
+            self.n_features_in_ = state.record.embedding_width
+            if state.column_names is not None:
+                self.feature_names_in_ = np.asarray(state.column_names, dtype=object)
+        return self
 
     # -------------------------------------------------------------- read-out
+
+    def _fitted(self, X: Any) -> tuple[FittedState, Any, Settings]:
+        """Fitted state, checked data, and the parameters as they are now."""
+        check_is_fitted(self)
+        settings = self._settings()
+        self._state.check_settings(settings, self.ranks, self.rank_names)
+        data = self._check_data(settings, X, fitted=True)
+        if not settings.is_precomputed:
+            return self._state, stamped(data), settings
+        _check_width(settings, self._state.record.image_config, data)
+        return self._state, data, settings
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images as the classifier sees them: through the fitted tower and adapter.
@@ -541,51 +481,19 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             If images cannot be read; names index, path and reason.
         MissingBackboneError
             If the backbone cannot be loaded again, or has changed.
+        InvalidParameterError
+            If a parameter that was set since the fit contradicts what was learned.
         """
-        check_is_fitted(self)
-        data = self._check_images(X, fitted=True)
-        result = np.empty((len(data), self._state.record.embedding_width), np.float32)
-        for rows, embeddings in self._embedded(data):
+        state, data, settings = self._fitted(X)
+        result = np.empty((len(data), state.record.embedding_width), np.float32)
+        for rows, embeddings in state.embed(data, settings):
             result[rows] = embeddings
         return result
 
-    def _embedded(self, data: Any) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embeddings in chunks, with the rows that they are: what is decoded is not kept."""
-        adapter = fitted_adapter(self._state)
-        if self.image_tower == "precomputed":
-            chunks: Any = [(slice(None), unit_rows(data))]
-        else:
-            encoding, cache = self._encoding()
-            chunks = encode_chunks(data, encoding, cache, self.n_jobs)
-        for rows, embeddings in chunks:
-            yield rows, embeddings if adapter is None else adapter(embeddings)
-
-    def _encoding(self) -> tuple[ImageEncoding, EmbeddingCache | None]:
-        """How images pass the fitted tower, kept for the next call; the cache is for the backbone's own tower."""
-        device = resolve_device(self.device, strict=False)
-        key = ("encoding", str(device), self.compile)
-        if key not in self._runtime:
-            self._runtime[key] = fitted_encoding(self._state, self._backbone, self._settings(), device)
-        encoding = replace(self._runtime[key], precision=self.precision, batch_size=self.batch_size)
-        if "tower" in self._state.arrays:
-            return encoding, None
-        return encoding, cache_of(self._state.record, device, self.precision, self.embedding_cache, self.max_memory)
-
-    def _backbone(self) -> Backbone:
-        return self._state.record.load(self._source(self._state, 0))
-
-    def _runtime_of(self, key: str) -> Any:
-        return self._runtime.get(key)
-
     def _logits(self, X: Any) -> np.ndarray:
         """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
-        check_is_fitted(self)
-        data = self._check_images(X, fitted=True)
-        prototypes = self.prototypes_.astype(np.float64)
-        logits = np.empty((len(data), len(prototypes)))
-        for rows, embeddings in self._embedded(data):
-            logits[rows] = self._state.logit_scale * embeddings.astype(np.float64) @ prototypes.T
-        return logits
+        state, data, settings = self._fitted(X)
+        return state.logits(data, settings)
 
     def predict(self, X: Any) -> np.ndarray:
         """Choose a rank for each image, as `decision` says.
@@ -677,11 +585,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         labels = check_labels(y)
         predicted = self.predict(X)
-        if len(labels) != len(predicted):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {len(predicted)} images in X and "
-                f"{len(labels)} labels in y."
-            )
+        _check_lengths(predicted, labels)
         # not accuracy_score, which refuses ranks such as 2.5
         return float(np.average(predicted == labels, weights=check_sample_weight(sample_weight, len(labels))))
 
@@ -707,9 +611,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             If the backbone is to be included and cannot be loaded.
         """
         check_is_fitted(self)
-        backbone = self._backbone() if include_backbone else None
-        fitted = {"prototypes": self.prototypes_, "history": self.history_, "device": self.device_}
-        save_model(path, self.get_params(deep=False), fitted, self._state, backbone)
+        state, parameters = self._state, _model.portable_parameters(self.get_params(deep=False), self._state.scale)
+        backbone = state.record.load(state.source(self._settings())) if include_backbone else None
+        _model.save(path, parameters, state, backbone)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> L2RCLIPClassifier:
@@ -732,16 +636,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If it is damaged, or of an unknown format version.
         """
-        params, fitted, state = load_model(path)
-        model = cls(**params)
-        model._adopt(FitResult(state=state, **fitted), None)
-        return model
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "_runtime" in state:
-            state["_runtime"] = {}  # modules on a device, optimiser: not for other processes
-        return state
+        parameters, state = _model.load(path)
+        return cls(**parameters)._adopt(state)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")
@@ -753,3 +649,41 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = precomputed
         tags.input_tags.string = not precomputed
         return tags
+
+
+def _check_lengths(data: Any, labels: np.ndarray) -> None:
+    if len(data) != len(labels):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and {len(labels)} "
+            "labels in y."
+        )
+
+
+def _check_width(settings: Settings, config: Mapping[str, Any], data: Any) -> None:
+    if settings.is_precomputed and data.shape[1] != config["embed_dim"]:
+        raise ValueError(
+            f"X has {data.shape[1]} features, but embeddings of {settings.model_name} have {config['embed_dim']}: make "
+            "X with CLIPImageEncoder and the same model."
+        )
+
+
+def _column_names(X: Any) -> tuple[str, ...] | None:
+    columns = getattr(X, "columns", None)
+    return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+
+
+def _check_same_structure(settings: Settings, previous: FittedState, scale: RankScale) -> None:
+    """Refuse to train on with what would not fit the learned arrays."""
+    now = {**{name: getattr(settings, name) for name in previous.structure}, "rank_names": list(scale.names)}
+    before = {**previous.structure, "rank_names": list(previous.scale.names)}
+    if not np.array_equal(scale.ranks, previous.scale.ranks):
+        raise ValueError(
+            "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
+            f"{previous.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
+        )
+    for name, value in before.items():
+        if now[name] != value:
+            raise InvalidParameterError(
+                f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {value!r}, got "
+                f"{now[name]!r}. Use warm_start=False, or a clone, to start anew."
+            )

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from skl2rclip._backbone import Backbone, BackboneRecord
 from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
-from skl2rclip._embedding_cache import EmbeddingCache
-from skl2rclip._images import Decoder, ImageFile, ImageLike, find_unreadable, image_threads, stamped
+from skl2rclip._embedding_cache import EmbeddingCache, known_files
+from skl2rclip._images import Decoder, ImageFile, ImageLike, find_unreadable, image_threads
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip.errors import UnreadableImagesError
 
@@ -88,17 +88,38 @@ class ImageEncoding:
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
 
 
+def check_headers(images: Sequence[ImageLike], folder: str | os.PathLike | None, n_jobs: int | None) -> None:
+    """Open files for their headers, so that what is plainly no image is named before any work.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    folder : path or None
+        Of an embedding cache: files that were decoded before, with it or by this process, are not opened.
+    n_jobs : int or None
+        Threads.
+
+    Raises
+    ------
+    UnreadableImagesError
+    """
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=known_files(images, folder))
+    if unreadable:
+        raise UnreadableImagesError(unreadable, images, len(images))
+
+
 def embed_chunks(
-    images: Sequence[Any],
+    images: Sequence[ImageLike],
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
-    Files that the cache has not seen are opened for their headers first, so that what is plainly no image is named
-    before any work. The first image that cannot be decoded all the same ends the tower's work; the others are still
-    decoded, so that the error names every one, and what was embedded before stays in the cache.
+    The first image that cannot be decoded ends the tower's work; the others are still decoded, so that the error names
+    every one, and what was embedded before stays in the cache. What is plainly no image `check_headers` has named
+    before.
 
     Parameters
     ----------
@@ -122,21 +143,14 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    images = stamped(images)
-    known_keys = {} if cache is None else cache.known_keys(images)
-    is_known = [row in known_keys for row in range(len(images))]
-    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known)
-    if unreadable:
-        raise UnreadableImagesError(unreadable, images, len(images))
     with _open(images, [encoding.preprocessing], encoding, cache, n_jobs) as stream:
-        stream.keys |= known_keys
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
 
 
 def embed_images(
-    images: Sequence[Any],
+    images: Sequence[ImageLike],
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
@@ -149,7 +163,7 @@ def embed_images(
 
 
 def decode_and_embed(
-    images: Sequence[Any],
+    images: Sequence[ImageLike],
     preprocessings: Sequence[Preprocessing],
     encoding: ImageEncoding | None,
     cache: EmbeddingCache | None,
@@ -186,10 +200,8 @@ def decode_and_embed(
     UnreadableImagesError
     MemoryError
     """
-    images = stamped(images)
     cache = None if encoding is None else cache
     with _open(images, preprocessings, encoding, cache, n_jobs, wants_pixels=True) as stream:
-        stream.keys |= {} if cache is None else cache.known_keys(images)
         yield from stream
 
 
@@ -241,7 +253,7 @@ class _Stream:
         pool: ThreadPoolExecutor,
         wants_pixels: bool,
     ):
-        self.keys: dict[int, bytes] = {}
+        self.keys = {} if cache is None else cache.known_keys(images)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
         self._wants_pixels = wants_pixels
         self._decoder = Decoder(images, preprocessings, pool)

@@ -119,6 +119,35 @@ def forget_embeddings() -> None:
     _memory.clear()
 
 
+def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
+    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    folder : path or None
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    known = _known_digests(images, None if folder is None else EmbeddingStore(folder))
+    return np.isin(np.arange(len(images)), list(known))
+
+
+def _known_digests(images: Sequence[ImageLike], store: EmbeddingStore | None) -> dict[int, bytes]:
+    """Content digests of the files that bear the stamp that they were decoded with, by index."""
+    files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
+    digests = _memory.digests_of(files.values())
+    rest = {file.location: file.stamp for file in files.values() if file.location not in digests}
+    if store is not None and rest:
+        stored = store.digests_of(rest)
+        _memory.remember_files({(path, rest[path]): digest for path, digest in stored.items()})
+        digests |= stored
+    return {row: digests[file.location] for row, file in files.items() if file.location in digests}
+
+
 class EmbeddingCache:
     """The embeddings of one frozen tower: those of this process, and those in a folder where one is given.
 
@@ -179,14 +208,7 @@ class EmbeddingCache:
         dict of int to bytes
             By index in `images`.
         """
-        files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
-        digests = _memory.digests_of(files.values())
-        rest = {file.location: file.stamp for file in files.values() if file.location not in digests}
-        if self._store is not None and rest:
-            stored = self._store.digests_of(rest)
-            _memory.remember_files({(path, rest[path]): digest for path, digest in stored.items()})
-            digests |= stored
-        return {row: self._key_of(digests[file.location]) for row, file in files.items() if file.location in digests}
+        return {row: self._key_of(digest) for row, digest in _known_digests(images, self._store).items()}
 
     def read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
         """Read an image once, for its key and for being decoded.

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._devices import resolve_device
-from skl2rclip._embedder import cache_of, embed_images, shared_encoding
+from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
 from skl2rclip._images import as_image_list, stamped
 from skl2rclip._validation import (
     check_batch_size,
@@ -160,6 +160,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         images = stamped(as_image_list(X))
+        check_headers(images, self.embedding_cache, self.n_jobs)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)

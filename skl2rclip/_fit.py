@@ -1,50 +1,51 @@
 """From a checked request to a fitted state: build modules, decode and embed images, run the stages, collect.
 
-The estimator's parameters arrive as a plain namespace, already checked. The optimisation itself is in ``training``.
+The optimisation itself is in ``_stages``; scikit-learn and the estimator are not known here.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from skl2rclip._backbone import Backbone, BackboneRecord, BackboneSource, build_image_tower, load_backbone, seeded
+from skl2rclip._backbone import Backbone, BackboneRecord, BackboneSource, load_backbone, seeded
 from skl2rclip._device_group import DeviceGroup, run_on_devices
 from skl2rclip._devices import autocast_for, explain_out_of_memory
 from skl2rclip._embedder import (
     LARGEST_AUTO_BATCH,
-    ImageEncoding,
     cache_of,
-    encode_decoded,
-    encode_images,
+    check_headers,
+    decode_and_embed,
+    embed_images,
     shared_encoding,
 )
-from skl2rclip._embedding_cache import EmbeddingCache
-from skl2rclip._images import decode_chunks, split_rows
-from skl2rclip._model import FittedState, load_module, module_arrays
+from skl2rclip._model import STRUCTURE, FittedState, load_module, module_arrays, unit_rows
 from skl2rclip._modules import ImageAdapter, RankFormer
 from skl2rclip._objective import Objective
 from skl2rclip._pixel_store import PixelStore
 from skl2rclip._prompts import PromptTokens, RankPrompts
 from skl2rclip._ranks import RankScale
+from skl2rclip._settings import Settings
 from skl2rclip._stages import (
     EarlyStopping,
     Learner,
-    Schedule,
+    PromptStage,
+    Stage,
+    TowerStage,
     TrainingData,
     largest_batch_size,
     optimizer_for,
+    run_stage,
     split_off_validation,
-    train_stage,
 )
-from skl2rclip._validation import parse_max_memory
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip._validation import warn_user
+from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
+
+EpochEnd = Callable[[FittedState], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class FitRequest:
 
     Attributes
     ----------
-    X : list of n images, or ndarray of shape (n, D)
+    data : list of n images, or ndarray of shape (n, D)
         The array holds embeddings.
     target : ndarray of shape (n,), int64
         Index of each image's rank.
@@ -61,196 +62,173 @@ class FitRequest:
     scale : RankScale
     tokens : PromptTokens
     source : BackboneSource
+    settings : Settings
     seed : int
-    device : torch.device
-    structure : dict
-        The parameters that further training may not change.
+    devices : tuple of torch.device
+        One, or one for each process.
     previous : FittedState or None
         To go on from.
-    history : list of dict
-        Of the previous training.
-    optimizer_state : dict or None
-        Of the previous pass.
-    kept : ndarray of bool or None
+    one_pass : bool
+        Make a single pass at constant learning rates instead of the two stages.
+    column_names : tuple of str or None
+        Of a table of embeddings.
+    kept : ndarray of int
         Which of the images that the user gave are left.
+    n_given : int
+        How many images the user gave.
     """
 
-    X: Any
+    data: Any
     target: np.ndarray
     weight: np.ndarray
     scale: RankScale
     tokens: PromptTokens
     source: BackboneSource
+    settings: Settings
     seed: int
-    device: torch.device
-    structure: dict[str, Any]
+    devices: tuple[torch.device, ...]
     previous: FittedState | None
-    history: list[dict[str, Any]]
-    optimizer_state: dict[str, Any] | None = None
-    kept: np.ndarray | None = None
+    one_pass: bool
+    column_names: tuple[str, ...] | None
+    kept: np.ndarray
+    n_given: int
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""
         index = np.flatnonzero(rows)
-        kept = np.ones(len(rows), bool) if self.kept is None else self.kept.copy()
-        kept[kept] = rows
-        X = self.X[index] if isinstance(self.X, np.ndarray) else [self.X[i] for i in index]
-        return replace(self, X=X, target=self.target[index], weight=self.weight[index], kept=kept)
+        data = self.data[index] if isinstance(self.data, np.ndarray) else [self.data[i] for i in index]
+        return replace(self, data=data, target=self.target[index], weight=self.weight[index], kept=self.kept[index])
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains."""
+        return self.devices[0]
+
+    def plan(self) -> list[tuple[type[PromptStage] | type[TowerStage], int]]:
+        """Stages in order, with their numbers of epochs."""
+        settings = self.settings
+        if self.one_pass:
+            return [(TowerStage if settings.finetunes else PromptStage, 1)]
+        stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, settings.prompt_epochs)]
+        if settings.finetunes:
+            stages.append((TowerStage, settings.image_epochs))
+        return [(stage, n_epochs) for stage, n_epochs in stages if n_epochs > 0]
+
+    def without(self, error: UnreadableImagesError) -> FitRequest:
+        """Return the same without the images that cannot be read, or raise the error with the user's own indices."""
+        named = UnreadableImagesError(
+            {int(self.kept[i]): reason for i, reason in error.failures.items()},
+            {int(self.kept[i]): self.data[i] for i in error.failures},
+            self.n_given,
+        )
+        if self.settings.on_bad_image == "raise" or len(error.failures) == len(self.target):
+            raise named from None
+        warn_user(f"on_bad_image='skip' leaves images out: {named}")
+        return self.keep(~np.isin(np.arange(len(self.target)), list(error.failures)))
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """What training brought.
-
-    Attributes
-    ----------
-    state : FittedState
-    prototypes : ndarray of shape (K, D), float32
-        Unit rows in rank order.
-    history : list of dict
-    device : str
-        Where it was trained.
-    optimizer_state : dict or None
-        To go on from.
-    """
-
-    state: FittedState
-    prototypes: np.ndarray
-    history: list[dict[str, Any]]
-    device: str
-    optimizer_state: dict[str, Any] | None = None
-
-
-def train(
-    request: FitRequest,
-    settings: SimpleNamespace,
-    *,
-    one_pass: bool = False,
-    on_epoch_end: Callable[[FitResult], None] | None = None,
-    group: DeviceGroup | None = None,
-) -> FitResult:
-    """Train as `settings` says.
+def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None) -> FittedState:
+    """Train as `request` says, on one device or, a process for each, on several.
 
     Parameters
     ----------
     request : FitRequest
-    settings : SimpleNamespace
-        The parameters of `L2RCLIPClassifier`.
-    one_pass : bool, default=False
-        Make a single pass at constant learning rates instead of the two stages.
     on_epoch_end : callable, optional
-        Called with the result so far.
-    group : DeviceGroup, optional
-        Of the processes that train together, of which this is one.
-
-    Returns
-    -------
-    FitResult
-    """
-    previous = request.previous
-    backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
-    with explain_out_of_memory(settings.batch_size):
-        learner = _build_learner(request, settings, backbone)
-        learner.group = group
-        data, stopping = _prepare_data(request, settings, backbone, learner, one_pass)
-
-        def report(learner: Learner) -> None:
-            if on_epoch_end is not None and (group is None or group.rank == 0):
-                on_epoch_end(_collect(request, settings, backbone, learner))
-
-        schedule = Schedule(
-            batch_size=_batch_size(settings, learner, data),
-            learning_rate=float(settings.learning_rate),
-            image_learning_rate=float(settings.image_learning_rate),
-            weight_decay=float(settings.weight_decay),
-            decay=not one_pass,
-            patience=int(settings.n_iter_no_change),
-        )
-        optimizer_state = None
-        if one_pass:
-            optimizer_state = _pass(request, settings, learner, data, schedule)
-        else:
-            for stage, n_epochs in (
-                ("prompts", settings.prompt_epochs),
-                ("image_tower", settings.max_epochs),
-            ):
-                if stage == "image_tower" and settings.image_tower != "finetune":
-                    continue
-                if stage == "image_tower" and group is not None:  # each process draws from its own images
-                    learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
-                train_stage(
-                    stage,
-                    learner,
-                    data,
-                    schedule,
-                    int(n_epochs),
-                    augmented=bool(settings.augment),
-                    stopping=stopping,
-                    on_epoch_end=report,
-                    verbose=settings.verbose,
-                )
-        return replace(_collect(request, settings, backbone, learner), optimizer_state=optimizer_state)
-
-
-def train_on_devices(
-    request: FitRequest,
-    settings: SimpleNamespace,
-    n_devices: int,
-    on_epoch_end: Callable[[FitResult], None] | None,
-) -> FitResult:
-    """As `train`, in a process for each of `n_devices` devices.
+        Called with the state so far.
 
     Raises
     ------
+    UnreadableImagesError
+        If images cannot be read and ``on_bad_image="raise"``, or none is left.
     InvalidParameterError
-        If there are fewer images than devices, or lightning-fabric is not installed.
+        If there are fewer images than devices.
     """
-    if len(request.target) < n_devices:
-        raise InvalidParameterError(f"n_devices={n_devices} is more than the {len(request.target)} images of the fit.")
-    # what was only needed to read the labels may not travel: functions, for instance
-    settings = SimpleNamespace(**{**vars(settings), "ranks": None, "rank_names": None, "class_weight": None})
-    return run_on_devices(_train_in_group, n_devices, request.device, request, settings, on_epoch_end)
+    while True:
+        try:
+            _judge(request)
+            return _fit_on_devices(request, on_epoch_end)
+        except UnreadableImagesError as error:  # what was embedded before is in the cache
+            request = request.without(error)
 
 
-def _train_in_group(
-    group: DeviceGroup,
-    request: FitRequest,
-    settings: SimpleNamespace,
-    on_epoch_end: Callable[[FitResult], None] | None,
-) -> FitResult:
-    return train(replace(request, device=group.device), settings, on_epoch_end=on_epoch_end, group=group)
+def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
+    if len(request.devices) == 1 or request.one_pass:
+        return train(request, on_epoch_end)
+    n_images, n_devices = len(request.target), len(request.devices)
+    if n_images < n_devices:
+        raise InvalidParameterError(f"device names {n_devices} devices, more than the {n_images} images of the fit.")
+    return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
 
 
-def _batch_size(settings: SimpleNamespace, learner: Learner, data: TrainingData) -> int:
+def _train_in_group(group: DeviceGroup, request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
+    return train(replace(request, devices=(group.device,)), on_epoch_end if group.rank == 0 else None, group)
+
+
+def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: DeviceGroup | None = None) -> FittedState:
+    """Train in this process, which may be one of a group."""
+    previous, settings = request.previous, request.settings
+    backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
+    with explain_out_of_memory(settings.batch_size):
+        learner = _build_learner(request, backbone)
+        learner.group = group
+        data, stopping = _prepare_data(request, backbone, learner)
+
+        def report() -> None:
+            if on_epoch_end is not None:
+                on_epoch_end(_collect(request, backbone, learner))
+
+        optimizer = None
+        batch_size = _batch_size(settings, learner, data)
+        for make_stage, n_epochs in request.plan():
+            if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
+                learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
+            stage = make_stage(learner, settings)
+            if request.one_pass:
+                optimizer = _resumed_optimizer(stage, previous)
+            optimizer = run_stage(
+                stage,
+                data,
+                n_epochs=n_epochs,
+                batch_size=batch_size,
+                decay=not request.one_pass,
+                stopping=stopping,
+                optimizer=optimizer if request.one_pass else None,
+                on_epoch_end=report,
+                verbose=settings.verbose,
+            )
+        state = _collect(request, backbone, learner)
+    return replace(state, optimizer_state=_moments(optimizer)) if request.one_pass else state
+
+
+def _judge(request: FitRequest) -> None:
+    """Look at the headers of images before anything is loaded, where they stream through a tower or are not read."""
+    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
+    if not isinstance(request.data, np.ndarray) and "pixels" not in needs:
+        check_headers(request.data, settings.embedding_cache, settings.n_jobs)
+
+
+def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
     if settings.batch_size != "auto":
         return int(settings.batch_size)
     if data.pixels is None:
         return LARGEST_AUTO_BATCH
-    size = largest_batch_size(learner, data, LARGEST_AUTO_BATCH, augmented=bool(settings.augment))
+    size = largest_batch_size(TowerStage(learner, settings), data, LARGEST_AUTO_BATCH)
     return size if learner.group is None else learner.group.size * learner.group.as_the_first(size)
 
 
-def _pass(
-    request: FitRequest, settings: SimpleNamespace, learner: Learner, data: TrainingData, schedule: Schedule
-) -> dict[str, Any] | None:
-    """Make one pass with the moments of the last one, and return those to go on with."""
-    stage = "image_tower" if settings.image_tower == "finetune" else "prompts"
-    optimizer = optimizer_for(learner, schedule, train_tower=learner.tower is not None)
-    if optimizer is not None and request.optimizer_state is not None:
+def _resumed_optimizer(stage: Stage, previous: FittedState | None) -> torch.optim.AdamW | None:
+    """Optimiser with the moments of the last pass, at the rates that are set now."""
+    optimizer = optimizer_for(stage)
+    if optimizer is not None and previous is not None and previous.optimizer_state is not None:
         groups = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-        optimizer.load_state_dict(request.optimizer_state)
+        optimizer.load_state_dict(previous.optimizer_state)
         for group, (rate, weight_decay) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"], group["weight_decay"] = rate, weight_decay
-    optimizer = train_stage(
-        stage,
-        learner,
-        data,
-        schedule,
-        1,
-        augmented=bool(settings.augment),
-        optimizer=optimizer,
-        verbose=settings.verbose,
-    )
+    return optimizer
+
+
+def _moments(optimizer: torch.optim.AdamW | None) -> dict[str, Any] | None:
+    """State of an optimiser, on the CPU."""
     if optimizer is None:
         return None
     state = optimizer.state_dict()
@@ -258,42 +236,32 @@ def _pass(
     return {**state, "state": moments}
 
 
-def _build_learner(request: FitRequest, settings: SimpleNamespace, backbone: Backbone) -> Learner:
+def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
     """Build the modules, with the weights of the previous training where there is one."""
-    device, finetune = request.device, settings.image_tower == "finetune"
+    device, settings = request.device, request.settings
     text_tower = backbone.text_tower(device)
     generator = torch.Generator().manual_seed(request.seed)
     rankformer = adapter = None
     with seeded(request.seed):
         if settings.rankformer_layers:
-            rankformer = RankFormer(
-                text_tower.width,
-                settings.rankformer_layers,
-                settings.rankformer_heads,
-                float(settings.blend_ratio),
-            )
-        if not finetune and settings.image_adapter is not None:
+            rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
+        if not settings.finetunes and settings.image_adapter is not None:
             adapter = ImageAdapter(backbone.embedding_width, settings.image_adapter)
-    prompts = RankPrompts(
-        request.tokens, text_tower, rankformer, tune_ranks=bool(settings.tune_ranks), generator=generator
-    )
     learner = Learner(
-        prompts=prompts,
+        prompts=RankPrompts(
+            request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
+        ),
         adapter=adapter,
-        tower=backbone.image_tower_copy(device) if finetune else None,
+        tower=backbone.image_tower_copy(device) if settings.finetunes else None,
         preprocessing=backbone.preprocessing,
         objective=Objective(
-            weights=(
-                float(settings.contrastive_weight),
-                float(settings.pairwise_weight),
-                float(settings.tightness_weight),
-            ),
+            weights=(settings.contrastive_weight, settings.pairwise_weight, settings.tightness_weight),
             logit_scale=backbone.logit_scale,
             rank_values=torch.tensor(request.scale.values, dtype=torch.float32, device=device),
         ),
         autocast=autocast_for(settings.precision, device),
         generator=generator,
-        history=request.history,
+        history=[] if request.previous is None else [dict(entry) for entry in request.previous.history],
     )
     modules = learner.modules().to(device)
     if request.previous is not None:
@@ -301,47 +269,38 @@ def _build_learner(request: FitRequest, settings: SimpleNamespace, backbone: Bac
             if name in request.previous.arrays:
                 load_module(module, request.previous.arrays[name])
     if learner.tower is not None:
-        _prepare_tower(learner.tower, settings, device)
+        _make_fast(learner.tower, settings, device)
     return learner
 
 
-def _prepare_tower(tower: Any, settings: SimpleNamespace, device: torch.device) -> None:
-    """Make a tower that is to be trained fast, or small in memory, as `settings` says."""
+def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
+    """Prepare a tower that is to be trained."""
     if device.type == "cuda":
         tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
-    if settings.grad_checkpointing:
-        tower.set_grad_checkpointing(True)
     if settings.compile:
         tower.compile()
 
 
 def _prepare_data(
-    request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner, one_pass: bool
+    request: FitRequest, backbone: Backbone, learner: Learner
 ) -> tuple[TrainingData, EarlyStopping | None]:
     """Decode and embed what the stages will need, and set images aside for early stopping."""
+    settings, group = request.settings, learner.group
     held_out = np.zeros(len(request.target), dtype=bool)
-    if settings.early_stopping and not one_pass:
+    if settings.early_stopping and not request.one_pass:
         generator = np.random.default_rng(request.seed)
-        held_out = split_off_validation(request.target, float(settings.validation_fraction), generator)
-    finetune = settings.image_tower == "finetune"
-    needs_pixels = finetune and (one_pass or settings.max_epochs > 0)
-    needs_embeddings = not finetune or (not one_pass and settings.prompt_epochs > 0)
-    embeddings: np.ndarray | None
-    if isinstance(request.X, np.ndarray):
-        embeddings, pixels, held_out_pixels = unit_rows(request.X), None, None
+        held_out = split_off_validation(request.target, settings.validation_fraction, generator)
+    if isinstance(request.data, np.ndarray):
+        decoded = _Decoded(unit_rows(request.data))
     else:
-        embeddings, pixels, held_out_pixels = _decode(
-            request, settings, backbone, learner, held_out, needs_embeddings, needs_pixels
-        )
+        decoded = _decode(request, backbone, learner, held_out)
     # equal weights are no weights
     is_weighted = bool((request.weight != request.weight[0]).any())
-
-    share = None
-    if learner.group is not None:
-        share = torch.from_numpy(np.flatnonzero(learner.group.is_mine(int((~held_out).sum()))))
+    share = None if group is None else torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
     def part(rows: np.ndarray, pixels: PixelStore | None) -> TrainingData:
         weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
+        embeddings = decoded.embeddings
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
             weight=weight if is_weighted else None,
@@ -350,49 +309,69 @@ def _prepare_data(
             share=share,
         )
 
-    stopping = EarlyStopping(part(held_out, held_out_pixels), settings.decision) if held_out.any() else None
-    return part(~held_out, pixels), stopping
+    stopping = None
+    if held_out.any():
+        aside = part(held_out, decoded.held_out_pixels)
+        stopping = EarlyStopping(aside, settings.decision, settings.n_iter_no_change)
+    return part(~held_out, decoded.pixels), stopping
 
 
-def _decode(
-    request: FitRequest,
-    settings: SimpleNamespace,
-    backbone: Backbone,
-    learner: Learner,
-    held_out: np.ndarray,
-    needs_embeddings: bool,
-    needs_pixels: bool,
-) -> tuple[np.ndarray | None, PixelStore | None, PixelStore | None]:
-    """Decode each image once: embeddings (n, D) of all, pixels of the training images, pixels of those held out."""
-    nothing_to_train = settings.prompt_epochs == 0 and not needs_pixels and request.previous is None
-    if not (needs_embeddings or needs_pixels) or (nothing_to_train and settings.image_tower == "frozen"):
-        return None, None, None
-    encoding, cache = _encoding(request, settings, backbone, learner)
-    own, n, group = backbone.preprocessing, len(request.target), learner.group
-    is_mine = np.ones(n, bool)  # to decode; those held out every process has
+@dataclass(frozen=True)
+class _Decoded:
+    """Embeddings (n, D) of all images, pixels of the training images, pixels of those held out."""
+
+    embeddings: np.ndarray | None = None
+    pixels: PixelStore | None = None
+    held_out_pixels: PixelStore | None = None
+
+
+def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray) -> _Decoded:
+    """Decode each image once, for whatever the stages need of it, each process of a group its share."""
+    group, failures = learner.group, {}
+    is_mine = np.ones(len(held_out), bool)  # those held out every process has
     if group is not None:
         is_mine[~held_out] = group.is_mine(int((~held_out).sum()))
-    mine = np.flatnonzero(is_mine)
-    embeddings = np.zeros((n, backbone.embedding_width), np.float32) if needs_embeddings else None
-    if embeddings is not None and not needs_pixels:
-        embeddings[mine] = encode_images([request.X[i] for i in mine], encoding, cache, settings.n_jobs)
-        return _of_all_processes(embeddings, held_out, group), None, None
+    mine, decoded = np.flatnonzero(is_mine), _Decoded()
+    try:
+        decoded = _decode_mine(request, backbone, learner, held_out, mine)
+    except UnreadableImagesError as error:
+        failures = {int(mine[i]): reason for i, reason in error.failures.items()}
+    if group is not None:  # one process may not leave while the others wait for it
+        failures = group.merged(failures)
+    if failures:
+        raise UnreadableImagesError(failures, request.data, len(request.data))
+    return replace(decoded, embeddings=_of_all_processes(decoded.embeddings, held_out, group))
+
+
+def _decode_mine(
+    request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray, mine: np.ndarray
+) -> _Decoded:
+    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
+    if not needs:
+        return _Decoded()
+    images = [request.data[i] for i in mine]
+    encoding = cache = embeddings = None
+    if "embeddings" in needs:
+        embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
+        encoding, cache = _frozen_encoding(request, backbone, learner)
+        if "pixels" not in needs:
+            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs)
+            return _Decoded(embeddings)
+    own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
-    max_memory = parse_max_memory(settings.max_memory)
-    pixels = PixelStore((int((is_mine & ~held_out).sum()), *enlarged.size, 3), request.device, max_memory)
-    held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, max_memory)
-    place = np.where(held_out, np.cumsum(held_out), np.cumsum(is_mine & ~held_out)) - 1
-    wanted = [own, enlarged] if enlarged != own and (needs_embeddings or held_out.any()) else [enlarged]
-    with contextlib.nullcontext() if cache is None else cache:
-        chunks = [mine[part] for part in split_rows(len(mine))]
-        for rows, decoded in decode_chunks(request.X, wanted, n_jobs=settings.n_jobs, chunks=chunks):
-            if embeddings is not None:
-                images = [request.X[i] for i in rows]
-                embeddings[rows] = encode_decoded(images, decoded[0], encoding, cache, settings.n_jobs)
-            aside = held_out[rows]
-            pixels.write(place[rows[~aside]], decoded[-1][~aside])
-            held_out_pixels.write(place[rows[aside]], decoded[0][aside])
-    return _of_all_processes(embeddings, held_out, group), pixels, held_out_pixels
+    wanted = [own, enlarged] if enlarged != own and (encoding is not None or held_out.any()) else [enlarged]
+    learns = np.isin(np.arange(len(held_out)), mine) & ~held_out
+    pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
+    held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
+    place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
+    for chunk, decoded, rows_of_tower in decode_and_embed(images, wanted, encoding, cache, settings.n_jobs):
+        rows = mine[chunk]
+        if embeddings is not None:
+            embeddings[rows] = rows_of_tower
+        aside = held_out[rows]
+        pixels.write(place[rows[~aside]], decoded[-1][~aside])
+        held_out_pixels.write(place[rows[aside]], decoded[0][aside])
+    return _Decoded(embeddings, pixels, held_out_pixels)
 
 
 def _of_all_processes(
@@ -406,68 +385,30 @@ def _of_all_processes(
     return group.summed(embeddings)
 
 
-def _encoding(
-    request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner
-) -> tuple[ImageEncoding, EmbeddingCache | None]:
+def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) -> Any:
     """How images are embedded for the first stage; the cache is for towers that are still the backbone's own."""
-    device, precision = request.device, settings.precision
+    device, settings = request.device, request.settings
     compiled = settings.compile and learner.tower is None
-    encoding = shared_encoding(backbone, device, precision, settings.batch_size, compiled)
+    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled)
     if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
         return replace(encoding, tower=learner.tower), None
-    return encoding, cache_of(backbone, device, precision, settings.embedding_cache, settings.max_memory)
-
-
-def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Scale each row to length one; a row of zeros stays as it is."""
-    norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.where(norm > 0, norm, 1)
+    return encoding, cache_of(backbone, device, settings.precision, settings.embedding_cache, settings.max_memory)
 
 
 @torch.no_grad()
-def _collect(request: FitRequest, settings: SimpleNamespace, backbone: Backbone, learner: Learner) -> FitResult:
+def _collect(request: FitRequest, backbone: Backbone, learner: Learner) -> FittedState:
     """Copy everything learned to arrays on the CPU."""
-    state = FittedState(
+    settings = request.settings
+    return FittedState(
         record=BackboneRecord.of(backbone),
         tokens=request.tokens,
         scale=request.scale,
         logit_scale=backbone.logit_scale,
+        prototypes=learner.prototypes().cpu().numpy(),
         arrays={name: module_arrays(module) for name, module in learner.modules().items()},
-        structure=request.structure,
-        asked_for=[settings.model_name, None if settings.pretrained is None else str(settings.pretrained)],
+        structure={name: getattr(settings, name) for name in STRUCTURE},
+        asked_for=(settings.model_name, settings.pretrained),
+        history=tuple(dict(entry) for entry in learner.history),
+        device=str(request.device),
+        column_names=request.column_names,
     )
-    prototypes = learner.prototypes().cpu().numpy()
-    return FitResult(state, prototypes, list(learner.history), str(request.device))
-
-
-def fitted_encoding(
-    state: FittedState, backbone: Callable[[], Backbone], settings: SimpleNamespace, device: torch.device
-) -> ImageEncoding:
-    """How images pass the fitted tower on `device`; the backbone is loaded only where its own tower is used."""
-    if "tower" not in state.arrays:
-        return shared_encoding(backbone(), device, settings.precision, settings.batch_size, settings.compile)
-    tower = build_image_tower(state.record.image_config)
-    load_module(tower, state.arrays["tower"])
-    tower = tower.to(device)
-    return ImageEncoding(
-        torch.compile(tower) if settings.compile else tower,
-        state.record.preprocessing,
-        state.record.embedding_width,
-        device,
-        settings.precision,
-        settings.batch_size,
-    )
-
-
-def fitted_adapter(state: FittedState) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the image adapter as a function on arrays of unit rows, or None where there is none."""
-    if "adapter" not in state.arrays:
-        return None
-    adapter = ImageAdapter(state.record.embedding_width, state.structure["image_adapter"])
-    load_module(adapter, state.arrays["adapter"])
-
-    @torch.inference_mode()
-    def adapt(embeddings: np.ndarray) -> np.ndarray:
-        return adapter(torch.tensor(embeddings)).numpy()
-
-    return adapt

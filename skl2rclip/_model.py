@@ -1,6 +1,7 @@
-"""Fitted state as plain arrays and JSON: what a pickle holds, and what `save` writes and `load` reads.
+"""`FittedState`: everything that was learned, what it makes of images, and its form as arrays and JSON.
 
-No torch object is part of it, so that a model fitted on CUDA loads where there is none.
+No torch object is part of what is kept, so that a model fitted on CUDA loads where there is none. How it was learned is
+not known here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import importlib.metadata
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,40 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from skl2rclip._backbone import LOCAL_DIR_PREFIX, Backbone, BackboneRecord, BackboneSource
+from skl2rclip._backbone import LOCAL_DIR_PREFIX, Backbone, BackboneRecord, BackboneSource, build_image_tower
+from skl2rclip._devices import resolve_device
+from skl2rclip._embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
+from skl2rclip._embedding_cache import EmbeddingCache
+from skl2rclip._images import ImageLike
+from skl2rclip._modules import ImageAdapter
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._prompts import PromptTokens
-from skl2rclip._ranks import RankScale
+from skl2rclip._ranks import RankScale, given_ranks, names_of
+from skl2rclip._settings import Settings
+from skl2rclip.errors import InvalidParameterError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _DESCRIPTION_FILE = "model.json"
 _ARRAYS_FILE = "model.safetensors"
 _BACKBONE_FOLDER = "backbone"
 
 Arrays = dict[str, np.ndarray]
 
+# what decides shapes and meaning of the learned arrays: training can go on only with the same
+STRUCTURE = (
+    "image_tower",
+    "image_adapter",
+    "prompt",
+    "n_context_tokens",
+    "rank_position",
+    "tune_ranks",
+    "rankformer_layers",
+)
+
 
 @dataclass(frozen=True)
 class FittedState:
-    """Everything that predicting, or training on, needs beside the constructor's parameters.
+    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed.
 
     Attributes
     ----------
@@ -44,21 +63,236 @@ class FittedState:
         What the prompts started from.
     scale : RankScale
     logit_scale : float
+        Factor of the similarities.
+    prototypes : ndarray of shape (K, D), float32
+        Unit rows in rank order.
     arrays : dict of str to dict of str to ndarray
-        What was learned: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
+        Weights: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
     structure : dict
-        The parameters that decide shapes and meaning of `arrays`; further training needs the same.
-    asked_for : list
+        The parameters that decide shapes and meaning of `arrays`.
+    asked_for : tuple of str or None
         The parameters ``model_name`` and ``pretrained`` of the fit.
+    history : tuple of dict
+        One entry an epoch.
+    device : str
+        Where it was trained.
+    column_names : tuple of str or None
+        Of a table of embeddings.
+    optimizer_state : dict or None
+        To go on from, in this process only.
     """
 
     record: BackboneRecord
     tokens: PromptTokens
     scale: RankScale
     logit_scale: float
+    prototypes: np.ndarray
     arrays: dict[str, Arrays]
     structure: dict[str, Any]
-    asked_for: list[str | None]
+    asked_for: tuple[str | None, str | None]
+    history: tuple[dict[str, Any], ...]
+    device: str
+    column_names: tuple[str, ...] | None = None
+    optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # modules on a device and the optimiser's moments are not for other processes
+        return {**self.__dict__, "optimizer_state": None, "_towers": {}}
+
+    # ---------------------------------------------------------- what it does
+
+    def check_settings(self, settings: Settings, ranks: Any, rank_names: Any) -> None:
+        """Refuse parameters that were set after the fit and say something else than what was learned.
+
+        Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
+        and how to compute.
+
+        Raises
+        ------
+        InvalidParameterError
+            Naming the parameter.
+        """
+        trained = self.structure["image_tower"] == "finetune"
+        if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
+            raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
+        if not trained and settings.image_adapter != self.structure["image_adapter"]:
+            raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
+        if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
+            raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
+        if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
+            raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+
+    def source(self, settings: Settings) -> BackboneSource:
+        """Where the backbone is: where it came from, unless the parameters have been set to another place since."""
+        if (settings.model_name, settings.pretrained) == self.asked_for:
+            return self.record.source
+        return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
+
+    def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
+        """Embed images, or rows of a frozen tower's embeddings, as the fitted tower and adapter do.
+
+        Parameters
+        ----------
+        data : list of n images, or ndarray of shape (n, D)
+            Images as `skl2rclip._images.stamped` returns them.
+        settings : Settings
+            Where and how to compute.
+
+        Yields
+        ------
+        rows : ndarray of int, or slice
+            Indices in `data`.
+        embeddings : ndarray of shape (chunk, D), float32
+            Unit rows.
+        """
+        adapt = self._adapter()
+        chunks: Any
+        if isinstance(data, np.ndarray):
+            chunks = [(slice(None), unit_rows(data))]
+        else:
+            check_headers(data, None if "tower" in self.arrays else settings.embedding_cache, settings.n_jobs)
+            encoding, cache = self._encoding(settings)
+            chunks = embed_chunks(data, encoding, cache, settings.n_jobs)
+        for rows, embeddings in chunks:
+            yield rows, adapt(embeddings)
+
+    def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Scaled similarities ``s_ik`` to the prototypes, ndarray of shape (n, K) in rank order, float64."""
+        prototypes = self.prototypes.astype(np.float64)
+        result = np.empty((len(data), len(prototypes)))
+        for rows, embeddings in self.embed(data, settings):
+            result[rows] = self.logit_scale * embeddings.astype(np.float64) @ prototypes.T
+        return result
+
+    def _encoding(self, settings: Settings) -> tuple[ImageEncoding, EmbeddingCache | None]:
+        """How images pass the fitted tower, kept for the next call; the cache is for the backbone's own tower."""
+        device = resolve_device(settings.device, strict=False)
+        key = (str(device), settings.compile)
+        if key not in self._towers:
+            self._towers[key] = self._encoding_on(device, settings)
+        encoding = replace(self._towers[key], precision=settings.precision, batch_size=settings.batch_size)
+        if "tower" in self.arrays:
+            return encoding, None
+        return encoding, cache_of(
+            self.record, device, settings.precision, settings.embedding_cache, settings.max_memory
+        )
+
+    def _encoding_on(self, device: torch.device, settings: Settings) -> ImageEncoding:
+        """Build the fitted tower; the backbone is loaded only where its own tower is used."""
+        if "tower" not in self.arrays:
+            backbone = self.record.load(self.source(settings))
+            return shared_encoding(backbone, device, settings.precision, settings.batch_size, settings.compile)
+        tower = build_image_tower(self.record.image_config)
+        load_module(tower, self.arrays["tower"])
+        tower = tower.to(device)
+        return ImageEncoding(
+            torch.compile(tower) if settings.compile else tower,
+            self.record.preprocessing,
+            self.record.embedding_width,
+            device,
+            settings.precision,
+            settings.batch_size,
+        )
+
+    def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the image adapter as a function on arrays of unit rows."""
+        if "adapter" not in self.arrays:
+            return lambda embeddings: embeddings
+        adapter = ImageAdapter(self.record.embedding_width, self.structure["image_adapter"])
+        load_module(adapter, self.arrays["adapter"])
+
+        @torch.inference_mode()
+        def adapt(embeddings: np.ndarray) -> np.ndarray:
+            return adapter(torch.tensor(embeddings)).numpy()
+
+        return adapt
+
+    # ------------------------------------------------------- arrays and JSON
+
+    def to_arrays(self) -> Arrays:
+        """All arrays by one name each: ``prototypes``, and ``part.weight`` of the modules."""
+        weights = {f"{part}.{name}": array for part, group in self.arrays.items() for name, array in group.items()}
+        return {"prototypes": self.prototypes, **weights}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that is not an array, of JSON's own types."""
+        ranks = self.scale.ranks
+        return {
+            "record": {**asdict(self.record), "preprocessing": self.record.preprocessing.to_config()},
+            "tokens": asdict(self.tokens),
+            "ranks": {"dtype": ranks.dtype.str, "labels": ranks.tolist()},
+            "values": self.scale.values.tolist(),
+            "names": list(self.scale.names),
+            "logit_scale": self.logit_scale,
+            "structure": self.structure,
+            "asked_for": list(self.asked_for),
+            "history": list(self.history),
+            "device": self.device,
+            "column_names": None if self.column_names is None else list(self.column_names),
+        }
+
+    @classmethod
+    def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
+        """Inverse of `to_json` and `to_arrays`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a part is missing or is not what it should be.
+        """
+        record, ranks, columns = description["record"], description["ranks"], description["column_names"]
+        parts: dict[str, Arrays] = {}
+        for key, array in arrays.items():
+            if key != "prototypes":
+                part, _, name = key.partition(".")
+                parts.setdefault(part, {})[name] = array
+        return cls(
+            record=BackboneRecord(
+                source=BackboneSource(**record["source"]),
+                fingerprint=record["fingerprint"],
+                preprocessing=Preprocessing.from_config(record["preprocessing"]),
+                embedding_width=record["embedding_width"],
+                image_config=record["image_config"],
+            ),
+            tokens=_tokens_from_json(description["tokens"]),
+            scale=RankScale(
+                ranks=np.array(ranks["labels"], dtype=np.dtype(ranks["dtype"])),
+                values=np.array(description["values"]),
+                names=tuple(description["names"]),
+            ),
+            logit_scale=description["logit_scale"],
+            prototypes=arrays["prototypes"],
+            arrays=parts,
+            structure={name: description["structure"][name] for name in STRUCTURE},
+            asked_for=(description["asked_for"][0], description["asked_for"][1]),
+            history=tuple(description["history"]),
+            device=description["device"],
+            column_names=None if columns is None else tuple(columns),
+        )
+
+
+def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:
+    return InvalidParameterError(
+        f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit again."
+    )
+
+
+def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
+    return PromptTokens(
+        start=tuple(tokens["start"]),
+        end=tuple(tokens["end"]),
+        context=tuple(tokens["context"]),
+        n_context=tokens["n_context"],
+        ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
+        position=tokens["position"],
+    )
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Scale each row to length one; a row of zeros stays as it is."""
+    norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.where(norm > 0, norm, 1)
 
 
 def module_arrays(module: nn.Module) -> Arrays:
@@ -71,12 +305,11 @@ def load_module(module: nn.Module, arrays: Arrays) -> None:
     module.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in arrays.items()})
 
 
-def save_model(
-    path: str | os.PathLike,
-    params: Mapping[str, Any],
-    fitted: Mapping[str, Any],
-    state: FittedState,
-    backbone: Backbone | None = None,
+# ----------------------------------------------------------------- the folder
+
+
+def save(
+    path: str | os.PathLike, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None = None
 ) -> None:
     """Write a fitted model as a folder, all of it or nothing.
 
@@ -84,10 +317,8 @@ def save_model(
     ----------
     path : path
         A new folder, or an earlier save, which is replaced.
-    params : mapping
-        Constructor parameters.
-    fitted : mapping
-        ``prototypes``, an array, and fitted attributes of JSON's own types.
+    parameters : mapping
+        Constructor parameters, as `portable_parameters` returns them.
     state : FittedState
     backbone : Backbone, optional
         To be included, so that the folder needs nothing else.
@@ -100,14 +331,11 @@ def save_model(
     target = Path(path)
     if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / _DESCRIPTION_FILE).is_file()):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
-    arrays = {f"{part}.{name}": array for part, group in state.arrays.items() for name, array in group.items()}
-    arrays["prototypes"] = fitted["prototypes"]
     description = {
         "format_version": FORMAT_VERSION,
         "library_version": importlib.metadata.version("skl2rclip"),
-        "params": _params_to_json(params, state),
-        "fitted": {name: value for name, value in fitted.items() if name != "prototypes"},
-        "state": _state_to_json(state),
+        "params": parameters,
+        "state": state.to_json(),
         "includes_backbone": backbone is not None,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,27 +343,32 @@ def save_model(
         new = Path(scratch) / "new"
         new.mkdir()
         (new / _DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, new / _ARRAYS_FILE)
+        arrays = {name: np.ascontiguousarray(array) for name, array in state.to_arrays().items()}
+        save_file(arrays, new / _ARRAYS_FILE)
         if backbone is not None:
             backbone.save(new / _BACKBONE_FOLDER)
-        old = Path(scratch) / "old"
-        if target.exists():
-            target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        _replace(target, new, Path(scratch) / "old")
 
 
-def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any], FittedState]:
-    """Read what `save_model` wrote.
+def _replace(target: Path, new: Path, old: Path) -> None:
+    """Put the folder `new` in the place of `target`, which goes to `old`, or stays where that fails."""
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, Any], FittedState]:
+    """Read what `save` wrote.
 
     Returns
     -------
-    params : dict
-    fitted : dict
+    parameters : dict
+        Of the constructor.
     state : FittedState
 
     Raises
@@ -143,7 +376,7 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any],
     FileNotFoundError
         If there is no saved model.
     ValueError
-        If it is damaged, or of a format that this version does not know.
+        If it is damaged, lacks a part, or is of a format that this version does not know.
     """
     folder = Path(path)
     file = folder / _DESCRIPTION_FILE
@@ -160,87 +393,47 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any],
             f"written by skl2rclip {description.get('library_version')}, which reads it."
         )
     try:
-        flat = load_file(folder / _ARRAYS_FILE)
+        arrays = load_file(folder / _ARRAYS_FILE)
     except Exception as error:  # safetensors raises a class of its own
         raise ValueError(f"{folder / _ARRAYS_FILE} is missing or damaged: {error}") from error
-    fitted = {**description["fitted"], "prototypes": flat.pop("prototypes")}
-    arrays: dict[str, Arrays] = {}
-    for key, array in flat.items():
-        part, name = key.split(".", 1)
-        arrays.setdefault(part, {})[name] = array
-    state = _state_from_json(description["state"], arrays)
-    if description["includes_backbone"]:
+    try:
+        parameters = _parameters_from_json(description["params"])
+        state = FittedState.from_parts(description["state"], arrays)
+        includes_backbone = description["includes_backbone"]
+    except KeyError as error:
+        raise ValueError(f"{folder} is damaged or incomplete: the part {error} is missing.") from error
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{folder} is damaged: {file} does not have the form of a saved model ({error}).") from error
+    if includes_backbone:
         source = BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(folder / _BACKBONE_FOLDER), None, 0)
         state = replace(state, record=replace(state.record, source=source))
-    return _params_from_json(description["params"]), fitted, state
+    return parameters, state
 
 
-def _params_to_json(params: Mapping[str, Any], state: FittedState) -> dict[str, Any]:
+def portable_parameters(parameters: Mapping[str, Any], scale: RankScale) -> dict[str, Any]:
     """Parameters as JSON types; a function that names ranks becomes its names, a generator is left out."""
-    result = dict(params)
+    result = dict(parameters)
     if result.get("rank_names") is not None:
-        result["rank_names"] = list(state.scale.names)
+        result["rank_names"] = list(scale.names)
     if result.get("ranks") is not None:
-        result["ranks"] = state.scale.ranks.tolist()
+        result["ranks"] = scale.ranks.tolist()
     if isinstance(result.get("class_weight"), dict):
         result["class_weight"] = [[_plain(label), _plain(weight)] for label, weight in result["class_weight"].items()]
     if isinstance(result.get("random_state"), np.random.RandomState):
         result["random_state"] = None
-    return {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else _plain(value) for name, value in result.items()
-    }
+    return {name: _plain(value) for name, value in result.items()}
 
 
-def _params_from_json(params: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(params)
-    if isinstance(result.get("class_weight"), list):
+def _parameters_from_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(parameters)
+    if isinstance(result["class_weight"], list):
         result["class_weight"] = dict(result["class_weight"])
     return result
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _state_to_json(state: FittedState) -> dict[str, Any]:
-    record, ranks = state.record, state.scale.ranks
-    return {
-        "record": {**asdict(record), "preprocessing": record.preprocessing.to_config()},
-        "tokens": asdict(state.tokens),
-        "ranks": {"dtype": ranks.dtype.str, "labels": ranks.tolist()},
-        "values": state.scale.values.tolist(),
-        "names": list(state.scale.names),
-        "logit_scale": state.logit_scale,
-        "structure": {name: _plain(value) for name, value in state.structure.items()},
-        "asked_for": state.asked_for,
-    }
-
-
-def _state_from_json(description: Mapping[str, Any], arrays: dict[str, Arrays]) -> FittedState:
-    record, tokens, ranks = description["record"], description["tokens"], description["ranks"]
-    return FittedState(
-        record=BackboneRecord(
-            source=BackboneSource(**record["source"]),
-            fingerprint=record["fingerprint"],
-            preprocessing=Preprocessing.from_config(record["preprocessing"]),
-            embedding_width=record["embedding_width"],
-            image_config=record["image_config"],
-        ),
-        tokens=PromptTokens(
-            start=tuple(tokens["start"]),
-            end=tuple(tokens["end"]),
-            context=tuple(tokens["context"]),
-            n_context=tokens["n_context"],
-            ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
-            position=tokens["position"],
-        ),
-        scale=RankScale(
-            ranks=np.array(ranks["labels"], dtype=np.dtype(ranks["dtype"])),
-            values=np.array(description["values"]),
-            names=tuple(description["names"]),
-        ),
-        logit_scale=description["logit_scale"],
-        arrays=arrays,
-        structure=dict(description["structure"]),
-        asked_for=list(description["asked_for"]),
-    )

@@ -1,7 +1,7 @@
-"""RankFormer: attention among the rank tokens in word-embedding space, blended back into them.
+"""What learns beside the prompts: RankFormer, among the ranks' words, and the image adapter, on embeddings.
 
 L2RCLIP's abstract names token-level attention and residual-style prompt blending and publishes no equation; the layer
-below and its variants are this library's choice.
+below is this library's choice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_MOST_HEADS = 8
+
+
+def head_count(width: int) -> int:
+    """Choose the number of attention heads for word embeddings of `width` d: eight, as CLIP, or what divides d."""
+    return next(heads for heads in range(_MOST_HEADS, 0, -1) if width % heads == 0)
 
 
 def sinusoidal_encoding(n_positions: int, width: int) -> Tensor:
@@ -29,27 +36,25 @@ def sinusoidal_encoding(n_positions: int, width: int) -> Tensor:
 class RankFormerBlock(nn.Module):
     """One pre-norm transformer layer whose two residual branches start at zero."""
 
-    def __init__(self, width: int, heads: int, residual: bool = True):
+    def __init__(self, width: int):
         super().__init__()
-        self.residual = residual
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(width, head_count(width), batch_first=True)
         self.feed_forward_norm = nn.LayerNorm(width)
         last = nn.Linear(4 * width, width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), last)
-        if residual:  # without the inner residuals nothing would pass a block of zeros
-            nn.init.zeros_(self.attention.out_proj.weight)
-            nn.init.zeros_(last.weight)
-        nn.init.zeros_(self.attention.out_proj.bias)
-        nn.init.zeros_(last.bias)
+        for projection in (self.attention.out_proj, last):
+            nn.init.zeros_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def attend(self, tokens: Tensor, absent: Tensor) -> Tensor:
+        """Attention's branch along the second axis of ``tokens`` (batch, length, width); ``absent`` is padding."""
+        normed = self.attention_norm(tokens)
+        return self.attention(normed, normed, normed, key_padding_mask=absent, need_weights=False)[0]
 
     def forward(self, tokens: Tensor, absent: Tensor) -> Tensor:
-        """Attend along the second axis of ``tokens`` (batch, length, width); ``absent`` (batch, length) is padding."""
-        normed = self.attention_norm(tokens)
-        attended = self.attention(normed, normed, normed, key_padding_mask=absent, need_weights=False)[0]
-        if not self.residual:
-            return self.feed_forward(attended)
-        tokens = tokens + attended
+        """Pass ``tokens`` (batch, length, width) through both branches; ``absent`` (batch, length) is padding."""
+        tokens = tokens + self.attend(tokens, absent)
         return tokens + self.feed_forward(self.feed_forward_norm(tokens))
 
 
@@ -63,40 +68,17 @@ class RankFormer(nn.Module):
     Parameters
     ----------
     width : int
-        Width d of the word embeddings, divisible by `heads`.
+        Width d of the word embeddings.
     layers : int, default=1
-    heads : int, default=8
+        Number of transformer layers.
     blend_ratio : float, default=0.1
         ``a`` in [0, 1]; 0 leaves the tokens as they are.
-    attend : {"ranks", "tokens"}, default="ranks"
-        "tokens" attends within each prompt instead of across ranks. A variant for comparison, as are the rest:
-    rank_encoding : bool, default=True
-        Without it the module is equivariant to a permutation of the ranks.
-    inner_residuals : bool, default=True
-        Without them ``R' = (1 - a) R + a FFN(MSA(LN(R)))``.
-    learn_blend_ratio : bool, default=False
-        Make ``a`` a parameter that starts at `blend_ratio`.
     """
 
-    def __init__(
-        self,
-        width: int,
-        layers: int = 1,
-        heads: int = 8,
-        blend_ratio: float = 0.1,
-        *,
-        attend: str = "ranks",
-        rank_encoding: bool = True,
-        inner_residuals: bool = True,
-        learn_blend_ratio: bool = False,
-    ):
+    def __init__(self, width: int, layers: int = 1, blend_ratio: float = 0.1):
         super().__init__()
-        self.blocks = nn.ModuleList(RankFormerBlock(width, heads, inner_residuals) for _ in range(layers))
-        self.attend = attend
-        self.rank_encoding = rank_encoding
-        self.blend_ratio: nn.Parameter | float = blend_ratio
-        if learn_blend_ratio:
-            self.blend_ratio = nn.Parameter(torch.tensor(float(blend_ratio)))
+        self.blocks = nn.ModuleList(RankFormerBlock(width) for _ in range(layers))
+        self.blend_ratio = blend_ratio
 
     def forward(self, rank_tokens: Tensor, present: Tensor | None = None) -> Tensor:
         """Blend the rank tokens.
@@ -113,22 +95,19 @@ class RankFormer(nn.Module):
         tensor of shape (K, n, d)
             Arbitrary where not `present`.
         """
-        n_ranks, n_tokens, width = rank_tokens.shape
         if present is None:
-            present = torch.ones(n_ranks, n_tokens, dtype=torch.bool, device=rank_tokens.device)
-        hidden = rank_tokens
-        if self.rank_encoding:
-            mean_square = (rank_tokens.detach().square() * present[..., None]).sum() / (present.sum() * width)
-            encoding = sinusoidal_encoding(n_ranks, width).to(hidden)
-            # sines and cosines have a mean square of one half
-            hidden = hidden + (2 * mean_square).sqrt() * encoding[:, None]
-        across = self.attend == "ranks"
-        absent = ~(present.T if across else present)
-        hidden = hidden.transpose(0, 1) if across else hidden  # (n, K, d) or (K, n, d)
+            present = torch.ones(rank_tokens.shape[:2], dtype=torch.bool, device=rank_tokens.device)
+        hidden = (rank_tokens + self.encoding(rank_tokens, present)).transpose(0, 1)  # (n, K, d)
         for block in self.blocks:
-            hidden = block(hidden, absent)
-        hidden = hidden.transpose(0, 1) if across else hidden  # (K, n, d)
-        return (1 - self.blend_ratio) * rank_tokens + self.blend_ratio * hidden
+            hidden = block(hidden, ~present.T)
+        return (1 - self.blend_ratio) * rank_tokens + self.blend_ratio * hidden.transpose(0, 1)
+
+    def encoding(self, rank_tokens: Tensor, present: Tensor) -> Tensor:
+        """Encode the rank index at the scale of the words, tensor of shape (K, 1, d)."""
+        n_ranks, _, width = rank_tokens.shape
+        mean_square = (rank_tokens.detach().square() * present[..., None]).sum() / (present.sum() * width)
+        # sines and cosines have a mean square of one half
+        return (2 * mean_square).sqrt() * sinusoidal_encoding(n_ranks, width).to(rank_tokens)[:, None]
 
 
 class ImageAdapter(nn.Module):

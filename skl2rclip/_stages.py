@@ -1,7 +1,7 @@
-"""The optimisation: prompts alone, then prompts together with the image tower; history, early stopping, progress.
+"""The optimisation: two stages with the same verbs, the loop that drives them, early stopping, history, progress.
 
-What is trained arrives as modules and leaves with its weights changed. Paths, labels and parameters of the estimator
-are not known here.
+What is trained arrives as modules and leaves with its weights changed. Paths, labels and the estimator are not known
+here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,10 +26,13 @@ from skl2rclip._pixel_store import PixelStore
 from skl2rclip._preprocessing import Preprocessing, augment, normalize
 from skl2rclip._prompts import RankPrompts
 from skl2rclip._ranks import read_out
+from skl2rclip._settings import Settings
 from skl2rclip.errors import NonFiniteLossError
 
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 @dataclass
@@ -55,32 +58,14 @@ class TrainingData:
     pixels: PixelStore | None = None
     share: Tensor | None = None
 
+    def labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Targets and weights of a batch."""
+        return self.target[rows], None if self.weight is None else self.weight[rows]
 
-@dataclass(frozen=True)
-class Schedule:
-    """How to optimise.
-
-    Attributes
-    ----------
-    batch_size : int
-    learning_rate : float
-        Of the prompts, RankFormer and the image adapter.
-    image_learning_rate : float
-        Of the image tower.
-    weight_decay : float
-        Of the prompts, RankFormer and the image adapter; the image tower has 0.01 of it.
-    decay : bool, default=True
-        Let the learning rates fall to zero along half a cosine.
-    patience : int or None
-        Epochs without a better validation result after which a stage ends.
-    """
-
-    batch_size: int
-    learning_rate: float
-    image_learning_rate: float
-    weight_decay: float
-    decay: bool = True
-    patience: int | None = None
+    def order(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Rows in the order of an epoch; with a single batch it means nothing but other rounding errors."""
+        n = len(self.target)
+        return torch.randperm(n, generator=generator) if n > batch_size else torch.arange(n)
 
 
 @dataclass
@@ -142,6 +127,128 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
+    def text_parameters(self, settings: Settings) -> dict[str, Any]:
+        """Parameter group of prompts, RankFormer and adapter."""
+        modules = [self.prompts, *([] if self.adapter is None else [self.adapter])]
+        return {
+            "params": [p for module in modules for p in module.parameters() if p.requires_grad],
+            "lr": settings.learning_rate,
+            "weight_decay": settings.weight_decay,
+        }
+
+
+class PromptStage:
+    """First stage: prompts, RankFormer and adapter learn from the frozen tower's embeddings.
+
+    Parameters
+    ----------
+    learner : Learner
+        Changed in place.
+    settings : Settings
+    """
+
+    name: ClassVar[str] = "prompts"
+    needs: ClassVar[str] = "embeddings"
+    rates: ClassVar[str] = "learning_rate"
+
+    def __init__(self, learner: Learner, settings: Settings):
+        self.learner, self._settings = learner, settings
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Say what learns, and at which rate."""
+        return [self.learner.text_parameters(self._settings)]
+
+    def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Yield adapted embeddings, with gradients, targets and weights of each batch."""
+        assert data.embeddings is not None
+        for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
+            yield self.learner.adapt(data.embeddings[rows]), *data.labels(rows)
+
+    def step(self, loss: Tensor) -> None:
+        """Make the gradients of a batch."""
+        if loss.requires_grad:
+            loss.backward()
+
+    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        assert data.embeddings is not None
+        return self.learner.adapt(data.embeddings)
+
+
+class TowerStage:
+    """Second stage: prompts, RankFormer and the image tower learn from pixels.
+
+    Parameters
+    ----------
+    learner : Learner
+        Changed in place.
+    settings : Settings
+    """
+
+    name: ClassVar[str] = "image_tower"
+    needs: ClassVar[str] = "pixels"
+    rates: ClassVar[str] = "learning_rate or image_learning_rate"
+
+    def __init__(self, learner: Learner, settings: Settings):
+        self.learner, self._settings = learner, settings
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Say what learns, and at which rate."""
+        assert self.learner.tower is not None
+        tower = {
+            "params": list(self.learner.tower.parameters()),
+            "lr": self._settings.image_learning_rate,
+            "weight_decay": _IMAGE_WEIGHT_DECAY * self._settings.weight_decay,
+        }
+        return [self.learner.text_parameters(self._settings), tower]
+
+    def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Yield embeddings, with gradients to the tower, targets and weights of each batch."""
+        if self.learner.group is not None:
+            yield from self._epoch_of_group(self.learner.group, data, batch_size)
+            return
+        assert data.pixels is not None
+        order = data.order(batch_size, self.learner.generator)
+        pixels = data.pixels.batches(order.split(batch_size))
+        for rows in to_device(order, self.learner.device).split(batch_size):
+            yield self.learner.embed_pixels(next(pixels), self._settings.augment), *data.labels(rows)
+
+    def _epoch_of_group(self, group: DeviceGroup, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Each process embeds its share of each batch; what fills uneven shares up has weight zero."""
+        assert data.share is not None
+        assert data.pixels is not None
+        learner = self.learner
+        largest_share = math.ceil(len(data.target) / group.size)
+        n_steps = min(math.ceil(len(data.target) / batch_size), largest_share)
+        length = math.ceil(largest_share / n_steps)
+        order = torch.randperm(len(data.share), generator=learner.generator)
+        chunks = order.tensor_split(n_steps)
+        padded = [torch.cat([chunk, order[:1].expand(length - len(chunk))]) for chunk in chunks]
+        weights = torch.ones_like(data.target, dtype=torch.float32) if data.weight is None else data.weight
+        for chunk, rows, pixels in zip(chunks, padded, data.pixels.batches(padded), strict=True):
+            chosen = to_device(data.share[rows], learner.device)
+            weight = weights[chosen] * (torch.arange(length, device=learner.device) < len(chunk))
+            embeddings = group.gathered(learner.embed_pixels(pixels, self._settings.augment))
+            yield embeddings, group.gathered(data.target[chosen]), group.gathered(weight)
+
+    def step(self, loss: Tensor) -> None:
+        """Make the gradients of a batch, those of all processes where there are several."""
+        loss.backward()
+        if self.learner.group is not None:
+            assert self.learner.tower is not None
+            self.learner.group.reduce_gradients(self.learner.tower, self.learner.prompts.parameters())
+
+    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        assert data.pixels is not None
+        batches = torch.arange(len(data.pixels)).split(batch_size)
+        return torch.cat(
+            [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
+        )
+
+
+Stage = PromptStage | TowerStage
+
 
 class EarlyStopping:
     """Watches images that training does not see, and keeps the best weights, in memory.
@@ -154,40 +261,45 @@ class EarlyStopping:
         Of the held-out images; ``pixels`` at the tower's own resolution.
     decision : str
         Read-out of the predictions that are scored.
+    patience : int
+        Epochs without a better result after which a stage ends.
     """
 
-    def __init__(self, data: TrainingData, decision: str):
+    def __init__(self, data: TrainingData, decision: str, patience: int):
         self._data = data
         self._decision = decision
+        self._patience = patience
         self._best: tuple[float, float] = (math.inf, math.inf)
         self._best_state: dict[str, Tensor] | None = None
-        self.epochs_without_improvement = 0
+        self._without_improvement = 0
+
+    def begin(self) -> None:
+        """Begin to count for another stage; the best weights so far stay."""
+        self._without_improvement = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stage has gone on without improvement for as long as is allowed."""
+        return self._without_improvement >= self._patience
 
     @torch.no_grad()
-    def update(self, learner: Learner, batch_size: int, from_pixels: bool) -> dict[str, float]:
+    def update(self, stage: Stage, batch_size: int) -> dict[str, float]:
         """Score the present weights, keep them if they are the best so far, and return the scores."""
-        scores = self._score(learner, batch_size, from_pixels)
+        learner = stage.learner
+        scores = self._score(learner, stage.held_out(self._data, batch_size))
         if learner.group is not None:  # all processes stop together
             scores = learner.group.as_the_first(scores)
         result = (scores["validation_mae"], scores["validation_loss"])
         if result < self._best:
             self._best = result
             self._best_state = copy.deepcopy(learner.modules().state_dict())
-            self.epochs_without_improvement = 0
+            self._without_improvement = 0
         else:
-            self.epochs_without_improvement += 1
+            self._without_improvement += 1
         return scores
 
-    def _score(self, learner: Learner, batch_size: int, from_pixels: bool) -> dict[str, float]:
+    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
         data = self._data
-        if from_pixels:
-            assert data.pixels is not None
-            batches = torch.arange(len(data.pixels)).split(batch_size)
-            parts = [learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
-            embeddings = torch.cat(parts)
-        else:
-            assert data.embeddings is not None
-            embeddings = learner.adapt(data.embeddings)
         logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
         weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
         loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
@@ -205,99 +317,39 @@ class EarlyStopping:
             learner.modules().load_state_dict(self._best_state)
 
 
-def optimizer_for(learner: Learner, schedule: Schedule, *, train_tower: bool) -> torch.optim.AdamW | None:
-    """AdamW over what is to be trained, or None where nothing is."""
-    text = [*learner.prompts.parameters(), *([] if learner.adapter is None else learner.adapter.parameters())]
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [parameter for parameter in text if parameter.requires_grad],
-            "lr": schedule.learning_rate,
-            "weight_decay": schedule.weight_decay,
-        }
-    ]
-    if train_tower:
-        assert learner.tower is not None
-        groups.append(
-            {
-                "params": list(learner.tower.parameters()),
-                "lr": schedule.image_learning_rate,
-                "weight_decay": _IMAGE_WEIGHT_DECAY * schedule.weight_decay,
-            }
-        )
-    groups = [group for group in groups if any(parameter.numel() for parameter in group["params"])]
-    if not groups:
-        return None
-    return torch.optim.AdamW(groups, fused=learner.device.type == "cuda")
+def optimizer_for(stage: Stage) -> torch.optim.AdamW | None:
+    """AdamW over what the stage trains, or None where that is nothing."""
+    groups = [group for group in stage.parameter_groups() if any(p.numel() for p in group["params"])]
+    return torch.optim.AdamW(groups, fused=stage.learner.device.type == "cuda") if groups else None
 
 
-def largest_batch_size(learner: Learner, data: TrainingData, largest: int, *, augmented: bool) -> int:
-    """Halve `largest` until a step of the second stage fits the device's memory, with the optimiser's moments.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        If not even one image fits.
-    """
-    assert data.pixels is not None
-    size = min(largest, len(data.pixels))
-    trial = replace(learner, generator=torch.Generator().manual_seed(0))  # the training's own stays where it is
-    while True:
-        try:
-            _try_step(trial, data, size, augmented)
-            return size
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        finally:
-            learner.modules().zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-        size //= 2
-
-
-def _try_step(learner: Learner, data: TrainingData, size: int, augmented: bool) -> None:
-    assert data.pixels is not None
-    assert learner.tower is not None
-    moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
-    [pixels] = data.pixels.batches([torch.arange(size)])
-    embeddings = learner.embed_pixels(pixels, augmented)
-    terms = learner.objective.terms(embeddings, learner.prototypes(), data.target[:size], None)
-    terms.sum().backward()
-    del moments
-
-
-def train_stage(
-    stage: str,
-    learner: Learner,
+def run_stage(
+    stage: Stage,
     data: TrainingData,
-    schedule: Schedule,
-    n_epochs: int,
     *,
-    augmented: bool = False,
+    n_epochs: int,
+    batch_size: int,
+    decay: bool = True,
     stopping: EarlyStopping | None = None,
     optimizer: torch.optim.AdamW | None = None,
-    on_epoch_end: Callable[[Learner], None] | None = None,
+    on_epoch_end: Callable[[], None] | None = None,
     verbose: int = 0,
 ) -> torch.optim.AdamW | None:
     """Run one stage of the training.
 
     Parameters
     ----------
-    stage : {"prompts", "image_tower"}
-        "prompts" trains prompts, RankFormer and adapter on cached embeddings; "image_tower" trains prompts, RankFormer
-        and the image tower on pixels.
-    learner : Learner
-        Changed in place.
+    stage : PromptStage or TowerStage
     data : TrainingData
-    schedule : Schedule
     n_epochs : int
-    augmented : bool, default=False
-        Crop and mirror at random; for "image_tower" only.
+    batch_size : int
+    decay : bool, default=True
+        Let the learning rates fall to zero along half a cosine.
     stopping : EarlyStopping, optional
         Its best weights, over all stages that it has watched, are put back at the end.
     optimizer : AdamW, optional
         To go on with; a new one by default.
     on_epoch_end : callable, optional
-        Called with the learner.
     verbose : int, default=0
         Show a progress bar.
 
@@ -315,36 +367,30 @@ def train_stage(
     ----------
     The two stages of CLIP-ReID (Li et al., AAAI 2023), on which the authors' optimiser is built.
     """
-    on_pixels = stage == "image_tower"
-    optimizer = optimizer or optimizer_for(learner, schedule, train_tower=on_pixels)
+    learner = stage.learner
+    optimizer = optimizer or optimizer_for(stage)
     if optimizer is None or n_epochs == 0:
         return optimizer
-    n_batches = math.ceil(len(data.target) / schedule.batch_size)
-    decay = None
-    if schedule.decay:
-        n_steps = n_epochs * n_batches
-        decay = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps))
-        )
+    falling = _cosine(optimizer, n_epochs * math.ceil(len(data.target) / batch_size)) if decay else None
     if stopping is not None:
-        stopping.epochs_without_improvement = 0
+        stopping.begin()
     is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
-    with tqdm(range(n_epochs), desc=stage, disable=is_silent, unit="epoch") as epochs:
+    with tqdm(range(n_epochs), desc=stage.name, disable=is_silent, unit="epoch") as epochs:
         for _ in epochs:
-            rates = {group["lr"] for group in optimizer.param_groups}
-            record = {"stage": stage, "epoch": len(learner.history) + 1, "learning_rate": max(rates)}
-            means = _epoch(learner, data, schedule.batch_size, optimizer, decay, on_pixels, augmented).tolist()
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
+            means = _epoch(stage, data, batch_size, optimizer, falling).tolist()
             if learner.group is not None:
                 means = learner.group.as_the_first(means)
             _check_finite(means, stage, record, optimizer)
             record |= dict(zip(("loss", *TERMS), means, strict=True))
             if stopping is not None:
-                record |= stopping.update(learner, schedule.batch_size, on_pixels)
+                record |= stopping.update(stage, batch_size)
             learner.history.append(record)
             epochs.set_postfix({key: f"{record[key]:.4g}" for key in ("loss", "validation_mae") if key in record})
             if on_epoch_end is not None:
-                on_epoch_end(learner)
-            if stopping is not None and stopping.epochs_without_improvement >= (schedule.patience or math.inf):
+                on_epoch_end()
+            if stopping is not None and stopping.is_over:
                 break
     if stopping is not None:
         stopping.restore(learner)
@@ -353,92 +399,90 @@ def train_stage(
     return optimizer
 
 
+def _cosine(optimizer: torch.optim.AdamW, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+
+
 def _epoch(
-    learner: Learner,
+    stage: Stage,
     data: TrainingData,
     batch_size: int,
     optimizer: torch.optim.AdamW,
-    decay: torch.optim.lr_scheduler.LambdaLR | None,
-    on_pixels: bool,
-    augmented: bool,
+    falling: torch.optim.lr_scheduler.LambdaLR | None,
 ) -> Tensor:
     """One pass over the data; means of the loss and of the terms, tensor of shape (4,), left on the device."""
+    learner = stage.learner
     sums, count = torch.zeros(4, device=learner.device), 0
     # nothing here waits for the device: what goes to it was put there before, or is copied alongside
-    for embeddings, target, weight in _steps(learner, data, batch_size, on_pixels, augmented):
+    for embeddings, target, weight in stage.epoch(data, batch_size):
         terms = learner.objective.terms(embeddings, learner.prototypes(), target, weight)
         loss = learner.objective.total(terms)
         optimizer.zero_grad(set_to_none=True)
-        if loss.requires_grad:
-            loss.backward()
-        if on_pixels and learner.group is not None:
-            assert learner.tower is not None
-            learner.group.reduce_gradients(learner.tower, learner.prompts.parameters())
+        stage.step(loss)
         optimizer.step()
-        if decay is not None:
-            decay.step()
+        if falling is not None:
+            falling.step()
         sums += len(target) * torch.cat([loss.detach()[None], terms.detach()])
         count += len(target)
     return sums / count
 
 
-def _steps(
-    learner: Learner, data: TrainingData, batch_size: int, on_pixels: bool, augmented: bool
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Embeddings, targets and weights of each batch, with gradients to whatever makes the embeddings."""
-    if on_pixels and learner.group is not None:
-        yield from _steps_of_group(learner, data, batch_size, augmented)
-        return
-    n = len(data.target)
-    # with a single batch the order means nothing but other rounding errors
-    order = torch.randperm(n, generator=learner.generator) if n > batch_size else torch.arange(n)
-    pixels = None
-    if on_pixels:
-        assert data.pixels is not None
-        pixels = data.pixels.batches(order.split(batch_size))
-    for chosen in to_device(order, learner.device).split(batch_size):
-        if pixels is not None:
-            embeddings = learner.embed_pixels(next(pixels), augmented)
-        else:
-            assert data.embeddings is not None
-            embeddings = learner.adapt(data.embeddings[chosen])
-        yield embeddings, data.target[chosen], None if data.weight is None else data.weight[chosen]
-
-
-def _steps_of_group(
-    learner: Learner, data: TrainingData, batch_size: int, augmented: bool
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """As `_steps`, each process embedding its share of each batch; what fills uneven shares up has weight zero."""
-    group = learner.group
-    assert group is not None
-    assert data.share is not None
-    assert data.pixels is not None
-    largest_share = math.ceil(len(data.target) / group.size)
-    n_steps = min(math.ceil(len(data.target) / batch_size), largest_share)
-    length = math.ceil(largest_share / n_steps)
-    order = torch.randperm(len(data.share), generator=learner.generator)
-    chunks = order.tensor_split(n_steps)
-    padded = [torch.cat([chunk, order[:1].expand(length - len(chunk))]) for chunk in chunks]
-    weights = torch.ones_like(data.target, dtype=torch.float32) if data.weight is None else data.weight
-    for chunk, rows, pixels in zip(chunks, padded, data.pixels.batches(padded), strict=True):
-        chosen = to_device(data.share[rows], learner.device)
-        weight = weights[chosen] * (torch.arange(length, device=learner.device) < len(chunk))
-        embeddings = group.gathered(learner.embed_pixels(pixels, augmented))
-        yield embeddings, group.gathered(data.target[chosen]), group.gathered(weight)
-
-
-def _check_finite(means: list[float], stage: str, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:
+def _check_finite(means: list[float], stage: Stage, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:
     names = [name for name, mean in zip(TERMS, means[1:], strict=True) if not math.isfinite(mean)]
     if not names and math.isfinite(means[0]):
         return
-    rates = " and ".join(
-        f"{group['initial_lr' if 'initial_lr' in group else 'lr']:g}" for group in optimizer.param_groups
-    )
-    parameters = "learning_rate" if stage == "prompts" else "learning_rate or image_learning_rate"
+    rates = " and ".join(f"{group.get('initial_lr', group['lr']):g}" for group in optimizer.param_groups)
     raise NonFiniteLossError(
-        f"Training stopped in epoch {record['epoch']} (stage {stage!r}): the {' and '.join(names) or 'total'} loss "
-        f"is not finite at learning rate {rates}. Lower {parameters}, or use precision='float32'."
+        f"Training stopped in epoch {record['epoch']} (stage {stage.name!r}): the {' and '.join(names) or 'total'} "
+        f"loss is not finite at learning rate {rates}. Lower {stage.rates}, or use precision='float32'."
     )
+
+
+def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> int:
+    """Find a batch that fits the device's memory, with the optimiser's moments, by trying steps.
+
+    Where `largest` does not fit, activations are computed again in the backward pass instead of being kept, which
+    costs a third more time and leaves the batch, over which the losses compare images, as it is; where that does not
+    suffice either, the batch is halved.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If not even one image fits.
+    """
+    assert data.pixels is not None
+    learner = stage.learner
+    assert learner.tower is not None
+    size, keep_less = min(largest, len(data.pixels)), getattr(learner.tower, "set_grad_checkpointing", None)
+    # the training's own random numbers stay where they are
+    trial = TowerStage(replace(learner, generator=torch.Generator().manual_seed(0), group=None), stage._settings)
+    while True:
+        try:
+            _try_step(trial, data, size)
+            return size
+        except torch.OutOfMemoryError:
+            if size == 1 and keep_less is None:
+                raise
+        finally:
+            learner.modules().zero_grad(set_to_none=True)
+        if learner.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if keep_less is not None:
+            keep_less(True)
+            keep_less = None
+        else:
+            size //= 2
+
+
+def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
+    assert data.pixels is not None
+    learner = stage.learner
+    assert learner.tower is not None
+    moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
+    [pixels] = data.pixels.batches([torch.arange(size)])
+    embeddings = learner.embed_pixels(pixels, stage._settings.augment)
+    learner.objective.terms(embeddings, learner.prototypes(), data.target[:size], None).sum().backward()
+    del moments
 
 
 def split_off_validation(target: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:

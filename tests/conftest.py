@@ -113,7 +113,7 @@ def make_classifier(tiny):
         settings = {
             "image_tower": "frozen",
             "prompt_epochs": 3,
-            "max_epochs": 2,
+            "image_epochs": 2,
             "n_context_tokens": 4,
             "random_state": 0,
             "device": "cpu",
@@ -130,7 +130,7 @@ def zero_shot(make_classifier):
     def make(**parameters):
         settings = {
             "prompt_epochs": 0,
-            "max_epochs": 0,
+            "image_epochs": 0,
             "blend_ratio": 0.0,
             "prompt": "a photo of",
             "n_context_tokens": 3,

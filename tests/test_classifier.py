@@ -13,9 +13,9 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip import _fit as fitting
 from skl2rclip._backbone import BackboneSource, fingerprint, load_backbone
 from skl2rclip._ranks import expected_value, read_out
+from skl2rclip._stages import split_off_validation
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
@@ -64,7 +64,7 @@ def test_training_learns_what_is_plain_to_see(make_classifier, shades):
     unseen, truth = shaded_images(np.arange(5).repeat(6), seed=9), np.arange(5).repeat(6)
     for parameters in (
         {"image_tower": "frozen", "prompt_epochs": 120, "learning_rate": 1e-2, "decision": "median"},
-        {"image_tower": "finetune", "prompt_epochs": 0, "max_epochs": 40, "image_learning_rate": 2e-3},
+        {"image_tower": "finetune", "prompt_epochs": 0, "image_epochs": 40, "image_learning_rate": 2e-3},
     ):
         classifier = make_classifier(**parameters).fit(X, y)
         assert mean_absolute_rank_error(truth, classifier.predict(unseen)) < 0.5  # the best constant: 1.2
@@ -73,7 +73,7 @@ def test_training_learns_what_is_plain_to_see(make_classifier, shades):
 
 def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades):
     weights = {"contrastive_weight": 0.7, "pairwise_weight": 2.0, "tightness_weight": 0.3}
-    classifier = make_classifier(image_tower="finetune", prompt_epochs=2, max_epochs=1, **weights).fit(*shades)
+    classifier = make_classifier(image_tower="finetune", prompt_epochs=2, image_epochs=1, **weights).fit(*shades)
     assert [record["stage"] for record in classifier.history_] == ["prompts", "prompts", "image_tower"]
     assert [record["epoch"] for record in classifier.history_] == [1, 2, 3]
     for record in classifier.history_:
@@ -87,7 +87,7 @@ def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades)
 def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, tiny):
     backbone = load_backbone(BackboneSource(tiny))
     before = fingerprint(backbone.model)
-    classifier = make_classifier(image_tower="finetune", max_epochs=1, image_learning_rate=1e-2).fit(*shades)
+    classifier = make_classifier(image_tower="finetune", image_epochs=1, image_learning_rate=1e-2).fit(*shades)
     assert fingerprint(backbone.model) == before
     assert not np.allclose(
         classifier.transform(shades[0]), CLIPImageEncoder(tiny).fit().transform(shades[0]), atol=1e-2
@@ -95,9 +95,9 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, t
 
 
 BASE = {"prompt": "a photo of", "prompt_epochs": 2}
-FINETUNE = {"image_tower": "finetune", "max_epochs": 1, "prompt_epochs": 0, "image_learning_rate": 1e-3}
+FINETUNE = {"image_tower": "finetune", "image_epochs": 1, "prompt_epochs": 0, "image_learning_rate": 1e-3}
 CHANGES = [
-    (BASE, {"image_tower": "finetune", "max_epochs": 1}),
+    (BASE, {"image_tower": "finetune", "image_epochs": 1}),
     (BASE, {"image_adapter": None}),
     (BASE, {"image_adapter": "mlp"}),
     (BASE, {"rank_names": ["a", "b", "c", "d", "e"]}),
@@ -108,7 +108,6 @@ CHANGES = [
     (BASE, {"tune_ranks": False}),
     (BASE, {"rankformer_layers": 0}),
     (BASE, {"rankformer_layers": 2}),
-    (BASE, {"rankformer_heads": 2}),
     (BASE, {"blend_ratio": 0.5}),
     (BASE, {"contrastive_weight": 0.0}),
     (BASE, {"pairwise_weight": 0.0}),
@@ -122,7 +121,7 @@ CHANGES = [
     (BASE, {"precision": "bfloat16"}),
     (BASE, {"random_state": 1}),
     (BASE, {"model_name": "custom_text"}),
-    (FINETUNE, {"max_epochs": 2}),
+    (FINETUNE, {"image_epochs": 2}),
     (FINETUNE, {"image_learning_rate": 2e-3}),
     (FINETUNE, {"augment": False}),
     (FINETUNE, {"weight_decay": 0.5}),
@@ -252,14 +251,14 @@ def test_early_stopping_restores_the_best_epoch(make_classifier, shades):
     shorter = make_classifier(**{**parameters, "prompt_epochs": 40}, validation_fraction=0.3)
     shorter.set_params(n_iter_no_change=1000)
     assert len(shorter.fit(*shades).history_) == 40
-    held_out = fitting.split_off_validation(shades[1], 0.3, np.random.default_rng(0))
+    held_out = split_off_validation(shades[1], 0.3, np.random.default_rng(0))
     predicted = classifier.predict(shades[0][held_out])
     assert np.abs(predicted - shades[1][held_out]).mean() == pytest.approx(results[best][0])
 
 
 def test_early_stopping_in_both_stages(make_classifier, shades):
     classifier = make_classifier(
-        image_tower="finetune", early_stopping=True, max_epochs=3, image_learning_rate=1e-3, prompt_epochs=2
+        image_tower="finetune", early_stopping=True, image_epochs=3, image_learning_rate=1e-3, prompt_epochs=2
     ).fit(*shades)
     assert {record["stage"] for record in classifier.history_} == {"prompts", "image_tower"}
     assert all(np.isfinite(record["validation_loss"]) for record in classifier.history_)
@@ -282,7 +281,7 @@ def test_warm_start_goes_on(make_classifier, shades):
 def test_warm_start_keeps_a_fine_tuned_tower(make_classifier, shades):
     classifier = make_classifier(**FINETUNE, warm_start=True).fit(*shades)
     embeddings = classifier.transform(shades[0])
-    classifier.set_params(max_epochs=0).fit(*shades)
+    classifier.set_params(image_epochs=0).fit(*shades)
     np.testing.assert_allclose(classifier.transform(shades[0]), embeddings, atol=1e-6)
 
 
@@ -293,6 +292,8 @@ def test_warm_start_refuses_another_structure(make_classifier, shades):
     classifier.set_params(n_context_tokens=4)
     with pytest.raises(ValueError, match=r"ranks must stay the same .*\[0, 1, 2, 3, 4\], got \[0, 1\]"):
         classifier.fit(shades[0][:2], shades[1][:2])
+    with pytest.raises(InvalidParameterError, match=r"rank_names must stay the same .* it was \['0', .* got \['a', "):
+        classifier.set_params(rank_names=list("abcde")).fit(*shades)
 
 
 @pytest.mark.parametrize("parameters", [{}, FINETUNE])
@@ -329,6 +330,14 @@ def test_partial_fit_takes_words_with_ranks(make_classifier, shades):
     assert classifier.ranks_.tolist() == list(names)
     with pytest.raises(ValueError, match="order is not known"):
         make_classifier().partial_fit(shades[0][:5], names[:5], classes=names)
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_partial_fit_learns_where_no_epochs_are_set(make_classifier, shades, image_tower):
+    settings = {"image_tower": image_tower, "prompt_epochs": 0, "image_epochs": 0}
+    classifier = make_classifier(**settings).partial_fit(*shades, classes=range(5))
+    assert classifier.n_iter_ == 1
+    assert not np.array_equal(classifier.prototypes_, make_classifier(**settings).fit(*shades).prototypes_)
 
 
 # ------------------------------------------------------------------- read-out
@@ -429,6 +438,54 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
         make_classifier(image_tower="precomputed").fit(embeddings[:, :5], shades[1])
 
 
+# ------------------------------------------------- parameters set after the fit
+
+
+@pytest.mark.parametrize(
+    ("fitted_with", "change", "message"),
+    [
+        (FINETUNE, {"image_tower": "precomputed"}, "image_tower='precomputed' contradicts the fitted model"),
+        (FINETUNE, {"image_tower": "frozen"}, "image_tower='frozen' contradicts"),
+        ({}, {"image_tower": "finetune"}, "image_tower='finetune' contradicts"),
+        ({}, {"image_adapter": None}, "image_adapter=None contradicts"),
+        ({}, {"ranks": [4, 3, 2, 1, 0]}, r"ranks=\[4, 3, 2, 1, 0\] contradicts"),
+        ({}, {"rank_names": list("abcde")}, r"rank_names=\['a', "),
+        ({}, {"decision": "Median"}, "decision must be one of 'argmax', 'mean', 'median', got 'Median'"),
+        ({}, {"n_jobs": 0}, "n_jobs must be"),
+    ],
+)
+def test_what_contradicts_the_fit_is_refused_at_prediction(make_classifier, shades, fitted_with, change, message):
+    fitted = make_classifier(**fitted_with).fit(*shades)
+    expected = fitted.predict_proba(shades[0])
+    before = {name: fitted.get_params()[name] for name in change}
+    fitted.set_params(**change)
+    for method in (fitted.predict, fitted.predict_proba, fitted.transform, fitted.predict_expectation):
+        with pytest.raises(ValueError, match=message):
+            method(shades[0])
+    np.testing.assert_array_equal(fitted.set_params(**before).predict_proba(shades[0]), expected)
+
+
+def test_what_does_not_contradict_the_fit_takes_effect(make_classifier, shades, tiny):
+    fitted = make_classifier().fit(*shades)
+    expected = fitted.predict_proba(shades[0])
+    fitted.set_params(batch_size=3, n_jobs=1, ranks=[0, 1, 2, 3, 4], rank_names={k: str(k) for k in range(5)})
+    np.testing.assert_allclose(fitted.predict_proba(shades[0]), expected, atol=1e-6)
+    embeddings = CLIPImageEncoder(tiny, device="cpu").fit_transform(shades[0])
+    fitted.set_params(image_tower="precomputed", decision="mean")
+    np.testing.assert_allclose(fitted.predict_proba(embeddings), expected, atol=1e-5)
+    np.testing.assert_array_equal(fitted.predict(embeddings), read_out(expected, np.arange(5.0), "mean"))
+    with pytest.raises(ValueError, match="X has 5 features"):
+        fitted.predict(embeddings[:, :5])
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "n_devices", "rankformer_heads", "grad_checkpointing"])
+def test_names_of_old_are_unknown(name):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        L2RCLIPClassifier(**{name: 2})
+    with pytest.raises(ValueError, match=f"Invalid parameter '{name}' for estimator L2RCLIPClassifier"):
+        L2RCLIPClassifier().set_params(**{name: 2})
+
+
 # ------------------------------------------------------------------ bad input
 
 
@@ -447,10 +504,8 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
         ({"n_context_tokens": -1}, "n_context_tokens must be an integer of at least 0, got -1"),
         ({"n_context_tokens": 4.0}, "n_context_tokens must be an integer"),
         ({"rankformer_layers": -1}, "rankformer_layers"),
-        ({"rankformer_heads": 0}, "rankformer_heads must be an integer of at least 1"),
-        ({"rankformer_heads": 5}, "rankformer_heads must divide the width of the word embeddings of .*, 32, got 5"),
         ({"prompt_epochs": 1.5}, "prompt_epochs"),
-        ({"max_epochs": -1}, "max_epochs"),
+        ({"image_epochs": -1}, "image_epochs"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"n_iter_no_change": 0}, "n_iter_no_change"),
         ({"image_tower": "tuned"}, "image_tower must be one of 'finetune', 'frozen', 'precomputed', got 'tuned'"),
@@ -470,7 +525,8 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
         ({"model_name": "ViT-B-16", "pretrained": "nowhere"}, "pretrained must be a tag of ViT-B-16"),
         ({"pretrained": 1}, "pretrained must be"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu'"),
-        ({"device": 0}, "device must be a string"),
+        ({"device": 0}, "device must be a string, or a list of strings, got 0"),
+        ({"device": ["cpu", 1]}, "device: each entry of a list must be a string, got 1"),
         ({"max_memory": "lots"}, "max_memory must be None, a positive number of bytes"),
         ({"max_memory": 0}, "max_memory"),
         ({"max_memory": 1.5}, "max_memory"),
@@ -494,6 +550,7 @@ def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, 
 
 def test_parameters_are_only_stored_before_fit():
     parameters = {name: object() for name in inspect.signature(L2RCLIPClassifier).parameters}
+    assert len(parameters) == 38
     classifier = L2RCLIPClassifier(**parameters)
     assert vars(classifier) == parameters
 
@@ -526,6 +583,30 @@ def test_unreadable_images_stop_fit_before_any_long_work(make_classifier, partly
         make_classifier().fit(partly_bad, shades[1])
     assert list(caught.value.failures) == [4, 9, 17]
     assert f"X[9] ({partly_bad[9]}): the file is empty" in str(caught.value)
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_pictures_that_are_cut_off_are_all_named_and_can_be_skipped(
+    make_classifier, shade_paths, shades, tmp_path, image_tower
+):
+    paths = list(shade_paths)
+    for i in (3, 30):  # their headers are fine
+        paths[i] = str(tmp_path / f"{i}.png")
+        with open(shade_paths[i], "rb") as whole, open(paths[i], "wb") as part:
+            part.write(whole.read()[:-3000])
+    with pytest.raises(UnreadableImagesError, match="2 images of 40 cannot be read") as caught:
+        make_classifier(image_tower=image_tower).fit(paths, shades[1])
+    assert list(caught.value.failures) == [3, 30]
+    with pytest.warns(UserWarning, match="2 images of 40"):
+        skipped = make_classifier(image_tower=image_tower, on_bad_image="skip").fit(paths, shades[1])
+    good = np.setdiff1d(np.arange(40), [3, 30])
+    without = make_classifier(image_tower=image_tower).fit([paths[i] for i in good], shades[1][good])
+    np.testing.assert_allclose(skipped.prototypes_, without.prototypes_, atol=1e-6)
+
+
+def test_nothing_is_believed_of_images_that_no_stage_reads(zero_shot, partly_bad, shades):
+    with pytest.raises(UnreadableImagesError, match="3 images of 40"):
+        zero_shot().fit(partly_bad, shades[1])
 
 
 def test_bad_images_can_be_skipped_with_one_warning(make_classifier, partly_bad, shades):
@@ -610,7 +691,7 @@ def test_many_fits_do_not_pile_up_memory(make_classifier, shades):
         gc.collect()
         return sum(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects())
 
-    classifier = make_classifier(image_tower="finetune", prompt_epochs=1, max_epochs=1)
+    classifier = make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=1)
     classifier.fit(*shades)
     before = modules_alive()
     for _ in range(20):

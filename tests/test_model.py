@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -16,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._backbone import unload_backbones
+from skl2rclip._model import FittedState
 from skl2rclip.errors import MissingBackboneError
 
 NAMES = ["void", "dim", "mild", "light", "blank"]
@@ -76,7 +78,7 @@ def test_training_goes_on_after_the_round_trip(case, way, tmp_path):
 
 def test_no_torch_object_is_pickled(case):
     names = [argument for opcode, argument, _ in pickletools.genops(pickle.dumps(case[0])) if isinstance(argument, str)]
-    assert "skl2rclip.classifier" in names
+    assert "skl2rclip._classifier" in names
     assert not [name for name in names if name.split(".")[0] in ("torch", "open_clip")]
 
 
@@ -140,7 +142,6 @@ def test_a_model_fitted_on_cuda_predicts_where_there_is_none(make_classifier, sh
     classifier = make_classifier().fit(*shades)
     expected = classifier.predict_proba(shades[0])
     classifier.set_params(device="cuda")
-    classifier.device_ = "cuda:0"
     again = pickle.loads(pickle.dumps(classifier))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.warns(UserWarning, match="device='cuda' is not available .* predicting on the CPU"):
@@ -178,7 +179,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
@@ -237,7 +238,7 @@ def test_unusable_folders_are_named(case, tmp_path):
     file = tmp_path / "model" / "model.json"
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 1"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 2"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -247,6 +248,41 @@ def test_unusable_folders_are_named(case, tmp_path):
     arrays.write_bytes(arrays.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"model.safetensors is missing or damaged"):
         L2RCLIPClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("params",),
+        ("state",),
+        ("state", "record"),
+        ("state", "names"),
+        ("state", "tokens", "end"),
+        ("state", "structure", "prompt"),
+        ("includes_backbone",),
+    ],
+)
+def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    description = json.loads(file.read_text())
+    inner = description
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=f"the part '{path[-1]}' is missing"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+
+
+def test_a_fitted_state_is_not_changed_and_comes_back_from_arrays_and_json(case):
+    state = case[0]._state
+    again = FittedState.from_parts(json.loads(json.dumps(state.to_json())), state.to_arrays())
+    assert again.to_json() == state.to_json()
+    for name, array in state.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], array)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        state.logit_scale = 1.0
 
 
 def test_save_needs_a_fitted_model(make_classifier, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skl2rclip._modules import RankFormer, sinusoidal_encoding
+from skl2rclip._modules import ImageAdapter, RankFormer, head_count, sinusoidal_encoding
 
 
 def awake(module):
@@ -27,24 +27,20 @@ def test_training_starts_at_the_tokens_plus_their_rank_encoding(tokens):
     torch.testing.assert_close(blended, tokens + 0.1 * scale * sinusoidal_encoding(6, 16)[:, None])
 
 
-def test_without_rank_encoding_the_order_of_the_ranks_means_nothing(tokens):
+def test_the_order_of_the_ranks_counts(tokens):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    blind = awake(RankFormer(16, blend_ratio=0.5, rank_encoding=False))
-    torch.testing.assert_close(blind(tokens)[order], blind(tokens[order]))
-    sighted = awake(RankFormer(16, blend_ratio=0.5))
-    assert not torch.allclose(sighted(tokens)[order], sighted(tokens[order]), atol=1e-2)
+    module = awake(RankFormer(16, blend_ratio=0.5))
+    assert not torch.allclose(module(tokens)[order], module(tokens[order]), atol=1e-2)
 
 
 def test_attention_runs_across_ranks_at_each_token_position(tokens):
+    module = awake(RankFormer(16, blend_ratio=0.5))
+    module.encoding = lambda rank_tokens, present: torch.zeros(1)  # which looks at the size of all tokens
     changed = tokens.clone()
     changed[5, 1] += 1
-    difference = lambda module: (module(changed) - module(tokens)).abs().amax(dim=2)  # noqa: E731  (K, n)
-    across = difference(awake(RankFormer(16, blend_ratio=0.5, rank_encoding=False)))
-    assert (across[:, 1] > 0).all()
-    assert (across[:, [0, 2]] == 0).all()
-    within = difference(awake(RankFormer(16, blend_ratio=0.5, rank_encoding=False, attend="tokens")))
-    assert (within[5] > 0).all()
-    assert (within[:5] == 0).all()
+    difference = (module(changed) - module(tokens)).abs().amax(dim=2)  # (K, n)
+    assert (difference[:, 1] > 0).all()
+    assert (difference[:, [0, 2]] == 0).all()
 
 
 def test_padding_changes_nothing(tokens):
@@ -61,18 +57,10 @@ def test_layers_are_as_many_as_asked_for(layers):
     assert len(RankFormer(16, layers).blocks) == layers
 
 
-def test_learned_blend_ratio_gets_a_gradient(tokens):
-    module = awake(RankFormer(16, blend_ratio=0.01, learn_blend_ratio=True))
-    module(tokens).square().sum().backward()
-    assert module.blend_ratio.grad.abs() > 0
-
-
-def test_without_inner_residuals_only_the_last_branch_is_blended_in(tokens):
-    module = RankFormer(16, blend_ratio=0.25, rank_encoding=False, inner_residuals=False)
-    block = module.blocks[0]
-    normed = block.attention_norm(tokens.transpose(0, 1))
-    expected = block.feed_forward(block.attention(normed, normed, normed, need_weights=False)[0]).transpose(0, 1)
-    torch.testing.assert_close(module(tokens), 0.75 * tokens + 0.25 * expected)
+@pytest.mark.parametrize(("width", "heads"), [(512, 8), (96, 8), (20, 5), (7, 7), (11, 1)])
+def test_heads_divide_the_width(width, heads):
+    assert head_count(width) == heads
+    assert RankFormer(width).blocks[0].attention.num_heads == heads
 
 
 def test_sinusoidal_encoding_tells_ranks_apart_and_has_mean_square_one_half():
@@ -80,3 +68,16 @@ def test_sinusoidal_encoding_tells_ranks_apart_and_has_mean_square_one_half():
     assert encoding.square().mean() == pytest.approx(0.5, abs=1e-5)
     distance = torch.cdist(encoding, encoding) + 10 * torch.eye(1000)
     assert distance.min() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_image_adapter_starts_as_the_identity_and_returns_unit_rows(kind):
+    adapter = ImageAdapter(6, kind)
+    rows = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    torch.testing.assert_close(adapter(rows), rows)
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    moved = adapter(rows)
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(5))
+    assert not torch.allclose(moved, rows)
+    assert len(list(adapter.parameters())) == {"linear": 2, "mlp": 4}[kind]

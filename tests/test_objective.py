@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skl2rclip._objective import contrastive_loss, ordering_loss, tightness_loss
+from skl2rclip._objective import Objective, contrastive_loss, ordering_loss, tightness_loss
 
 
 def log_softmax(row):
@@ -149,3 +149,9 @@ def test_gradients_are_the_same_every_time():
     target = torch.randint(5, (4096,), generator=generator)
     gradients = [torch.autograd.grad(tightness_loss(z, t, target), t)[0] for _ in range(30)]
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
+def test_a_term_of_weight_zero_does_not_enter_even_where_it_is_infinite():
+    terms = torch.tensor([1.0, float("inf"), 2.0])
+    objective = Objective((1.0, 0.0, 0.5), 1.0, torch.arange(3.0))
+    assert float(objective.total(terms)) == 2.0

@@ -201,7 +201,7 @@ def test_cross_val_predict_of_probabilities_with_words(make_classifier, images):
     X, y = images
     names = np.array(["void", "dim", "mild", "light", "blank"])
     labels = names[y]
-    classifier = make_classifier(ranks=list(names), image_tower="finetune", image_learning_rate=2e-3, max_epochs=20)
+    classifier = make_classifier(ranks=list(names), image_tower="finetune", image_learning_rate=2e-3, image_epochs=20)
     probabilities = cross_val_predict(classifier, X, labels, cv=4, method="predict_proba")
     # these two take sorted classes for granted
     assert log_loss(labels, probabilities) < log_loss(labels, np.full_like(probabilities, 0.2))

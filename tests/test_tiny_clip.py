@@ -174,6 +174,6 @@ def test_fine_tuning_beats_the_frozen_tower():
         image_learning_rate=1e-3,
         augment=False,
         prompt_epochs=20,
-        max_epochs=12,
+        image_epochs=12,
     )
     assert mae(tuned.fit(X, y), images, truth) < 0.7 * mae(frozen, unseen, truth)

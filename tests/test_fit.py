@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._fit import FitRequest, fit
+from skl2rclip._images import stamped
+from skl2rclip._prompts import tokenize_prompts
+from skl2rclip._ranks import rank_scale
+from skl2rclip._settings import Settings
+from skl2rclip._stages import PromptStage, TowerStage
+from skl2rclip.errors import UnreadableImagesError
+
+
+@pytest.fixture
+def request_for(make_classifier, shades):
+    """A checked request as the estimator makes it; parameters can be given."""
+
+    def make(data=None, one_pass=False, previous=None, **parameters):
+        settings = Settings.of(make_classifier(**parameters).get_params(deep=False))
+        scale, target = rank_scale(shades[1])
+        source = BackboneSource(settings.model_name, settings.pretrained)
+        tokenizer = load_backbone(source).tokenizer()
+        return FitRequest(
+            data=stamped(shades[0] if data is None else data),
+            target=target,
+            weight=np.ones(40),
+            scale=scale,
+            tokens=tokenize_prompts(tokenizer, settings.prompt, scale.names, settings.n_context_tokens, "tail"),
+            source=source,
+            settings=settings,
+            seed=0,
+            devices=(torch.device("cpu"),),
+            previous=previous,
+            one_pass=one_pass,
+            column_names=None,
+            kept=np.arange(40),
+            n_given=40,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("parameters", "one_pass", "plan"),
+    [
+        ({}, False, [(PromptStage, 3)]),
+        ({"prompt_epochs": 0}, False, []),
+        ({"prompt_epochs": 0}, True, [(PromptStage, 1)]),
+        ({"image_tower": "finetune"}, False, [(PromptStage, 3), (TowerStage, 2)]),
+        ({"image_tower": "finetune", "prompt_epochs": 0}, False, [(TowerStage, 2)]),
+        ({"image_tower": "finetune", "image_epochs": 0}, False, [(PromptStage, 3)]),
+        ({"image_tower": "finetune"}, True, [(TowerStage, 1)]),
+    ],
+)
+def test_what_is_trained_follows_from_the_settings(request_for, parameters, one_pass, plan):
+    assert request_for(one_pass=one_pass, **parameters).plan() == plan
+
+
+def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, shades, make_classifier):
+    state = fit(request_for())
+    expected = make_classifier().fit(*shades)
+    np.testing.assert_array_equal(state.prototypes, expected.prototypes_)
+    assert list(state.history) == expected.history_
+    assert set(state.arrays) == {"prompts", "adapter"}
+
+
+def test_each_epoch_is_reported_with_the_state_so_far(request_for):
+    states = []
+    state = fit(request_for(), states.append)
+    assert [len(each.history) for each in states] == [1, 2, 3]
+    np.testing.assert_array_equal(states[-1].prototypes, state.prototypes)
+    assert not np.array_equal(states[0].prototypes, state.prototypes)
+
+
+def test_moments_are_kept_of_a_single_pass_only(request_for):
+    assert fit(request_for()).optimizer_state is None
+    moments = fit(request_for(one_pass=True)).optimizer_state["state"]
+    assert moments[0]["step"] == 1
+
+
+def test_images_are_left_out_by_the_users_own_indices(request_for, shades, shade_paths, tmp_path):
+    paths = list(shade_paths)
+    paths[7] = str(tmp_path / "gone.png")
+    request = request_for(data=paths)
+    rest = request.keep(np.arange(40) != 3)
+    assert (len(rest.data), len(rest.target), len(rest.weight)) == (39, 39, 39)
+    with pytest.raises(UnreadableImagesError, match=r"(?s)1 image of 40 .*X\[7\] .*gone.png\): no such file"):
+        fit(rest)
+    skipping = dataclasses.replace(rest, settings=dataclasses.replace(rest.settings, on_bad_image="skip"))
+    with pytest.warns(UserWarning, match=r"X\[7\]"):
+        state = fit(skipping)
+    np.testing.assert_array_equal(state.prototypes, fit(request.keep(~np.isin(np.arange(40), [3, 7]))).prototypes)
