@@ -31,13 +31,14 @@ class DeviceGroup:
     Parameters
     ----------
     fabric : lightning_fabric.Fabric
-        Launched.
+        What connects the processes; it has been launched.
 
     Attributes
     ----------
     rank, size : int
-        Which of how many.
+        Which process this is, and of how many.
     device : torch.device
+        Where this process computes.
     """
 
     def __init__(self, fabric: Any):
@@ -56,7 +57,11 @@ class DeviceGroup:
         Parameters
         ----------
         own : tensor of shape (b, ...)
-            Of the same shape in every process.
+            This process's rows, as many as every other has.
+
+        Returns
+        -------
+        tensor of shape (size * b, ...)
         """
         places = own.new_zeros((self.size, *own.shape))
         places[self.rank] = own.detach()

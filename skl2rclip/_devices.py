@@ -119,13 +119,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast_for(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which towers run.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-    device : torch.device
-    """
+    """Return the context in which towers run on `device` in `precision`, which `resolve_precision` explains."""
     enabled = resolve_precision(precision, device) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 

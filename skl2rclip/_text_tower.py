@@ -1,7 +1,7 @@
 """The text side of an open_clip model: its tokenizer in parts, and its tower run from word embeddings.
 
-Prompts that share their beginning are packed into one sequence, so that the beginning is computed once. What the
-prompts are is not known here.
+Prompts that share their beginning are packed into one sequence, so that the beginning is computed once. What prompts
+say and which of their embeddings are trained is the business of ``_prompts``; where models come from, of ``_backbone``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_PACKED_TOKENS = 512
 
 
 def tokenizer_of(model_name: str) -> Any:
-    """Return open_clip's tokenizer of a model."""
+    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
     if model_name == EMBEDDED_NAME:
         return embedded_tokenizer()
     return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)

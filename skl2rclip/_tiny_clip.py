@@ -1,6 +1,7 @@
 """skl2rclip-tiny: the small CLIP inside the package, which needs no download.
 
-What it has learned, and how to make it again, is told in ``docs/skl2rclip-tiny.md``.
+Its files are read here and become an ordinary open_clip model; ``_backbone`` gives it its place among the others. What
+it has learned, and how to make it again, is told in ``docs/skl2rclip-tiny.md``.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
     class_weight : None, "balanced" or dict
         As in scikit-learn's classifiers.
     y : ndarray of shape (n,)
-        Labels.
+        Labels of the images.
     classes : ndarray of shape (K,)
         All labels that there may be.
     counts : ndarray of shape (n,), bool
@@ -216,57 +216,5 @@ def parse_bytes(name: str, value: int | str, *, optional: bool = False) -> int:
 
 
 def parse_max_memory(max_memory: int | str | None) -> int | None:
-    """Bytes that `max_memory` stands for, None for no bound."""
+    """Bytes that the parameter `max_memory` stands for, None where it is None."""
     return None if max_memory is None else parse_bytes("max_memory", max_memory, optional=True)
-
-
-def check_parameters(estimator: Any) -> None:
-    """Check every constructor parameter of an `L2RCLIPClassifier` that can be checked without data or model.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the parameter, what it may be, and the value given.
-    """
-    check_string("model_name", estimator.model_name)
-    if not isinstance(estimator.pretrained, str | os.PathLike | None):
-        raise InvalidParameterError(f"pretrained must be a tag, a file or None, got {estimator.pretrained!r}.")
-    check_string("prompt", estimator.prompt)
-    check_string("device", estimator.device)
-    for name, choices in _CHOICES.items():
-        check_choice(name, getattr(estimator, name), choices)
-    for name in ("tune_ranks", "augment", "early_stopping", "warm_start", "compile", "grad_checkpointing"):
-        check_boolean(name, getattr(estimator, name))
-    for name, minimum in _INTEGERS.items():
-        check_integer(name, getattr(estimator, name), minimum)
-    check_real("blend_ratio", estimator.blend_ratio, 0, 1)
-    check_real("validation_fraction", estimator.validation_fraction, 0, 1, open_ends=True)
-    for name in ("contrastive_weight", "pairwise_weight", "tightness_weight", "weight_decay"):
-        check_real(name, getattr(estimator, name), 0)
-    for name in ("learning_rate", "image_learning_rate"):
-        check_real(name, getattr(estimator, name), 0, open_ends=True)
-    check_batch_size(estimator.batch_size)
-    check_thread_count("n_jobs", estimator.n_jobs)
-    parse_max_memory(estimator.max_memory)
-    for name in ("checkpoint_dir", "embedding_cache"):
-        check_folder(name, getattr(estimator, name))
-
-
-_CHOICES: dict[str, tuple[str | None, ...]] = {
-    "image_tower": ("finetune", "frozen", "precomputed"),
-    "image_adapter": ("linear", "mlp", None),
-    "rank_position": ("tail", "front", "middle"),
-    "decision": ("argmax", "mean", "median"),
-    "precision": ("auto", "float32", "bfloat16"),
-    "on_bad_image": ("raise", "skip"),
-}
-_INTEGERS = {
-    "n_context_tokens": 0,
-    "rankformer_layers": 0,
-    "rankformer_heads": 1,
-    "prompt_epochs": 0,
-    "max_epochs": 0,
-    "n_devices": 1,
-    "n_iter_no_change": 1,
-    "verbose": 0,
-}

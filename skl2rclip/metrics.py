@@ -1,4 +1,7 @@
-"""Ordinal metrics, and scorers for cross-validation that know the ranks of the estimator they score."""
+"""Ordinal metrics, and scorers for cross-validation that know the ranks of the estimator they score.
+
+Metrics are functions of labels, or of prototypes; what labels mean lives in ``_ranks``. Scorers only call an estimator.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,11 @@ def mean_absolute_rank_error(
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n,)
-        Labels.
+        True and predicted labels.
     ranks : array-like of shape (K,), optional
         All labels, lowest first. Needed where labels are words.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
     in_ranks : bool, default=False
         Count steps along `ranks` also where labels are numbers; by default the error of numbers is in their own unit.
 
@@ -63,12 +67,13 @@ def cumulative_score(
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n,)
-        Labels.
+        True and predicted labels.
     tolerance : float, default=5
-        In the unit of numeric labels (years, say), else in ranks.
+        Largest error that counts as right, in the unit of numeric labels (years, say), else in ranks.
     ranks : array-like of shape (K,), optional
         All labels, lowest first. Needed where labels are words.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
 
     Returns
     -------
@@ -86,10 +91,11 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n,)
-        Labels.
+        True and predicted labels.
     ranks : array-like of shape (K,), optional
         All labels, lowest first. Needed where labels are words.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
 
     Returns
     -------
@@ -157,10 +163,13 @@ def neg_mean_absolute_rank_error_scorer(estimator: Any, X: Any, y: Any, sample_w
     Parameters
     ----------
     estimator : fitted classifier
-        Or a pipeline that ends in one.
-    X : sequence of images
+        What is scored; it may be a pipeline that ends in a classifier, or a search for one.
+    X : sequence of n images
+        What the estimator predicts from.
     y : array-like of shape (n,)
+        Their true labels.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
 
     Returns
     -------
@@ -177,10 +186,13 @@ def quadratic_weighted_kappa_scorer(estimator: Any, X: Any, y: Any, sample_weigh
     Parameters
     ----------
     estimator : fitted classifier
-        Or a pipeline that ends in one.
-    X : sequence of images
+        What is scored; it may be a pipeline that ends in a classifier, or a search for one.
+    X : sequence of n images
+        What the estimator predicts from.
     y : array-like of shape (n,)
+        Their true labels.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
 
     Returns
     -------
