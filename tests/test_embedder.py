@@ -30,7 +30,7 @@ from PIL import Image
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip import _embedder as embedder
-from skl2rclip._embedder import ImageEncoding, decode_and_embed, embed_chunks, embed_images
+from skl2rclip._embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
 from skl2rclip._embedding_cache import EmbeddingCache, _memory, forget_embeddings
 from skl2rclip._images import ImageFile, stamped
 from skl2rclip.errors import UnreadableImagesError
@@ -70,8 +70,10 @@ def cache(folder=None, max_memory=None):
 
 
 def embed(images, cache=None, encoding=None):
-    """Embeddings by `embed_chunks`; every row comes once."""
+    """Embeddings by `check_headers` and `embed_chunks`; every row comes once."""
     encoding = toy_encoding() if encoding is None else encoding
+    images = stamped(images)
+    check_headers(images, None if cache is None else cache.folder, 2)
     result, seen = np.full((len(images), WIDTH), np.nan, np.float32), []
     for rows, embeddings in embed_chunks(images, encoding, cache, 2):
         result[rows] = embeddings
@@ -83,6 +85,7 @@ def embed(images, cache=None, encoding=None):
 def decode(images, cache=None, encoding=None):
     """Embeddings and the pixels of two sizes by `decode_and_embed`; every row comes once."""
     encoding = toy_encoding() if encoding is None else encoding
+    images = stamped(images)
     result, seen = np.full((len(images), WIDTH), np.nan, np.float32), []
     pixels = [np.zeros((len(images), *size.size, 3), np.uint8) for size in (SQUARE, LARGE)]
     for rows, chunk, embeddings in decode_and_embed(images, [SQUARE, LARGE], encoding, cache, 2):
@@ -119,7 +122,7 @@ def kinds_of(files):
 @pytest.mark.parametrize("place", ["no cache", "memory", "folder", "no memory"])
 @pytest.mark.usefixtures("_chunks_of_four")
 def test_embeddings_equal_those_of_one_image_after_the_other(files, expected, tmp_path, way, kind, place):
-    images = stamped(kinds_of(files)[kind])
+    images = kinds_of(files)[kind]
     for _ in range(2):
         kept = {
             "no cache": None,
@@ -128,7 +131,7 @@ def test_embeddings_equal_those_of_one_image_after_the_other(files, expected, tm
             "no memory": cache(max_memory=1),
         }[place]
         np.testing.assert_allclose(way(images, kept), expected, atol=1e-5)
-    np.testing.assert_allclose(embed_images(images, toy_encoding(), None, None), expected, atol=1e-5)
+    np.testing.assert_allclose(embed_images(stamped(images), toy_encoding(), None, None), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("with_encoding", [False, True])
@@ -169,7 +172,7 @@ def test_a_file_that_comes_several_times_is_decoded_once(files, expected, way, t
 
 def test_many_copies_of_a_file_do_not_come_at_once(files, monkeypatch):
     monkeypatch.setattr(embedder, "_CHUNK", 4)
-    parts = [len(rows) for rows, _, _ in decode_and_embed([files[0]] * 11, [LARGE], None, None, 1)]
+    parts = [len(rows) for rows, _, _ in decode_and_embed(stamped([files[0]] * 11), [LARGE], None, None, 1)]
     assert parts == [4, 4, 3]
 
 
@@ -197,22 +200,26 @@ def test_files_of_one_content_pass_the_tower_once(files, expected, tmp_path, way
 @pytest.mark.usefixtures("_settled", "_chunks_of_four")
 def test_a_stream_asks_about_a_file_once_and_opens_it_for_header_and_content(files, tmp_path):
     with file_access() as asked:
-        embed(stamped(files), cache(tmp_path / "cache"))
+        embed(files, cache(tmp_path / "cache"))
     assert asked.of(files) == {(1, 2)}
     with file_access() as asked:
-        embed(stamped(files), cache())
+        embed(files, cache())
     assert asked.of(files) == {(1, 0)}
     forget_embeddings()
     _memory._files.clear()
     with file_access() as asked:  # as another process
-        embed(stamped(files), cache(tmp_path / "cache"))
+        embed(files, cache(tmp_path / "cache"))
     assert asked.of(files) == {(1, 0)}
     forget_embeddings()
     with file_access() as asked:  # known to be sound; the embedding has to be computed
-        embed(stamped(files), cache())
+        embed(files, cache())
     assert asked.of(files) == {(1, 1)}
     with file_access() as asked:
-        embed(stamped(files), None)
+        embed(files, None)
+    assert asked.of(files) == {(1, 1)}
+    _memory._files.clear()
+    with file_access() as asked:
+        embed(files, None)
     assert asked.of(files) == {(1, 2)}
 
 
@@ -346,9 +353,9 @@ def test_the_next_chunk_is_decoded_while_the_tower_works(files, monkeypatch, way
 @pytest.mark.usefixtures("_chunks_of_four")
 def test_who_stops_in_the_middle_gives_the_rest_back(files, expected, way, through_tower):
     if way is embed:
-        stream = embed_chunks(files, toy_encoding(), cache(), 2)
+        stream = embed_chunks(stamped(files), toy_encoding(), cache(), 2)
     else:
-        stream = decode_and_embed(files, [SQUARE], toy_encoding(), cache(), 2)
+        stream = decode_and_embed(stamped(files), [SQUARE], toy_encoding(), cache(), 2)
     next(stream)
     stream.close()
     np.testing.assert_allclose(within(60, lambda: embed(files, cache())), expected, atol=1e-5)

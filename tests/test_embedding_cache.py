@@ -8,7 +8,7 @@ import torch
 from helpers import SQUARE, file_access, in_threads, write_pictures
 from PIL import Image
 
-from skl2rclip._embedding_cache import EmbeddingCache, _memory, forget_embeddings
+from skl2rclip._embedding_cache import EmbeddingCache, _memory, forget_embeddings, known_files
 from skl2rclip._images import stamped
 from skl2rclip._pixel_store import PixelStore, account
 from skl2rclip.embedding_store import EmbeddingStore
@@ -104,10 +104,15 @@ def put_all(images, cache):
 def test_unchanged_files_are_known_without_being_read(images, tmp_path):
     assert cache().known_keys(images) == {}
     keys = put_all(images, cache(folder=tmp_path / "cache"))
+    others = stamped([__file__, np.zeros((2, 2), np.uint8)])
     with file_access() as asked:
         assert cache().known_keys(images) == keys
+        assert known_files([*others, *images], None).tolist() == [False] * 2 + [True] * 4
         _memory._files.clear()  # as another process
         assert cache().known_keys(images) == {}
+        assert not known_files(images, None).any()
+        assert known_files(images, tmp_path / "cache").all()
+        _memory._files.clear()
         assert cache(folder=tmp_path / "cache").known_keys(images) == keys
         assert EmbeddingCache("other", SQUARE, "float32").known_keys(images).keys() == keys.keys()
     assert asked.of([image.path for image in images]) == {(0, 0)}
