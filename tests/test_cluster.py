@@ -3,12 +3,12 @@
 import os
 import signal
 import threading
-import time
 
 import joblib
 import numpy as np
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from processes import time_limit
 from sklearn.model_selection import GridSearchCV
 
 from skl2rclip import L2RCLIPClassifier
@@ -16,7 +16,13 @@ from skl2rclip._embedding_cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
 
 distributed = pytest.importorskip("distributed")
-GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0, 3.0]}
+GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 3.0]}
+
+
+@pytest.fixture(autouse=True)
+def _limited():
+    with time_limit(500):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def client():
 
 
 def test_a_search_embeds_each_image_once(make_classifier, shade_paths, shades, through_tower):
-    GridSearchCV(make_classifier(), GRID, cv=5).fit(shade_paths, shades[1])
+    GridSearchCV(make_classifier(), GRID, cv=3, error_score="raise").fit(shade_paths, shades[1])
     assert sum(through_tower) == len(shade_paths)
 
 
@@ -72,19 +78,23 @@ def test_after_a_kill_a_search_of_processes_goes_on_from_what_is_stored(
 
 def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_classifier, shade_paths, shades, tmp_path):
     expected = GridSearchCV(make_classifier(), GRID, cv=3).fit(shade_paths, shades[1])
-    cache, killed = tmp_path / "cache", []
+    cache, killed, is_over = tmp_path / "cache", [], threading.Event()
 
     def kill_one():
         while not cache.exists():
-            time.sleep(0.05)
+            if is_over.wait(0.05):  # the search has failed before it began to store
+                return
         killed.append(next(iter(client.run(os.getpid).values())))
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    with joblib.parallel_config(backend="dask"):
-        search = GridSearchCV(make_classifier(embedding_cache=cache), GRID, cv=3).fit(shade_paths, shades[1])
-    killer.join()
+    try:
+        with joblib.parallel_config(backend="dask"):
+            search = GridSearchCV(make_classifier(embedding_cache=cache), GRID, cv=3).fit(shade_paths, shades[1])
+    finally:
+        is_over.set()
+    killer.join(60)
     assert killed
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
     assert len(EmbeddingStore(cache)) == len(shade_paths)
@@ -94,5 +104,7 @@ def test_prediction_by_chunks_on_a_cluster(client, make_classifier, shade_paths,
     fitted = make_classifier(image_tower="finetune").fit(shade_paths, shades[1])
     chunks = np.array_split(np.array(shade_paths), 5)
     model = client.scatter(fitted, broadcast=True)
-    parts = client.gather(client.map(L2RCLIPClassifier.predict_proba, [model] * len(chunks), chunks))
+    futures = client.map(L2RCLIPClassifier.predict_proba, [model] * len(chunks), chunks)
+    distributed.wait(futures, timeout=300)
+    parts = client.gather(futures)
     np.testing.assert_allclose(np.concatenate(parts), fitted.predict_proba(shade_paths), atol=1e-6)

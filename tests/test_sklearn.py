@@ -1,6 +1,8 @@
 """The estimators inside scikit-learn's own machinery, and its own checks of estimators."""
 
+import json
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -10,6 +12,7 @@ import sklearn
 from conftest import CONFIGS, shaded_images, write_model
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
@@ -22,12 +25,12 @@ from sklearn.model_selection import (
     cross_validate,
     learning_curve,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource
 
 # scikit-learn's checks that need no data; the others bring numeric tables, which are no images
 CHECKS_WITHOUT_DATA = [
@@ -116,27 +119,28 @@ def test_check_estimator_runs_what_it_has_for_such_inputs():
 
 
 class OnTables(L2RCLIPClassifier):
-    """The classifier on embeddings, with a small CLIP of just the width of the table that it is given."""
+    """The classifier on embeddings, over a small CLIP that is made as wide as the table that it is given."""
 
-    def _check_images(self, X, *, fitted):
-        data = super()._check_images(X, fitted=fitted)
-        TABLE["width"] = data.shape[1]
-        return data
+    def fit(self, X, y, sample_weight=None):
+        self._make_model(X)
+        return super().fit(X, y, sample_weight)
 
-    def _source(self, previous, seed):
-        folder = TABLE["root"] / str(TABLE["width"])
-        if not folder.exists():
-            write_model(folder, {**CONFIGS["clip"], "embed_dim": TABLE["width"]})
-        return BackboneSource(f"local-dir:{folder}")
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        self._make_model(X)
+        return super().partial_fit(X, y, classes, sample_weight)
 
-
-TABLE = {}
+    def _make_model(self, X):
+        folder, shape = Path(self.model_name.removeprefix("local-dir:")), np.shape(X)
+        config = {**CONFIGS["clip"], "embed_dim": shape[1] if len(shape) == 2 and shape[1] else 24}
+        written = folder / "open_clip_config.json"
+        if not written.exists() or json.loads(written.read_text())["model_cfg"] != config:
+            write_model(folder, config)
 
 
 @pytest.mark.parametrize("name", CHECKS_WITH_A_TABLE)
-def test_scikit_learns_checks_of_tables_hold_for_embeddings(name, tmp_path_factory):
-    TABLE.setdefault("root", tmp_path_factory.mktemp("tables"))
+def test_scikit_learns_checks_of_tables_hold_for_embeddings(name, tmp_path):
     estimator = OnTables(
+        f"local-dir:{tmp_path}",
         image_tower="precomputed",
         prompt_epochs=60,
         learning_rate=3e-2,
@@ -197,55 +201,115 @@ def test_cross_validation(make_classifier, images):
     assert np.isfinite(result["test_neg_log_loss"]).all()
 
 
-def test_cross_val_predict_of_probabilities_with_words(make_classifier, images):
+# ------------------------------------------------- labels that others have numbered
+
+NAMES = ["void", "dim", "mild", "light", "blank"]
+AGES = {3: "three", 20: "twenty", 25: "twenty five", 60: "sixty", 90: "ninety"}
+
+
+def probabilities_by_folds(classifier, X, y):
+    return cross_val_predict(classifier, X, y, cv=KFold(2), method="predict_proba")
+
+
+# each numbers the labels in sorted order, and says so nowhere
+NUMBERING = {
+    "cross_val_predict": probabilities_by_folds,
+    "VotingClassifier": lambda c, X, y: VotingClassifier([("c", c)], voting="soft").fit(X, y).predict_proba(X),
+    "BaggingClassifier": lambda c, X, y: BaggingClassifier(c, 2, random_state=0).fit(X[:, None], y).predict(X[:, None]),
+    "StackingClassifier": lambda c, X, y: StackingClassifier([("c", c)], cv=2).fit(X, y).predict_proba(X),
+    "OneVsRestClassifier": lambda c, X, y: OneVsRestClassifier(c).fit(X, y).predict(X),
+    "CalibratedClassifierCV": lambda c, X, y: (
+        CalibratedClassifierCV(c, cv=2, ensemble=False).fit(X, y).predict_proba(X)
+    ),
+}
+
+
+@pytest.mark.parametrize("who", list(NUMBERING))
+def test_who_numbers_the_labels_gets_the_same_error(make_classifier, images, who):
     X, y = images
-    names = np.array(["void", "dim", "mild", "light", "blank"])
-    labels = names[y]
-    classifier = make_classifier(ranks=list(names), image_tower="finetune", image_learning_rate=2e-3, image_epochs=20)
-    probabilities = cross_val_predict(classifier, X, labels, cv=4, method="predict_proba")
-    # these two take sorted classes for granted
-    assert log_loss(labels, probabilities) < log_loss(labels, np.full_like(probabilities, 0.2))
-    assert roc_auc_score(labels, probabilities, multi_class="ovr", labels=np.sort(names)) > 0.7
-    predicted = cross_val_predict(classifier, X, labels, cv=4)
-    np.testing.assert_array_equal(predicted, np.sort(names)[probabilities.argmax(axis=1)])
+    words, ages = np.array(NAMES)[y], np.array(list(AGES))[y]
+    for parameters, labels in (({"ranks": NAMES}, words), ({"ranks": list(AGES)}, ages), ({"rank_names": AGES}, ages)):
+        with pytest.raises(ValueError, match=rf"{who}.* by the numbers 0, 1, .* neither words nor ranks"):
+            NUMBERING[who](make_classifier(**parameters), X, labels)
+
+
+@pytest.mark.parametrize("who", list(NUMBERING))
+def test_what_the_error_advises_works(make_classifier, images, who):
+    X, y = images[0][:20], images[1][:20]
+    result = NUMBERING[who](make_classifier(rank_names=dict(enumerate(NAMES)), prompt_epochs=1), X, y)
+    assert len(result) == len(y)
+    if result.ndim == 2:
+        np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-6)
+    else:
+        assert set(result) <= set(range(5))
+
+
+def test_what_the_error_advises_is_what_one_gets_by_hand(make_classifier, images):
+    X, y = images
+    classifier = make_classifier(rank_names=dict(enumerate(NAMES)))
+    probabilities = NUMBERING["cross_val_predict"](classifier, X, y)
+    for train, test in KFold(2).split(X):
+        by_hand = clone(classifier).fit(X[train], y[train])
+        np.testing.assert_allclose(probabilities[test], by_hand.predict_proba(X[test]), atol=1e-6)
+    # columns are in the order that these two take for granted
+    assert log_loss(y, probabilities) < np.log(5)
+    assert roc_auc_score(y, probabilities, multi_class="ovr") > 0.5
+    voted = NUMBERING["VotingClassifier"](classifier, X, y)
+    np.testing.assert_allclose(voted, clone(classifier).fit(X, y).predict_proba(X), atol=1e-6)
+    assert not np.allclose(voted, make_classifier().fit(X, y).predict_proba(X), atol=1e-3)  # the words have arrived
+
+
+def test_words_stay_where_nobody_numbers_them(make_classifier, images):
+    X, y = images
+    words, classifier = np.array(NAMES)[y], make_classifier(ranks=NAMES, prompt_epochs=1)
+    assert set(cross_val_predict(classifier, X, words, cv=2)) <= set(NAMES)
+    calibrated = CalibratedClassifierCV(classifier, cv=2).fit(X, words)  # one model a fold, on the labels as they are
+    assert calibrated.classes_.tolist() == sorted(NAMES)
+    assert set(calibrated.predict(X)) <= set(NAMES)
+
+
+def own_scorer(estimator, X, y):
+    return estimator.score(X, y)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_cross_val_predict_trains_on_the_labels_and_not_on_their_numbers(make_classifier, images, n_jobs):
-    """For probabilities scikit-learn hands on 0, 1, ... instead of the labels."""
-    X, y = images
-    ages = np.array([3, 20, 25, 60, 90])
-    for ranks in (list(ages), list(ages[::-1])):
-        given = {"cv": KFold(2), "method": "predict_proba", "n_jobs": n_jobs}
-        probabilities = cross_val_predict(make_classifier(ranks=ranks), X, ages[y], **given)
-        for train, test in KFold(2).split(X):
-            by_hand = make_classifier(ranks=ranks).fit(X[train], ages[y][train])
-            np.testing.assert_allclose(probabilities[test], by_hand.predict_proba(X[test]), atol=1e-5)
-    with pytest.raises(ValueError, match="numbers the 5 labels that y shows, but ranks lists 6"):
-        cross_val_predict(make_classifier(ranks=[*ages, 99]), X, ages[y], method="predict_proba")
+def test_a_search_with_a_scorer_of_ones_own_gives_the_same_whoever_calls(make_classifier, images, n_jobs):
+    X, y = images[0][:20], images[1][:20]
+    grid = {"blend_ratio": [0.1, 0.3]}
+
+    def search(**parameters):
+        return GridSearchCV(
+            make_classifier(prompt_epochs=1, **parameters), grid, scoring=own_scorer, cv=2, error_score="raise"
+        )
+
+    settings = {"cv": KFold(2), "method": "predict_proba", "n_jobs": n_jobs}
+    by_hand = search(rank_names=dict(enumerate(NAMES)))
+    with joblib.parallel_config(backend="threading"):
+        probabilities = cross_val_predict(by_hand, X, y, **settings)
+        with pytest.raises(ValueError, match="replace the labels by the numbers"):
+            cross_val_predict(search(ranks=NAMES), X, np.array(NAMES)[y], **settings)
+    for train, test in KFold(2).split(X):
+        expected = clone(by_hand).fit(X[train], y[train]).predict_proba(X[test])
+        np.testing.assert_allclose(probabilities[test], expected, atol=1e-6)
 
 
-def test_cross_val_predict_warns_where_labels_are_lost(make_classifier, images):
+def test_a_numbering_that_y_cannot_show_is_taken_at_its_word(make_classifier, images):
+    """Ages without `ranks`: documented, and nothing is guessed from who calls."""
     X, y = images
-    with pytest.warns(UserWarning, match="has replaced the labels by the numbers 0 to 4, for the prompts too"):
-        cross_val_predict(make_classifier(), X, 10 * y, cv=2, method="predict_proba")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cross_val_predict(make_classifier(), X, y, cv=2, method="predict_proba")  # they were such numbers before
-        cross_val_predict(make_classifier(), X, 10 * y, cv=2)  # labels arrive as they are
-
-
-def test_numbers_in_place_of_words_say_what_to_do(make_classifier, images):
-    with pytest.raises(ValueError, match=r"not among the ranks: \[0, 1, 2\].*rank_names=\[...\] instead"):
-        make_classifier(ranks=["low", "mid", "high"]).fit(images[0][:3], [0, 1, 2])
+        numbered = probabilities_by_folds(make_classifier(prompt_epochs=1), X, np.array(list(AGES))[y])
+    np.testing.assert_array_equal(numbered, probabilities_by_folds(make_classifier(prompt_epochs=1), X, y))
 
 
 def test_folds_that_lack_a_rank(make_classifier, images):
     X, y = images
-    predicted = cross_val_predict(make_classifier(ranks=range(5)), X, np.sort(y), cv=KFold(5))  # a rank a fold
+    predicted = cross_val_predict(
+        make_classifier(ranks=range(5), prompt_epochs=1), X, np.sort(y), cv=KFold(5)
+    )  # a rank a fold
     assert predicted.shape == (40,)
     probabilities = cross_val_predict(
-        make_classifier(ranks=range(5)), X, np.sort(y), cv=KFold(5), method="predict_proba"
+        make_classifier(ranks=range(5), prompt_epochs=1), X, np.sort(y), cv=KFold(5), method="predict_proba"
     )
     assert probabilities.shape == (40, 5)
 
