@@ -130,7 +130,7 @@ class OnTables(L2RCLIPClassifier):
         return super().partial_fit(X, y, classes, sample_weight)
 
     def _make_model(self, X):
-        folder, shape = Path(self.model_name.removeprefix("local-dir:")), np.shape(X)
+        folder, shape = Path(self.model_name.removeprefix("local-dir:")), np.asarray(X).shape
         config = {**CONFIGS["clip"], "embed_dim": shape[1] if len(shape) == 2 and shape[1] else 24}
         written = folder / "open_clip_config.json"
         if not written.exists() or json.loads(written.read_text())["model_cfg"] != config:
