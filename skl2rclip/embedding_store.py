@@ -75,7 +75,7 @@ class EmbeddingStore:
 
     @property
     def size_in_bytes(self) -> int:
-        """Bytes in use."""
+        """Bytes that the folder's embeddings and claims take."""
         return self._read(_bytes_in_use, 0)
 
     def clear(self) -> None:
