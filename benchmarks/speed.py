@@ -57,9 +57,26 @@ def backbone_of(name: str = MODEL) -> Backbone:
     return load_backbone(BackboneSource(name, None, 0))
 
 
+# what the rows were first measured with, so that they can be compared: the paper's objective
+MEASURED = {
+    "image_tower": "finetune",
+    "image_adapter": "linear",
+    "rank_targets": "hard",
+    "pairwise_weight": 1.0,
+    "tightness_weight": 1.0,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "decision": "argmax",
+}
+
+
 def settings_of(**parameters: Any) -> Settings:
-    """The library's defaults where nothing else is said."""
-    return Settings.of({**L2RCLIPClassifier().get_params(), **parameters})
+    """Settings with what `MEASURED` holds where nothing else is said."""
+    return Settings.of({**L2RCLIPClassifier().get_params(), **MEASURED, **parameters})
+
+
+def classifier_of(model_name: str, pretrained: str | None = None, **parameters: Any) -> L2RCLIPClassifier:
+    return L2RCLIPClassifier(model_name, pretrained, **{**MEASURED, **parameters})
 
 
 def synchronize(device: torch.device) -> None:
@@ -238,7 +255,7 @@ def counted() -> Iterator[list[int]]:
 def search(device: torch.device) -> list[dict]:
     """GridSearchCV of 12 candidates by 5 folds over a frozen tower."""
     n = 100 if device.type == "cpu" else 1000
-    model = L2RCLIPClassifier(
+    model = classifier_of(
         MODEL, None, image_tower="frozen", prompt_epochs=3, random_state=0, device=str(device), n_context_tokens=5
     )
     grid = {"n_context_tokens": [5, 6, 8], "pairwise_weight": [0.1, 0.3, 1.0, 3.0]}
@@ -265,7 +282,7 @@ def predict(device: torch.device) -> list[dict]:
         warnings.simplefilter("ignore")
         paths = photographs(Path(folder), n)
         backbone = backbone_of()
-        fitted = L2RCLIPClassifier(
+        fitted = classifier_of(
             MODEL, None, image_tower="frozen", prompt_epochs=0, random_state=0, device=str(device)
         ).fit(paths[:5], range(5))
         encoding = shared_encoding(backbone, device, "auto", 64)
@@ -331,7 +348,7 @@ def recipe(device: torch.device) -> list[dict]:
         warnings.simplefilter("ignore")
         paths = photographs(Path(folder), n)
         y = np.arange(n) % n_ranks
-        model = L2RCLIPClassifier(
+        model = classifier_of(
             MODEL, None, prompt_epochs=0, image_epochs=epochs, batch_size=batch, random_state=0, device=str(device)
         )
 
@@ -389,7 +406,8 @@ from skl2rclip._backbone import BackboneSource, load_backbone
 def peak():  # of Linux; getrusage also counts what the process had been before it became this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 paths, n = sys.argv[1:-1], int(sys.argv[-1])
-settings = dict(prompt_epochs=0, image_epochs=1, batch_size=16, random_state=0, device="cpu", n_context_tokens=4)
+settings = dict(image_tower="finetune", rank_targets="hard", prompt_epochs=0, image_epochs=1, batch_size=16)
+settings |= dict(random_state=0, device="cpu", n_context_tokens=4)
 backbone = load_backbone(BackboneSource("skl2rclip-tiny"))
 L2RCLIPClassifier("skl2rclip-tiny", **settings).fit(paths[:20], np.arange(20) % 5)
 before = peak()
@@ -437,9 +455,7 @@ def growth(device: torch.device) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         paths = photographs(Path(folder), numbers[-1], (80, 60))
         for n in numbers:
-            model = L2RCLIPClassifier(
-                "skl2rclip-tiny", prompt_epochs=5, image_epochs=1, random_state=0, device=str(device)
-            )
+            model = classifier_of("skl2rclip-tiny", prompt_epochs=5, image_epochs=1, random_state=0, device=str(device))
             forget_embeddings()
             times.append(seconds(functools.partial(model.fit, paths[:n], np.arange(n) % 5), device))
     curves["images N, fit of skl2rclip-tiny, 5 + 1 epochs"] = (numbers, times)

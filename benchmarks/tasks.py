@@ -2,17 +2,23 @@
 
 graded photographs: crops of scikit-learn's two photographs, degraded in four ways at five severities; training and
 validation on the one, test on the other. digits: scikit-learn's handwritten digits that the training of the backbone
-left out. tilt and ripeness: rendered properties that it never saw.
+left out. tilt and ripeness: rendered properties that it never saw. coffee leaves and blood cells: photographs, read in
+their authors' layouts from a folder that holds ``lara2018`` (https://github.com/esgario/lara2018) and ``BCCD_Dataset``
+(https://github.com/Shenggan/BCCD_Dataset).
 """
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import sys
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
+import joblib
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "examples")]
@@ -20,17 +26,24 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "examples")]
 import graded_photographs  # noqa: E402
 import pictures  # noqa: E402
 
+import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
 TRAIN_PER_RANK, TEST_PER_RANK = 96, 32
+# of photographs: the share of the training images that only choose among methods
+VALIDATION_SHARE = 0.2
+COFFEE_TRAIN, COFFEE_TEST = 1100, 585
+# red cells in a picture: below 6, 6 to 8, ..., from 18 on
+PHOTOGRAPHS = ("coffee leaves", "blood cells")
+CELL_EDGES, CELL_NAMES = (6, 9, 12, 15, 18), ("4", "8", "11", "14", "17", "20")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images, their embeddings, and the index of each image's rank."""
+    """Images, their embeddings, and the index of each image's rank; of photographs only the last two."""
 
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     Z: np.ndarray
     target: np.ndarray
 
@@ -49,6 +62,16 @@ class Task:
     @property
     def n_ranks(self) -> int:
         return len(self.names)
+
+    @property
+    def most_of_a_rank(self) -> int:
+        """Number of training images of the most frequent rank."""
+        return int(np.bincount(self.train.target).max())
+
+    def without_pixels(self) -> Task:
+        """Itself for methods that take embeddings, quick to hand to another process."""
+        parts = {name: replace(getattr(self, name), pixels=None) for name in ("train", "validation", "test")}
+        return replace(self, **parts)
 
     def draw(self, shots: int | np.ndarray, seed: int) -> np.ndarray:
         """Indices of `shots` training images of each rank (a number, or one for each rank)."""
@@ -100,11 +123,67 @@ def _digits() -> Task:
     return Task("digits", tuple(str(k) for k in range(10)), "the handwritten digit", *parts)
 
 
-@cache
-def all_tasks() -> tuple[Task, ...]:
-    return (
-        _graded(),
-        _digits(),
-        _rendered("tilt", "the tilt of the bar is"),
-        _rendered("ripeness", "the ripeness of the fruit is"),
+# ---------------------------------------------------------------- photographs
+
+
+def _coffee_leaves(folder: Path) -> Task:
+    """Severity of damage, 0 to 4; a stratified split, which the authors do not give."""
+    dataset = folder / "lara2018" / "classification" / "dataset"
+    with open(dataset / "dataset.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    paths = np.array([str(dataset / "leaf" / f"{row['id']}.jpg") for row in rows])
+    target = np.array([int(row["severity"]) for row in rows])
+    pool, test = train_test_split(
+        np.arange(len(rows)), train_size=COFFEE_TRAIN, test_size=COFFEE_TEST, stratify=target, random_state=0
     )
+    names = tuple(str(k) for k in range(5))
+    parts = _parts_of_photographs((paths[pool], target[pool]), (paths[test], target[test]))
+    return Task("coffee leaves", names, "the severity of the damage to the leaf is", *parts)
+
+
+def _blood_cells(folder: Path) -> Task:
+    """Number of red cells as six ranks; the authors' split."""
+    root = folder / "BCCD_Dataset" / "BCCD"
+
+    def listed(part: str) -> tuple[np.ndarray, np.ndarray]:
+        names = (root / "ImageSets" / "Main" / f"{part}.txt").read_text().split()
+        counts = [_red_cells(root / "Annotations" / f"{name}.xml") for name in names]
+        return np.array([str(root / "JPEGImages" / f"{name}.jpg") for name in names]), np.digitize(counts, CELL_EDGES)
+
+    parts = _parts_of_photographs(listed("trainval"), listed("test"))
+    return Task("blood cells", CELL_NAMES, "the number of red blood cells is", *parts)
+
+
+def _red_cells(annotation: Path) -> int:
+    return sum(item.findtext("name") == "RBC" for item in ElementTree.parse(annotation).iter("object"))
+
+
+def _parts_of_photographs(
+    pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> tuple[Part, Part, Part]:
+    """Training, validation and test part; the second is split off the pool, stratified."""
+    encoder = CLIPImageEncoder(BACKBONE, device="cpu").fit()
+    Z, target = encoder.transform(pool[0]), pool[1]
+    train, validation = train_test_split(
+        np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0
+    )
+    of_pool = (Part(None, Z[rows], target[rows]) for rows in (train, validation))
+    return (*of_pool, Part(None, encoder.transform(test[0]), test[1]))
+
+
+# ------------------------------------------------------------------------ all
+
+
+def all_tasks(cache: Path, data: Path | None = None) -> tuple[Task, ...]:
+    """Tasks, those of photographs only where `data` is their folder; made once and kept in the folder `cache`."""
+    weights = hashlib.sha256()
+    for file in sorted(Path(skl2rclip.__file__).parent.glob("tiny/*")):
+        weights.update(file.read_bytes())
+    kept = joblib.Memory(cache / f"tasks-{weights.hexdigest()[:12]}", verbose=0).cache
+    drawn = (
+        kept(_graded)(),
+        kept(_digits)(),
+        kept(_rendered)("tilt", "the tilt of the bar is"),
+        kept(_rendered)("ripeness", "the ripeness of the fruit is"),
+    )
+    return drawn if data is None else (*drawn, kept(_coffee_leaves)(data), kept(_blood_cells)(data))

@@ -1,0 +1,145 @@
+"""Fits with few images a rank: which there are, what is kept of each, and how they are shared out among processes.
+
+One file for each task, number of images, seed and method holds the predictions for every validation and test image, so
+that a report needs no fit. What is there is not fitted again: remove the folder of a method to have it anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from methods import FEW_SHOTS, Fitted, Predictor
+from tasks import Task
+
+import skl2rclip
+from skl2rclip._ranks import central_interval
+
+SHOTS = (1, 2, 4, 8, 16, 32, 64)
+COVERAGE = 0.8
+# what these do not choose on the drawn images was chosen on validation images of other draws
+TUNED = ("logistic regression", "ordinal logistic", "CORN", "CoOp", "OrdinalCLIP")
+
+
+def shots_of(task: Task) -> list[int]:
+    """Numbers of images a rank, as far as a larger one brings more images."""
+    return [shots for i, shots in enumerate(SHOTS) if i == 0 or SHOTS[i - 1] < task.most_of_a_rank]
+
+
+def file_of(store: Path, method: str, task: str, shots: int, seed: int) -> Path:
+    folder = method.replace(" ", "-")
+    return store / "few-shots" / folder / f"{task.replace(' ', '-')}-{shots}-{seed}.npz"
+
+
+def files_by_seed(store: Path, method: str, task: str, shots: int) -> dict[int, Path]:
+    """What is there, by seed."""
+    pattern = file_of(store, method, task, shots, 0)
+    files = {int(file.stem.rpartition("-")[2]): file for file in pattern.parent.glob(f"{pattern.stem[:-1]}*.npz")}
+    return dict(sorted(files.items()))
+
+
+@functools.cache
+def state_of_library() -> str:
+    """A few digits that differ where the library's code does."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(skl2rclip.__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def fitted(name: str, task: Task, shots: int, seed: int, settings: dict) -> dict[str, np.ndarray]:
+    """What is kept of a fit: probabilities, predictions of L2RCLIP as they are, CPU seconds."""
+    drawn = task.draw(shots, seed)
+    start = time.process_time()
+    predictor = FEW_SHOTS[name](task, drawn, seed, **settings)
+    seconds = time.process_time() - start
+    kept = {
+        "validation": predictor(task.validation.Z).astype(np.float32),
+        "test": predictor(task.test.Z).astype(np.float32),
+        "interval": _interval(predictor, task.test.Z),
+        "seconds": np.array(seconds),
+        "library": np.array(state_of_library()),
+    }
+    if isinstance(predictor, Fitted):
+        kept["ordinality"] = np.array(predictor.model.ordinality_)
+        kept["predicted validation"] = predictor.model.predict(task.validation.Z)
+        kept["predicted test"] = predictor.model.predict(task.test.Z)
+    return kept
+
+
+def _interval(predictor: Predictor, Z: np.ndarray) -> np.ndarray:
+    if isinstance(predictor, Fitted):
+        return predictor.model.predict_interval(Z, COVERAGE)
+    return central_interval(predictor(Z), COVERAGE)
+
+
+def cell(task: Task, shots: int, seed: int, store: Path, chosen: dict[str, dict], deadline: float) -> None:
+    """Fit what is missing of a task, a number of images and a seed, unless time is up."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for name in FEW_SHOTS:
+        file = file_of(store, name, task.name, shots, seed)
+        if file.is_file():
+            continue
+        if time.time() > deadline:
+            return
+        kept = fitted(name, task, shots, seed, chosen.get(name, {}))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        with open(unfinished, "wb") as stream:
+            np.savez_compressed(stream, **kept)
+        unfinished.replace(file)
+
+
+def missing_cells(tasks: tuple[Task, ...], n_seeds: int, shots: list[int], store: Path) -> Iterator[tuple]:
+    """All of the first seed before any of the second, so that an interrupted run has whole tables."""
+    for seed in range(n_seeds):
+        for task in tasks:
+            for number in shots_of(task):
+                files = (file_of(store, name, task.name, number, seed) for name in FEW_SHOTS)
+                if number in shots and not all(file.is_file() for file in files):
+                    yield task.without_pixels(), number, seed
+
+
+def run(
+    tasks: tuple[Task, ...],
+    n_seeds: int,
+    shots: list[int],
+    store: Path,
+    chosen: dict[str, dict],
+    n_jobs: int,
+    hours: float,
+) -> None:
+    deadline = time.time() + 3600 * hours
+    keep_labels(tasks, store)
+    jobs = list(missing_cells(tasks, n_seeds, shots, store))
+    done = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(
+        joblib.delayed(cell)(*job, store, chosen, deadline) for job in jobs
+    )
+    for count, _ in enumerate(done, start=1):
+        print(f"few_shots: {count} of {len(jobs)} cells", flush=True)
+    if time.time() > deadline:
+        print("few_shots: time is up; run it again to go on")
+
+
+def keep_labels(tasks: tuple[Task, ...], store: Path) -> None:
+    """What a report must know of the tasks beside the predictions."""
+    about = {
+        task.name: {
+            "n_ranks": task.n_ranks,
+            "validation": task.validation.target.tolist(),
+            "test": task.test.target.tolist(),
+        }
+        for task in tasks
+    }
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "few-shots.json").write_text(json.dumps(about))
