@@ -116,17 +116,7 @@ def ridge_on_statistics(train: tuple, test: tuple) -> np.ndarray:
 
 
 def classifier(**parameters) -> L2RCLIPClassifier:
-    settings = {
-        "ranks": GRADES,
-        "prompt": "the quality of this photo is",
-        "image_tower": "frozen",  # one photograph is too little to train a tower on: it would learn the photograph
-        "image_adapter": "mlp",
-        "learning_rate": 3e-3,
-        "batch_size": 256,
-        "decision": "mean",
-        "random_state": 0,
-        **parameters,
-    }
+    settings = {"ranks": GRADES, "prompt": "the quality of this photo is", "random_state": 0, **parameters}
     return L2RCLIPClassifier("skl2rclip-tiny", **settings)
 
 

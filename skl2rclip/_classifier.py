@@ -27,10 +27,10 @@ from skl2rclip._fit import EpochEnd, FitRequest, fit
 from skl2rclip._images import as_image_list, stamped
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
-from skl2rclip._ranks import RankScale, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._ranks import RankScale, central_interval, check_labels, expected_value, rank_scale, read_out
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
-from skl2rclip._validation import check_sample_weight, class_weights_of, seed_from
+from skl2rclip._validation import check_groups, check_real, check_sample_weight, class_weights_of, seed_from
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
@@ -51,13 +51,16 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     pretrained : str, path or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
-    image_tower : {"finetune", "frozen", "precomputed"}, default="finetune"
-        Whether to train a copy of the image tower in the second stage, which wants many images and a GPU; to leave it
-        as it is, which takes minutes; or to take X as embeddings from `CLIPImageEncoder`.
-    image_adapter : {"linear", "mlp"} or None, default="linear"
-        Residual map of the embeddings that is trained with the prompts while the tower is frozen or precomputed. The
-        hidden layer of ``"mlp"`` gains with more images; None leaves only the prompts to learn, for very few. Without
-        effect with ``image_tower="finetune"``.
+    image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
+        Whether to leave the image tower as it is, which takes minutes on a laptop and is best with few images; to
+        train a copy of it in the second stage, which wants many images and a GPU; or to take X as embeddings from
+        `CLIPImageEncoder`.
+    image_adapter : {"mlp", "linear"} or None, default="mlp"
+        Map of the embeddings that is trained with the prompts while the tower is frozen or precomputed, with or without
+        a hidden layer. None leaves only the prompts to learn. Without effect with ``image_tower="finetune"``.
+    rank_targets : {"soft", "hard"}, default="soft"
+        What each image is to be likened to: a distribution over the ranks as wide as the labels are uncertain, which is
+        measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
     ranks : array-like of shape (K,), optional
         All labels, lowest first; it may hold labels that no image shows. By default an ordered pandas Categorical
         gives the order, else numbers sort.
@@ -80,28 +83,33 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Share of RankFormer's output in the rank tokens, in [0, 1]. Raise it to tie the ranks closer together; 0 leaves
         the words to themselves.
     contrastive_weight : float, default=1.0
-        Weight of the term that contrasts images with ranks; not negative. Lower it where few images should not move
-        the prototypes far.
-    pairwise_weight : float, default=1.0
+        Weight of the term that contrasts images with ranks, or with soft targets of the divergence from them; not
+        negative.
+    pairwise_weight : float, default=0.1
         Weight of the ordering term of the pairwise loss, which pushes an image away from the other ranks, the further
         apart the more; not negative. Raise it for a stricter order.
-    tightness_weight : float, default=1.0
+    tightness_weight : float, default=0.1
         Weight of the tightness term of the pairwise loss, which pulls an image to its own rank; not negative. Raise it
         where training loses the order of the prototypes.
+    text_ordering_weight : float, default=0.0
+        Weight of an ordering term among the prototypes, which pushes them apart, the further apart the ranks the more;
+        not negative. It is a part of the authors' first stage.
     class_weight : dict, "balanced" or None, default=None
         Weights of the labels, as in scikit-learn; ``"balanced"`` makes rare ranks count as much as frequent ones.
-    prompt_epochs : int, default=200
-        Epochs of the first stage, each about as long as a pass of the text tower. More fit the training images closer.
+    prompt_epochs : int or "auto", default="auto"
+        Epochs of the first stage; "auto" is as many as eighty steps make, and at least one, or 200 with hard targets.
+        More fit the training images closer; with soft targets and an adapter, cross-fitting decides how many of them
+        count.
     image_epochs : int, default=10
         Epochs of the second stage, each a pass of all images through the tower; without effect unless
         ``image_tower="finetune"``.
-    batch_size : int or "auto", default=64
+    batch_size : int or "auto", default=128
         Images in a step, and in a pass of the tower. Larger batches show the losses more ranks at once and take more
         memory; ``"auto"`` takes up to 64: where they do not fit the device, activations are computed twice instead of
         being kept, then the batch is halved.
-    learning_rate : float, default=1e-3
-        Step size for prompts, RankFormer and adapter, which falls to zero along a cosine. Lower it when the loss jumps
-        or the backbone is large; higher values need fewer epochs.
+    learning_rate : float, default=3e-4
+        Step size for prompts, RankFormer and adapter, which takes a third of it with soft targets; it falls to zero
+        along a cosine. Lower it when the loss jumps or the backbone is large; higher values need fewer epochs.
     image_learning_rate : float, default=5e-6
         Step size for the image tower, which falls to zero along a cosine. Raise it for small towers; values that are
         too high destroy what the tower knows.
@@ -111,18 +119,18 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Whether the second stage crops and mirrors images at random; switch it off where left and right, or the
         borders, carry the rank.
     early_stopping : bool, default=False
-        Whether to hold images out, end a stage when they show no improvement, and keep the best weights. It pays where
-        there are images to spare.
+        Whether to hold images out, end a stage when they show no improvement, and keep the best weights: by the ranked
+        probability score, or with hard targets by the mean absolute error. It pays where there are images to spare.
     validation_fraction : float, default=0.1
-        Share held out for `early_stopping`, evenly along the ranks, in (0, 1). A larger one judges better and leaves
-        less to learn from.
+        Share held out for `early_stopping`, evenly along the ranks and by whole groups, in (0, 1). A larger one judges
+        better and leaves less to learn from.
     n_iter_no_change : int, default=5
         Epochs without improvement that `early_stopping` waits; raise it where the score is noisy.
     warm_start : bool, default=False
         Whether to go on from the previous fit.
-    decision : {"argmax", "mean", "median"}, default="argmax"
-        Read-out of `predict`: the likeliest rank (fewest errors), the one nearest to the expected value (least squared
-        error), or the median (least absolute error).
+    decision : {"median", "argmax", "mean"}, default="median"
+        Read-out of `predict`: the median (least absolute error), the likeliest rank (fewest errors, and what other
+        classifiers of scikit-learn do), or the one nearest to the expected value (least squared error).
     device : str or list of str, default="auto"
         Where to compute: "auto" takes CUDA where there is one, else the CPU. A list, such as ``["cuda:0", "cuda:1"]``
         or ``["cpu", "cpu"]``, fits with a process for each, and needs lightning-fabric; `partial_fit` and predictions
@@ -160,9 +168,16 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Unit text embedding of each rank, in the order of `ranks_`.
     ordinality_ : float
         Share of neighbouring prototype similarities in the right order, see `skl2rclip.metrics.ordinality`.
+    label_noise_ : float
+        How far, as a root mean square, a ridge regression on the frozen embeddings is off for images that it has not
+        seen, in the unit of numeric labels, else in ranks: the width of the soft targets. Only with soft targets.
+    label_trust_ : float
+        Share of the labels' variance that it explains, in [0, 1]: how far the soft targets believe the labels rather
+        than its fit. Only with soft targets.
     history_ : list of dict
         For each epoch ``stage``, ``epoch``, ``learning_rate``, ``loss``, ``contrastive``, ``ordering``, ``tightness``,
-        and with `early_stopping` ``validation_mae`` and ``validation_loss``.
+        ``text_ordering``; with soft targets and an adapter ``cross_fitted_rps`` where it was looked at; and with
+        `early_stopping` ``validation_mae``, ``validation_loss`` and ``validation_rps``.
     n_iter_ : int
         Number of epochs.
     device_ : str
@@ -201,8 +216,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         model_name: str = "ViT-B-16",
         pretrained: str | os.PathLike | None = "openai",
         *,
-        image_tower: str = "finetune",
-        image_adapter: str | None = "linear",
+        image_tower: str = "frozen",
+        image_adapter: str | None = "mlp",
+        rank_targets: str = "soft",
         ranks: Any = None,
         rank_names: Any = None,
         prompt: str = "a photo of",
@@ -212,13 +228,14 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         rankformer_layers: int = 1,
         blend_ratio: float = 0.1,
         contrastive_weight: float = 1.0,
-        pairwise_weight: float = 1.0,
-        tightness_weight: float = 1.0,
+        pairwise_weight: float = 0.1,
+        tightness_weight: float = 0.1,
+        text_ordering_weight: float = 0.0,
         class_weight: Any = None,
-        prompt_epochs: int = 200,
+        prompt_epochs: int | str = "auto",
         image_epochs: int = 10,
-        batch_size: int | str = 64,
-        learning_rate: float = 1e-3,
+        batch_size: int | str = 128,
+        learning_rate: float = 3e-4,
         image_learning_rate: float = 5e-6,
         weight_decay: float = 1e-4,
         augment: bool = True,
@@ -226,7 +243,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
-        decision: str = "argmax",
+        decision: str = "median",
         device: Any = "auto",
         precision: str = "auto",
         compile: bool = False,
@@ -242,6 +259,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.pretrained = pretrained
         self.image_tower = image_tower
         self.image_adapter = image_adapter
+        self.rank_targets = rank_targets
         self.ranks = ranks
         self.rank_names = rank_names
         self.prompt = prompt
@@ -253,6 +271,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.contrastive_weight = contrastive_weight
         self.pairwise_weight = pairwise_weight
         self.tightness_weight = tightness_weight
+        self.text_ordering_weight = text_ordering_weight
         self.class_weight = class_weight
         self.prompt_epochs = prompt_epochs
         self.image_epochs = image_epochs
@@ -277,7 +296,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> L2RCLIPClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> L2RCLIPClassifier:
         """Learn prompts, and adapter or image tower, from images with ordered labels.
 
         Parameters
@@ -288,6 +307,10 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional
             Weight of each image; zero equals leaving it out.
+        groups : array-like of shape (n,), optional
+            What an image belongs to: a patient, a plant, a burst of frames. Images of one group are left out together
+            where soft targets are measured and where images are held out, so that many pictures of one thing are not
+            taken for certainty.
 
         Returns
         -------
@@ -311,7 +334,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         settings = self._settings()
         previous = getattr(self, "_state", None) if settings.warm_start else None
-        request = self._check(settings, X, y, sample_weight, self.ranks, previous)
+        request = self._check(settings, X, y, sample_weight, self.ranks, previous, groups=groups)
         return self._adopt(fit(request, self._checkpointer(request)))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> L2RCLIPClassifier:
@@ -370,6 +393,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         ranks: Any,
         previous: FittedState | None,
         one_pass: bool = False,
+        groups: Any = None,
     ) -> FitRequest:
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
         devices = resolve_devices(settings.device)
@@ -401,6 +425,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             data=data if settings.is_precomputed else stamped(data),
             target=target,
             weight=weight,
+            groups=None if groups is None else check_groups(groups, len(labels)),
             scale=scale,
             tokens=tokens,
             source=source,
@@ -442,6 +467,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.history_ = list(state.history)
         self.n_iter_ = len(state.history)
         self.device_ = state.device
+        if state.noise is not None:
+            self.label_noise_, self.label_trust_ = state.noise, state.trust
         if state.structure["image_tower"] == "precomputed":
             self.n_features_in_ = state.record.embedding_width
             if state.column_names is not None:
@@ -567,6 +594,31 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             In the unit of numeric labels; for words the position along `ranks_`, from 1 to K.
         """
         return expected_value(softmax(self._logits(X), axis=1), self._state.scale.values)
+
+    def predict_interval(self, X: Any, coverage: float = 0.8) -> np.ndarray:
+        """Predict the central interval of the ranks.
+
+        Each end leaves at most half of the rest of the probability outside, so that the interval holds at least
+        `coverage` of the predicted probability.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        coverage : float, default=0.8
+            Probability that the interval is to hold, in (0, 1).
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            Labels, of the dtype of `classes_`: the lowest and the highest rank of the interval, in rank order.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `coverage` is out of range.
+        """
+        check_real("coverage", coverage, 0, 1, open_ends=True)
+        return self.ranks_[central_interval(softmax(self._logits(X), axis=1), float(coverage))]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict`.

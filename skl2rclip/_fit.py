@@ -5,6 +5,7 @@ The optimisation itself is in ``_stages``; scikit-learn and the estimator are no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ from skl2rclip._embedder import (
     shared_encoding,
 )
 from skl2rclip._model import STRUCTURE, FittedState, load_module, module_arrays, unit_rows
-from skl2rclip._modules import ImageAdapter, RankFormer
+from skl2rclip._modules import RankFormer, RidgeAdapter, image_adapter
 from skl2rclip._objective import Objective
 from skl2rclip._pixel_store import PixelStore
 from skl2rclip._prompts import PromptTokens, RankPrompts
@@ -42,8 +43,16 @@ from skl2rclip._stages import (
     run_stage,
     split_off_validation,
 )
+from skl2rclip._start import Measurement, measure, start
+from skl2rclip._targets import RankTargets, RunningErrors, targets_of_predictions
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
+
+# of the first stage with prompt_epochs="auto"
+_STEPS = 80
+_HARD_EPOCHS = 200
+# at candidates for the targets, over the first stage
+_LOOKS = 10
 
 EpochEnd = Callable[[FittedState], None]
 
@@ -59,6 +68,8 @@ class FitRequest:
     target : ndarray of shape (n,), int64
         Index of each image's rank.
     weight : ndarray of shape (n,), float64
+    groups : ndarray of shape (n,), or None
+        Images of one group are left out together.
     scale : RankScale
     tokens : PromptTokens
     source : BackboneSource
@@ -81,6 +92,7 @@ class FitRequest:
     data: Any
     target: np.ndarray
     weight: np.ndarray
+    groups: np.ndarray | None
     scale: RankScale
     tokens: PromptTokens
     source: BackboneSource
@@ -97,7 +109,10 @@ class FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""
         index = np.flatnonzero(rows)
         data = self.data[index] if isinstance(self.data, np.ndarray) else [self.data[i] for i in index]
-        return replace(self, data=data, target=self.target[index], weight=self.weight[index], kept=self.kept[index])
+        groups = None if self.groups is None else self.groups[index]
+        return replace(
+            self, data=data, target=self.target[index], weight=self.weight[index], groups=groups, kept=self.kept[index]
+        )
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +124,13 @@ class FitRequest:
         settings = self.settings
         if self.one_pass:
             return [(TowerStage if settings.finetunes else PromptStage, 1)]
-        stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, settings.prompt_epochs)]
+        prompt_epochs = settings.prompt_epochs
+        if isinstance(prompt_epochs, str) and not settings.is_soft:
+            prompt_epochs = _HARD_EPOCHS
+        elif isinstance(prompt_epochs, str):
+            batch_size = LARGEST_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size
+            prompt_epochs = max(1, round(_STEPS / math.ceil(len(self.target) / batch_size)))
+        stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, prompt_epochs)]
         if settings.finetunes:
             stages.append((TowerStage, settings.image_epochs))
         return [(stage, n_epochs) for stage, n_epochs in stages if n_epochs > 0]
@@ -171,18 +192,23 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
     with explain_out_of_memory(settings.batch_size):
         learner = _build_learner(request, backbone)
         learner.group = group
-        data, stopping = _prepare_data(request, backbone, learner)
+        prepared = _prepare_data(request, backbone, learner)
+        data, stopping = prepared.training, prepared.stopping
 
         def report() -> None:
             if on_epoch_end is not None:
-                on_epoch_end(_collect(request, backbone, learner))
+                on_epoch_end(_collect(request, backbone, learner, prepared))
 
         optimizer = None
         batch_size = _batch_size(settings, learner, data)
         for make_stage, n_epochs in request.plan():
             if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
                 learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
-            stage = make_stage(learner, settings)
+            stage: Stage = make_stage(learner, settings)
+            if isinstance(stage, PromptStage) and _is_new(request):
+                stage = _started(request, stage, prepared, n_epochs)
+                if stopping is not None and prepared.measured is not None:  # the start is a result too
+                    stopping.update(stage, batch_size)
             if request.one_pass:
                 optimizer = _resumed_optimizer(stage, previous)
             optimizer = run_stage(
@@ -196,8 +222,24 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
                 on_epoch_end=report,
                 verbose=settings.verbose,
             )
-        state = _collect(request, backbone, learner)
+        if prepared.measured is not None and request.plan():
+            report()  # what was judged best need not be the last
+        state = _collect(request, backbone, learner, prepared)
     return replace(state, optimizer_state=_moments(optimizer)) if request.one_pass else state
+
+
+def _is_new(request: FitRequest) -> bool:
+    """Whether nothing was learned before, so that a start can be chosen."""
+    return not request.one_pass and (request.previous is None or not request.previous.history)
+
+
+def _started(request: FitRequest, stage: PromptStage, prepared: _Prepared, n_epochs: int) -> PromptStage:
+    """Choose the start of training with soft targets, where there is an adapter that can be chosen along."""
+    learner, measured = stage.learner, prepared.measured
+    if measured is None or not isinstance(learner.adapter, RidgeAdapter):
+        return stage
+    contest = start(learner, prepared.training, measured, max(1, n_epochs // _LOOKS), request.seed)
+    return PromptStage(learner, request.settings, contest)
 
 
 def _judge(request: FitRequest) -> None:
@@ -246,7 +288,7 @@ def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
         if settings.rankformer_layers:
             rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
         if not settings.finetunes and settings.image_adapter is not None:
-            adapter = ImageAdapter(backbone.embedding_width, settings.image_adapter)
+            adapter = image_adapter(backbone.embedding_width, settings.image_adapter, settings.rank_targets)
     learner = Learner(
         prompts=RankPrompts(
             request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
@@ -255,7 +297,12 @@ def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
         tower=backbone.image_tower_copy(device) if settings.finetunes else None,
         preprocessing=backbone.preprocessing,
         objective=Objective(
-            weights=(settings.contrastive_weight, settings.pairwise_weight, settings.tightness_weight),
+            weights=(
+                settings.contrastive_weight,
+                settings.pairwise_weight,
+                settings.tightness_weight,
+                settings.text_ordering_weight,
+            ),
             logit_scale=backbone.logit_scale,
             rank_values=torch.tensor(request.scale.values, dtype=torch.float32, device=device),
         ),
@@ -281,15 +328,36 @@ def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
         tower.compile()
 
 
-def _prepare_data(
-    request: FitRequest, backbone: Backbone, learner: Learner
-) -> tuple[TrainingData, EarlyStopping | None]:
-    """Decode and embed what the stages will need, and set images aside for early stopping."""
+@dataclass(frozen=True)
+class _Prepared:
+    """What the stages need of the images that are learned from, and of those that are not.
+
+    Attributes
+    ----------
+    training : TrainingData
+    stopping : EarlyStopping or None
+    targets : RankTargets or None
+        Of the training images; None with hard targets, and where nothing was embedded.
+    measured : Measurement or None
+        What the targets were measured on; None in a single pass too.
+    errors : RunningErrors or None
+        Of a single pass, with those before it.
+    """
+
+    training: TrainingData
+    stopping: EarlyStopping | None
+    targets: RankTargets | None
+    measured: Measurement | None
+    errors: RunningErrors | None
+
+
+def _prepare_data(request: FitRequest, backbone: Backbone, learner: Learner) -> _Prepared:
+    """Decode and embed what the stages will need, measure soft targets, set images aside for early stopping."""
     settings, group = request.settings, learner.group
     held_out = np.zeros(len(request.target), dtype=bool)
     if settings.early_stopping and not request.one_pass:
         generator = np.random.default_rng(request.seed)
-        held_out = split_off_validation(request.target, settings.validation_fraction, generator)
+        held_out = split_off_validation(request.target, settings.validation_fraction, generator, request.groups)
     if isinstance(request.data, np.ndarray):
         decoded = _Decoded(unit_rows(request.data))
     else:
@@ -298,12 +366,15 @@ def _prepare_data(
     is_weighted = bool((request.weight != request.weight[0]).any())
     share = None if group is None else torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
-    def part(rows: np.ndarray, pixels: PixelStore | None) -> TrainingData:
+    targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
+
+    def part(rows: np.ndarray, pixels: PixelStore | None, distributions: np.ndarray | None = None) -> TrainingData:
         weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
         embeddings = decoded.embeddings
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
             weight=weight if is_weighted else None,
+            distributions=None if distributions is None else torch.from_numpy(distributions).to(request.device),
             embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
             pixels=pixels,
             share=share,
@@ -312,8 +383,46 @@ def _prepare_data(
     stopping = None
     if held_out.any():
         aside = part(held_out, decoded.held_out_pixels)
-        stopping = EarlyStopping(aside, settings.decision, settings.n_iter_no_change)
-    return part(~held_out, decoded.pixels), stopping
+        stopping = EarlyStopping(aside, settings)
+    return _Prepared(
+        training=part(~held_out, decoded.pixels, None if targets is None else targets.between()),
+        stopping=stopping,
+        targets=targets,
+        measured=measured,
+        errors=errors,
+    )
+
+
+def _soft_targets(
+    request: FitRequest, learner: Learner, embeddings: np.ndarray | None, rows: np.ndarray
+) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
+    """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
+    settings = request.settings
+    if not settings.is_soft or embeddings is None:
+        return None, None, None
+    target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
+    if request.one_pass:
+        before = None if request.previous is None else request.previous.errors
+        probabilities = _probabilities(learner, embeddings[rows])
+        targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
+        return targets, None, errors
+    measured = measure(
+        embeddings[rows],
+        target,
+        values,
+        weight,
+        None if request.groups is None else request.groups[rows],
+        has_hidden=settings.image_adapter != "linear",
+        seed=request.seed,
+    )
+    return measured.targets, measured, None
+
+
+@torch.no_grad()
+def _probabilities(learner: Learner, embeddings: np.ndarray) -> np.ndarray:
+    adapted = learner.adapt(torch.from_numpy(embeddings).to(learner.device))
+    logits = learner.objective.logit_scale * adapted @ learner.prototypes().T
+    return logits.double().softmax(dim=1).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -351,7 +460,8 @@ def _decode_mine(
         return _Decoded()
     images = [request.data[i] for i in mine]
     encoding = cache = embeddings = None
-    if "embeddings" in needs:
+    # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
+    if "embeddings" in needs or settings.is_soft:
         embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
@@ -396,9 +506,9 @@ def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) 
 
 
 @torch.no_grad()
-def _collect(request: FitRequest, backbone: Backbone, learner: Learner) -> FittedState:
+def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared: _Prepared) -> FittedState:
     """Copy everything learned to arrays on the CPU."""
-    settings = request.settings
+    settings, targets = request.settings, prepared.targets
     return FittedState(
         record=BackboneRecord.of(backbone),
         tokens=request.tokens,
@@ -410,5 +520,8 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner) -> Fitte
         asked_for=(settings.model_name, settings.pretrained),
         history=tuple(dict(entry) for entry in learner.history),
         device=str(request.device),
+        noise=None if targets is None else targets.noise,
+        trust=None if targets is None else targets.trust,
+        errors=prepared.errors,
         column_names=request.column_names,
     )

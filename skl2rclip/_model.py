@@ -25,11 +25,12 @@ from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
 from skl2rclip._embedding_cache import EmbeddingCache
 from skl2rclip._images import ImageLike
-from skl2rclip._modules import ImageAdapter
+from skl2rclip._modules import image_adapter
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._prompts import PromptTokens
 from skl2rclip._ranks import RankScale, given_ranks, names_of
 from skl2rclip._settings import Settings
+from skl2rclip._targets import RunningErrors
 from skl2rclip.errors import InvalidParameterError
 
 FORMAT_VERSION = 2
@@ -43,6 +44,7 @@ Arrays = dict[str, np.ndarray]
 STRUCTURE = (
     "image_tower",
     "image_adapter",
+    "rank_targets",
     "prompt",
     "n_context_tokens",
     "rank_position",
@@ -76,6 +78,13 @@ class FittedState:
         One entry an epoch.
     device : str
         Where it was trained.
+    noise : float or None
+        Error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
+        not measured.
+    trust : float or None
+        Share of the labels' variance that it explains.
+    errors : RunningErrors or None
+        Of the images of `partial_fit`, each predicted before it was learned from.
     column_names : tuple of str or None
         Of a table of embeddings.
     optimizer_state : dict or None
@@ -92,6 +101,9 @@ class FittedState:
     asked_for: tuple[str | None, str | None]
     history: tuple[dict[str, Any], ...]
     device: str
+    noise: float | None = None
+    trust: float | None = None
+    errors: RunningErrors | None = None
     column_names: tuple[str, ...] | None = None
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -199,7 +211,8 @@ class FittedState:
         """Return the image adapter as a function on arrays of unit rows."""
         if "adapter" not in self.arrays:
             return lambda embeddings: embeddings
-        adapter = ImageAdapter(self.record.embedding_width, self.structure["image_adapter"])
+        kind, rank_targets = self.structure["image_adapter"], self.structure["rank_targets"]
+        adapter = image_adapter(self.record.embedding_width, kind, rank_targets)
         load_module(adapter, self.arrays["adapter"])
 
         @torch.inference_mode()
@@ -229,6 +242,9 @@ class FittedState:
             "asked_for": list(self.asked_for),
             "history": list(self.history),
             "device": self.device,
+            "noise": self.noise,
+            "trust": self.trust,
+            "errors": None if self.errors is None else asdict(self.errors),
             "column_names": None if self.column_names is None else list(self.column_names),
         }
 
@@ -268,6 +284,9 @@ class FittedState:
             asked_for=(description["asked_for"][0], description["asked_for"][1]),
             history=tuple(description["history"]),
             device=description["device"],
+            noise=description["noise"],
+            trust=description["trust"],
+            errors=None if description["errors"] is None else RunningErrors(**description["errors"]),
             column_names=None if columns is None else tuple(columns),
         )
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _MOST_HEADS = 8
+# units of the adapter's hidden layer with soft targets
+N_HIDDEN = 256
 
 
 def head_count(width: int) -> int:
@@ -136,3 +138,65 @@ class ImageAdapter(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Adapt unit rows of shape (n, D) to unit rows of shape (n, D)."""
         return F.normalize(embeddings + self.residual(embeddings), dim=-1)
+
+
+class RidgeAdapter(nn.Module):
+    """Adapt unit embeddings by maps that start at a ridge regression, one or several side by side.
+
+    ``z = normalize(x L + b + sqrt(D / H) gelu(x W1 + b1) W2)`` with ``x = (f - mean) / spread``. At first it is the
+    identity.
+
+    Parameters
+    ----------
+    width : int
+        Embedding width D.
+    kind : {"linear", "mlp"}
+        Without, or with the hidden layer of H units.
+    n_copies : int, default=1
+        Number M of maps, each with weights of its own.
+
+    References
+    ----------
+    CLIP-Adapter (Gao et al., IJCV 2024) for a hidden layer on the embeddings; form and start are this library's own.
+    """
+
+    def __init__(self, width: int, kind: str = "mlp", n_copies: int = 1):
+        super().__init__()
+        n_hidden = N_HIDDEN if kind == "mlp" else 0
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(()))
+        self.linear = nn.Parameter(torch.eye(width).repeat(n_copies, 1, 1))  # (M, D, D)
+        self.bias = nn.Parameter(torch.zeros(n_copies, 1, width))
+        self.hidden_weight = nn.Parameter(torch.zeros(n_copies, width, n_hidden))
+        self.hidden_bias = nn.Parameter(torch.zeros(n_copies, 1, n_hidden))
+        self.output = nn.Parameter(torch.zeros(n_copies, n_hidden, width))
+
+    def all(self, embeddings: Tensor) -> Tensor:
+        """Adapt unit rows of shape (n, D) by each map, tensor of shape (M, n, D), unit rows."""
+        x = ((embeddings - self.mean) / self.spread).expand(len(self.linear), *embeddings.shape)
+        adapted = torch.baddbmm(self.bias, x, self.linear)
+        n_hidden = self.output.shape[1]
+        if n_hidden:
+            hidden = F.gelu(torch.baddbmm(self.hidden_bias, x, self.hidden_weight))
+            adapted = adapted + (len(self.mean) / n_hidden) ** 0.5 * torch.bmm(hidden, self.output)
+        return F.normalize(adapted, dim=-1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Adapt unit rows of shape (n, D) to unit rows of shape (n, D), by the first map."""
+        return self.all(embeddings)[0]
+
+    @torch.no_grad()
+    def copy_of(self, place: int) -> RidgeAdapter:
+        """Return one of the maps as an adapter of its own."""
+        kind = "mlp" if self.output.shape[1] else "linear"
+        alone = RidgeAdapter(len(self.mean), kind).to(self.mean.device)
+        weights = {name: tensor[place : place + 1] for name, tensor in self.named_parameters()}
+        alone.load_state_dict({**weights, "mean": self.mean, "spread": self.spread})
+        return alone
+
+
+def image_adapter(width: int, kind: str, rank_targets: str) -> ImageAdapter | RidgeAdapter:
+    """Build the adapter that goes with the kind of targets."""
+    return RidgeAdapter(width, kind) if rank_targets == "soft" else ImageAdapter(width, kind)

@@ -131,34 +131,104 @@ def tightness_loss(
     return _weighted_mean((image_embeddings - F.embedding(target, prototypes)).square().sum(dim=1), weight)
 
 
-TERMS = ("contrastive", "ordering", "tightness")
+def distribution_loss(logits: Tensor, distributions: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Divergence of each image's ranks from the distribution that it is to be likened to.
+
+    ``mean_i KL(q_i || softmax_k s_ik)``, which stands in the place of `contrastive_loss`, its text-to-image half too.
+
+    Parameters
+    ----------
+    logits : tensor of shape (..., n, K)
+        Scaled similarities ``s_ik``.
+    distributions : tensor of shape (n, K)
+        ``q_i``; rows that sum to one.
+    weight : tensor of shape (n,), optional
+        Non-negative weight of each image, at least one of them positive.
+
+    Returns
+    -------
+    tensor, scalar
+        Not negative; 0 where the softmax is the distribution.
+
+    References
+    ----------
+    SORD (Diaz and Marathe, CVPR 2019) and label distribution learning (Gao et al., TIP 2017).
+    """
+    divergence = torch.special.xlogy(distributions, distributions) - distributions * logits.log_softmax(dim=1)
+    return _weighted_mean(divergence.sum(dim=1), weight)
+
+
+def text_ordering_loss(prototypes: Tensor, rank_values: Tensor) -> Tensor:
+    """Push the prototypes apart, the further apart the ranks the more.
+
+    ``-mean_{k<l} w_kl |t_k - t_l|_2`` with ``w_kl = |v_k - v_l|`` divided by its maximum.
+
+    Parameters
+    ----------
+    prototypes : tensor of shape (K, D)
+        Unit rows ``t_k``.
+    rank_values : tensor of shape (K,)
+        Numeric value ``v_k`` of each rank.
+
+    Returns
+    -------
+    tensor, scalar
+        Not positive.
+
+    References
+    ----------
+    ``L_center`` in ``loss/ordinal_ce_stage1.py`` of raywang335/L2RCLIP.
+    """
+    below, above = torch.triu_indices(len(prototypes), len(prototypes), offset=1, device=prototypes.device)
+    gap = (F.embedding(below, rank_values[:, None]) - F.embedding(above, rank_values[:, None])).abs()[:, 0]
+    distance = (F.embedding(below, prototypes) - F.embedding(above, prototypes)).norm(dim=1)
+    return -(gap / gap.max() * distance).mean()
+
+
+TERMS = ("contrastive", "ordering", "tightness", "text_ordering")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Weighted sum of the three terms.
+    """Weighted sum of the four terms.
 
     Attributes
     ----------
     weights : tuple of float
-        Of the contrastive, ordering and tightness terms.
+        Of the contrastive, ordering, tightness and text-ordering terms.
     logit_scale : float
         Factor of the similarities.
     rank_values : tensor of shape (K,), float32
     """
 
-    weights: tuple[float, float, float]
+    weights: tuple[float, float, float, float]
     logit_scale: float
     rank_values: Tensor
 
-    def terms(self, embeddings: Tensor, prototypes: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the three terms of a batch, tensor of shape (3,)."""
+    def terms(
+        self,
+        embeddings: Tensor,
+        prototypes: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        distributions: Tensor | None = None,
+    ) -> Tensor:
+        """Return the terms of a batch, tensor of shape (4,); `distributions` take the place of `target` in the first.
+
+        The last, which looks at no image, is 0 where it has no weight.
+        """
         logits = self.logit_scale * embeddings @ prototypes.T  # (n, K)
+        if distributions is None:
+            contrastive = contrastive_loss(logits, target, weight)
+        else:
+            contrastive = distribution_loss(logits, distributions, weight)
+        among_texts = text_ordering_loss(prototypes, self.rank_values) if self.weights[3] else logits.new_zeros(())
         return torch.stack(
             [
-                contrastive_loss(logits, target, weight),
+                contrastive,
                 ordering_loss(embeddings, prototypes, target, self.rank_values, weight),
                 tightness_loss(embeddings, prototypes, target, weight),
+                among_texts,
             ]
         )
 

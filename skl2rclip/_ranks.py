@@ -333,6 +333,49 @@ def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "arg
     return (cumulated >= half - 1e-9).argmax(axis=1)
 
 
+def central_interval(probabilities: np.ndarray, coverage: float) -> np.ndarray:
+    """Lowest and highest rank between which each row has at least `coverage` of its probability.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order; each row sums to one.
+    coverage : float
+        In (0, 1).
+
+    Returns
+    -------
+    ndarray of shape (n, 2), int64
+        Indices; below the first and above the second there is at most ``(1 - coverage) / 2`` each.
+    """
+    tail = (1 - coverage) / 2
+    # rounding must neither push an exact tail outwards nor take from the coverage
+    below = np.cumsum(probabilities, axis=1, dtype=np.float64)  # up to and with k
+    above = np.cumsum(probabilities[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
+    lowest = (below > tail + 1e-12).argmax(axis=1)
+    highest = probabilities.shape[1] - 1 - (above > tail + 1e-12)[:, ::-1].argmax(axis=1)
+    return np.column_stack([lowest, highest])
+
+
+def ranked_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Ranked probability score of each row, ``sum_k (F_k - [y <= k])^2`` with F the cumulated probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order.
+    target : ndarray of shape (n,), int
+        Index of the true rank.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, K - 1]; 0 is perfect.
+    """
+    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)[:, :-1]
+    return ((cumulated - (target[:, None] <= np.arange(cumulated.shape[1]))) ** 2).sum(axis=1)
+
+
 def expected_value(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Compute the expected numeric value of each row of probabilities, ``sum_k p_ik v_k``, ndarray of shape (n,)."""
     return probabilities.astype(np.float64) @ values

@@ -37,6 +37,7 @@ class Settings:
     pretrained: str | None
     image_tower: str
     image_adapter: str | None
+    rank_targets: str
     prompt: str
     n_context_tokens: int
     rank_position: str
@@ -46,7 +47,8 @@ class Settings:
     contrastive_weight: float
     pairwise_weight: float
     tightness_weight: float
-    prompt_epochs: int
+    text_ordering_weight: float
+    prompt_epochs: int | str
     image_epochs: int
     batch_size: int | str
     learning_rate: float
@@ -83,6 +85,11 @@ class Settings:
             If a parameter is of the wrong type or out of range; names it, what it may be, and the value given.
         """
         return cls(**{field.name: _CHECKS[field.name](field.name, parameters[field.name]) for field in fields(cls)})
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether each image has a distribution over the ranks as its target."""
+        return self.rank_targets == "soft"
 
     @property
     def finetunes(self) -> bool:
@@ -138,6 +145,14 @@ def _pretrained(name: str, value: Any) -> str | None:
     return None if value is None else os.fspath(value)
 
 
+def _epochs(name: str, value: Any) -> int | str:
+    if isinstance(value, str):
+        if value != "auto":
+            raise InvalidParameterError(f"{name} must be an integer of at least 0, or 'auto', got {value!r}.")
+        return value
+    return _integer(0)(name, value)
+
+
 def _batch_size(name: str, value: Any) -> int | str:
     check_batch_size(value)
     return value if isinstance(value, str) else int(value)
@@ -172,6 +187,7 @@ _CHECKS: dict[str, _Check] = {
     "pretrained": _pretrained,
     "image_tower": _choice("finetune", "frozen", "precomputed"),
     "image_adapter": _choice("linear", "mlp", None),
+    "rank_targets": _choice("soft", "hard"),
     "prompt": _string,
     "n_context_tokens": _integer(0),
     "rank_position": _choice("tail", "front", "middle"),
@@ -181,7 +197,8 @@ _CHECKS: dict[str, _Check] = {
     "contrastive_weight": _real(0),
     "pairwise_weight": _real(0),
     "tightness_weight": _real(0),
-    "prompt_epochs": _integer(0),
+    "text_ordering_weight": _real(0),
+    "prompt_epochs": _epochs,
     "image_epochs": _integer(0),
     "batch_size": _batch_size,
     "learning_rate": _real(0, open_ends=True),

@@ -6,8 +6,10 @@ say and which of their embeddings are trained is the business of ``_prompts``; w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import open_clip
@@ -29,6 +31,12 @@ def tokenizer_of(model_name: str) -> Any:
     return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
 
 
+@cache
+def _tokenizer_of(model_name: str, description: str) -> Any:
+    """Keep tokenizers, which take a fit's worth of time to make; a model's description goes with its name."""
+    return tokenizer_of(model_name)
+
+
 class PromptTokenizer:
     """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
 
@@ -42,7 +50,7 @@ class PromptTokenizer:
 
     def __init__(self, model_name: str, config: dict[str, Any]):
         text = config["text_cfg"]
-        self._tokenize = tokenizer_of(model_name)
+        self._tokenize = _tokenizer_of(model_name, json.dumps(text, sort_keys=True))
         self._end_id = text.get("eos_id", 2) if text.get("pool_type") == "eos" else None
         self._vocabulary = text.get("vocab_size", 49408)
         self.context_length = int(text.get("context_length", 77))

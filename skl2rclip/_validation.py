@@ -159,6 +159,28 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     return weight
 
 
+def check_groups(groups: Any, n_samples: int) -> np.ndarray:
+    """Return the groups as numbers from 0.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int64
+
+    Raises
+    ------
+    ValueError
+        If there is not one group for each image, or one is missing.
+    """
+    names = np.asarray(groups)
+    if names.shape != (n_samples,):
+        raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
+    missing = [i for i, name in enumerate(names.tolist()) if name is None or name != name]
+    if missing:
+        raise ValueError(f"groups has a missing value at index {missing[0]}; every image needs a group.")
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names.tolist()], dtype=np.int64)
+
+
 def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Weight of each image due to `class_weight`, as scikit-learn computes it.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from skl2rclip._ranks import check_labels, rank_scale
+from skl2rclip._ranks import check_labels, rank_scale, ranked_scores
 from skl2rclip._validation import check_sample_weight
 
 
@@ -109,6 +109,55 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
         true, predicted, labels=np.arange(len(values)), weights="quadratic", sample_weight=sample_weight
     )
     return float(kappa)
+
+
+def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
+    """Mean ranked probability score of predicted distributions, a proper score that knows the order.
+
+    ``mean_i sum_k (F_ik - [y_i <= k])^2`` over the first K - 1 ranks, F the probabilities summed up in rank order.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Labels.
+    y_proba : array-like of shape (n, K)
+        Probabilities; columns in the order of the sorted labels, as `predict_proba` returns them.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Without it, labels must be the integers 0 to K - 1, which are the columns.
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    float
+        In [0, K - 1]; 0 is perfect. For two ranks it is half of scikit-learn's Brier score of both classes.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, rows do not sum to one, or a label is not a rank.
+
+    References
+    ----------
+    E. S. Epstein, "A scoring system for probability forecasts of ranked categories", Journal of Applied Meteorology 8,
+    1969, in the form without division by K - 1.
+    """
+    labels, probabilities = check_labels(y_true), np.asarray(y_proba, dtype=np.float64)
+    if probabilities.ndim != 2 or len(probabilities) != len(labels):
+        raise ValueError(
+            f"y_proba must have a row for each of the {len(labels)} labels, got the shape {probabilities.shape}."
+        )
+    n_ranks = probabilities.shape[1]
+    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
+        raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("y_proba must hold rows that sum to one.")
+    scale, target = rank_scale(labels, np.arange(n_ranks) if ranks is None else ranks)
+    if len(scale.ranks) != n_ranks:
+        raise ValueError(f"y_proba has {n_ranks} columns, but ranks lists {len(scale.ranks)} labels.")
+    in_rank_order = np.empty_like(probabilities)
+    in_rank_order[:, scale.class_order] = probabilities
+    scores = ranked_scores(in_rank_order, target)
+    return float(np.average(scores, weights=_weights(sample_weight, len(labels))))
 
 
 def ordinality(prototypes: Any) -> float:

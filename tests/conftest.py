@@ -105,6 +105,13 @@ def shade_paths(shades, tmp_path_factory):
     return paths
 
 
+@pytest.fixture(autouse=True)
+def _order_soon(request, monkeypatch):
+    """Put the prompts of the small models in order with few steps, but where that is what is tested."""
+    if request.module.__name__ not in ("test_start", "test_tiny_clip"):
+        monkeypatch.setattr("skl2rclip._start._ORDERING_STEPS", 5)
+
+
 @pytest.fixture
 def make_classifier(tiny):
     """Classifier over the small CLIP that fits within a second; parameters can be given."""

@@ -63,12 +63,13 @@ def test_training_learns_what_is_plain_to_see(make_classifier, shades):
     X, y = shades
     unseen, truth = shaded_images(np.arange(5).repeat(6), seed=9), np.arange(5).repeat(6)
     for parameters in (
-        {"image_tower": "frozen", "prompt_epochs": 120, "learning_rate": 1e-2, "decision": "median"},
+        {"image_tower": "frozen", "prompt_epochs": "auto"},
+        {"image_tower": "frozen", "prompt_epochs": 120, "learning_rate": 1e-2, "rank_targets": "hard"},
         {"image_tower": "finetune", "prompt_epochs": 0, "image_epochs": 40, "image_learning_rate": 2e-3},
     ):
         classifier = make_classifier(**parameters).fit(X, y)
         assert mean_absolute_rank_error(truth, classifier.predict(unseen)) < 0.5  # the best constant: 1.2
-        assert classifier.history_[-1]["loss"] < classifier.history_[0]["loss"]
+        assert min(record["loss"] for record in classifier.history_[1:]) < classifier.history_[0]["loss"]
 
 
 def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades):
@@ -81,7 +82,7 @@ def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades)
         assert record["loss"] == pytest.approx(total, rel=1e-4)
         assert record["ordering"] < 0 < record["tightness"]
     assert classifier.n_iter_ == 3
-    assert [record["learning_rate"] for record in classifier.history_] == pytest.approx([1e-3, 5e-4, 1e-3])
+    assert [record["learning_rate"] for record in classifier.history_] == pytest.approx([3e-4, 1.5e-4, 3e-4])
 
 
 def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, tiny):
@@ -99,7 +100,9 @@ FINETUNE = {"image_tower": "finetune", "image_epochs": 1, "prompt_epochs": 0, "i
 CHANGES = [
     (BASE, {"image_tower": "finetune", "image_epochs": 1}),
     (BASE, {"image_adapter": None}),
-    (BASE, {"image_adapter": "mlp"}),
+    (BASE, {"image_adapter": "linear"}),
+    (BASE, {"rank_targets": "hard"}),
+    (BASE, {"text_ordering_weight": 0.5}),
     (BASE, {"rank_names": ["a", "b", "c", "d", "e"]}),
     (BASE, {"prompt": "a photo in"}),
     (BASE, {"n_context_tokens": 3}),
@@ -244,6 +247,7 @@ def test_unusable_weights_are_named(make_classifier, shades, weight, message):
 
 def test_early_stopping_restores_the_best_epoch(make_classifier, shades):
     parameters = {"learning_rate": 0.3, "prompt_epochs": 40, "early_stopping": True, "n_iter_no_change": 4}
+    parameters |= {"rank_targets": "hard", "image_adapter": "linear"}
     classifier = make_classifier(**parameters, validation_fraction=0.3).fit(*shades)
     results = [(record["validation_mae"], record["validation_loss"]) for record in classifier.history_]
     best = results.index(min(results))
@@ -265,7 +269,7 @@ def test_early_stopping_in_both_stages(make_classifier, shades):
 
 
 def test_warm_start_goes_on(make_classifier, shades):
-    classifier = make_classifier(warm_start=True).fit(*shades)
+    classifier = make_classifier(warm_start=True, rank_targets="hard").fit(*shades)
     first = classifier.prototypes_.copy()
     classifier.fit(*shades)
     assert classifier.n_iter_ == 6
@@ -274,7 +278,7 @@ def test_warm_start_goes_on(make_classifier, shades):
     classifier.set_params(prompt_epochs=0).fit(*shades)
     assert classifier.n_iter_ == 6  # nothing to do, nothing lost
     assert not np.array_equal(first, classifier.prototypes_)
-    afresh = make_classifier(warm_start=False).fit(*shades).fit(*shades)
+    afresh = make_classifier(warm_start=False, rank_targets="hard").fit(*shades).fit(*shades)
     np.testing.assert_array_equal(afresh.prototypes_, first)
 
 
@@ -438,6 +442,111 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
         make_classifier(image_tower="precomputed").fit(embeddings[:, :5], shades[1])
 
 
+# ------------------------------------------------------------------ soft targets
+
+
+def test_hard_targets_take_the_former_way(make_classifier, shades):
+    former = {"rank_targets": "hard", "image_adapter": "linear", "pairwise_weight": 1.0, "tightness_weight": 1.0}
+    fitted = make_classifier(**former, batch_size=64).fit(*shades)
+    assert not hasattr(fitted, "label_noise_")
+    assert fitted.history_[0]["contrastive"] > 0.5  # a cross-entropy
+    assert set(fitted._state.arrays["adapter"]) == {"residual.weight", "residual.bias"}
+    assert all("cross_fitted_rps" not in entry for entry in fitted.history_)
+
+
+def test_what_was_measured_is_told_in_the_unit_of_the_labels(make_classifier, shades):
+    ranks, decades = (make_classifier().fit(shades[0], y) for y in (shades[1], 1930 + 10 * shades[1]))
+    assert decades.label_noise_ == pytest.approx(10 * ranks.label_noise_)
+    assert decades.label_trust_ == pytest.approx(ranks.label_trust_)
+    assert 0 < ranks.label_noise_ < 1
+    assert 0.5 < ranks.label_trust_ < 1
+
+
+def test_weight_two_equals_the_image_twice_for_soft_targets(make_classifier, shades):
+    X, y = shades
+    weight = np.where(np.arange(40) % 4 == 0, 2.0, 1.0)
+    twice = np.repeat(np.arange(40), weight.astype(int))
+    weighted = make_classifier(prompt_epochs=1).fit(X, y, sample_weight=weight)
+    repeated = make_classifier(prompt_epochs=1).fit(X[twice], y[twice])
+    assert weighted.label_noise_ == pytest.approx(repeated.label_noise_, rel=1e-4)
+    assert weighted.label_trust_ == pytest.approx(repeated.label_trust_, rel=1e-4)
+
+
+def test_groups_are_left_out_together_and_held_out_whole(make_classifier, shades):
+    X, y = shades
+    groups = np.array([f"plant {i % 10}" for i in range(40)])
+    alone, grouped = make_classifier().fit(X, y), make_classifier().fit(X, y, groups=groups)
+    assert alone.label_noise_ != grouped.label_noise_
+    stopped = make_classifier(early_stopping=True, validation_fraction=0.25).fit(X, y, groups=groups)
+    assert "validation_rps" in stopped.history_[0]
+    with pytest.raises(ValueError, match=r"groups has the shape \(39,\), expected \(40,\)"):
+        make_classifier().fit(X, y, groups=groups[1:])
+    with pytest.raises(ValueError, match="groups has a missing value at index 2"):
+        make_classifier().fit(X, y, groups=["a", "b", None, *["c"] * 37])
+
+
+def test_cross_fitting_may_keep_the_start(make_classifier, shades):
+    settings = {"prompt_epochs": 6, "learning_rate": 30.0}
+    with_it = make_classifier(**settings).fit(*shades)
+    looks = [entry["cross_fitted_rps"] for entry in with_it.history_]
+    assert len(looks) == 6
+    assert np.abs(with_it.predict_expectation(shades[0]) - shades[1]).mean() < 0.5  # as ridge regression has it
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7])
+def test_a_handful_of_images_will_do(make_classifier, shades, n):
+    fitted = make_classifier(ranks=range(5)).fit(shades[0][:n], shades[1][:n])
+    assert np.isfinite(fitted.predict_proba(shades[0])).all()
+    assert np.array_equal(fitted.predict(shades[0][:n]), shades[1][:n]) or n > 3
+
+
+@pytest.mark.parametrize("values", [[1, 10, 100, 1000], [1, 2, 5, 10, 20]])
+def test_uneven_ranks_of_plain_pictures_are_told_apart(make_classifier, values):
+    y = np.repeat(np.arange(len(values)), 8)
+    X, unseen = shaded_images(y * 4 / y.max()), shaded_images(y * 4 / y.max(), seed=5)
+    labels = np.array(values)[y]
+    soft = make_classifier(prompt_epochs="auto").fit(X, labels)
+    former = {"rank_targets": "hard", "image_adapter": "linear", "pairwise_weight": 1.0, "tightness_weight": 1.0}
+    hard = make_classifier(prompt_epochs=100, **former).fit(X, labels)
+    assert soft.score(unseen, labels) >= hard.score(unseen, labels)
+
+
+def test_intervals_are_labels_in_rank_order_and_hold_their_coverage(make_classifier, shades):
+    names = np.array(["void", "dim", "mild", "light", "blank"])
+    fitted = make_classifier(ranks=list(names)).fit(shades[0], names[shades[1]])
+    p = fitted.predict_proba(shades[0])[:, np.argsort(np.argsort(names))]  # in rank order
+    for coverage in (0.5, 0.8, 0.95):
+        intervals = fitted.predict_interval(shades[0], coverage=coverage)
+        assert intervals.shape == (40, 2)
+        assert intervals.dtype == fitted.classes_.dtype
+        low, high = (np.array([list(names).index(name) for name in side]) for side in intervals.T)
+        inside = [row[a : b + 1].sum() for row, a, b in zip(p, low, high, strict=True)]
+        assert min(inside) >= coverage - 1e-9
+        median = np.array([list(names).index(name) for name in fitted.set_params(decision="median").predict(shades[0])])
+        assert ((low <= median) & (median <= high)).all()
+    with pytest.raises(InvalidParameterError, match=r"coverage must be in \(0, 1\), got 1"):
+        fitted.predict_interval(shades[0], coverage=1)
+
+
+def test_partial_fit_measures_on_what_it_has_not_learned_yet(make_classifier, shades):
+    X, y = shades
+    classifier = make_classifier().partial_fit(X[:20], y[:20], classes=range(5))
+    untrained = make_classifier(prompt_epochs=0, ranks=range(5)).fit(X[:20], y[:20])
+    error = untrained.predict_expectation(X[:20]) - y[:20]
+    assert classifier.label_noise_ == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-4)
+    second = classifier.predict_expectation(X[20:]) - y[20:]
+    both = np.sqrt(np.mean(np.concatenate([error, second]) ** 2))
+    assert classifier.partial_fit(X[20:], y[20:]).label_noise_ == pytest.approx(both, rel=1e-4)
+
+
+def test_warm_start_goes_on_from_where_it_was(make_classifier, shades):
+    classifier = make_classifier(warm_start=True, prompt_epochs=5, learning_rate=1e-6).fit(*shades)
+    before = classifier.predict_proba(shades[0])
+    classifier.fit(*shades)
+    assert classifier.n_iter_ == 10
+    np.testing.assert_allclose(classifier.predict_proba(shades[0]), before, atol=1e-2)
+
+
 # ------------------------------------------------- parameters set after the fit
 
 
@@ -505,6 +614,9 @@ def test_names_of_old_are_unknown(name):
         ({"n_context_tokens": 4.0}, "n_context_tokens must be an integer"),
         ({"rankformer_layers": -1}, "rankformer_layers"),
         ({"prompt_epochs": 1.5}, "prompt_epochs"),
+        ({"prompt_epochs": "all"}, "prompt_epochs must be an integer of at least 0, or 'auto', got 'all'"),
+        ({"rank_targets": "smooth"}, "rank_targets must be one of 'soft', 'hard', got 'smooth'"),
+        ({"text_ordering_weight": -1}, "text_ordering_weight"),
         ({"image_epochs": -1}, "image_epochs"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"n_iter_no_change": 0}, "n_iter_no_change"),
@@ -550,7 +662,7 @@ def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, 
 
 def test_parameters_are_only_stored_before_fit():
     parameters = {name: object() for name in inspect.signature(L2RCLIPClassifier).parameters}
-    assert len(parameters) == 38
+    assert len(parameters) == 40
     classifier = L2RCLIPClassifier(**parameters)
     assert vars(classifier) == parameters
 
@@ -631,7 +743,7 @@ def test_indices_of_bad_images_count_those_of_weight_zero(make_classifier, partl
 
 
 def test_an_infinite_loss_names_epoch_term_and_learning_rate(make_classifier, shades):
-    classifier = make_classifier(learning_rate=1e30, image_adapter=None)
+    classifier = make_classifier(learning_rate=1e30, image_adapter=None, rank_targets="hard")
     with pytest.raises(NonFiniteLossError, match=r"in epoch 2 \(stage 'prompts'\): the contrastive .*1e\+30.*Lower"):
         classifier.fit(*shades)
 

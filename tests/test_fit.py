@@ -27,6 +27,7 @@ def request_for(make_classifier, shades):
             data=stamped(shades[0] if data is None else data),
             target=target,
             weight=np.ones(40),
+            groups=None,
             scale=scale,
             tokens=tokenize_prompts(tokenizer, settings.prompt, scale.names, settings.n_context_tokens, "tail"),
             source=source,
@@ -70,7 +71,7 @@ def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, s
 def test_each_epoch_is_reported_with_the_state_so_far(request_for):
     states = []
     state = fit(request_for(), states.append)
-    assert [len(each.history) for each in states] == [1, 2, 3]
+    assert [len(each.history) for each in states] == [1, 2, 3, 3]  # and at last what was judged best
     np.testing.assert_array_equal(states[-1].prototypes, state.prototypes)
     assert not np.array_equal(states[0].prototypes, state.prototypes)
 
@@ -93,3 +94,17 @@ def test_images_are_left_out_by_the_users_own_indices(request_for, shades, shade
     with pytest.warns(UserWarning, match=r"X\[7\]"):
         state = fit(skipping)
     np.testing.assert_array_equal(state.prototypes, fit(request.keep(~np.isin(np.arange(40), [3, 7]))).prototypes)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_epochs"),
+    [
+        ({"batch_size": 64}, 80),
+        ({"batch_size": 10}, 20),
+        ({"batch_size": 1}, 2),
+        ({"batch_size": "auto"}, 80),
+        ({"rank_targets": "hard"}, 200),
+    ],
+)
+def test_automatic_epochs_are_counted_in_steps(request_for, parameters, n_epochs):
+    assert request_for(prompt_epochs="auto", **parameters).plan() == [(PromptStage, n_epochs)]

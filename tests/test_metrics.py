@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score, mean_absolute_error
+from sklearn.metrics import brier_score_loss, cohen_kappa_score, mean_absolute_error
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -12,6 +12,7 @@ from skl2rclip.metrics import (
     ordinality,
     quadratic_weighted_kappa,
     quadratic_weighted_kappa_scorer,
+    ranked_probability_score,
 )
 
 GRADES = ["bad", "fair", "good"]
@@ -79,3 +80,39 @@ def test_scorers_know_the_ranks_of_what_they_score(make_classifier, shades, scor
         quadratic_weighted_kappa_scorer: lambda *args: quadratic_weighted_kappa(*args, ranks=names),
     }[scorer]
     assert scorer(search, X, names[y]) == pytest.approx(metric(names[y], search.predict(X)))
+
+
+# ------------------------------------------------------ ranked probability score
+
+
+def test_ranked_probability_score_is_the_sum_of_brier_scores_of_the_thresholds():
+    rng = np.random.default_rng(0)
+    y, p, w = rng.integers(0, 4, 50), rng.dirichlet(np.ones(4), 50), rng.uniform(0.1, 2, 50)
+    expected = sum(brier_score_loss(y <= k, p[:, : k + 1].sum(1).clip(0, 1), sample_weight=w) for k in range(3))
+    assert ranked_probability_score(y, p, sample_weight=w) == pytest.approx(expected)
+
+
+def test_ranked_probability_score_knows_the_order_of_words_and_perfection():
+    words, ranks = np.array(["bad", "fair", "good"]), ["good", "fair", "bad"]  # sorted: bad, fair, good
+    certain = np.eye(3)
+    assert ranked_probability_score(words, certain, ranks=ranks) == 0
+    assert ranked_probability_score(["bad"], [[0, 0, 1.0]], ranks=ranks) == 2
+    assert ranked_probability_score(["bad"], [[0, 1.0, 0]], ranks=ranks) == 1
+
+
+@pytest.mark.parametrize(
+    ("y", "p", "options", "message"),
+    [
+        ([0, 1], [[1.0, 0.0]], {}, r"a row for each of the 2 labels, got the shape \(1, 2\)"),
+        ([0], [0.5, 0.5], {}, "a row for each"),
+        ([0], [[0.5, 0.4]], {}, "rows that sum to one"),
+        ([0], [[1.5, -0.5]], {}, "negative or infinite"),
+        ([0], [[np.nan, 1.0]], {}, "NaN"),
+        ([2], [[0.5, 0.5]], {}, r"not among the ranks: \[2\]"),
+        (["a"], [[0.5, 0.5]], {}, "not among the ranks"),
+        (["a"], [[0.5, 0.5]], {"ranks": ["a", "b", "c"]}, "2 columns, but ranks lists 3"),
+    ],
+)
+def test_distributions_that_are_none_are_named(y, p, options, message):
+    with pytest.raises(ValueError, match=message):
+        ranked_probability_score(y, p, **options)

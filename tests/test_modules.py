@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skl2rclip._modules import ImageAdapter, RankFormer, head_count, sinusoidal_encoding
+from skl2rclip._modules import ImageAdapter, RankFormer, RidgeAdapter, head_count, sinusoidal_encoding
 
 
 def awake(module):
@@ -81,3 +81,26 @@ def test_image_adapter_starts_as_the_identity_and_returns_unit_rows(kind):
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(5))
     assert not torch.allclose(moved, rows)
     assert len(list(adapter.parameters())) == {"linear": 2, "mlp": 4}[kind]
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_ridge_adapter_is_the_identity_before_it_starts(kind):
+    rows = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    adapter = RidgeAdapter(6, kind)
+    torch.testing.assert_close(adapter(rows), rows)
+    adapter.mean.fill_(0.3)
+    adapter.spread.fill_(2.0)
+    assert not torch.allclose(adapter(rows), rows)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_copies_adapt_on_their_own_and_can_be_taken_out(kind):
+    rows = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    adapters = awake(RidgeAdapter(6, kind, n_copies=3))
+    adapters.mean.copy_(torch.linspace(0, 1, 6))
+    adapted = adapters.all(rows)
+    assert adapted.shape == (3, 5, 6)
+    torch.testing.assert_close(adapted.norm(dim=2), torch.ones(3, 5))
+    for place in range(3):
+        torch.testing.assert_close(adapters.copy_of(place)(rows), adapted[place])
+    assert not torch.allclose(adapted[0], adapted[1], atol=1e-2)

@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import rel_entr
 
-from skl2rclip._objective import Objective, contrastive_loss, ordering_loss, tightness_loss
+from skl2rclip._objective import (
+    Objective,
+    contrastive_loss,
+    distribution_loss,
+    ordering_loss,
+    text_ordering_loss,
+    tightness_loss,
+)
 
 
 def log_softmax(row):
@@ -152,6 +160,36 @@ def test_gradients_are_the_same_every_time():
 
 
 def test_a_term_of_weight_zero_does_not_enter_even_where_it_is_infinite():
-    terms = torch.tensor([1.0, float("inf"), 2.0])
-    objective = Objective((1.0, 0.0, 0.5), 1.0, torch.arange(3.0))
+    terms = torch.tensor([1.0, float("inf"), 2.0, -1.0])
+    objective = Objective((1.0, 0.0, 0.5, 0.0), 1.0, torch.arange(3.0))
     assert float(objective.total(terms)) == 2.0
+
+
+def test_divergence_from_distributions_is_what_scipy_says():
+    rng = np.random.default_rng(0)
+    logits, q, weight = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(4), 9), rng.uniform(0, 2, 9)
+    q[0] = [0, 1, 0, 0]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = np.average(rel_entr(q, p).sum(1), weights=weight)
+    result = distribution_loss(torch.tensor(logits), torch.tensor(q), torch.tensor(weight))
+    assert float(result) == pytest.approx(expected)
+    assert float(distribution_loss(torch.tensor(p).log(), torch.tensor(p))) == pytest.approx(0, abs=1e-9)
+
+
+def test_text_ordering_loss_is_the_mean_over_pairs():
+    rng = np.random.default_rng(0)
+    t, v = rng.normal(size=(5, 6)), np.array([1.0, 2, 4, 8, 16])
+    pairs = [abs(v[k] - v[j]) / 15 * np.linalg.norm(t[k] - t[j]) for k in range(5) for j in range(k)]
+    assert float(text_ordering_loss(torch.tensor(t), torch.tensor(v))) == pytest.approx(-np.mean(pairs))
+
+
+def test_the_text_ordering_term_enters_with_its_weight():
+    rng = np.random.default_rng(0)
+    Z, T = (torch.nn.functional.normalize(torch.tensor(rng.normal(size=(n, 6))).float(), dim=1) for n in (7, 3))
+    target, values = torch.tensor([0, 1, 2, 0, 1, 2, 2]), torch.arange(3.0)
+    without, with_it = (Objective((1.0, 0.5, 0.5, w), 10.0, values) for w in (0.0, 0.3))
+    assert without.terms(Z, T, target, None)[3] == 0
+    terms = with_it.terms(Z, T, target, None)
+    assert float(terms[3]) == pytest.approx(float(text_ordering_loss(T, values)))
+    difference = with_it.total(terms) - without.total(without.terms(Z, T, target, None))
+    assert float(difference) == pytest.approx(0.3 * float(terms[3]), abs=1e-6)

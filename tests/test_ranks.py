@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skl2rclip._ranks import check_labels, default_name, expected_value, given_ranks, names_of, rank_scale, read_out
+from skl2rclip._ranks import (
+    central_interval,
+    check_labels,
+    default_name,
+    expected_value,
+    given_ranks,
+    names_of,
+    rank_scale,
+    read_out,
+)
 from skl2rclip.errors import InvalidParameterError
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]
@@ -259,3 +268,19 @@ def test_encoding_inverts_the_ranks(labels, data):
     assert scale.ranks[target].tolist() == y
     assert (np.diff(scale.classes) > 0).all()
     assert scale.ranks[scale.class_order].tolist() == scale.classes.tolist()
+
+
+@given(
+    p=st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda p: sum(p) > 0.1),
+    coverage=st.floats(0.05, 0.99),
+)
+def test_central_intervals_hold_their_coverage_and_no_tail_is_too_large(p, coverage):
+    p = np.array(p) / np.sum(p)
+    [[low, high]] = central_interval(p[None], coverage)
+    assert low <= high
+    assert p[low : high + 1].sum() >= coverage - 1e-9
+    assert p[:low].sum() <= (1 - coverage) / 2 + 1e-9
+    assert p[high + 1 :].sum() <= (1 - coverage) / 2 + 1e-9
+    # nor could it be shorter at either end
+    assert p[: low + 1].sum() > (1 - coverage) / 2
+    assert p[high:].sum() > (1 - coverage) / 2

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skl2rclip import L2RCLIPClassifier
+from skl2rclip._modules import ImageAdapter, RidgeAdapter
 from skl2rclip._objective import Objective
 from skl2rclip._settings import Settings
 from skl2rclip._stages import (
@@ -62,14 +63,19 @@ def learner(**changes):
         adapter=None,
         tower=None,
         preprocessing=None,
-        objective=Objective((1.0, 0.0, 0.0), 10.0, torch.arange(2.0)),
+        objective=Objective((1.0, 0.0, 0.0, 0.0), 10.0, torch.arange(2.0)),
         autocast=torch.autocast("cpu", enabled=False),
         generator=torch.Generator().manual_seed(0),
         **changes,
     )
 
 
-SETTINGS = Settings.of({**L2RCLIPClassifier().get_params(deep=False), "learning_rate": 0.1, "weight_decay": 0.0})
+def settings_of(**changes):
+    given = {"rank_targets": "hard", "learning_rate": 0.1, "weight_decay": 0.0, "n_iter_no_change": 2, **changes}
+    return Settings.of({**L2RCLIPClassifier().get_params(deep=False), **given})
+
+
+SETTINGS = settings_of()
 
 
 def two_ranks(n=6):
@@ -111,7 +117,7 @@ def test_a_stage_ends_without_improvement_and_the_best_weights_come_back():
     stage = PromptStage(learner(), SETTINGS)
     others = two_ranks()
     others.target = 1 - others.target  # the better the fit, the worse the score
-    stopping = EarlyStopping(others, "argmax", patience=2)
+    stopping = EarlyStopping(others, SETTINGS)
     start = stage.learner.prompts.context.detach().clone()
     run_stage(stage, two_ranks(), n_epochs=9, batch_size=6, stopping=stopping)
     assert len(stage.learner.history) == 3  # the first is the best
@@ -125,3 +131,39 @@ def test_a_loss_that_is_not_finite_names_stage_term_and_parameter():
     with pytest.raises(NonFiniteLossError, match=r"epoch 1 \(stage 'prompts'\).*contrastive.*Lower learning_rate"):
         run_stage(stage, data, n_epochs=1, batch_size=6)
     assert TowerStage.rates == "learning_rate or image_learning_rate"
+
+
+def test_the_adapter_learns_at_a_share_of_the_prompts_rate_with_soft_targets():
+    rates = {}
+    for kind, adapter in (("hard", ImageAdapter(2)), ("soft", RidgeAdapter(2))):
+        with_adapter = learner()
+        with_adapter.adapter = adapter
+        groups = PromptStage(with_adapter, settings_of(rank_targets=kind)).parameter_groups()
+        rates[kind] = [group["lr"] for group in groups]
+    assert rates["hard"] == [0.1]
+    assert rates["soft"] == pytest.approx([0.1, 0.1 / 3])
+
+
+@pytest.mark.parametrize(("kind", "by"), [("hard", ["mae", "loss"]), ("soft", ["rps"])])
+def test_early_stopping_judges_by(kind, by):
+    data = two_ranks()
+    data.distributions = torch.nn.functional.one_hot(data.target, 2).float() if kind == "soft" else None
+    settings = settings_of(rank_targets=kind, n_iter_no_change=100, learning_rate=0.5)
+    stage, stopping = PromptStage(learner(), settings), EarlyStopping(two_ranks(4), settings)
+    run_stage(stage, data, n_epochs=6, batch_size=6, stopping=stopping)
+    scores = [tuple(entry[f"validation_{name}"] for name in by) for entry in stage.learner.history]
+    assert stopping._best == min(scores)
+
+
+def test_whole_groups_are_held_out_and_no_rank_is_left_without_images():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 30, 200)
+    target = (groups // 6 + rng.integers(0, 2, 200)).clip(0, 5)
+    for seed in range(5):
+        held_out = split_off_validation(target, 0.2, np.random.default_rng(seed), groups)
+        assert not set(groups[held_out]) & set(groups[~held_out])
+        assert set(target[~held_out]) == set(target)
+        assert 0.2 <= held_out.mean() < 0.3
+        assert len(set(target[held_out])) >= 4
+    alone = split_off_validation(np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0), np.array([0, 0, 1, 1]))
+    assert not alone.any()

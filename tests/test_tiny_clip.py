@@ -12,7 +12,7 @@ import open_clip
 import pictures
 import pytest
 from open_clip.tokenizer import SimpleTokenizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
@@ -116,59 +116,69 @@ def test_zero_shot_reads_graded_language(name):
 # -------------------------------------------------------- claims of the method
 
 
-def test_at_four_images_a_rank_it_beats_logistic_regression_on_the_same_embeddings():
-    """Ripeness, which the backbone was not trained on; mean of four seeds, both read out by their median.
+FORMER = {"rank_targets": "hard", "image_adapter": "linear", "pairwise_weight": 1.0, "tightness_weight": 1.0}
 
-    Measured: 1.23 against 1.43 (three seeds); on tilt, another new property, 2.64 against 2.55.
-    """
-    _, Z, y = rendered("ripeness", 16, 0)
-    _, unseen, truth = rendered("ripeness", 12, 1)
+
+@pytest.mark.parametrize(("name", "share"), [("ripeness", 0.8), ("tilt", 1.0)])
+def test_at_four_images_a_rank_nothing_set_beats_probes_on_the_same_embeddings(name, share):
+    """Properties that the backbone was not trained on; mean of two seeds."""
+    _, Z, y = rendered(name, 16, 0)
+    _, unseen, truth = rendered(name, 12, 1)
     errors = []
-    for seed in range(4):
+    for seed in range(2):
         drawn = draw(y, 4, seed)
-        ours = classifier(prompt="the ripeness is", learning_rate=3e-3, batch_size=256, random_state=seed)
+        ours = classifier(prompt=f"the {name} is", random_state=seed).fit(Z[drawn], y[drawn])
         probe = LogisticRegression(C=100, max_iter=3000).fit(Z[drawn], y[drawn])
         cumulated = probe.predict_proba(unseen).cumsum(axis=1)
         median = probe.classes_[(cumulated >= 0.5).argmax(axis=1)]
-        errors.append((mae(ours.fit(Z[drawn], y[drawn]), unseen, truth), np.abs(median - truth).mean()))
-    ours, theirs = np.mean(errors, axis=0)
-    assert ours < 0.95 * theirs
+        ridge = RidgeCV(np.logspace(-4, 2, 19)).fit(Z[drawn], y[drawn]).predict(unseen).round().clip(0, 20)
+        errors.append([mae(ours, unseen, truth), np.abs(median - truth).mean(), np.abs(ridge - truth).mean()])
+    ours, logistic, linear = np.mean(errors, axis=0)
+    assert ours < share * min(logistic, linear)
 
 
-def test_trained_prompts_are_better_ordered_than_zero_shot_ones():
-    """Ripeness, 32 images a rank: 0.80 before, 0.845 to 0.857 after (four seeds); eight images a rank are too few."""
-    _, Z, y = rendered("ripeness", 32, 0)
-    settings = {"prompt": "the ripeness is", "batch_size": 256}
+def test_prototypes_are_better_ordered_than_zero_shot_ones_with_four_images_a_rank():
+    _, Z, y = rendered("tilt", 4, 0)
+    settings = {"prompt": "the tilt is"}
     before = classifier(**settings, n_context_tokens=5, prompt_epochs=0, blend_ratio=0.0).fit(Z, y)
-    after = classifier(**settings, prompt_epochs=100).fit(Z, y)
-    assert after.ordinality_ > before.ordinality_ + 0.03
+    after = classifier(**settings).fit(Z, y)
+    assert before.ordinality_ < 0.8
+    assert after.ordinality_ > 0.9
+
+
+def test_probabilities_mean_what_they_say():
+    """Of the truth about four fifths lie within the central four fifths of the predicted probability."""
+    _, Z, y = rendered("tilt", 8, 0)
+    _, unseen, truth = rendered("tilt", 12, 1)
+    fitted = classifier(prompt="the tilt is").fit(Z, y)
+    p = fitted.predict_proba(unseen)
+    rows = np.arange(len(p))
+    u = p.cumsum(axis=1)[rows, truth] - np.random.default_rng(0).random(len(p)) * p[rows, truth]
+    assert 0.7 < np.mean((u > 0.1) & (u < 0.9)) < 0.92
 
 
 def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
-    """Ripeness, every third rank unseen: 0.74 ranks off; the nearest rank with images, if it were known, 1."""
+    """Ripeness, every third rank unseen; the nearest rank with images, if it were known, is 1 off."""
     _, Z, y = rendered("ripeness", 16, 0)
     _, unseen, truth = rendered("ripeness", 12, 1)
     left_out = np.arange(1, 21, 3)
     shown, asked = ~np.isin(y, left_out), np.isin(truth, left_out)
-    model = classifier(
-        prompt="the ripeness is",
-        ranks=range(21),
-        image_adapter="mlp",
-        learning_rate=3e-3,
-        batch_size=256,
-        decision="mean",
-    )
+    model = classifier(prompt="the ripeness is", ranks=range(21))
     error = mae(model.fit(Z[shown], y[shown]), unseen[asked], truth[asked])
     constant = np.abs(truth[asked] - np.median(y[shown])).mean()
     assert error < min(0.9, constant)
 
 
 def test_fine_tuning_beats_the_frozen_tower():
-    """Ripeness, twelve images a rank: 0.52 and 0.56 ranks off (two seeds), frozen 0.95."""
+    """Ripeness, twelve images a rank, hard targets: 0.52 and 0.56 ranks off (two seeds), frozen 0.95."""
     X, Z, y = rendered("ripeness", 12, 0)
     images, unseen, truth = rendered("ripeness", 6, 1)
-    frozen = classifier(prompt="the ripeness is", learning_rate=3e-3, batch_size=256).fit(Z, y)
+    frozen = classifier(prompt="the ripeness is", learning_rate=3e-3, batch_size=256, prompt_epochs=200, **FORMER)
+    frozen.fit(Z, y)
     tuned = classifier(
+        **FORMER,
+        learning_rate=1e-3,
+        batch_size=64,
         prompt="the ripeness is",
         image_tower="finetune",
         image_learning_rate=1e-3,

@@ -1,0 +1,192 @@
+"""Where training with soft targets starts: prompts in order, and adapters that are ridge regressions onto them.
+
+Nothing here is trained on images; what is learned from them afterwards is the business of ``_stages``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from skl2rclip._modules import N_HIDDEN, RidgeAdapter
+from skl2rclip._objective import distribution_loss
+from skl2rclip._stages import Contest, Learner, TrainingData
+from skl2rclip._targets import Features, RankTargets, blocks_of, folds, measure_targets, ridge_map
+
+# steps and rate of the text tower alone, before any image is looked at
+_ORDERING_STEPS = 40
+_ORDERING_RATE = 1e-3
+_WARM_UP_STEPS = 5
+_N_FOLDS = 4
+# with more images there is nothing that candidates have to be compared for, and much to keep of each
+_MOST_COMPARED = 20_000
+# widths of the candidates around the labels, as shares of sigma
+_SHARES = (1.0, 0.5)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Soft targets, and what they were measured on.
+
+    Attributes
+    ----------
+    targets : RankTargets
+    features : Features
+        Of the n training images.
+    blocks : ndarray of shape (n,), int
+        What is left out together.
+    weight : ndarray of shape (n,), float64
+        Mean one.
+    """
+
+    targets: RankTargets
+    features: Features
+    blocks: np.ndarray
+    weight: np.ndarray
+
+
+def measure(
+    embeddings: np.ndarray,
+    target: np.ndarray,
+    rank_values: np.ndarray,
+    weight: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    has_hidden: bool,
+    seed: int,
+) -> Measurement:
+    """Measure soft targets on the features of an adapter with, or without, a hidden layer.
+
+    Parameters
+    ----------
+    embeddings : ndarray of shape (n, D), float32
+        Unit rows.
+    target : ndarray of shape (n,), int
+    rank_values : ndarray of shape (K,)
+    weight : ndarray of shape (n,)
+    groups : ndarray of shape (n,), or None
+    has_hidden : bool
+    seed : int
+    """
+    weight = weight / weight.mean()
+    features = Features(embeddings, weight, N_HIDDEN if has_hidden else 0, np.random.default_rng([seed, 1]))
+    blocks = blocks_of(embeddings, groups)
+    return Measurement(measure_targets(features, target, rank_values, weight, blocks), features, blocks, weight)
+
+
+def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
+    """Train the prompts so that each rank's text is as like the other ranks' texts as its soft target has it.
+
+    Minimises ``mean_j KL(q_j || softmax_k s t_j . t_k)``, where q_j is the target of an image that shows rank j and
+    nothing else, so that the prototypes lie along a line before images are mapped to them.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its prompts are changed.
+    of_ranks : ndarray of shape (K, K)
+        ``q_j`` in its rows.
+    """
+    parameters = [parameter for parameter in learner.prompts.parameters() if parameter.requires_grad]
+    if not parameters:
+        return
+    targets = torch.from_numpy(of_ranks).to(learner.device)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
+    for step in range(_ORDERING_STEPS):
+        falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
+        for group in optimizer.param_groups:
+            group["lr"] = _ORDERING_RATE * min(1, (step + 1) / _WARM_UP_STEPS) * falling
+        prototypes = learner.prototypes()
+        loss = distribution_loss(learner.objective.logit_scale * prototypes @ prototypes.T, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
+    """Put the prompts in order, and adapters where ridge regression has them.
+
+    Candidates are targets around what the regression says, and around the labels, sigma and half of sigma wide.
+
+    Parameters
+    ----------
+    learner : Learner
+        Prompts and adapter are changed.
+    data : TrainingData
+        Of the training images.
+    measured : Measurement
+    every : int
+        Epochs between two looks at the candidates.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    Contest or None
+        None where there are too few images to compare candidates, or so many that it is not needed.
+    """
+    targets = measured.targets
+    order_prompts(learner, targets.of_ranks())
+    assert isinstance(learner.adapter, RidgeAdapter)
+    kind = "mlp" if learner.adapter.output.shape[1] else "linear"
+    fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
+    if fold.max() + 1 < _N_FOLDS or len(fold) > _MOST_COMPARED:
+        assert data.distributions is not None
+        adapters = _adapters(learner, measured, kind, 1)
+        _start_maps(adapters, [0], learner, measured, measured.weight, [data.distributions.cpu().numpy()])
+        learner.adapter = adapters
+        return None
+    n_candidates, n_maps = 1 + len(_SHARES), 1 + _N_FOLDS
+    adapters = _adapters(learner, measured, kind, n_candidates * n_maps)
+    distributions = torch.empty(n_candidates * n_maps, len(fold), len(targets.scale))
+    for number in range(n_maps):
+        seen = measured.weight * (fold != number - 1)
+        # what a fold's regression says must not come from images that the fold misses
+        fitted = targets.refitted(measured.features, seen) if number else None
+        candidates = [targets.around_fit(fitted), *(targets.around_labels(share) for share in _SHARES)]
+        places = list(range(number, len(distributions), n_maps))
+        distributions[places] = torch.from_numpy(np.stack(candidates))
+        _start_maps(adapters, places, learner, measured, seen, candidates)
+    device = learner.device
+    contest = Contest(data, adapters, distributions.to(device), torch.from_numpy(fold).to(device), every)
+    contest.look(learner, now=True)
+    return contest
+
+
+def _adapters(learner: Learner, measured: Measurement, kind: str, n_copies: int) -> RidgeAdapter:
+    """Adapters whose hidden layers are those of the features."""
+    features = measured.features
+    adapters = RidgeAdapter(len(features.mean), kind, n_copies).to(learner.device)
+    with torch.no_grad():
+        adapters.mean.copy_(torch.from_numpy(features.mean))
+        adapters.spread.fill_(features.spread)
+        adapters.hidden_weight.copy_(torch.from_numpy(features.hidden_weight))
+        adapters.hidden_bias.copy_(torch.from_numpy(features.hidden_bias))
+    return adapters
+
+
+@torch.no_grad()
+def _start_maps(
+    adapters: RidgeAdapter,
+    places: list[int],
+    learner: Learner,
+    measured: Measurement,
+    seen: np.ndarray,
+    candidates: list[np.ndarray],
+) -> None:
+    """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
+    prototypes = learner.prototypes().double().cpu()
+    width = prototypes.shape[1]
+    aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
+    penalty = measured.targets.penalty * seen.mean()
+    coefficients, intercept = ridge_map(measured.features, np.hstack(aims), seen, penalty)
+    for place, own, offset in zip(
+        places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
+    ):
+        adapters.linear[place] = torch.from_numpy(own[:width])
+        adapters.output[place] = torch.from_numpy(own[width:])
+        adapters.bias[place, 0] = torch.from_numpy(offset)
