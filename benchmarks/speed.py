@@ -40,13 +40,14 @@ from skl2rclip._backbone import Backbone, BackboneSource, load_backbone
 from skl2rclip._devices import autocast_for
 from skl2rclip._embedder import ImageEncoding, decode_and_embed, shared_encoding
 from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import ImageAdapter, RankFormer
 from skl2rclip._objective import Objective
 from skl2rclip._pixel_store import PixelStore
 from skl2rclip._preprocessing import normalize
 from skl2rclip._prompts import PromptTokens, RankPrompts, tokenize_prompts
 from skl2rclip._settings import Settings
-from skl2rclip._stages import Learner, PromptStage, TowerStage, TrainingData, optimizer_for, run_stage
+from skl2rclip._stages import PromptStage, TowerStage, optimizer_for, run_stage
 
 HERE = Path(__file__).parent
 MODEL = "ViT-B-32"

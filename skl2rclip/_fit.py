@@ -24,25 +24,16 @@ from skl2rclip._embedder import (
     embed_images,
     shared_encoding,
 )
+from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._model import STRUCTURE, FittedState, load_module, module_arrays, unit_rows
 from skl2rclip._modules import RankFormer, RidgeAdapter, image_adapter
 from skl2rclip._objective import Objective
 from skl2rclip._pixel_store import PixelStore
 from skl2rclip._prompts import PromptTokens, RankPrompts
 from skl2rclip._ranks import RankScale
+from skl2rclip._selection import EarlyStopping, split_off_validation
 from skl2rclip._settings import Settings
-from skl2rclip._stages import (
-    EarlyStopping,
-    Learner,
-    PromptStage,
-    Stage,
-    TowerStage,
-    TrainingData,
-    largest_batch_size,
-    optimizer_for,
-    run_stage,
-    split_off_validation,
-)
+from skl2rclip._stages import PromptStage, Stage, TowerStage, largest_batch_size, optimizer_for, run_stage
 from skl2rclip._start import Measurement, measure, start
 from skl2rclip._targets import RankTargets, RunningErrors, targets_of_predictions
 from skl2rclip._validation import warn_user
@@ -208,7 +199,7 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
             if isinstance(stage, PromptStage) and _is_new(request):
                 stage = _started(request, stage, prepared, n_epochs)
                 if stopping is not None and prepared.measured is not None:  # the start is a result too
-                    stopping.update(stage, batch_size)
+                    stopping.update(learner, stage.held_out(stopping.data, batch_size))
             if request.one_pass:
                 optimizer = _resumed_optimizer(stage, previous)
             optimizer = run_stage(

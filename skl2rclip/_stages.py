@@ -6,174 +6,25 @@ here.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from skl2rclip._device_group import DeviceGroup
 from skl2rclip._devices import to_device
-from skl2rclip._modules import ImageAdapter, RidgeAdapter
-from skl2rclip._objective import TERMS, Objective
-from skl2rclip._pixel_store import PixelStore
-from skl2rclip._preprocessing import Preprocessing, augment, normalize
-from skl2rclip._prompts import RankPrompts
-from skl2rclip._ranks import ranked_scores, read_out
+from skl2rclip._learner import Batch, Learner, TrainingData, parameter_group
+from skl2rclip._objective import TERMS
+from skl2rclip._selection import Contest, EarlyStopping
 from skl2rclip._settings import Settings
 from skl2rclip.errors import NonFiniteLossError
 
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
-# the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
-_ADAPTER_SHARE = 1 / 3
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of one step.
-
-    Attributes
-    ----------
-    inputs : tensor
-        What the stage embeds: unit rows of shape (n, D), or pixels.
-    rows : tensor of shape (n,), int64
-        Which images of the data these are.
-    target : tensor of shape (n,), int64
-    weight : tensor of shape (n,), or None
-    distributions : tensor of shape (n, K), or None
-    """
-
-    inputs: Tensor
-    rows: Tensor
-    target: Tensor
-    weight: Tensor | None
-    distributions: Tensor | None
-
-
-@dataclass
-class TrainingData:
-    """What the optimisation sees of the images.
-
-    Attributes
-    ----------
-    target : tensor of shape (n,), int64
-        Index of each image's rank.
-    weight : tensor of shape (n,), float32, or None
-    embeddings : tensor of shape (n, D), float32, or None
-        Unit rows from the frozen tower, for training prompts alone.
-    pixels : PixelStore or None
-        Images of shape (H', W', 3), for training the image tower.
-    share : tensor of shape (m,), int64, or None
-        The images whose pixels this process of a group has, on the CPU; None for all of them.
-    distributions : tensor of shape (n, K), float32, or None
-        Soft targets; None where each image is to be its rank alone.
-    """
-
-    target: Tensor
-    weight: Tensor | None
-    embeddings: Tensor | None = None
-    pixels: PixelStore | None = None
-    share: Tensor | None = None
-    distributions: Tensor | None = None
-
-    def batch(self, inputs: Tensor, rows: Tensor) -> Batch:
-        """Put inputs and what belongs to them together."""
-        weight = None if self.weight is None else self.weight[rows]
-        distributions = None if self.distributions is None else self.distributions[rows]
-        return Batch(inputs, rows, self.target[rows], weight, distributions)
-
-    def order(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Rows in the order of an epoch; with a single batch it means nothing but other rounding errors."""
-        n = len(self.target)
-        return torch.randperm(n, generator=generator) if n > batch_size else torch.arange(n)
-
-
-@dataclass
-class Learner:
-    """The modules that learn, and what goes with them.
-
-    Attributes
-    ----------
-    prompts : RankPrompts
-    adapter : ImageAdapter or RidgeAdapter or None
-    tower : nn.Module or None
-        A copy of the image tower that may change.
-    preprocessing : Preprocessing
-    objective : Objective
-    autocast : torch.autocast
-    generator : torch.Generator
-        On the CPU: order of the batches, augmentation.
-    history : list of dict
-        One entry an epoch, appended to.
-    group : DeviceGroup or None
-        The processes that train together.
-    """
-
-    prompts: RankPrompts
-    adapter: ImageAdapter | RidgeAdapter | None
-    tower: nn.Module | None
-    preprocessing: Preprocessing
-    objective: Objective
-    autocast: torch.autocast
-    generator: torch.Generator
-    history: list[dict[str, Any]] = field(default_factory=list)
-    group: DeviceGroup | None = None
-
-    def modules(self) -> nn.ModuleDict:
-        """Return everything that has weights of its own, by name."""
-        parts = {"prompts": self.prompts, "adapter": self.adapter, "tower": self.tower}
-        return nn.ModuleDict({name: module for name, module in parts.items() if module is not None})
-
-    @property
-    def device(self) -> torch.device:
-        """Where training runs."""
-        return self.prompts.context.device
-
-    def adapt(self, embeddings: Tensor) -> Tensor:
-        """Pass unit rows through the image adapter where there is one."""
-        return embeddings if self.adapter is None else self.adapter(embeddings)
-
-    def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
-        """Embed uint8 pixels on the device with the tower that is being trained, tensor of shape (n, D), unit rows."""
-        assert self.tower is not None
-        if augmented:
-            pixels = augment(pixels, self.preprocessing.size, self.generator)
-        with self.autocast:
-            embeddings = self.tower(normalize(pixels, self.preprocessing))
-        return F.normalize(embeddings.float(), dim=-1)
-
-    def prototypes(self) -> Tensor:
-        """Return the text prototypes, tensor of shape (K, D), unit rows."""
-        with self.autocast:
-            return self.prompts()
-
-    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss of a batch, and its terms."""
-        terms = self.objective.terms(embeddings, prototypes, batch.target, batch.weight, batch.distributions)
-        return self.objective.total(terms), terms
-
-    def parameter_groups(self, settings: Settings, adapter: nn.Module | None) -> list[dict[str, Any]]:
-        """Parameter groups of prompts, RankFormer and an adapter."""
-        rate, decay = settings.learning_rate, settings.weight_decay
-        adapters = [] if adapter is None else [adapter]
-        if not settings.is_soft:
-            return [_group([self.prompts, *adapters], rate, decay)]
-        return [
-            _group([self.prompts], rate, decay),
-            *(_group([each], _ADAPTER_SHARE * rate, decay) for each in adapters),
-        ]
-
-
-def _group(modules: list[nn.Module], rate: float, weight_decay: float) -> dict[str, Any]:
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
 
 
 class PromptStage:
@@ -251,7 +102,7 @@ class TowerStage:
         """Say what learns, and at which rate."""
         assert self.learner.tower is not None
         decay = _IMAGE_WEIGHT_DECAY * self._settings.weight_decay
-        tower = _group([self.learner.tower], self._settings.image_learning_rate, decay)
+        tower = parameter_group([self.learner.tower], self._settings.image_learning_rate, decay)
         return [*self.learner.parameter_groups(self._settings, self.learner.adapter), tower]
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
@@ -318,163 +169,6 @@ class TowerStage:
 
 
 Stage = PromptStage | TowerStage
-
-
-class EarlyStopping:
-    """Watches images that training does not see, and keeps the best weights, in memory.
-
-    With soft targets a result is better if its ranked probability score is smaller; else if its mean absolute error in
-    rank values is, or that is equal and the cross-entropy smaller.
-
-    Parameters
-    ----------
-    data : TrainingData
-        Of the held-out images; ``pixels`` at the tower's own resolution.
-    settings : Settings
-        For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
-        ends.
-    """
-
-    def __init__(self, data: TrainingData, settings: Settings):
-        self._data = data
-        self._decision = settings.decision
-        self._patience = settings.n_iter_no_change
-        self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
-        self._best: tuple[float, ...] = (math.inf,)
-        self._best_state: dict[str, Tensor] | None = None
-        self._without_improvement = 0
-
-    def begin(self) -> None:
-        """Begin to count for another stage; the best weights so far stay."""
-        self._without_improvement = 0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the stage has gone on without improvement for as long as is allowed."""
-        return self._without_improvement >= self._patience
-
-    @torch.no_grad()
-    def update(self, stage: Stage, batch_size: int) -> dict[str, float]:
-        """Score the present weights, keep them if they are the best so far, and return the scores."""
-        learner = stage.learner
-        scores = self._score(learner, stage.held_out(self._data, batch_size))
-        if learner.group is not None:  # all processes stop together
-            scores = learner.group.as_the_first(scores)
-        result = tuple(scores[name] for name in self._judged_by)
-        if result < self._best:
-            self._best = result
-            self._best_state = copy.deepcopy(learner.modules().state_dict())
-            self._without_improvement = 0
-        else:
-            self._without_improvement += 1
-        return scores
-
-    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        data = self._data
-        logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
-        weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
-        loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
-        values = learner.objective.rank_values.cpu().double().numpy()
-        probabilities, target = logits.double().softmax(dim=1).cpu().numpy(), data.target.cpu().numpy()
-        error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
-        return {
-            "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
-            "validation_loss": loss.item(),
-            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight.cpu().numpy())),
-        }
-
-    def restore(self, learner: Learner) -> None:
-        """Put the best weights back."""
-        if self._best_state is not None:
-            learner.modules().load_state_dict(self._best_state)
-
-
-class Contest:
-    """Candidates for the targets, each with adapters of its own, trained side by side on the same prompts.
-
-    Beside the adapter that sees everything, each candidate has one for each fold of the images, which misses that fold.
-    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and
-    how far training may go. The text tower, which a step costs, runs once for all.
-
-    Parameters
-    ----------
-    data : TrainingData
-    adapters : RidgeAdapter
-        C (1 + F) maps: of each candidate the one that sees everything first, then one for each fold.
-    distributions : tensor of shape (C (1 + F), n, K)
-        Targets of each.
-    fold : tensor of shape (n,), int64
-        Which fold an image is in.
-    every : int, default=1
-        Epochs between two looks.
-    """
-
-    def __init__(self, data: TrainingData, adapters: RidgeAdapter, distributions: Tensor, fold: Tensor, every: int = 1):
-        self.adapters = adapters
-        self._data, self._distributions, self._fold, self._every = data, distributions, fold, every
-        self._n_maps = int(fold.max()) + 2  # of a candidate
-        self._n_epochs = 0
-        self._best: tuple[float, dict[str, Tensor], RidgeAdapter] | None = None
-
-    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Make the gradients of a batch; return loss and terms, the mean over the candidates.
-
-        The folds' adapters leave the prompts alone.
-        """
-        prototypes, adapted = learner.prototypes(), self.adapters.all(batch.inputs)
-        fold, zero = self._fold[batch.rows], prototypes.new_zeros(())
-        total, loss_of_all, terms_of_all = zero, [], []
-        for place, embeddings in enumerate(adapted):
-            number = place % self._n_maps - 1
-            weight, texts = batch.weight, prototypes
-            if number >= 0:
-                seen = (fold != number).float()
-                weight, texts = seen if weight is None else seen * weight, prototypes.detach()
-                # a batch of which an adapter sees nothing may not divide by zero
-                weight = torch.where(weight.sum() > 0, weight, torch.full_like(weight, 1e-12))
-            part = replace(batch, weight=weight, distributions=self._distributions[place][batch.rows])
-            loss, terms = learner.loss(embeddings, texts, part)
-            if number < 0:
-                loss_of_all.append(loss)
-                terms_of_all.append(terms)
-            else:
-                total = total + loss
-        loss = torch.stack(loss_of_all).mean()
-        total = total + loss
-        if total.requires_grad:
-            total.backward()
-        return loss, torch.stack(terms_of_all).mean(dim=0)
-
-    @torch.no_grad()
-    def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
-        """Give the learner the adapter of the candidate that foretells best at present, and return its score."""
-        self._n_epochs += not now
-        if self._n_epochs % self._every and not now:
-            return {}
-        data = self._data
-        assert data.embeddings is not None
-        prototypes, adapted = learner.prototypes(), self.adapters.all(data.embeddings)
-        rows, weight = torch.arange(len(self._fold), device=learner.device), data.weight
-        target = data.target.cpu().numpy()
-        scores = []
-        for first in range(0, len(adapted), self._n_maps):
-            missed = adapted[first + 1 + self._fold, rows]  # of each image by the adapter that misses it
-            probabilities = (learner.objective.logit_scale * missed @ prototypes.T).double().softmax(dim=1)
-            each = ranked_scores(probabilities.cpu().numpy(), target)
-            scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
-        if learner.group is not None:
-            scores = learner.group.as_the_first(scores)
-        best = int(np.argmin(scores))
-        learner.adapter = self.adapters.copy_of(best * self._n_maps)
-        if self._best is None or scores[best] < self._best[0]:
-            self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), learner.adapter)
-        return {"cross_fitted_rps": scores[best]}
-
-    def restore(self, learner: Learner) -> None:
-        """Give the learner the prompts and the adapter that foretold best."""
-        assert self._best is not None
-        _, prompts, learner.adapter = self._best
-        learner.prompts.load_state_dict(prompts)
 
 
 def optimizer_for(stage: Stage) -> torch.optim.AdamW | None:
@@ -545,7 +239,7 @@ def run_stage(
             _check_finite(means, stage, record, optimizer)
             record |= dict(zip(("loss", *TERMS), means, strict=True)) | stage.look()
             if stopping is not None:
-                record |= stopping.update(stage, batch_size)
+                record |= stopping.update(learner, stage.held_out(stopping.data, batch_size))
             learner.history.append(record)
             epochs.set_postfix({key: f"{record[key]:.4g}" for key in ("loss", "validation_mae") if key in record})
             if on_epoch_end is not None:
@@ -642,66 +336,3 @@ def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
     embeddings = learner.embed_pixels(pixels, stage._settings.augment)
     learner.objective.terms(embeddings, learner.prototypes(), data.target[:size], None).sum().backward()
     del moments
-
-
-def split_off_validation(
-    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray | None = None
-) -> np.ndarray:
-    """Choose validation images evenly along the ranks, and never the only image of a rank.
-
-    scikit-learn's stratified splits refuse ranks with a single image and sets smaller than the number of ranks, both
-    common among ages; ordered labels allow to take every so-many-th image of the sorted set instead.
-
-    Parameters
-    ----------
-    target : ndarray of shape (n,), int
-        Index of each image's rank.
-    fraction : float
-        Share to hold out, in (0, 1).
-    generator : numpy Generator
-    groups : ndarray of shape (n,), optional
-        Images of one group are held out together, or not at all.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-        True for the images to hold out.
-    """
-    if groups is not None:
-        return _split_off_groups(target, fraction, generator, groups)
-    shuffled = generator.permutation(len(target))
-    by_rank = shuffled[np.argsort(target[shuffled], kind="stable")]
-    counts = np.bincount(target)
-    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the rank
-    candidates = by_rank[place > 0]
-    n_held_out = min(max(1, round(fraction * len(target))), len(candidates))
-    held_out = np.zeros(len(target), dtype=bool)
-    if n_held_out:
-        offset = generator.random()
-        every = len(candidates) / n_held_out
-        held_out[candidates[((np.arange(n_held_out) + offset) * every).astype(int)]] = True
-    return held_out
-
-
-def _split_off_groups(
-    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray
-) -> np.ndarray:
-    """Choose whole groups along the ranks, none that a rank would lose its last image with."""
-    group = np.unique(groups, return_inverse=True)[1]
-    mean_rank = np.bincount(group, target) / np.bincount(group)
-    shuffled = generator.permutation(len(mean_rank))
-    by_rank = shuffled[np.argsort(mean_rank[shuffled], kind="stable")]
-    # from one end of the scale to the other in strides, so that few groups already stand for all ranks
-    stride = max(1, round(1 / fraction))
-    offset = int(generator.integers(stride))
-    order = np.concatenate([by_rank[(offset + first) % stride :: stride] for first in range(stride)])
-    left, held_out = np.bincount(target), np.zeros(len(target), dtype=bool)
-    for number in order:
-        members = group == number
-        counts = np.bincount(target[members], minlength=len(left))
-        if held_out.sum() >= max(1, round(fraction * len(target))):
-            break
-        if (counts < left)[counts > 0].all():
-            held_out |= members
-            left = left - counts
-    return held_out

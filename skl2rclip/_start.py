@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._objective import distribution_loss
-from skl2rclip._stages import Contest, Learner, TrainingData
-from skl2rclip._targets import Features, RankTargets, blocks_of, folds, measure_targets, ridge_map
+from skl2rclip._ridge import Features, blocks_of, folds, ridge_map
+from skl2rclip._selection import Contest
+from skl2rclip._targets import RankTargets, measure_targets
 
 # steps and rate of the text tower alone, before any image is looked at
 _ORDERING_STEPS = 40

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._backbone import BackboneSource, fingerprint, load_backbone
 from skl2rclip._ranks import expected_value, read_out
-from skl2rclip._stages import split_off_validation
+from skl2rclip._selection import split_off_validation
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
@@ -757,7 +757,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._stages.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._selection.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
     classifier.set_params(early_stopping=False)
@@ -765,7 +765,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
     unfitted = make_classifier(early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._stages.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._selection.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             unfitted.fit(*shades)
     with pytest.raises(NotFittedError):

@@ -4,10 +4,11 @@ import torch
 from sklearn.linear_model import Ridge
 
 from skl2rclip import L2RCLIPClassifier
+from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import RidgeAdapter
 from skl2rclip._objective import Objective
 from skl2rclip._settings import Settings
-from skl2rclip._stages import Learner, PromptStage, TrainingData, run_stage
+from skl2rclip._stages import PromptStage, run_stage
 from skl2rclip._start import measure, order_prompts, start
 from skl2rclip.metrics import ordinality
 

@@ -1,0 +1,246 @@
+"""What is kept of the training: by held-out images, or by comparing candidates on images that they miss.
+
+Nothing is optimised here but what a contest adds to a step.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skl2rclip._learner import Batch, Learner, TrainingData
+from skl2rclip._modules import RidgeAdapter
+from skl2rclip._ranks import ranked_scores, read_out
+from skl2rclip._settings import Settings
+
+
+class EarlyStopping:
+    """Watches images that training does not see, and keeps the best weights, in memory.
+
+    With soft targets a result is better if its ranked probability score is smaller; else if its mean absolute error in
+    rank values is, or that is equal and the cross-entropy smaller.
+
+    Parameters
+    ----------
+    data : TrainingData
+        Of the held-out images; ``pixels`` at the tower's own resolution.
+    settings : Settings
+        For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
+        ends.
+    """
+
+    def __init__(self, data: TrainingData, settings: Settings):
+        self.data = data
+        self._decision = settings.decision
+        self._patience = settings.n_iter_no_change
+        self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
+        self._best: tuple[float, ...] = (math.inf,)
+        self._best_state: dict[str, Tensor] | None = None
+        self._without_improvement = 0
+
+    def begin(self) -> None:
+        """Begin to count for another stage; the best weights so far stay."""
+        self._without_improvement = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stage has gone on without improvement for as long as is allowed."""
+        return self._without_improvement >= self._patience
+
+    @torch.no_grad()
+    def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
+        """Score the present weights, keep them if they are the best so far, and return the scores.
+
+        Parameters
+        ----------
+        learner : Learner
+        embeddings : tensor of shape (n, D)
+            Of the held-out images, as they are now.
+        """
+        scores = self._score(learner, embeddings)
+        if learner.group is not None:  # all processes stop together
+            scores = learner.group.as_the_first(scores)
+        result = tuple(scores[name] for name in self._judged_by)
+        if result < self._best:
+            self._best = result
+            self._best_state = copy.deepcopy(learner.modules().state_dict())
+            self._without_improvement = 0
+        else:
+            self._without_improvement += 1
+        return scores
+
+    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
+        data = self.data
+        logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
+        weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
+        loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
+        values = learner.objective.rank_values.cpu().double().numpy()
+        probabilities, target = logits.double().softmax(dim=1).cpu().numpy(), data.target.cpu().numpy()
+        error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
+        return {
+            "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
+            "validation_loss": loss.item(),
+            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight.cpu().numpy())),
+        }
+
+    def restore(self, learner: Learner) -> None:
+        """Put the best weights back."""
+        if self._best_state is not None:
+            learner.modules().load_state_dict(self._best_state)
+
+
+class Contest:
+    """Candidates for the targets, each with adapters of its own, trained side by side on the same prompts.
+
+    Beside the adapter that sees everything, each candidate has one for each fold of the images, which misses that fold.
+    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and
+    how far training may go. The text tower, which a step costs, runs once for all.
+
+    Parameters
+    ----------
+    data : TrainingData
+    adapters : RidgeAdapter
+        C (1 + F) maps: of each candidate the one that sees everything first, then one for each fold.
+    distributions : tensor of shape (C (1 + F), n, K)
+        Targets of each.
+    fold : tensor of shape (n,), int64
+        Which fold an image is in.
+    every : int, default=1
+        Epochs between two looks.
+    """
+
+    def __init__(self, data: TrainingData, adapters: RidgeAdapter, distributions: Tensor, fold: Tensor, every: int = 1):
+        self.adapters = adapters
+        self._data, self._distributions, self._fold, self._every = data, distributions, fold, every
+        self._n_maps = int(fold.max()) + 2  # of a candidate
+        self._n_epochs = 0
+        self._best: tuple[float, dict[str, Tensor], RidgeAdapter] | None = None
+
+    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Make the gradients of a batch; return loss and terms, the mean over the candidates.
+
+        The folds' adapters leave the prompts alone.
+        """
+        prototypes, adapted = learner.prototypes(), self.adapters.all(batch.inputs)
+        fold, zero = self._fold[batch.rows], prototypes.new_zeros(())
+        total, loss_of_all, terms_of_all = zero, [], []
+        for place, embeddings in enumerate(adapted):
+            number = place % self._n_maps - 1
+            weight, texts = batch.weight, prototypes
+            if number >= 0:
+                seen = (fold != number).float()
+                weight, texts = seen if weight is None else seen * weight, prototypes.detach()
+                # a batch of which an adapter sees nothing may not divide by zero
+                weight = torch.where(weight.sum() > 0, weight, torch.full_like(weight, 1e-12))
+            part = replace(batch, weight=weight, distributions=self._distributions[place][batch.rows])
+            loss, terms = learner.loss(embeddings, texts, part)
+            if number < 0:
+                loss_of_all.append(loss)
+                terms_of_all.append(terms)
+            else:
+                total = total + loss
+        loss = torch.stack(loss_of_all).mean()
+        total = total + loss
+        if total.requires_grad:
+            total.backward()
+        return loss, torch.stack(terms_of_all).mean(dim=0)
+
+    @torch.no_grad()
+    def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
+        """Give the learner the adapter of the candidate that foretells best at present, and return its score."""
+        self._n_epochs += not now
+        if self._n_epochs % self._every and not now:
+            return {}
+        data = self._data
+        assert data.embeddings is not None
+        prototypes, adapted = learner.prototypes(), self.adapters.all(data.embeddings)
+        rows, weight = torch.arange(len(self._fold), device=learner.device), data.weight
+        target = data.target.cpu().numpy()
+        scores = []
+        for first in range(0, len(adapted), self._n_maps):
+            missed = adapted[first + 1 + self._fold, rows]  # of each image by the adapter that misses it
+            probabilities = (learner.objective.logit_scale * missed @ prototypes.T).double().softmax(dim=1)
+            each = ranked_scores(probabilities.cpu().numpy(), target)
+            scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
+        if learner.group is not None:
+            scores = learner.group.as_the_first(scores)
+        best = int(np.argmin(scores))
+        learner.adapter = self.adapters.copy_of(best * self._n_maps)
+        if self._best is None or scores[best] < self._best[0]:
+            self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), learner.adapter)
+        return {"cross_fitted_rps": scores[best]}
+
+    def restore(self, learner: Learner) -> None:
+        """Give the learner the prompts and the adapter that foretold best."""
+        assert self._best is not None
+        _, prompts, learner.adapter = self._best
+        learner.prompts.load_state_dict(prompts)
+
+
+def split_off_validation(
+    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Choose validation images evenly along the ranks, and never the only image of a rank.
+
+    scikit-learn's stratified splits refuse ranks with a single image and sets smaller than the number of ranks, both
+    common among ages; ordered labels allow to take every so-many-th image of the sorted set instead.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n,), int
+        Index of each image's rank.
+    fraction : float
+        Share to hold out, in (0, 1).
+    generator : numpy Generator
+    groups : ndarray of shape (n,), optional
+        Images of one group are held out together, or not at all.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+        True for the images to hold out.
+    """
+    if groups is not None:
+        return _split_off_groups(target, fraction, generator, groups)
+    shuffled = generator.permutation(len(target))
+    by_rank = shuffled[np.argsort(target[shuffled], kind="stable")]
+    counts = np.bincount(target)
+    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the rank
+    candidates = by_rank[place > 0]
+    n_held_out = min(max(1, round(fraction * len(target))), len(candidates))
+    held_out = np.zeros(len(target), dtype=bool)
+    if n_held_out:
+        offset = generator.random()
+        every = len(candidates) / n_held_out
+        held_out[candidates[((np.arange(n_held_out) + offset) * every).astype(int)]] = True
+    return held_out
+
+
+def _split_off_groups(
+    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray
+) -> np.ndarray:
+    """Choose whole groups along the ranks, none that a rank would lose its last image with."""
+    group = np.unique(groups, return_inverse=True)[1]
+    mean_rank = np.bincount(group, target) / np.bincount(group)
+    shuffled = generator.permutation(len(mean_rank))
+    by_rank = shuffled[np.argsort(mean_rank[shuffled], kind="stable")]
+    # from one end of the scale to the other in strides, so that few groups already stand for all ranks
+    stride = max(1, round(1 / fraction))
+    offset = int(generator.integers(stride))
+    order = np.concatenate([by_rank[(offset + first) % stride :: stride] for first in range(stride)])
+    left, held_out = np.bincount(target), np.zeros(len(target), dtype=bool)
+    for number in order:
+        members = group == number
+        counts = np.bincount(target[members], minlength=len(left))
+        if held_out.sum() >= max(1, round(fraction * len(target))):
+            break
+        if (counts < left)[counts > 0].all():
+            held_out |= members
+            left = left - counts
+    return held_out
