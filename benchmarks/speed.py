@@ -35,7 +35,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip import L2RCLIPClassifier, _fit, _model
+from skl2rclip import L2RCLIPClassifier, _model, _preparation
 from skl2rclip._backbone import Backbone, BackboneSource, load_backbone
 from skl2rclip._devices import autocast_for
 from skl2rclip._embedder import ImageEncoding, decode_and_embed, shared_encoding
@@ -234,7 +234,7 @@ def nothing_kept() -> Iterator[None]:
     """Switch the store of embeddings off, in memory too."""
     with (
         mock.patch.object(_model, "cache_of", return_value=None),
-        mock.patch.object(_fit, "cache_of", return_value=None),
+        mock.patch.object(_preparation, "cache_of", return_value=None),
     ):
         yield
 

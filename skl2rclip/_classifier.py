@@ -23,14 +23,15 @@ from skl2rclip import _model
 from skl2rclip._backbone import BackboneSource, check_text_config, model_config, warn_if_random
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
-from skl2rclip._fit import EpochEnd, FitRequest, fit
+from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import as_image_list, stamped
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, central_interval, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
-from skl2rclip._validation import check_groups, check_real, check_sample_weight, class_weights_of, seed_from
+from skl2rclip._validation import check_groups, check_real, check_sample_weight, class_weights_of, in_range, seed_from
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
@@ -362,6 +363,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             As `fit`; and if `classes` is missing in the first call, or is not the same in a later one.
         """
         settings, previous = self._settings(), getattr(self, "_state", None)
+        if previous is not None:
+            previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = self._ranks_of_partial_fit(classes, previous)
         return self._adopt(fit(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True)))
 
@@ -404,6 +407,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         weight = check_sample_weight(sample_weight, len(labels))
         scale, target = rank_scale(y, ranks, self.rank_names)
         weight = weight * class_weights_of(self.class_weight, labels, scale.classes, weight > 0)
+        weight = in_range(weight)
         if not weight.any():
             raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
         seed = seed_from(self.random_state)
@@ -444,6 +448,11 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """List of images, or table of embeddings with the columns of the fit where there was one."""
         if not settings.is_precomputed:
             return as_image_list(X)
+        if np.ndim(X) > 2 or (np.ndim(X) == 1 and isinstance(next(iter(X), None), str | os.PathLike)):
+            raise ValueError(
+                "image_tower='precomputed' takes a table of embeddings, of shape (n, D), and X holds images or paths: "
+                "embed them with CLIPImageEncoder, or set image_tower='frozen'."
+            )
         if fitted and hasattr(self, "n_features_in_"):
             return validate_data(self, X, dtype=np.float32, reset=False)
         return check_array(X, dtype=np.float32, input_name="X", estimator=self)

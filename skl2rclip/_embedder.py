@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from skl2rclip._backbone import Backbone, BackboneRecord
 from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
-from skl2rclip._images import Decoder, ImageFile, ImageLike, find_unreadable, image_threads
+from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, image_threads
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip.errors import UnreadableImagesError
 
@@ -104,8 +104,11 @@ def check_headers(images: Sequence[ImageLike], folder: str | os.PathLike | None,
     ------
     UnreadableImagesError
     """
-    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=known_files(images, folder))
-    if unreadable:
+    is_known = known_files(images, folder)
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known)
+    if unreadable:  # what the others hide behind their headers is to be named with it
+        rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
+        unreadable |= find_damaged(images, rest, n_jobs=n_jobs)
         raise UnreadableImagesError(unreadable, images, len(images))
 
 

@@ -304,6 +304,35 @@ def find_unreadable(
     return dict(sorted(found.items()))
 
 
+def find_damaged(images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: int | None = None) -> dict[int, str]:
+    """Decode images for nothing but to see whether they can be.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    rows : sequence of int
+        Which to look at.
+    n_jobs : int, optional
+        Threads.
+
+    Returns
+    -------
+    dict of int to str
+        Reason by index in `images`.
+    """
+
+    def why(row: int) -> str | None:
+        try:
+            open_image(images[row])
+        except Exception as error:  # PIL's plugins raise anything on broken files
+            return _reason(error)
+        return None
+
+    with image_threads(n_jobs) as pool:
+        return {row: reason for row, reason in zip(rows, pool.map(why, rows), strict=True) if reason is not None}
+
+
 def _why_unreadable(file: ImageFile) -> str | None:
     if file.problem is not None:
         return file.problem

@@ -310,7 +310,10 @@ def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
     """Scale each row to length one; a row of zeros stays as it is."""
-    norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not np.isfinite(norm).all():
+        return unit_rows(embeddings / np.abs(embeddings).max(axis=1, keepdims=True).clip(1))
     return embeddings / np.where(norm > 0, norm, 1)
 
 

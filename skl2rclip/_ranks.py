@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
+from skl2rclip._validation import is_missing
 from skl2rclip.errors import InvalidParameterError
 
 RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
@@ -129,7 +130,7 @@ def _from_objects(labels: np.ndarray) -> np.ndarray:
         return labels
     if all(issubclass(kind, Real) for kind in kinds):  # float('nan') counts, and is refused by the caller
         return np.array(labels.tolist())
-    missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
+    missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
     if missing:
         raise ValueError(
             f"Input y contains NaN or None (index {missing[0]}); every image needs a label: leave such images out."

@@ -33,10 +33,12 @@ class EarlyStopping:
     settings : Settings
         For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
         ends.
+    rank_values : ndarray of shape (K,), float64
     """
 
-    def __init__(self, data: TrainingData, settings: Settings):
+    def __init__(self, data: TrainingData, settings: Settings, rank_values: np.ndarray):
         self.data = data
+        self._values = rank_values
         self._decision = settings.decision
         self._patience = settings.n_iter_no_change
         self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
@@ -80,7 +82,7 @@ class EarlyStopping:
         logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
         weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
         loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
-        values = learner.objective.rank_values.cpu().double().numpy()
+        values = self._values
         probabilities, target = logits.double().softmax(dim=1).cpu().numpy(), data.target.cpu().numpy()
         error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
         return {
@@ -235,12 +237,18 @@ def _split_off_groups(
     offset = int(generator.integers(stride))
     order = np.concatenate([by_rank[(offset + first) % stride :: stride] for first in range(stride)])
     left, held_out = np.bincount(target), np.zeros(len(target), dtype=bool)
-    for number in order:
+    wanted = max(1, round(fraction * len(target)))
+    # groups that are too large by themselves come last, the smaller ones first, and never half of the images
+    sizes = np.bincount(group)
+    is_large = sizes[order] > wanted
+    large = order[is_large]
+    for number in [*order[~is_large], *large[np.argsort(sizes[large], kind="stable")]]:
         members = group == number
         counts = np.bincount(target[members], minlength=len(left))
-        if held_out.sum() >= max(1, round(fraction * len(target))):
+        if held_out.sum() >= wanted:
             break
-        if (counts < left)[counts > 0].all():
+        overshoots = held_out.any() and held_out.sum() + sizes[number] > 2 * wanted
+        if (counts < left)[counts > 0].all() and sizes[number] <= len(target) / 2 and not overshoots:
             held_out |= members
             left = left - counts
     return held_out

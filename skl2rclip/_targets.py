@@ -15,6 +15,8 @@ from skl2rclip._ridge import Features, leave_one_out, portions_of, ridge_map
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _LEAST_WIDTH = 0.3
+# of earlier batches' errors, with each batch
+_MEMORY = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,6 @@ class RankTargets:
     def around_fit(self, fitted: np.ndarray | None = None) -> np.ndarray:
         """Distributions around what the regression says, ndarray of shape (n, K), float32."""
         return distributions(self.fitted if fitted is None else fitted, self.scale, self.sigma)
-
-    def between(self) -> np.ndarray:
-        """Distributions around ``r2 v + (1 - r2) f``: the labels as far as they are explained, ndarray (n, K)."""
-        centre = self.trust * self.scale[self.target] + (1 - self.trust) * self.fitted
-        return distributions(centre, self.scale, self.sigma)
 
     def of_ranks(self) -> np.ndarray:
         """Distribution of an image that shows nothing but its rank, ndarray of shape (K, K), float32."""
@@ -113,7 +110,7 @@ def measure_targets(
     if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
         # nothing can be measured: the labels are believed
         return RankTargets(target, positions, 0.0, 0.0, 1.0, positions[target], False, 0.1 * features.shape[1])
-    is_even = np.allclose(np.diff(values), values[1] - values[0])
+    is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
     probes = [
         _probe(features, target, scale, weight, blocks, is_cumulative)
         for scale in ([positions] if is_even else [positions, values])
@@ -206,7 +203,7 @@ def targets_of_predictions(
     rank_values : ndarray of shape (K,)
     weight : ndarray of shape (n,)
     before : RunningErrors
-        Of the images before these.
+        Of the images before these, which count half.
 
     Returns
     -------
@@ -214,6 +211,8 @@ def targets_of_predictions(
     errors : RunningErrors
         Of all images so far.
     """
+    # what was predicted at the beginning may not be held against the model for ever
+    before = RunningErrors(**{name: _MEMORY * value for name, value in vars(before).items()})
     positions, values = np.arange(len(rank_values), dtype=np.float64), np.asarray(rank_values, np.float64)
     predicted = probabilities @ positions
     errors = RunningErrors(

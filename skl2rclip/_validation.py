@@ -171,14 +171,31 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     ValueError
         If there is not one group for each image, or one is missing.
     """
-    names = np.asarray(groups)
+    names = np.asarray(groups, dtype=object)  # which makes no words of what is missing
     if names.shape != (n_samples,):
         raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
-    missing = [i for i, name in enumerate(names.tolist()) if name is None or name != name]
+    missing = [i for i, name in enumerate(names.tolist()) if is_missing(name)]
     if missing:
         raise ValueError(f"groups has a missing value at index {missing[0]}; every image needs a group.")
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in names.tolist()], dtype=np.int64)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether `value` is None, NaN, NaT or pandas' NA, which does not even compare with itself."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
+def in_range(weight: np.ndarray) -> np.ndarray:
+    """Scale weights that single precision could not hold to at most one; those without weight keep none."""
+    largest = weight.max(initial=0.0)
+    positive = weight[weight > 0]
+    if not len(positive) or (largest < 1e30 and positive.min() > 1e-30):
+        return weight
+    return np.where(weight > 0, np.maximum(weight / largest, 1e-30), 0.0)
 
 
 def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:

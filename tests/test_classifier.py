@@ -535,8 +535,86 @@ def test_partial_fit_measures_on_what_it_has_not_learned_yet(make_classifier, sh
     error = untrained.predict_expectation(X[:20]) - y[:20]
     assert classifier.label_noise_ == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-4)
     second = classifier.predict_expectation(X[20:]) - y[20:]
-    both = np.sqrt(np.mean(np.concatenate([error, second]) ** 2))
+    both = np.sqrt((0.5 * np.mean(error**2) + np.mean(second**2)) / 1.5)  # what is older counts half
     assert classifier.partial_fit(X[20:], y[20:]).label_noise_ == pytest.approx(both, rel=1e-4)
+
+
+def test_partial_fit_learns_whatever_it_began_with(make_classifier, shades):
+    """Labels are believed, however little a model that has learned nothing knows of them."""
+    X, y = shades[0], shades[1] * 1
+    classifier = make_classifier(learning_rate=1e-2)
+    for _ in range(40):
+        classifier.partial_fit(X, y[::-1], classes=range(5))  # against what the backbone would say
+    assert np.abs(classifier.predict(X) - y[::-1]).mean() < 0.3
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+@pytest.mark.parametrize("rank_targets", ["soft", "hard"])
+def test_large_labels_keep_their_distances(make_classifier, shades, image_tower, rank_targets):
+    names = [f"day {k}" for k in range(5)]
+    settings = {"image_tower": image_tower, "rank_targets": rank_targets, "rank_names": names, "early_stopping": True}
+    small = make_classifier(**settings).fit(*shades)
+    for offset in (20240101, 1_700_000_000, 2**52):
+        large = make_classifier(**settings).fit(shades[0], shades[1] + offset)
+        np.testing.assert_allclose(large.prototypes_, small.prototypes_, atol=1e-4)
+        for ours, theirs in zip(large.history_, small.history_, strict=True):
+            assert ours["validation_mae"] == pytest.approx(theirs["validation_mae"])
+
+
+def test_small_and_large_weights_are_weights(make_classifier, shades):
+    weight = np.where(shades[1] > 2, 1.0, 2.0)
+    plain = make_classifier().fit(*shades, sample_weight=weight).predict_proba(shades[0])
+    for factor in (1e-50, 1e-42, 1e39, 1e300):
+        scaled = make_classifier().fit(*shades, sample_weight=factor * weight)
+        np.testing.assert_allclose(scaled.predict_proba(shades[0]), plain, atol=1e-4)
+
+
+def test_small_units_of_labels_change_nothing(make_classifier, shades):
+    names = list("abcde")
+    ranks = np.array([0, 1, 4, 9, 16.0])
+    fits = [make_classifier(rank_names=names).fit(shades[0], scale * ranks[shades[1]]) for scale in (1, 1e-10)]
+    assert fits[1].label_noise_ == pytest.approx(1e-10 * fits[0].label_noise_)
+
+
+def test_where_nothing_can_be_held_out_a_warning_says_so(make_classifier, shades):
+    with pytest.warns(UserWarning, match="no image can be held out without taking a rank's last"):
+        make_classifier(early_stopping=True).fit(shades[0][:5], shades[1][:5])
+
+
+def test_copies_are_held_out_together(make_classifier, tiny, shades):
+    Z = CLIPImageEncoder(tiny, device="cpu").fit_transform(shades[0])
+    three = np.repeat(np.arange(40), 3)
+    settings = {"image_tower": "precomputed", "early_stopping": True, "prompt_epochs": 5, "validation_fraction": 0.2}
+    copied = make_classifier(**settings).fit(Z[three], shades[1][three])
+    named = make_classifier(**settings).fit(Z[three], shades[1][three], groups=three)
+    assert copied.history_ == named.history_
+
+
+def test_images_where_embeddings_are_wanted_are_named(make_classifier, shades, shade_paths):
+    for X in (shades[0], shade_paths):
+        with pytest.raises(ValueError, match="image_tower='precomputed' takes a table of embeddings"):
+            make_classifier(image_tower="precomputed").fit(X, shades[1])
+
+
+def test_partial_fit_refuses_other_ranks(make_classifier, shades):
+    classifier = make_classifier(ranks=range(5)).partial_fit(*shades)
+    with pytest.raises(ValueError, match=r"ranks=.* contradicts"):
+        classifier.set_params(ranks=range(12)).partial_fit(*shades)
+
+
+def test_damage_behind_headers_is_named_with_the_rest(make_classifier, shade_paths, shades, tmp_path):
+    paths = list(shade_paths)
+    paths[3] = str(tmp_path / "cut.png")
+    with open(shade_paths[3], "rb") as whole, open(paths[3], "wb") as part:
+        part.write(whole.read()[:-3000])
+    paths[5] = str(tmp_path / "none.png")
+    for image_tower in ("frozen", "finetune"):
+        with pytest.raises(UnreadableImagesError, match="2 images of 40") as caught:
+            make_classifier(image_tower=image_tower).fit(paths, shades[1])
+        assert list(caught.value.failures) == [3, 5]
+    with pytest.warns(UserWarning, match="2 images of 40") as caught:
+        make_classifier(on_bad_image="skip").fit(paths, shades[1])
+    assert len(caught) == 1
 
 
 def test_warm_start_goes_on_from_where_it_was(make_classifier, shades):

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from skl2rclip._backbone import BackboneSource, load_backbone
-from skl2rclip._fit import FitRequest, fit
+from skl2rclip._fit import fit
 from skl2rclip._images import stamped
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import rank_scale
+from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, TowerStage
 from skl2rclip.errors import UnreadableImagesError

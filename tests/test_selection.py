@@ -40,5 +40,9 @@ def test_whole_groups_are_held_out_and_no_rank_is_left_without_images():
         assert set(target[~held_out]) == set(target)
         assert 0.2 <= held_out.mean() < 0.3
         assert len(set(target[held_out])) >= 4
+    large = np.repeat([0, 1], [180, 20])  # every rank in both
+    for seed in range(6):
+        held_out = split_off_validation(np.arange(200) % 5, 0.1, np.random.default_rng(seed), large)
+        assert held_out.sum() == 20
     alone = split_off_validation(np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0), np.array([0, 0, 1, 1]))
     assert not alone.any()

@@ -65,7 +65,7 @@ def data(measured):
         torch.from_numpy(targets.target),
         torch.from_numpy(WEIGHT).float(),
         torch.from_numpy(measured.features.embeddings),
-        distributions=torch.from_numpy(targets.between()),
+        distributions=torch.from_numpy(targets.around_labels()),
     )
 
 
@@ -126,7 +126,7 @@ def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured):
 def test_few_images_start_without_a_contest(learner, data, measured, monkeypatch):
     monkeypatch.setattr("skl2rclip._start._MOST_COMPARED", N - 1)
     assert start(learner, data, measured, every=1, seed=0) is None
-    expected = ridge_onto_prototypes(learner, measured, measured.targets.between(), measured.weight)
+    expected = ridge_onto_prototypes(learner, measured, measured.targets.around_labels(), measured.weight)
     np.testing.assert_allclose(learner.adapt(data.embeddings).detach().numpy(), expected, atol=2e-3)
 
 

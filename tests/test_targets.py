@@ -41,8 +41,6 @@ def test_width_and_centre_are_those_of_the_formula(is_cumulative):
     sigma = targets.sigma
     np.testing.assert_allclose(targets.around_labels(0.5), gaussian(target, sigma / 2), atol=1e-6)
     np.testing.assert_allclose(targets.around_fit(), gaussian(targets.fitted, sigma), atol=1e-6)
-    centre = r2 * target + (1 - r2) * targets.fitted
-    np.testing.assert_allclose(targets.between(), gaussian(centre, sigma), atol=1e-6)
     np.testing.assert_allclose(targets.of_ranks(), gaussian(scale, sigma), atol=1e-6)
     each = ((gaussian(left_out, sigma).cumsum(1) - (target[:, None] <= scale)) ** 2)[:, :-1].sum(1)
     assert score == pytest.approx(np.average(each, weights=weight), rel=1e-5)
@@ -73,7 +71,7 @@ def test_places_of_cumulated_probabilities_are_medians():
 def test_uneven_ranks_do_not_merge_where_pictures_tell_them_apart(values):
     target = np.repeat(np.arange(len(values)), 6)
     targets = measured(embeddings_of(target, noise=0.02), target, values)
-    for q in (targets.around_labels(), targets.around_fit(), targets.between()):
+    for q in (targets.around_labels(), targets.around_fit()):
         assert (q.argmax(axis=1) == target).all()
         assert q.sum(axis=1) == pytest.approx(1, abs=1e-6)
     assert targets.around_labels().max(axis=1).min() > 0.8
@@ -109,7 +107,7 @@ def test_where_nothing_can_be_measured_labels_are_believed(target, groups):
     target = np.array(target)
     Z = np.random.default_rng(0).normal(size=(len(target), 8)).astype(np.float32)
     targets = measured(Z, target, np.arange(4), groups=None if groups is None else np.array(groups))
-    for q in (targets.around_labels(), targets.between(), targets.around_fit()):
+    for q in (targets.around_labels(), targets.around_fit()):
         assert (q.argmax(axis=1) == target).all()
         assert q.max(axis=1).min() > 0.98
     assert (targets.noise, targets.trust) == (0, 1)
@@ -127,15 +125,13 @@ def test_a_group_of_pictures_does_not_fake_certainty():
     assert measured(frames, label[groups], groups=groups).trust < 0.3
 
 
-def test_errors_run_on_from_batch_to_batch():
+def test_errors_run_on_from_batch_to_batch_and_are_forgotten_by_half():
     rng = np.random.default_rng(0)
     p, y, w = rng.dirichlet(np.ones(4), 30), rng.integers(0, 4, 30), rng.uniform(0.5, 2, 30)
     values = np.array([0, 10, 20, 30.0])
-    whole, errors = targets_of_predictions(p, y, values, w, RunningErrors())
     _, first = targets_of_predictions(p[:11], y[:11], values, w[:11], RunningErrors())
-    rest, both = targets_of_predictions(p[11:], y[11:], values, w[11:], first)
-    for name, value in vars(errors).items():
-        assert getattr(both, name) == pytest.approx(value)
-    np.testing.assert_allclose(rest.between(), whole.between()[11:], rtol=1e-5)
+    rest, _ = targets_of_predictions(p[11:], y[11:], values, w[11:], first)
     error = p @ values - values[y]
-    assert whole.noise == pytest.approx(np.sqrt(np.average(error**2, weights=w)))
+    counts = np.where(np.arange(30) < 11, 0.5, 1.0)
+    assert rest.noise == pytest.approx(np.sqrt(np.average(error**2, weights=counts * w)))
+    assert (rest.around_labels().argmax(axis=1) == y[11:]).all()
