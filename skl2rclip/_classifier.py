@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,21 @@ from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import as_image_list, stamped
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
-from skl2rclip._ranks import RankScale, central_interval, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._ranks import all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
-from skl2rclip._validation import check_groups, check_real, check_sample_weight, class_weights_of, in_range, seed_from
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip._validation import (
+    check_groups,
+    check_lengths,
+    check_real,
+    check_sample_weight,
+    check_width,
+    class_weights_of,
+    column_names,
+    in_range,
+    seed_from,
+)
 from skl2rclip.metrics import ordinality
 
 
@@ -365,24 +373,8 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         settings, previous = self._settings(), getattr(self, "_state", None)
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
-        ranks = self._ranks_of_partial_fit(classes, previous)
+        ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
         return self._adopt(fit(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True)))
-
-    def _ranks_of_partial_fit(self, classes: Any, previous: FittedState | None) -> Any:
-        known = self.ranks if previous is None else previous.scale.ranks
-        if classes is None:
-            if known is None:
-                raise ValueError("classes must be passed on the first call to partial_fit (or ranks=[...] be set).")
-            return known
-        given = np.unique(check_labels(classes))
-        if known is None:
-            return rank_scale(classes)[0].ranks
-        if not np.array_equal(given, np.unique(np.asarray(known))):
-            raise ValueError(
-                f"classes={given.tolist()} is not the same as on the last call to partial_fit, or as ranks: "
-                f"{np.unique(np.asarray(known)).tolist()}."
-            )
-        return known
 
     def _settings(self) -> Settings:
         return Settings.of(self.get_params(deep=False))
@@ -403,7 +395,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         check_devices(devices)
         labels = check_labels(y)
         data = self._check_data(settings, X, fitted=previous is not None)
-        _check_lengths(data, labels)
+        check_lengths(data, labels)
         weight = check_sample_weight(sample_weight, len(labels))
         scale, target = rank_scale(y, ranks, self.rank_names)
         weight = weight * class_weights_of(self.class_weight, labels, scale.classes, weight > 0)
@@ -417,13 +409,14 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             source = previous.source(settings)
         config = model_config(source)
         check_text_config(source, config)
-        _check_width(settings, config, data)
+        if settings.is_precomputed:
+            check_width(data, config["embed_dim"], settings.model_name)
         if previous is None:
             names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
             tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
             warn_if_random(source)
         else:
-            _check_same_structure(settings, previous, scale)
+            previous.check_goes_on(settings, scale)
             tokens = previous.tokens
         request = FitRequest(
             data=data if settings.is_precomputed else stamped(data),
@@ -438,7 +431,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             devices=devices,
             previous=previous,
             one_pass=one_pass,
-            column_names=_column_names(X) if settings.is_precomputed else None,
+            column_names=column_names(X) if settings.is_precomputed else None,
             kept=np.arange(len(labels)),
             n_given=len(labels),
         )
@@ -494,7 +487,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         data = self._check_data(settings, X, fitted=True)
         if not settings.is_precomputed:
             return self._state, stamped(data), settings
-        _check_width(settings, self._state.record.image_config, data)
+        check_width(data, self._state.record.embedding_width, settings.model_name)
         return self._state, data, settings
 
     def transform(self, X: Any) -> np.ndarray:
@@ -646,7 +639,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         labels = check_labels(y)
         predicted = self.predict(X)
-        _check_lengths(predicted, labels)
+        check_lengths(predicted, labels)
         # not accuracy_score, which refuses ranks such as 2.5
         return float(np.average(predicted == labels, weights=check_sample_weight(sample_weight, len(labels))))
 
@@ -710,41 +703,3 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = precomputed
         tags.input_tags.string = not precomputed
         return tags
-
-
-def _check_lengths(data: Any, labels: np.ndarray) -> None:
-    if len(data) != len(labels):
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and {len(labels)} "
-            "labels in y."
-        )
-
-
-def _check_width(settings: Settings, config: Mapping[str, Any], data: Any) -> None:
-    if settings.is_precomputed and data.shape[1] != config["embed_dim"]:
-        raise ValueError(
-            f"X has {data.shape[1]} features, but embeddings of {settings.model_name} have {config['embed_dim']}: make "
-            "X with CLIPImageEncoder and the same model."
-        )
-
-
-def _column_names(X: Any) -> tuple[str, ...] | None:
-    columns = getattr(X, "columns", None)
-    return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
-
-
-def _check_same_structure(settings: Settings, previous: FittedState, scale: RankScale) -> None:
-    """Refuse to train on with what would not fit the learned arrays."""
-    now = {**{name: getattr(settings, name) for name in previous.structure}, "rank_names": list(scale.names)}
-    before = {**previous.structure, "rank_names": list(previous.scale.names)}
-    if not np.array_equal(scale.ranks, previous.scale.ranks):
-        raise ValueError(
-            "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
-            f"{previous.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
-        )
-    for name, value in before.items():
-        if now[name] != value:
-            raise InvalidParameterError(
-                f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {value!r}, got "
-                f"{now[name]!r}. Use warm_start=False, or a clone, to start anew."
-            )

@@ -109,7 +109,7 @@ def check_headers(images: Sequence[ImageLike], folder: str | os.PathLike | None,
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
         unreadable |= find_damaged(images, rest, n_jobs=n_jobs)
-        raise UnreadableImagesError(unreadable, images, len(images))
+        raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
 
 
 def embed_chunks(

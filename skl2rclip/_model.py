@@ -135,6 +135,29 @@ class FittedState:
         if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
             raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
 
+    def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
+        """Refuse to train on with what would not fit the learned arrays.
+
+        Raises
+        ------
+        ValueError
+            If the ranks are others.
+        InvalidParameterError
+            Naming the parameter that must stay.
+        """
+        if not np.array_equal(scale.ranks, self.scale.ranks):
+            raise ValueError(
+                "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
+                f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
+            )
+        now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
+        for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
+            if now[name] != before:
+                raise InvalidParameterError(
+                    f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {before!r}, "
+                    f"got {now[name]!r}. Use warm_start=False, or a clone, to start anew."
+                )
+
     def source(self, settings: Settings) -> BackboneSource:
         """Where the backbone is: where it came from, unless the parameters have been set to another place since."""
         if (settings.model_name, settings.pretrained) == self.asked_for:

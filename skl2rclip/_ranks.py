@@ -178,6 +178,29 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
     return scale, scale.encode(labels)
 
 
+def all_ranks(classes: Any, known: Any) -> Any:
+    """All labels of a training by parts: what is known of them, or else the `classes` of its first part.
+
+    Raises
+    ------
+    ValueError
+        If nothing is known and `classes` is missing, or the two are not the same.
+    """
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit (or ranks=[...] be set).")
+        return known
+    given = np.unique(check_labels(classes))
+    if known is None:
+        return rank_scale(classes)[0].ranks
+    if not np.array_equal(given, np.unique(np.asarray(known))):
+        raise ValueError(
+            f"classes={given.tolist()} is not the same as on the last call to partial_fit, or as ranks: "
+            f"{np.unique(np.asarray(known)).tolist()}."
+        )
+    return known
+
+
 def given_ranks(ranks: Any) -> np.ndarray:
     """Turn the parameter `ranks` into an array, or say what is wrong with it.
 

@@ -159,6 +159,30 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     return weight
 
 
+def check_lengths(data: Any, labels: np.ndarray) -> None:
+    """Raise unless there is one label for each image."""
+    if len(data) != len(labels):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and {len(labels)} "
+            "labels in y."
+        )
+
+
+def check_width(embeddings: np.ndarray, width: int, model_name: str) -> None:
+    """Raise unless a table of embeddings is as wide as those of the model."""
+    if embeddings.shape[1] != width:
+        raise ValueError(
+            f"X has {embeddings.shape[1]} features, but embeddings of {model_name} have {width}: make X with "
+            "CLIPImageEncoder and the same model."
+        )
+
+
+def column_names(X: Any) -> tuple[str, ...] | None:
+    """Names of a table's columns, where all of them are strings."""
+    columns = getattr(X, "columns", None)
+    return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+
+
 def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     """Return the groups as numbers from 0.
 
