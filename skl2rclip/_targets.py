@@ -30,7 +30,7 @@ class RankTargets:
     scale : ndarray of shape (K,)
         Values of the ranks, or their positions.
     sigma : float
-        Root mean square error on images that were left out, along `scale`.
+        Root mean square error on images that were left out, along `scale`, corrected for the choice of the regression.
     noise : float
         The same in the unit of the ranks' values.
     trust : float
@@ -137,7 +137,9 @@ def _probe(
     left_out, fitted = (_centres(outputs, scale, is_cumulative) for outputs in (ridge.predicted, ridge.fitted))
     labels = scale[target]
     variance = np.average((labels - np.average(labels, weights=weight)) ** 2, weights=weight)
-    square = np.average((labels - left_out) ** 2, weights=weight)
+    # the choice of penalty and regression is paid for with two images
+    n_blocks = len(np.unique(blocks))
+    square = np.average((labels - left_out) ** 2, weights=weight) * n_blocks / max(n_blocks - 2, 1)
     sigma, r2 = float(np.sqrt(square)), float(max(0.0, 1 - square / variance))
     score = np.average(ranked_scores(distributions(left_out, scale, sigma), target), weights=weight)
     return score, left_out, RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty)

@@ -39,7 +39,7 @@ class UnreadableImagesError(ValueError):
     """
 
     def __init__(self, failures: dict[int, str], images: Mapping[int, Any] | Sequence[Any], n_images: int):
-        self.failures = failures
+        self.failures = dict(sorted(failures.items()))
         lines = [
             f"  X[{index}]{_path_suffix(images[index])}: {failures[index]}"
             for index in sorted(failures)[:_MAX_REPORTED]
