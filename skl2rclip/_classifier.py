@@ -23,7 +23,7 @@ from skl2rclip._backbone import BackboneSource, check_text_config, model_config,
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
-from skl2rclip._images import as_image_list, stamped
+from skl2rclip._images import as_image_list, holds_images, stamped
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
@@ -441,7 +441,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         """List of images, or table of embeddings with the columns of the fit where there was one."""
         if not settings.is_precomputed:
             return as_image_list(X)
-        if np.ndim(X) > 2 or (np.ndim(X) == 1 and isinstance(next(iter(X), None), str | os.PathLike)):
+        if holds_images(X):
             raise ValueError(
                 "image_tower='precomputed' takes a table of embeddings, of shape (n, D), and X holds images or paths: "
                 "embed them with CLIPImageEncoder, or set image_tower='frozen'."

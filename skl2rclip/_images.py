@@ -159,6 +159,14 @@ def as_image_list(X: Any) -> list[Any]:
     return images
 
 
+def holds_images(X: Any) -> bool:
+    """Whether X plainly holds images or paths, and not rows of numbers."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
+        return X.ndim > 2
+    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    return isinstance(first, str | os.PathLike | Image.Image) or (isinstance(first, np.ndarray) and first.ndim > 1)
+
+
 def _unwrapped(entry: Any) -> Any:
     """Take a row of a one-column table for its only cell."""
     if isinstance(entry, list | tuple) and len(entry) == 1:

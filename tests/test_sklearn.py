@@ -142,8 +142,15 @@ def test_scikit_learns_checks_of_tables_hold_for_embeddings(name, tmp_path):
     estimator = OnTables(
         f"local-dir:{tmp_path}",
         image_tower="precomputed",
+        # the checks want the likeliest class, and their three clouds in two dimensions lie along no line
+        decision="argmax",
+        rank_targets="hard",
+        image_adapter="linear",
+        pairwise_weight=1.0,
+        tightness_weight=1.0,
         prompt_epochs=60,
         learning_rate=3e-2,
+        batch_size=64,
         n_context_tokens=2,
         random_state=0,
         device="cpu",
