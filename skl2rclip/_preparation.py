@@ -117,7 +117,7 @@ def _soft_targets(
 ) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
     """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
     settings = request.settings
-    if not settings.is_soft or embeddings is None:
+    if not settings.is_soft or embeddings is None or not request.plan():
         return None, None, None
     target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
     if request.one_pass:

@@ -22,6 +22,7 @@ from skl2rclip._validation import (
     check_string,
     check_thread_count,
     parse_max_memory,
+    path_or_string,
 )
 from skl2rclip.errors import InvalidParameterError
 
@@ -139,12 +140,6 @@ def _string(name: str, value: Any) -> str:
     return value
 
 
-def _pretrained(name: str, value: Any) -> str | None:
-    if not isinstance(value, str | os.PathLike | None):
-        raise InvalidParameterError(f"{name} must be a tag, a file or None, got {value!r}.")
-    return None if value is None else os.fspath(value)
-
-
 def _epochs(name: str, value: Any) -> int | str:
     if isinstance(value, str):
         if value != "auto":
@@ -184,7 +179,7 @@ def _thread_count(name: str, value: Any) -> int | None:
 
 _CHECKS: dict[str, _Check] = {
     "model_name": _string,
-    "pretrained": _pretrained,
+    "pretrained": path_or_string,
     "image_tower": _choice("finetune", "frozen", "precomputed"),
     "image_adapter": _choice("linear", "mlp", None),
     "rank_targets": _choice("soft", "hard"),
