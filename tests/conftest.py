@@ -107,9 +107,8 @@ def shade_paths(shades, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _order_soon(request, monkeypatch):
-    """Put the prompts of the small models in order with few steps, but where that is what is tested."""
-    # other processes would not know
-    if request.module.__name__ not in ("test_start", "test_tiny_clip", "test_cluster", "test_device_group"):
+    """Put the prompts of the small models in order with few steps, but where the full number is asked for."""
+    if request.node.get_closest_marker("full_ordering") is None:
         monkeypatch.setattr("skl2rclip._start._ORDERING_STEPS", 5)
 
 

@@ -15,6 +15,7 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._embedding_cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
 
+pytestmark = pytest.mark.full_ordering
 distributed = pytest.importorskip("distributed")
 GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 3.0]}
 

@@ -10,6 +10,7 @@ from processes import time_limit
 from skl2rclip._device_group import check_devices, run_on_devices
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
+pytestmark = pytest.mark.full_ordering
 CPU = torch.device("cpu")
 TWO = ["cpu", "cpu"]
 

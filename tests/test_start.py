@@ -12,6 +12,7 @@ from skl2rclip._stages import PromptStage, run_stage
 from skl2rclip._start import measure, order_prompts, start
 from skl2rclip.metrics import ordinality
 
+pytestmark = pytest.mark.full_ordering
 K, D, N = 5, 12, 60
 
 

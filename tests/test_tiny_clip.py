@@ -18,6 +18,7 @@ import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._backbone import BackboneSource, load_backbone
 
+pytestmark = pytest.mark.full_ordering
 TINY = "skl2rclip-tiny"
 FOLDER = Path(skl2rclip.__file__).with_name("tiny")
 
