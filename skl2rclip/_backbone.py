@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._text_tower import PromptTokenizer, TextTower, tokenizer_of
 from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_config, load_embedded
-from skl2rclip._validation import warn_user
+from skl2rclip._validation import Recorded, warn_user
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 LOCAL_DIR_PREFIX = "local-dir:"
@@ -37,6 +37,11 @@ HUB_PREFIX = "hf-hub:"
 _CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_FILE = "open_clip_model.safetensors"
 _MAX_RANDOM_BACKBONES = 4
+_WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
+# what makes Hugging Face's libraries run code that comes with a model
+_CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
+_LARGEST_CONFIG = 10**7
+_LARGEST_NUMBER = 10**6
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,51 @@ def _weight_files(folder: Path) -> list[Path]:
     return [path for pattern in ("*.safetensors", "*.bin", "*.pth") for path in sorted(folder.glob(pattern))]
 
 
+def allowed_source(source: BackboneSource) -> BackboneSource:
+    """Where to look for a backbone that a saved folder asks for; what the caller named himself stays as it is.
+
+    Returns
+    -------
+    BackboneSource
+        For a model of the hub, the folder of this machine's cache that holds it.
+
+    Raises
+    ------
+    MissingBackboneError
+        If it is not on this machine and is none of open_clip's own models.
+    """
+    if not isinstance(source.model_name, Recorded) and not isinstance(source.pretrained, Recorded):
+        return source
+    if source.model_name.startswith(HUB_PREFIX):
+        folder = _cached_snapshot(source.model_name.removeprefix(HUB_PREFIX))
+        if folder is None:
+            raise MissingBackboneError(
+                f"The saved model asks for {str(source.model_name)!r}, which is not in this machine's cache, and "
+                "nothing is fetched only because a folder asks for it. If you trust that address, name it yourself: "
+                f"L2RCLIPClassifier.load(path, model_name={str(source.model_name)!r})."
+            )
+        return BackboneSource(LOCAL_DIR_PREFIX + str(folder), None, source.seed)
+    for name in (source.model_name.removeprefix(LOCAL_DIR_PREFIX), source.pretrained or ""):
+        if name.startswith(("//", "\\\\")):
+            raise MissingBackboneError(
+                f"The saved model asks for {str(name)!r}, a place on the network. If you trust it, name it yourself: "
+                "L2RCLIPClassifier.load(path, model_name=..., pretrained=...)."
+            )
+    return source
+
+
+def _cached_snapshot(hub_id: str) -> Path | None:
+    """Folder of the hub's own cache that holds a model, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(hub_id, _CONFIG_FILE)
+    except ValueError:  # no such id can be
+        return None
+    folder = Path(file).parent if isinstance(file, str) else None
+    return folder if folder is not None and _weight_files(folder) else None
+
+
 def model_config(source: BackboneSource) -> dict[str, Any]:
     """Architecture of a model as open_clip describes it, without loading its weights.
 
@@ -112,6 +162,7 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
             config = open_clip.get_model_config(source.model_name)
         except Exception as error:  # the hub's client raises its own family of errors
             raise RuntimeError(_not_fetched(source, error)) from error
+        check_config(f"model_name={source.model_name!r}", config)
     else:
         config = open_clip.get_model_config(source.model_name.replace("/", "-"))
         if config is None:
@@ -129,22 +180,103 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
     folder = source.local_folder
     assert folder is not None
     path = folder / _CONFIG_FILE
+    where = f"model_name={source.model_name!r}"
     if not path.is_file():
-        raise InvalidParameterError(
-            f"model_name={source.model_name!r}: there is no file {_CONFIG_FILE} in the folder {str(folder)!r}."
-        )
+        raise InvalidParameterError(f"{where}: there is no file {_CONFIG_FILE} in the folder {str(folder)!r}.")
     try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError("it is too large")
         config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidParameterError(
-            f"model_name={source.model_name!r}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
+            f"{where}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
         ) from error
+    check_config(where, config)
+    _check_local(where, config)
+    _check_files(where, folder)
     if source.pretrained is not None and not _weight_files(folder):
         raise InvalidParameterError(
-            f"model_name={source.model_name!r}: the folder holds no weights (*.safetensors, *.bin or *.pth). "
+            f"{where}: the folder holds no weights (*.safetensors, *.bin or *.pth). "
             "Put them there, or say pretrained=None for random weights."
         )
     return config
+
+
+def check_config(where: str, config: Any) -> None:
+    """Refuse an architecture that is none, that makes a library run code of the model's, or that no memory would hold.
+
+    Parameters
+    ----------
+    where : str
+        Which model it is, for the message.
+    config : dict
+        As open_clip describes models.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the setting.
+    """
+    parts = ("vision_cfg", "text_cfg")
+    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
+        raise InvalidParameterError(f"{where}: its configuration lacks a 'vision_cfg' or a 'text_cfg'.")
+    if not isinstance(config.get("embed_dim"), int):
+        raise InvalidParameterError(f"{where}: 'embed_dim' in its configuration must be a whole number.")
+    for path, value in _entries(config):
+        if path[-1] in _CODE_SETTINGS and value not in (False, None):
+            raise InvalidParameterError(
+                f"{where}: {'.'.join(path)} in its configuration would run code that came with the model, which is "
+                "never done. Remove it where the model works without."
+            )
+        if isinstance(value, int | float) and not abs(value) <= _LARGEST_NUMBER:
+            raise InvalidParameterError(
+                f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has "
+                f"({_LARGEST_NUMBER})."
+            )
+
+
+def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All settings, however deep, with the names that lead to them."""
+    inner = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for name, value in inner:
+        yield (*path, str(name)), value
+        yield from _entries(value, (*path, str(name)))
+
+
+def _check_local(where: str, config: dict[str, Any]) -> None:
+    """Refuse a folder's model that is partly somewhere else: what it names there would be fetched."""
+    elsewhere = {
+        "text_cfg.hf_model_name": config["text_cfg"].get("hf_model_name"),
+        "vision_cfg.timm_model_name": config["vision_cfg"].get("timm_model_name"),
+    }
+    for name, value in elsewhere.items():
+        if value and (name == "text_cfg.hf_model_name" or not isinstance(value, str) or ":" in value):
+            raise InvalidParameterError(
+                f"{where}: {name}={value!r} in its configuration is a model of a hub, with files and perhaps code of "
+                "its own. A folder must hold the whole model: name the hub's model itself (model_name='hf-hub:...')."
+            )
+
+
+def _check_files(where: str, folder: Path) -> None:
+    """Refuse what is no file where weights are looked for, and tokenizer settings that name code."""
+    for path in sorted(path for pattern in _WEIGHT_PATTERNS for path in folder.glob(pattern)):
+        if not path.is_file():  # a pipe would be waited for
+            raise InvalidParameterError(f"{where}: {path} is not a regular file.")
+    for name in ("tokenizer_config.json", "config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST_CONFIG else None
+        except (ValueError, RecursionError):
+            settings = None
+        if settings is None:
+            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read.")
+        code = [entry for entry, value in _entries(settings) if entry[-1] in _CODE_SETTINGS and value]
+        if code:
+            raise InvalidParameterError(
+                f"{where}: {'.'.join(code[0])} in {path} would run code that came with the model, which is never done."
+            )
 
 
 def _unknown_model(name: str) -> str:
@@ -272,7 +404,7 @@ class Backbone:
         (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
         weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / _WEIGHTS_FILE)
-        tokenizer = tokenizer_of(self.source.model_name)
+        tokenizer = tokenizer_of(self.source.model_name, self.config["text_cfg"])
         if hasattr(tokenizer, "save_pretrained"):  # those of Hugging Face are looked for beside the configuration
             tokenizer.save_pretrained(folder)
 
@@ -311,6 +443,8 @@ def load_backbone(source: BackboneSource) -> Backbone:
     ------
     InvalidParameterError
         If there is no such model.
+    MissingBackboneError
+        If only a saved folder asks for it, and it would have to be fetched from an address.
     RuntimeError
         If weights cannot be fetched or do not fit the architecture.
 
@@ -318,6 +452,7 @@ def load_backbone(source: BackboneSource) -> Backbone:
     -----
     Any text tower will do here, since images do not need it; whoever embeds prompts calls `check_text_config` first.
     """
+    source = allowed_source(source)
     config = model_config(source)
     key = _cache_key(source)
     with _lock:

@@ -18,15 +18,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip import _model
-from skl2rclip._backbone import BackboneSource, check_text_config, model_config, warn_if_random
+from skl2rclip import _saved_model
+from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import as_image_list, holds_images, stamped
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
-from skl2rclip._ranks import all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._ranks import RankScale, all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
@@ -407,6 +407,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             source = BackboneSource(settings.model_name, settings.pretrained, seed)
         else:
             source = previous.source(settings)
+        source = allowed_source(source)
         config = model_config(source)
         check_text_config(source, config)
         if settings.is_precomputed:
@@ -455,7 +456,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         if request.settings.checkpoint_dir is None:
             return None
         folder = Path(request.settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
-        return partial(_model.save, folder, _model.portable_parameters(self.get_params(deep=False), request.scale))
+        return partial(_saved_model.save, folder, self._portable_parameters(request.scale))
 
     def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
@@ -661,22 +662,39 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             Before `fit`.
         FileExistsError
             If `path` is something else than an earlier save.
+        InvalidParameterError
+            If a parameter that was set since the fit is wrong, or contradicts what was learned.
         MissingBackboneError
             If the backbone is to be included and cannot be loaded.
         """
         check_is_fitted(self)
-        state, parameters = self._state, _model.portable_parameters(self.get_params(deep=False), self._state.scale)
-        backbone = state.record.load(state.source(self._settings())) if include_backbone else None
-        _model.save(path, parameters, state, backbone)
+        state, settings = self._state, self._settings()
+        state.check_settings(settings, self.ranks, self.rank_names)
+        backbone = state.record.load(state.source(settings)) if include_backbone else None
+        _saved_model.save(path, self._portable_parameters(state.scale), state, backbone)
+
+    def _portable_parameters(self, scale: RankScale) -> dict[str, Any]:
+        return _saved_model.portable_parameters(self.get_params(deep=False), scale)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> L2RCLIPClassifier:
-        """Read a model that `save` wrote.
+    def load(
+        cls, path: str | os.PathLike, *, model_name: str | None = None, pretrained: str | os.PathLike | None = None
+    ) -> L2RCLIPClassifier:
+        """Read a model that `save` wrote; no code runs that came with it, and nothing in it is believed unchecked.
+
+        A folder may ask for ``skl2rclip-tiny``, for open_clip's own models by name and tag, for a backbone inside
+        itself, and for files of this machine, whose weights must be those of the fit. A model of a hub is taken from
+        this machine's cache, or where the caller names it here. The parameters `embedding_cache` and `checkpoint_dir`
+        come back as they were, and do nothing until ``set_params`` says them again.
 
         Parameters
         ----------
         path : path
             The folder.
+        model_name : str, optional
+            Where the backbone is, instead of what the folder says; or the same, as a permission to fetch it.
+        pretrained : str or path, optional
+            Likewise.
 
         Returns
         -------
@@ -688,10 +706,16 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         FileNotFoundError
             If there is no saved model.
         ValueError
-            If it is damaged, or of an unknown format version.
+            If it is damaged, contradicts itself, or is of an unknown format version; names the field.
+        MissingBackboneError
+            If its backbone is a model of a hub that is not in this machine's cache, and `model_name` does not name it.
         """
-        parameters, state = _model.load(path)
-        return cls(**parameters)._adopt(state)
+        parameters, state = _saved_model.load(path, cls._get_param_names())
+        named = {"model_name": model_name, "pretrained": pretrained}
+        loaded = cls(**parameters).set_params(**{name: it for name, it in named.items() if it is not None})
+        if state.needs_backbone:
+            allowed_source(state.source(loaded._settings()))
+        return loaded._adopt(state)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")

@@ -8,9 +8,8 @@ are those of the whole batch. Which devices there are is the business of ``_devi
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterable
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skl2rclip._scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
 T = TypeVar("T")
@@ -126,9 +126,9 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
     kind = devices[0].type
     places = [device.index or 0 for device in devices] if kind == "cuda" else len(devices)
     fabric = Fabric(accelerator=kind, devices=places, strategy="ddp_spawn")
-    with TemporaryDirectory() as folder:
+    with scratch_folder(name="skl2rclip-devices") as folder:
         # through a file: Fabric waits for the processes before it empties the pipe that would hold the result
-        file = os.path.join(folder, "result")
+        file = folder / "result"
         fabric.launch(_Call(function, arguments, file))
         result = joblib.load(file)
     if isinstance(result, _OF_ALL):
@@ -161,7 +161,7 @@ def check_devices(devices: tuple[torch.device, ...]) -> None:
 class _Call:
     """What a process of a group runs; the first one leaves the result in a file."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], file: str):
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], file: Path):
         self._function, self._arguments, self._file = function, arguments, file
 
     def __call__(self, fabric: Any) -> None:

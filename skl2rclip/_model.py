@@ -1,42 +1,33 @@
 """`FittedState`: everything that was learned, what it makes of images, and its form as arrays and JSON.
 
 No torch object is part of what is kept, so that a model fitted on CUDA loads where there is none. How it was learned is
-not known here.
+not known here, and neither are files.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from skl2rclip._backbone import LOCAL_DIR_PREFIX, Backbone, BackboneRecord, BackboneSource, build_image_tower
+from skl2rclip._backbone import BackboneRecord, BackboneSource, build_image_tower, check_config
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
 from skl2rclip._embedding_cache import EmbeddingCache
 from skl2rclip._images import ImageLike
-from skl2rclip._modules import image_adapter
+from skl2rclip._modules import RankFormer, image_adapter
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._prompts import PromptTokens
-from skl2rclip._ranks import RankScale, given_ranks, names_of
+from skl2rclip._ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._settings import Settings
 from skl2rclip._targets import RunningErrors
+from skl2rclip._validation import Recorded
 from skl2rclip.errors import InvalidParameterError
-
-FORMAT_VERSION = 2
-_DESCRIPTION_FILE = "model.json"
-_ARRAYS_FILE = "model.safetensors"
-_BACKBONE_FOLDER = "backbone"
 
 Arrays = dict[str, np.ndarray]
 
@@ -158,10 +149,18 @@ class FittedState:
                     f"got {now[name]!r}. Use warm_start=False, or a clone, to start anew."
                 )
 
+    @property
+    def needs_backbone(self) -> bool:
+        """Whether images cannot be predicted without the backbone's own tower."""
+        return "tower" not in self.arrays and self.structure["image_tower"] != "precomputed"
+
     def source(self, settings: Settings) -> BackboneSource:
         """Where the backbone is: where it came from, unless the parameters have been set to another place since."""
         if (settings.model_name, settings.pretrained) == self.asked_for:
-            return self.record.source
+            if isinstance(settings.model_name, Recorded):
+                return self.record.source
+            source = self.record.source
+            return BackboneSource(_plain(source.model_name), _plain(source.pretrained), source.seed)
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
@@ -257,16 +256,16 @@ class FittedState:
         return {
             "record": {**asdict(self.record), "preprocessing": self.record.preprocessing.to_config()},
             "tokens": asdict(self.tokens),
-            "ranks": {"dtype": ranks.dtype.str, "labels": ranks.tolist()},
+            "ranks": {"dtype": "str" if ranks.dtype.kind == "O" else ranks.dtype.str, "labels": ranks.tolist()},
             "values": self.scale.values.tolist(),
             "names": list(self.scale.names),
             "logit_scale": self.logit_scale,
             "structure": self.structure,
             "asked_for": list(self.asked_for),
-            "history": list(self.history),
+            "history": [{name: _finite(value) for name, value in entry.items()} for entry in self.history],
             "device": self.device,
-            "noise": self.noise,
-            "trust": self.trust,
+            "noise": _finite(self.noise),
+            "trust": _finite(self.trust),
             "errors": None if self.errors is None else asdict(self.errors),
             "column_names": None if self.column_names is None else list(self.column_names),
         }
@@ -275,12 +274,20 @@ class FittedState:
     def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
         """Inverse of `to_json` and `to_arrays`.
 
+        Parameters
+        ----------
+        description : mapping
+            Whose fields are of the types and ranges that ``_saved_schema`` asks for.
+        arrays : dict of str to ndarray
+            Of the shapes that `array_shapes` asks for.
+
         Raises
         ------
-        KeyError, TypeError, ValueError
-            If a part is missing or is not what it should be.
+        ValueError
+            Naming what does not agree with the rest, or is not finite.
         """
-        record, ranks, columns = description["record"], description["ranks"], description["column_names"]
+        record, columns, errors = description["record"], description["column_names"], description["errors"]
+        _check_values(arrays)
         parts: dict[str, Arrays] = {}
         for key, array in arrays.items():
             if key != "prototypes":
@@ -295,23 +302,124 @@ class FittedState:
                 image_config=record["image_config"],
             ),
             tokens=_tokens_from_json(description["tokens"]),
-            scale=RankScale(
-                ranks=np.array(ranks["labels"], dtype=np.dtype(ranks["dtype"])),
-                values=np.array(description["values"]),
-                names=tuple(description["names"]),
-            ),
-            logit_scale=description["logit_scale"],
+            scale=_scale_from_json(description),
+            logit_scale=float(description["logit_scale"]),
             prototypes=arrays["prototypes"],
             arrays=parts,
-            structure={name: description["structure"][name] for name in STRUCTURE},
+            structure=dict(description["structure"]),
             asked_for=(description["asked_for"][0], description["asked_for"][1]),
             history=tuple(description["history"]),
             device=description["device"],
             noise=description["noise"],
             trust=description["trust"],
-            errors=None if description["errors"] is None else RunningErrors(**description["errors"]),
+            errors=None if errors is None else RunningErrors(**errors),
             column_names=None if columns is None else tuple(columns),
         )
+
+
+def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Say which arrays belong to a description, without making any of them.
+
+    Parameters
+    ----------
+    description : mapping
+        As for `FittedState.from_parts`.
+    word_width : int
+        Width d of the word embeddings, which only the arrays tell.
+
+    Returns
+    -------
+    dict of str to tuple
+        NumPy's name of the dtype, and the shape, by the array's name.
+
+    Raises
+    ------
+    ValueError
+        If the description's own numbers contradict each other.
+    """
+    record, tokens, structure = description["record"], description["tokens"], description["structure"]
+    n_ranks, width = len(description["ranks"]["labels"]), record["embedding_width"]
+    _check_counts(description)
+    modules: dict[str, nn.Module] = {}
+    with torch.device("meta"):
+        if structure["rankformer_layers"]:
+            modules["prompts.rankformer"] = RankFormer(word_width, structure["rankformer_layers"])
+        if structure["image_tower"] != "finetune" and structure["image_adapter"] is not None:
+            modules["adapter"] = image_adapter(width, structure["image_adapter"], structure["rank_targets"])
+    if structure["image_tower"] == "finetune":
+        modules["tower"] = _tower_without_weights(record["image_config"])
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        "prototypes": ("float32", (n_ranks, width)),
+        "prompts.context": ("float32", (tokens["n_context"], word_width)),
+        "prompts.rank_tokens": ("float32", (sum(len(rank) for rank in tokens["ranks"]), word_width)),
+    }
+    for part, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            shapes[f"{part}.{name}"] = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    return shapes
+
+
+def _check_counts(description: Mapping[str, Any]) -> None:
+    """Raise unless every list of a description is as long as the others say."""
+    record, tokens, n_ranks = description["record"], description["tokens"], len(description["ranks"]["labels"])
+    columns, width = description["column_names"], record["embedding_width"]
+    lengths = {
+        "state.values": (len(description["values"]), n_ranks),
+        "state.names": (len(description["names"]), n_ranks),
+        "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
+        "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
+        "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
+        "state.column_names": (width if columns is None else len(columns), width),
+    }
+    for name, (found, expected) in lengths.items():
+        if found != expected:
+            raise ValueError(f"{name} gives {found} where the rest of the model has {expected}")
+    if len(tokens["context"]) > tokens["n_context"]:
+        raise ValueError(f"state.tokens.context has {len(tokens['context'])} tokens, of {tokens['n_context']}")
+
+
+def _tower_without_weights(config: dict[str, Any]) -> nn.Module:
+    check_config("state.record.image_config", {**config, "text_cfg": {}})
+    try:
+        with torch.device("meta"):
+            return build_image_tower(config)
+    except Exception as error:  # open_clip and timm raise anything on what they do not know
+        raise ValueError(f"state.record.image_config describes no image tower: {error}") from error
+
+
+def _check_values(arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the array {name} holds NaN or infinity")
+    if np.abs(np.linalg.norm(arrays["prototypes"], axis=1) - 1).max() > 1e-3:
+        raise ValueError("the array prototypes has rows that are not of length one")
+
+
+def _scale_from_json(description: Mapping[str, Any]) -> RankScale:
+    dtype, labels = description["ranks"]["dtype"], description["ranks"]["labels"]
+    try:
+        ranks = np.array(labels, dtype=object if dtype == "str" else np.dtype(dtype))
+        kept = ranks.tolist() == labels and len({type(label) for label in labels} - {int, float}) <= 1
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"state.ranks: labels that are no {dtype} ({error})") from error
+    if not kept or (dtype == "str" and not all(isinstance(label, str) for label in labels)):
+        raise ValueError(f"state.ranks: the labels do not fit the dtype {dtype}")
+    given_ranks(ranks)
+    scale = RankScale(ranks, np.array(description["values"], dtype=np.float64), tuple(description["names"]))
+    if not np.array_equal(scale.values, values_of(ranks)):
+        raise ValueError("state.values: not the values of state.ranks")
+    names_of(ranks, list(scale.names))
+    return scale
+
+
+def _finite(value: Any) -> Any:
+    """Leave out what JSON cannot say."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(name: Any) -> Any:
+    """Take what was recorded for something that the caller has named."""
+    return str(name) if isinstance(name, Recorded) else name
 
 
 def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:
@@ -348,137 +456,3 @@ def module_arrays(module: nn.Module) -> Arrays:
 def load_module(module: nn.Module, arrays: Arrays) -> None:
     """Copy arrays into a module's weights, wherever those are; read-only arrays are fine."""
     module.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in arrays.items()})
-
-
-# ----------------------------------------------------------------- the folder
-
-
-def save(
-    path: str | os.PathLike, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None = None
-) -> None:
-    """Write a fitted model as a folder, all of it or nothing.
-
-    Parameters
-    ----------
-    path : path
-        A new folder, or an earlier save, which is replaced.
-    parameters : mapping
-        Constructor parameters, as `portable_parameters` returns them.
-    state : FittedState
-    backbone : Backbone, optional
-        To be included, so that the folder needs nothing else.
-
-    Raises
-    ------
-    FileExistsError
-        If `path` is something else than an earlier save.
-    """
-    target = Path(path)
-    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / _DESCRIPTION_FILE).is_file()):
-        raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
-    description = {
-        "format_version": FORMAT_VERSION,
-        "library_version": importlib.metadata.version("skl2rclip"),
-        "params": parameters,
-        "state": state.to_json(),
-        "includes_backbone": backbone is not None,
-    }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        (new / _DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
-        arrays = {name: np.ascontiguousarray(array) for name, array in state.to_arrays().items()}
-        save_file(arrays, new / _ARRAYS_FILE)
-        if backbone is not None:
-            backbone.save(new / _BACKBONE_FOLDER)
-        _replace(target, new, Path(scratch) / "old")
-
-
-def _replace(target: Path, new: Path, old: Path) -> None:
-    """Put the folder `new` in the place of `target`, which goes to `old`, or stays where that fails."""
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-
-
-def load(path: str | os.PathLike) -> tuple[dict[str, Any], FittedState]:
-    """Read what `save` wrote.
-
-    Returns
-    -------
-    parameters : dict
-        Of the constructor.
-    state : FittedState
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no saved model.
-    ValueError
-        If it is damaged, lacks a part, or is of a format that this version does not know.
-    """
-    folder = Path(path)
-    file = folder / _DESCRIPTION_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} is not a saved model: there is no file {_DESCRIPTION_FILE} in it.")
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        version = description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged or is not a saved model: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has format version {version}, and this version of skl2rclip reads {FORMAT_VERSION}; it was "
-            f"written by skl2rclip {description.get('library_version')}, which reads it."
-        )
-    try:
-        arrays = load_file(folder / _ARRAYS_FILE)
-    except Exception as error:  # safetensors raises a class of its own
-        raise ValueError(f"{folder / _ARRAYS_FILE} is missing or damaged: {error}") from error
-    try:
-        parameters = _parameters_from_json(description["params"])
-        state = FittedState.from_parts(description["state"], arrays)
-        includes_backbone = description["includes_backbone"]
-    except KeyError as error:
-        raise ValueError(f"{folder} is damaged or incomplete: the part {error} is missing.") from error
-    except (TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{folder} is damaged: {file} does not have the form of a saved model ({error}).") from error
-    if includes_backbone:
-        source = BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(folder / _BACKBONE_FOLDER), None, 0)
-        state = replace(state, record=replace(state.record, source=source))
-    return parameters, state
-
-
-def portable_parameters(parameters: Mapping[str, Any], scale: RankScale) -> dict[str, Any]:
-    """Parameters as JSON types; a function that names ranks becomes its names, a generator is left out."""
-    result = dict(parameters)
-    if result.get("rank_names") is not None:
-        result["rank_names"] = list(scale.names)
-    if result.get("ranks") is not None:
-        result["ranks"] = scale.ranks.tolist()
-    if isinstance(result.get("class_weight"), dict):
-        result["class_weight"] = [[_plain(label), _plain(weight)] for label, weight in result["class_weight"].items()]
-    if isinstance(result.get("random_state"), np.random.RandomState):
-        result["random_state"] = None
-    return {name: _plain(value) for name, value in result.items()}
-
-
-def _parameters_from_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(parameters)
-    if isinstance(result["class_weight"], list):
-        result["class_weight"] = dict(result["class_weight"])
-    return result
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(entry) for entry in value]
-    return value.item() if isinstance(value, np.generic) else value

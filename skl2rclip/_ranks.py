@@ -174,7 +174,7 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
-    scale = RankScale(ordered, _rank_values(ordered), names_of(ordered, rank_names))
+    scale = RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
     return scale, scale.encode(labels)
 
 
@@ -257,7 +257,8 @@ def _inferred_ranks(labels: np.ndarray) -> np.ndarray:
     return distinct
 
 
-def _rank_values(ranks: np.ndarray) -> np.ndarray:
+def values_of(ranks: np.ndarray) -> np.ndarray:
+    """Numeric value of each rank, ndarray of shape (K,), float64: the label itself, or for words 1..K."""
     if _holds_numbers(ranks):
         return ranks.astype(np.float64)
     return np.arange(1, len(ranks) + 1, dtype=np.float64)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from skl2rclip._validation import (
+    Recorded,
     check_batch_size,
     check_boolean,
     check_choice,
@@ -168,6 +169,8 @@ def _memory(name: str, value: Any) -> int | None:
 
 
 def _folder(name: str, value: Any) -> str | None:
+    if isinstance(value, Recorded):  # a saved folder may not say where to write
+        return None
     check_folder(name, value)
     return None if value is None else os.fspath(value)
 

@@ -24,17 +24,19 @@ from skl2rclip.errors import InvalidParameterError
 _MAX_PACKED_TOKENS = 512
 
 
-def tokenizer_of(model_name: str) -> Any:
+def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
     """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
     if model_name == EMBEDDED_NAME:
         return embedded_tokenizer()
-    return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name)
+    # those of Hugging Face would else ask, at the terminal, whether to run code that came with the model
+    options = {"trust_remote_code": False} if text_config.get("hf_tokenizer_name") else {}
+    return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name, **options)
 
 
 @cache
-def _tokenizer_of(model_name: str, description: str) -> Any:
+def _tokenizer_of(model_name: str, text_config: str) -> Any:
     """Keep tokenizers, which take a fit's worth of time to make; a model's description goes with its name."""
-    return tokenizer_of(model_name)
+    return tokenizer_of(model_name, json.loads(text_config))
 
 
 class PromptTokenizer:

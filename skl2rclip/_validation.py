@@ -30,6 +30,16 @@ def warn_user(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=depth + 1)
 
 
+class Recorded(str):
+    """A string that came with a saved folder, which anybody may have made, and that the caller has not repeated.
+
+    It equals the plain string and prints like it. What it names is used as far as that touches nothing but this
+    machine's own models and files; nothing is fetched from an address, and no place to write is made, because of it.
+    """
+
+    __slots__ = ()
+
+
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Raise unless `value` is one of `choices`."""
     if not isinstance(value, str | None) or value not in choices:

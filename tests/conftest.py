@@ -19,7 +19,7 @@ from skl2rclip._embedder import ImageEncoding
 from skl2rclip._embedding_cache import forget_embeddings
 
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # threads that wait for busy cores cost more than they bring on models this small
 
 VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}

@@ -179,7 +179,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 2
+    assert description["format_version"] == 3
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
@@ -224,7 +224,10 @@ def test_a_failed_save_leaves_the_earlier_one(case, tmp_path, monkeypatch):
     classifier, X = case
     classifier.save(tmp_path / "model")
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._model.save_file", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(
+            "skl2rclip._saved_model.safetensors.numpy.save_file",
+            lambda *args: (_ for _ in ()).throw(OSError("disk full")),
+        )
         with pytest.raises(OSError, match="disk full"):
             classifier.save(tmp_path / "model")
     np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
@@ -238,7 +241,7 @@ def test_unusable_folders_are_named(case, tmp_path):
     file = tmp_path / "model" / "model.json"
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 2"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 3"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -260,6 +263,7 @@ def test_unusable_folders_are_named(case, tmp_path):
         ("state", "tokens", "end"),
         ("state", "structure", "prompt"),
         ("includes_backbone",),
+        ("arrays", "sha256"),
     ],
 )
 def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):

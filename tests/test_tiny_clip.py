@@ -159,7 +159,7 @@ def test_probabilities_mean_what_they_say():
 
 
 def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
-    """Ripeness, every third rank unseen: 0.83 to 0.92 (five seeds); the nearest rank with images, if known, is 1 off."""
+    """Ripeness, every third rank unseen: 0.83 to 0.92; the nearest rank with images, if it were known, is 1 off."""
     _, Z, y = rendered("ripeness", 16, 0)
     _, unseen, truth = rendered("ripeness", 12, 1)
     left_out = np.arange(1, 21, 3)
