@@ -42,6 +42,7 @@ _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
 _CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
 _LARGEST_CONFIG = 10**7
 _LARGEST_NUMBER = 10**6
+_MOST_LAYERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -228,10 +229,10 @@ def check_config(where: str, config: Any) -> None:
                 f"{where}: {'.'.join(path)} in its configuration would run code that came with the model, which is "
                 "never done. Remove it where the model works without."
             )
-        if isinstance(value, int | float) and not abs(value) <= _LARGEST_NUMBER:
+        largest = _MOST_LAYERS if "layers" in path else _LARGEST_NUMBER
+        if isinstance(value, int | float) and not abs(value) <= largest:
             raise InvalidParameterError(
-                f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has "
-                f"({_LARGEST_NUMBER})."
+                f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has ({largest})."
             )
 
 
@@ -497,6 +498,8 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
 
 def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
     model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
+    if source.local_folder is not None and not source.is_random:
+        _check_size(model_name, source.local_folder)
     with seeded(source.seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
         return open_clip.create_model(
@@ -506,6 +509,18 @@ def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
             device="cpu",
             force_quick_gelu=config.get("quick_gelu", False),
             require_pretrained=not source.is_random,
+        )
+
+
+def _check_size(model_name: str, folder: Path) -> None:
+    """Raise where a folder's weights cannot be those of the architecture beside them, before that is allocated."""
+    with seeded(0), torch.device("meta"):
+        model = open_clip.factory.create_model(model_name, load_weights=False, device="meta", pretrained_text=False)
+    n_numbers = sum(tensor.numel() for tensor in model.state_dict().values())
+    n_bytes = max(path.stat().st_size for path in _weight_files(folder))
+    if n_numbers > n_bytes:
+        raise ValueError(
+            f"{_CONFIG_FILE} describes a model of {n_numbers} numbers, and the weights have {n_bytes} bytes"
         )
 
 

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 
 import huggingface_hub
 import numpy as np
@@ -23,6 +24,7 @@ from skl2rclip._backbone import (
     warn_if_random,
 )
 from skl2rclip._preprocessing import Preprocessing, normalize
+from skl2rclip._text_tower import tokenizer_of
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 
@@ -231,6 +233,105 @@ def test_a_models_preprocessing_equals_the_transform_that_open_clip_makes_for_it
     torch.testing.assert_close(actual, transform(image), atol=1e-5, rtol=0)
     config = json.loads(json.dumps(backbone.preprocessing.to_config()))
     assert Preprocessing.from_config(config) == backbone.preprocessing
+
+
+def edited_model(folder, change):
+    """A small model whose configuration has been changed."""
+    name = write_model(folder, copy.deepcopy(CONFIGS["clip"]))
+    file = folder / "open_clip_config.json"
+    description = json.loads(file.read_text())
+    change(description["model_cfg"])
+    file.write_text(json.dumps(description))
+    return BackboneSource(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["text_cfg"].update(tokenizer_kwargs={"trust_remote_code": True}),
+            r"tokenizer_kwargs.trust_remote",
+        ),
+        (lambda c: c["text_cfg"].update(tokenizer_kwargs={"trust_remote_code": "yes"}), r"tokenizer_kwargs.trust_remo"),
+        (lambda c: c["text_cfg"].update(deep=[{"auto_map": {"AutoTokenizer": "x.Y"}}]), r"text_cfg.deep.0.auto_map"),
+        (lambda c: c.update(trust_remote_code=1), r"trust_remote_code in its configuration would run code"),
+        (lambda c: c["text_cfg"].update(hf_model_name="someone/model"), r"text_cfg.hf_model_name='someone/model'"),
+        (lambda c: c["vision_cfg"].update(timm_model_name="hf-hub:someone/model"), r"vision_cfg.timm_model_name='hf-h"),
+        (lambda c: c["vision_cfg"].update(timm_model_name="local-dir:/x"), r"vision_cfg.timm_model_name='local-dir"),
+        (lambda c: c["vision_cfg"].update(width=10**9), r"vision_cfg.width=1000000000 .* larger than any model"),
+        (lambda c: c["text_cfg"].update(layers=10**5), r"text_cfg.layers=100000 .* larger than any model has \(1000\)"),
+        (lambda c: c.update(embed_dim="24"), r"'embed_dim' in its configuration must be a whole number"),
+        (lambda c: c.update(vision_cfg=[]), r"lacks a 'vision_cfg' or a 'text_cfg'"),
+    ],
+)
+def test_configurations_that_run_code_or_reach_elsewhere_are_refused_by_name(tmp_path, change, message):
+    source = edited_model(tmp_path / "m", change)
+    with pytest.raises(InvalidParameterError, match=message):
+        load_backbone(source)
+    with pytest.raises(InvalidParameterError, match=message):
+        CLIPImageEncoder(source.model_name).fit()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_tokenizer_settings_that_name_code_are_refused(tmp_path, name):
+    source = BackboneSource(write_model(tmp_path / "m", CONFIGS["clip"]))
+    (tmp_path / "m" / name).write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
+    with pytest.raises(InvalidParameterError, match=rf"auto_map in .*{name} would run code that came with the model"):
+        load_backbone(source)
+    (tmp_path / "m" / name).write_text("[" * 100_000)
+    with pytest.raises(InvalidParameterError, match="is not a configuration that can be read"):
+        load_backbone(source)
+
+
+def test_a_hubs_model_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    config = {**CONFIGS["clip"], "text_cfg": {**TEXT, "tokenizer_kwargs": {"trust_remote_code": True}}}
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: config)
+    with pytest.raises(InvalidParameterError, match="would run code that came with the model, which is never done"):
+        model_config(BackboneSource("hf-hub:someone/model"))
+
+
+def test_tokenizers_of_hugging_face_are_told_to_run_no_code(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(open_clip, "get_tokenizer", lambda name, **options: asked.append(options))
+    tokenizer_of("local-dir:x", {"hf_tokenizer_name": "someone/tokenizer"})
+    tokenizer_of("ViT-B-16", {})
+    assert asked == [{"trust_remote_code": False}, {}]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_in_the_place_of_weights_are_not_waited_for(tmp_path):
+    name = write_model(tmp_path / "m", CONFIGS["clip"])
+    (tmp_path / "m" / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "m" / "open_clip_model.safetensors")
+    with pytest.raises(InvalidParameterError, match=r"open_clip_model.safetensors is not a regular file"):
+        load_backbone(BackboneSource(name))
+    with pytest.raises(InvalidParameterError, match="which is neither a tag nor an existing file"):
+        model_config(BackboneSource("ViT-B-16", str(tmp_path / "m" / "open_clip_model.safetensors")))
+
+
+def test_an_architecture_that_the_weights_cannot_fill_is_not_allocated(tmp_path):
+    """Half a million gigabytes, if it were."""
+    source = edited_model(tmp_path / "m", lambda c: c["text_cfg"].update(width=800_000, layers=20, heads=4))
+    with pytest.raises(RuntimeError, match=r"describes a model of \d{12,} numbers, and the weights have"):
+        load_backbone(source)
+
+
+def test_weights_that_hold_code_are_refused(tmp_path):
+    """A pickle that would make a file when it is read."""
+    name = write_model(tmp_path / "m", CONFIGS["clip"])
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save({"state_dict": Harmful(str(tmp_path / "harm")), "filling": torch.zeros(10**6)}, tmp_path / "m" / "m.pth")
+    with pytest.raises(RuntimeError, match="do not load into this architecture, or are damaged"):
+        load_backbone(BackboneSource(name))
+    assert not (tmp_path / "harm").exists()
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
 
 
 def test_training_a_copy_leaves_the_shared_tower_alone(tiny):

@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import pytest
 from conftest import CONFIGS, write_model
-from safetensors.numpy import load_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -172,113 +171,6 @@ def test_a_second_process_predicts_the_same(make_classifier, shades, tmp_path, f
     np.testing.assert_allclose(np.load(tmp_path / "P.npy"), classifier.predict_proba(shades[0]), atol=1e-6)
 
 
-# ------------------------------------------------------------- save and load
-
-
-def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path):
-    case[0].save(tmp_path / "model")
-    assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 3
-    np.testing.assert_array_equal(
-        load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
-    )
-
-
-def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path):
-    classifier = make_classifier(
-        rank_names=lambda label: f"level {label}",
-        ranks=np.arange(6),
-        class_weight={0: 2.0, np.int64(1): 1},
-        random_state=np.random.RandomState(0),
-        checkpoint_dir=tmp_path / "runs",
-        blend_ratio=np.float32(0.25),
-    ).fit(*shades)
-    classifier.save(tmp_path / "model")
-    loaded = L2RCLIPClassifier.load(tmp_path / "model")
-    assert loaded.rank_names == [f"level {k}" for k in range(6)]
-    assert loaded.ranks == list(range(6))
-    assert loaded.class_weight == {0: 2.0, 1: 1}
-    assert loaded.random_state is None
-    assert loaded.checkpoint_dir == str(tmp_path / "runs")
-    assert loaded.blend_ratio == 0.25
-    loaded.fit(*shades)
-
-
-def test_save_replaces_an_earlier_save_and_nothing_else(case, tmp_path):
-    classifier, X = case
-    classifier.save(tmp_path / "model")
-    classifier.save(tmp_path / "model")
-    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is not a saved model"):
-        classifier.save(tmp_path / "precious")
-    with pytest.raises(FileExistsError):
-        classifier.save(tmp_path / "precious" / "thesis.txt")
-    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
-    assert sorted(os.listdir(tmp_path)) == ["model", "precious"]  # nothing half-written is left
-
-
-def test_a_failed_save_leaves_the_earlier_one(case, tmp_path, monkeypatch):
-    classifier, X = case
-    classifier.save(tmp_path / "model")
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            "skl2rclip._saved_model.safetensors.numpy.save_file",
-            lambda *args: (_ for _ in ()).throw(OSError("disk full")),
-        )
-        with pytest.raises(OSError, match="disk full"):
-            classifier.save(tmp_path / "model")
-    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
-    assert os.listdir(tmp_path) == ["model"]
-
-
-def test_unusable_folders_are_named(case, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is not a saved model: there is no file model.json"):
-        L2RCLIPClassifier.load(tmp_path / "nowhere")
-    case[0].save(tmp_path / "model")
-    file = tmp_path / "model" / "model.json"
-    description = json.loads(file.read_text())
-    file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 3"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-    file.write_text("{")
-    with pytest.raises(ValueError, match="is damaged or is not a saved model"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-    file.write_text(json.dumps(description))
-    arrays = tmp_path / "model" / "model.safetensors"
-    arrays.write_bytes(arrays.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"model.safetensors is missing or damaged"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("params",),
-        ("state",),
-        ("state", "record"),
-        ("state", "names"),
-        ("state", "tokens", "end"),
-        ("state", "structure", "prompt"),
-        ("includes_backbone",),
-        ("arrays", "sha256"),
-    ],
-)
-def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
-    file = tmp_path / "model" / "model.json"
-    description = json.loads(file.read_text())
-    inner = description
-    for name in path[:-1]:
-        inner = inner[name]
-    del inner[path[-1]]
-    file.write_text(json.dumps(description))
-    with pytest.raises(ValueError, match=f"the part '{path[-1]}' is missing"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-
-
 def test_a_fitted_state_is_not_changed_and_comes_back_from_arrays_and_json(case):
     state = case[0]._state
     again = FittedState.from_parts(json.loads(json.dumps(state.to_json())), state.to_arrays())
@@ -287,8 +179,3 @@ def test_a_fitted_state_is_not_changed_and_comes_back_from_arrays_and_json(case)
         np.testing.assert_array_equal(again.to_arrays()[name], array)
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.logit_scale = 1.0
-
-
-def test_save_needs_a_fitted_model(make_classifier, tmp_path):
-    with pytest.raises(NotFittedError):
-        make_classifier().save(tmp_path / "model")
