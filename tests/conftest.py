@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
+import socket
 
 import numpy as np
 import open_clip
@@ -18,6 +20,7 @@ from skl2rclip._backbone import unload_backbones
 from skl2rclip._embedder import ImageEncoding
 from skl2rclip._embedding_cache import forget_embeddings
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that tests start; what runs here is refused below
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
 torch.set_num_threads(1)  # threads that wait for busy cores cost more than they bring on models this small
 
@@ -71,6 +74,33 @@ def model_names(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(model_names):
     return model_names["clip"]
+
+
+@pytest.fixture(autouse=True)
+def addresses_asked(monkeypatch):
+    """Refuse the network, and fail whatever asks for an address that is not this machine's."""
+    asked = []
+
+    def refusing(original, address_of):
+        def ask(*arguments, **keywords):
+            host = address_of(*arguments)
+            if host not in ("127.0.0.1", "::1", "localhost", "", None, socket.gethostname()):
+                asked.append(host)
+                raise OSError(f"tests do not use the network ({host})")
+            return original(*arguments, **keywords)
+
+        return ask
+
+    def host_of(connection, address, *rest):
+        is_network = connection.family in (socket.AF_INET, socket.AF_INET6)
+        # a datagram's socket sends nothing when it is connected, and asking for one's own address begins so
+        return address[0] if is_network and connection.type & socket.SOCK_STREAM else None
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refusing(getattr(socket.socket, name), host_of), raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", refusing(socket.getaddrinfo, lambda host, *rest: host))
+    yield asked
+    assert not asked
 
 
 @pytest.fixture(autouse=True, scope="session")
