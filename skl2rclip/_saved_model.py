@@ -381,7 +381,7 @@ def _check_header(file: BufferedReader, state: Mapping[str, Any]) -> None:
 
 def _word_width(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
     shape = found["prompts.rank_tokens"][1] if "prompts.rank_tokens" in found else ()
-    if len(shape) != 2 or not isinstance(shape[1], int) or not 0 < shape[1] <= MAX_WIDTH:
+    if len(shape) != 2 or type(shape[1]) is not int or not 0 < shape[1] <= MAX_WIDTH:
         raise ValueError("the array prompts.rank_tokens is missing, or of no shape that word embeddings have")
     return shape[1]
 

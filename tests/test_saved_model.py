@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -253,6 +254,22 @@ def test_nothing_is_allocated_for_a_header_that_lies(saved):
     description["arrays"]["bytes"] = 2**36
     fault_saves.write_description(saved, description)
     with pytest.raises(ValueError, match=r"prompts.rank_tokens is missing"):
+        L2RCLIPClassifier.load(saved)
+
+
+@pytest.mark.parametrize("width", [True, 0, -1, 2**40, "x", None])
+def test_widths_that_no_embedding_has_are_refused(saved, width):
+    data = (saved / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["prompts.rank_tokens"]["shape"][1] = width
+    text = json.dumps(header).encode()
+    arrays = len(text).to_bytes(8, "little") + text + data[8 + length :]
+    (saved / "model.safetensors").write_bytes(arrays)
+    description = json.loads((saved / "model.json").read_text())
+    description["arrays"] = {"sha256": hashlib.sha256(arrays).hexdigest(), "bytes": len(arrays)}
+    fault_saves.write_description(saved, description)
+    with pytest.raises(ValueError, match="of no shape that word embeddings have"):
         L2RCLIPClassifier.load(saved)
 
 
