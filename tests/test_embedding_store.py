@@ -78,7 +78,7 @@ def test_it_stays_within_its_bound_and_drops_the_oldest(tmp_path, monkeypatch):
 def test_a_damaged_row_counts_as_missing(tmp_path):
     store = EmbeddingStore(tmp_path)
     store.put(rows(3))
-    with sqlite3.connect(tmp_path / "embeddings.sqlite") as db:
+    with sqlite3.connect(tmp_path / "embeddings-2.sqlite") as db:
         db.execute("UPDATE embeddings SET row = ? WHERE key = ?", (b"\0" * 16, b"\1" * 16))
         db.execute("UPDATE embeddings SET row = 'text' WHERE key = ?", (b"\2" * 16,))
     assert list(store.lookup(list(rows(3)))) == [b"\0" * 16]
@@ -90,7 +90,7 @@ def test_a_damaged_row_counts_as_missing(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path, damage):
-    (tmp_path / "embeddings.sqlite").write_bytes(damage)
+    (tmp_path / "embeddings-2.sqlite").write_bytes(damage)
     store = EmbeddingStore(tmp_path)
     with pytest.warns(UserWarning, match=r"embedding_cache: the file in .* is damaged .* a new one is begun"):
         assert store.lookup([b"a"]) == {}
@@ -132,7 +132,7 @@ def test_files_are_remembered_with_their_stamps(tmp_path):
 def test_damage_costs_computing_again(tmp_path, files, expected, kind):
     folder = tmp_path / "cache"
     embed(files, folder)
-    file = folder / "embeddings.sqlite"
+    file = folder / "embeddings-2.sqlite"
     if kind == "a row":
         with sqlite3.connect(file) as db:
             db.execute("UPDATE embeddings SET row = zeroblob(length(row))")
