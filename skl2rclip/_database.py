@@ -273,8 +273,10 @@ def _advice(error: Exception) -> str:
 
 def _warn_once(folder: Path, kind: str, message: str) -> None:
     """Warn, once in a process for each folder and kind of trouble."""
-    if (folder, kind) not in _complained:
+    with no_fork():  # a lock at hand: of two threads one warns
+        is_new = (folder, kind) not in _complained
         _complained.add((folder, kind))
+    if is_new:
         warn_user(message)
 
 

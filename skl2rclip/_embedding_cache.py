@@ -290,8 +290,7 @@ class EmbeddingCache:
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
-        if self._store is not None:
-            self._store.put(rows)
+        if self._store is not None and self._store.put(rows):
             _memory.stored_in(self._store.folder).update(rows)
         _memory.put(rows, self._max_memory)
         self._record_files(rows)
@@ -304,9 +303,8 @@ class EmbeddingCache:
         if unsure:
             there = self._store.lookup(unsure, self._width)
             absent = {key: rows[key] for key in unsure if key not in there}
-            if absent:
-                self._store.put(absent)
-            stored.update(unsure)
+            # what could not be written is tried again by the next call
+            stored.update(unsure if not absent or self._store.put(absent) else there)
 
     def _record_files(self, keys: Iterable[bytes]) -> None:
         """Remember the content of files that are known to be images."""

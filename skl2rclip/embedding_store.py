@@ -36,8 +36,10 @@ _SCHEMA = (
 )
 _DEFAULT_MAX_SIZE = 10 * 10**9
 _SQL_VARIABLES = 500
-# of a row, which no tower exceeds; what is longer is not even read
-_MAX_ROW_BYTES = 2**20
+# rows that may be of ours: what is longer is not even read, lest one of a gigabyte end the reading of all
+_IS_ROW = "typeof(row) = 'blob' AND length(row) <= 1000000"
+_IS_FILE = "typeof(digest) = 'blob' AND length(digest) <= 1000 AND length(stamp) <= 1000 AND length(checksum) = 16"
+_IS_OWNER = "typeof(owner) = 'text' AND length(owner) = 32"
 _UNIT_TOLERANCE = 1e-3
 # of a lock file before it may count as left behind: its owner makes it first and locks it then
 _LEFT_BEHIND_SECONDS = 300
@@ -116,19 +118,23 @@ class EmbeddingStore:
             self._database.write(lambda db: db.executemany("UPDATE embeddings SET day = ? WHERE key = ?", unmarked))
         return {key: row for key, (row, _) in rows.items()}
 
-    def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """Write rows, all or none, withdraw the claims on them, and drop the oldest ones beyond the bound."""
+    def put(self, rows: Mapping[bytes, np.ndarray]) -> bool:
+        """Write rows, all or none, withdraw the claims on them, and drop the oldest ones beyond the bound.
+
+        Returns whether they were written.
+        """
         entries = []
         for key, row in rows.items():
             data = np.ascontiguousarray(row, np.float32).tobytes()
             entries.append((key, data, digest_of(key + data), _today()))
 
-        def insert(db: sqlite3.Connection) -> None:
+        def insert(db: sqlite3.Connection) -> bool:
             db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", entries)
             db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in rows])
             _drop_oldest(db)
+            return True
 
-        self._database.write(insert)
+        return self._database.write(insert, False)
 
     def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None) -> list[bytes]:
         """Say that `owner` computes these rows; return the keys of those that are not there, nor claimed by others.
@@ -138,7 +144,10 @@ class EmbeddingStore:
         """
 
         def insert(db: sqlite3.Connection) -> list[bytes]:
-            claims = {key: _owner_of(name) for key, name in _select(db, "SELECT key, owner FROM claims WHERE", keys)}
+            claims = {
+                key: _owner_of(name)
+                for key, name in _select(db, f"SELECT key, owner FROM claims WHERE {_IS_OWNER} AND", keys)
+            }
             dead = {other for other in set(claims.values()) - {owner} if not self._is_alive(other)}
             _end_claims(db, dead)
             done = _sound_rows(db, keys, width)  # another may have written them since the lookup
@@ -195,7 +204,8 @@ class EmbeddingStore:
             with contextlib.suppress(OSError):  # another process may be sweeping, too
                 if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS and not is_held(path):
                     remove(path)
-        owners = self._database.read(lambda db: db.execute("SELECT DISTINCT owner FROM claims").fetchall(), [])
+        statement = f"SELECT DISTINCT owner FROM claims WHERE {_IS_OWNER}"
+        owners = self._database.read(lambda db: db.execute(statement).fetchall(), [])
         dead = {_owner_of(name) for (name,) in owners}
         dead = {owner for owner in dead if not self._is_alive(owner)}
         if dead:
@@ -205,7 +215,10 @@ class EmbeddingStore:
         """Content digests, by path, of the files that still bear the stamp that they were read with."""
         wanted = {_encoded(path): path for path in stamps}
         found = self._database.read(
-            lambda db: _select(db, "SELECT path, stamp, digest, checksum FROM files WHERE", list(wanted), "path"), []
+            lambda db: _select(
+                db, f"SELECT path, stamp, digest, checksum FROM files WHERE {_IS_FILE} AND", wanted, "path"
+            ),
+            [],
         )
         return {
             wanted[path]: digest
@@ -239,14 +252,14 @@ def _sound_rows(
     db: sqlite3.Connection, keys: Collection[bytes], width: int | None
 ) -> dict[bytes, tuple[np.ndarray, int]]:
     """Rows and the days they were used on; one whose bytes are not those that were written counts as missing."""
-    is_short = f"typeof(row) = 'blob' AND length(row) <= {_MAX_ROW_BYTES}"
-    found = _select(db, f"SELECT key, row, checksum, day FROM embeddings WHERE {is_short} AND", keys)
+    found = _select(db, f"SELECT key, row, checksum, day FROM embeddings WHERE {_IS_ROW} AND", keys)
     sound = [
         (key, np.frombuffer(row, np.float32), day)
         for key, row, checksum, day in found
         if isinstance(key, bytes) and len(row) % 4 == 0 and digest_of(key + row) == checksum
     ]
-    return {key: (row, day) for key, row, day in sound if width is None or _is_unit(row, width)}
+    with np.errstate(all="ignore"):
+        return {key: (row, day) for key, row, day in sound if width is None or _is_unit(row, width)}
 
 
 def _is_unit(row: np.ndarray, width: int) -> bool:

@@ -175,7 +175,7 @@ def attempt(outcome: Outcome, folder: Path, known: dict[bytes, np.ndarray]) -> N
     outcome.slowest = max(outcome.slowest, time.monotonic() - since)
 
 
-def damaged_files(root: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
+def damaged_files(root: Path, count: int, seed: int) -> Iterator[Outcome]:
     """Damage the database as it is stored, in every way `count` times."""
     content = written(root / "sound").read_bytes()
     known = rows(0, N_ROWS + 50)
@@ -693,10 +693,10 @@ def broken_disk(
 # ------------------------------------------------------------------------ all
 
 
-def inject(root: Path, count: int, seconds: float) -> Iterator[Outcome]:
+def inject(root: Path, count: int, seconds: float, seed: int = 0) -> Iterator[Outcome]:
     """Inject every fault, and say one by one what came of it."""
     yield from broken_disks(root)
-    yield from damaged_files(root, max(1, count // len(DAMAGES)))
+    yield from damaged_files(root, max(1, count // len(DAMAGES)), seed)
     yield from edited_rows(root, max(20, count // 3))
     yield from odd_embeddings(root)
     yield from killed_writers(root, max(3, count // 50))
@@ -713,6 +713,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=3000, help="how often the database's file is damaged")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long ten processes use one cache")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage")
     parser.add_argument("--messages", action="store_true", help="print what was warned of")
     parser.add_argument("--folder", default=quick_folder(), help="where the caches are made")
     options = parser.parse_args()
@@ -720,7 +721,7 @@ def main() -> int:
     print(f"{'fault':<46}{'times':>7}{'wrong':>7}{'raised':>8}{'hangs':>7}{'warned':>8}{'slowest':>10}")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         os.chmod(name, 0o755)
-        for outcome in inject(Path(name), options.count, options.seconds):
+        for outcome in inject(Path(name), options.count, options.seconds, options.seed):
             is_good &= outcome.is_good
             print(
                 f"{outcome.fault:<46}{outcome.times:>7}{outcome.wrong:>7}{outcome.exceptions:>8}{outcome.hangs:>7}"
