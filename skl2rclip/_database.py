@@ -22,6 +22,7 @@ from skl2rclip._validation import warn_user
 
 # "RCLP" in the header tells our files from those of others
 APPLICATION_ID = 0x52434C50
+_IDENTITY = ("application_id", "user_version")
 _LOCK_SECONDS = 20.0
 # SQLite waits within an operation, and a fork has to wait for that; the rest is waited between attempts
 _SQLITE_SECONDS = 0.5
@@ -43,7 +44,7 @@ _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPE
 _FAILURES = (sqlite3.Error, OSError, MemoryError, OverflowError, ValueError, TypeError)
 
 _complained: set[tuple[Path, str]] = set()
-_waited_in_vain: set[Path] = set()
+_waited_in_vain: set[tuple[Path, bool]] = set()
 
 
 class ForeignFileError(sqlite3.Error):
@@ -172,7 +173,7 @@ class Database:
     def _attempt(self, run: Callable[[], Any], otherwise: Any, *, is_reading: bool = False) -> Any:
         for is_last in (False, True):
             try:
-                return self._patiently(run)
+                return self._patiently(run, is_reading)
             except _FAILURES as error:
                 if not _is_damage(error):
                     self._give_up(error, is_reading=is_reading or isinstance(error, ForeignFileError))
@@ -181,9 +182,10 @@ class Database:
                     self._put_aside(error)
         return otherwise
 
-    def _patiently(self, run: Callable[[], Any]) -> Any:
+    def _patiently(self, run: Callable[[], Any], is_reading: bool) -> Any:
         """Try again while others hold the lock; who has waited in vain does not wait again until it has been free."""
-        patience = 0.0 if self.file in _waited_in_vain else _LOCK_SECONDS
+        lock = (self.file, is_reading)  # who holds the lock for writing may let others read
+        patience = 0.0 if lock in _waited_in_vain else _LOCK_SECONDS
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -192,10 +194,10 @@ class Database:
                 if _code(error) not in _LOCKED:
                     raise
                 if time.monotonic() >= deadline:
-                    _waited_in_vain.add(self.file)
+                    _waited_in_vain.add(lock)
                     raise
             else:
-                _waited_in_vain.discard(self.file)
+                _waited_in_vain.discard(lock)
                 return result
             time.sleep(random.uniform(0.005, 0.05))
 
@@ -230,9 +232,6 @@ class Database:
             f"embedding_cache: {self.file.parent} cannot be used ({_reason(error)}); embeddings are computed and not "
             f"kept there{still_read}. {_advice(error)}",
         )
-
-
-_IDENTITY = ("application_id", "user_version")
 
 
 def _code(error: BaseException) -> int | None:

@@ -348,6 +348,22 @@ def test_a_lock_held_for_ever_is_waited_for_once(tmp_path, files, expected, monk
     assert len(EmbeddingStore(tmp_path)) == 2
 
 
+def test_where_only_writing_is_locked_it_is_read_and_waited_for_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(_database, "_LOCK_SECONDS", 2.0)
+    monkeypatch.setattr(_database, "_SQLITE_SECONDS", 0.05)
+    EmbeddingStore(tmp_path).put(rows(2))
+    with contextlib.closing(sqlite3.connect(tmp_path / "embeddings-2.sqlite", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        store = EmbeddingStore(tmp_path)
+        with pytest.warns(UserWarning, match="what it holds is still read"):
+            assert not store.put(rows(3))
+        since = time.monotonic()
+        for store in (store, EmbeddingStore(tmp_path), EmbeddingStore(tmp_path)):
+            assert len(store.lookup(list(rows(3)))) == 2
+            assert not store.put(rows(3))
+        assert time.monotonic() - since < 2
+
+
 def test_a_file_that_another_process_has_replaced_is_not_put_aside(tmp_path):
     store = EmbeddingStore(tmp_path)
     (tmp_path / "embeddings-2.sqlite").write_bytes(b"no database" * 1000)
