@@ -358,9 +358,9 @@ def test_where_only_writing_is_locked_it_is_read_and_waited_for_once(tmp_path, m
         with pytest.warns(UserWarning, match="what it holds is still read"):
             assert not store.put(rows(3))
         since = time.monotonic()
-        for store in (store, EmbeddingStore(tmp_path), EmbeddingStore(tmp_path)):
-            assert len(store.lookup(list(rows(3)))) == 2
-            assert not store.put(rows(3))
+        for each in (store, EmbeddingStore(tmp_path), EmbeddingStore(tmp_path)):
+            assert len(each.lookup(list(rows(3)))) == 2
+            assert not each.put(rows(3))
         assert time.monotonic() - since < 2
 
 
