@@ -26,6 +26,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from skl2rclip._forks import in_forked_child
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._text_tower import PromptTokenizer, TextTower, tokenizer_of
 from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_config, load_embedded
@@ -412,6 +413,14 @@ class Backbone:
 
 _loaded: OrderedDict[tuple, Backbone] = OrderedDict()
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew_lock)
 
 
 def _cache_key(source: BackboneSource) -> tuple:

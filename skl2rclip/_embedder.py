@@ -419,5 +419,6 @@ def cache_of(
         backbone.preprocessing,
         resolve_precision(precision, device),
         folder=folder,
+        width=backbone.embedding_width,
         max_memory=max_memory,
     )

@@ -19,6 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
+from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, open_image
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
@@ -109,9 +110,16 @@ class _Memory:
             self._stored.clear()
             self._n_bytes = 0
 
+    def after_fork(self) -> None:
+        """Keep what is known, and nothing that other threads of the parent were about to do."""
+        self._lock = threading.Lock()
+        self._computing.clear()  # the threads that compute it are not in this process
+        self._n_bytes = sum(row.nbytes for row in self._rows.values())  # the fork may have come between two lines
+
 
 _memory = _Memory()
 account.before_pixels = _memory.shrink
+in_forked_child(_memory.after_fork)
 
 
 def forget_embeddings() -> None:
@@ -161,6 +169,9 @@ class EmbeddingCache:
     precision : str
         In which the tower computes.
     folder : path, optional
+    width : int, optional
+        Number D of columns of the embeddings; where it is given, a stored row that is not of this width, or not of
+        unit length, is computed again.
     max_memory : int, optional
         Bytes that embeddings may take in this process, together with the pixels that are held there; by default 500 MB
         of embeddings, whatever the pixels take.
@@ -173,13 +184,14 @@ class EmbeddingCache:
         precision: str,
         *,
         folder: str | os.PathLike | None = None,
+        width: int | None = None,
         max_memory: int | None = None,
     ):
         context = [fingerprint, asdict(preprocessing), precision]
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)
-        self._max_memory = max_memory
+        self._width, self._max_memory = width, max_memory
         self._exit = contextlib.ExitStack()
         self._owner = ""
         # files by the key of their content, until that is known to be an image
@@ -263,14 +275,14 @@ class EmbeddingCache:
         if self._store is not None:
             self._write_through(rows)
             missing = [key for key in wanted if key not in rows]
-            stored = self._store.lookup(missing) if missing else {}
+            stored = self._store.lookup(missing, self._width) if missing else {}
             _memory.put(stored, self._max_memory)
             _memory.stored_in(self._store.folder).update(stored)
             rows |= stored
         missing = [key for key in wanted if key not in rows]
         claimed = missing if despite_claims else _memory.claim(missing, self._owner)
         if self._store is not None and claimed and not despite_claims:
-            free = self._store.claim(claimed, self._owner)
+            free = self._store.claim(claimed, self._owner, self._width)
             _memory.withdraw(self._owner, set(claimed) - set(free))
             claimed = free
         self._record_files(rows)
@@ -278,8 +290,7 @@ class EmbeddingCache:
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
-        if self._store is not None:
-            self._store.put(rows)
+        if self._store is not None and self._store.put(rows):
             _memory.stored_in(self._store.folder).update(rows)
         _memory.put(rows, self._max_memory)
         self._record_files(rows)
@@ -290,11 +301,10 @@ class EmbeddingCache:
         stored = _memory.stored_in(self._store.folder)
         unsure = [key for key in rows if key not in stored]
         if unsure:
-            there = self._store.lookup(unsure)
+            there = self._store.lookup(unsure, self._width)
             absent = {key: rows[key] for key in unsure if key not in there}
-            if absent:
-                self._store.put(absent)
-            stored.update(unsure)
+            # what could not be written is tried again by the next call
+            stored.update(unsure if not absent or self._store.put(absent) else there)
 
     def _record_files(self, keys: Iterable[bytes]) -> None:
         """Remember the content of files that are known to be images."""

@@ -19,7 +19,7 @@ from skl2rclip._images import as_image_list, stamped
 from skl2rclip._validation import (
     check_batch_size,
     check_choice,
-    check_folder,
+    check_path,
     check_string,
     check_thread_count,
     parse_max_memory,
@@ -129,7 +129,7 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_batch_size(self.batch_size)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         parse_max_memory(self.max_memory)
-        check_folder("embedding_cache", self.embedding_cache)
+        check_path("embedding_cache", self.embedding_cache)
         check_thread_count("n_jobs", self.n_jobs)
         device = resolve_device(self.device)
         source = BackboneSource(self.model_name, pretrained, seed_from(self.random_state))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from skl2rclip._devices import to_device
+from skl2rclip._forks import in_forked_child
 
 # of the device's free memory; the rest is for weights, gradients, moments and activations
 _SHARE_OF_DEVICE = 0.5
@@ -53,8 +54,13 @@ class _Account:
         with self._lock:
             self.n_bytes -= n_bytes
 
+    def after_fork(self) -> None:
+        """Let go of a lock that another thread of the parent held."""
+        self._lock = threading.RLock()
+
 
 account = _Account()
+in_forked_child(account.after_fork)
 
 
 class PixelStore:

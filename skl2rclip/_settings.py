@@ -19,6 +19,7 @@ from skl2rclip._validation import (
     check_choice,
     check_folder,
     check_integer,
+    check_path,
     check_real,
     check_string,
     check_thread_count,
@@ -175,6 +176,11 @@ def _folder(name: str, value: Any) -> str | None:
     return None if value is None else os.fspath(value)
 
 
+def _path(name: str, value: Any) -> str | None:
+    check_path(name, value)
+    return None if value is None else os.fspath(value)
+
+
 def _thread_count(name: str, value: Any) -> int | None:
     check_thread_count(name, value)
     return None if value is None else int(value)
@@ -212,7 +218,7 @@ _CHECKS: dict[str, _Check] = {
     "precision": _choice("auto", "float32", "bfloat16"),
     "compile": _boolean,
     "max_memory": _memory,
-    "embedding_cache": _folder,
+    "embedding_cache": _path,
     "checkpoint_dir": _folder,
     "on_bad_image": _choice("raise", "skip"),
     "n_jobs": _thread_count,

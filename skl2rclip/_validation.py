@@ -91,13 +91,16 @@ def check_batch_size(value: Any) -> None:
         check_integer("batch_size", value, 1)
 
 
+def check_path(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a path, of whatever is there."""
+    if not isinstance(value, str | os.PathLike | None):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}.")
+
+
 def check_folder(name: str, value: Any) -> None:
     """Raise unless `value` is None or a path that may be a folder."""
-    if value is None:
-        return
-    if not isinstance(value, str | os.PathLike):
-        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}.")
-    if os.path.exists(value) and not os.path.isdir(value):
+    check_path(name, value)
+    if value is not None and os.path.exists(value) and not os.path.isdir(value):
         raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}, which is a file.")
 
 

@@ -186,6 +186,16 @@ def test_what_the_process_knew_goes_to_a_folder_that_it_is_given(tmp_path):
     assert len(EmbeddingStore(tmp_path)) == 5
 
 
+def test_what_a_folder_could_not_take_goes_there_later(tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.warns(UserWarning, match="cannot be used"), cache(folder=tmp_path / "cache") as failing:
+        failing.put(rows(5))
+    (tmp_path / "cache").unlink()
+    with cache(folder=tmp_path / "cache") as stored:
+        assert len(stored.take(list(rows(5)))[0]) == 5
+    assert len(EmbeddingStore(tmp_path / "cache")) == 5
+
+
 def test_forgetting_leaves_the_folder_alone(tmp_path):
     with cache(folder=tmp_path) as stored:
         stored.put(rows(5))

@@ -17,9 +17,13 @@ def left_behind(parent, name, age=0.0):
 
 
 def test_it_vanishes_also_after_an_error(tmp_path):
-    with pytest.raises(KeyError), scratch_folder(tmp_path, "model") as folder:
-        (folder / "x").write_text("x")
-        raise KeyError
+    def work():
+        with scratch_folder(tmp_path, "model") as folder:
+            (folder / "x").write_text("x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
     assert not os.listdir(tmp_path)
 
 
