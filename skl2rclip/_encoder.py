@@ -160,12 +160,13 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         images = stamped(as_image_list(X))
-        check_headers(images, self.embedding_cache, self.n_jobs)
+        max_memory = parse_max_memory(self.max_memory)
+        check_headers(images, self.embedding_cache, self.n_jobs, max_memory)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
-        cache = cache_of(backbone, device, self.precision, self.embedding_cache, parse_max_memory(self.max_memory))
-        return embed_images(images, encoding, cache, self.n_jobs)
+        cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
+        return embed_images(images, encoding, cache, self.n_jobs, max_memory)
 
     @property
     def _n_features_out(self) -> int:
