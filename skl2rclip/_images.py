@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._picture_cost import (
+    BAND_PIXELS,
     MOST_REDUCED,
     REDUCIBLE,
     Turn,
@@ -36,8 +37,6 @@ from skl2rclip._preprocessing import Preprocessing
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 _IS_FOLDER = "this is a folder, not an image file"
-# what is converted by way of several copies is converted so many pixels at a time
-_BAND_PIXELS = 2**18
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -312,8 +311,9 @@ def _decoded(
     if reduction > 1:
         width, height = picture.size
         picture.draft(picture.mode, (width // reduction, height // reduction))
+    mode = picture.mode
     picture.load()
-    return picture
+    return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -337,7 +337,7 @@ def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image])
 
 def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
     width, height = size
-    n_rows = max(1, _BAND_PIXELS // width)
+    n_rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, n_rows):
         yield 0, top, width, min(height, top + n_rows)
 

@@ -13,7 +13,7 @@ from io import BytesIO
 from types import TracebackType
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, Jpeg2KImagePlugin
 
 # what the pictures under way may take together where no bound is given
 _DEFAULT_BOUND = 10**9
@@ -27,22 +27,29 @@ _BESIDE = {
     "BMP": 0.0,
     "GIF": 1.0,
     "ICNS": 12.0,
-    "ICO": 12.0,
+    "IM": 0.1,
     "JPEG": 0.1,
     "MPO": 0.1,
+    "PCX": 0.1,
     "PNG": 0.1,
     "PPM": 0.0,
+    "SGI": 0.1,
+    "TGA": 0.1,
     "TIFF": 0.1,
-    "WEBP": 12.0,  # two canvases of the decoder of animations, and the copy that it hands out
+    "WEBP": 16.0,  # two canvases of the decoder of animations, and the copy that it hands out
 }
 # some of the others decode in Python, by way of copies of the bytes
-_BESIDE_OTHERS = 8.0
+_BESIDE_OTHERS = 10.0
+# what is converted by way of several copies is converted so many pixels at a time, with so many bytes for each
+BAND_PIXELS = 2**16
+_BYTES_OF_BAND = 24
 # of these the whole file is in memory while it is decoded
 _READ_AS_A_WHOLE = {"AVIF", "JPEG2000", "SGI", "TIFF", "WEBP"}
 # formats that can be decoded at a fraction of their sides
 REDUCIBLE = ("JPEG", "MPO")
 MOST_REDUCED = 8
 _MAX_ASPECT_RATIO = 16  # wider pictures may be cropped before they are resized
+_COMPRESSION = 259
 _ROWS_PER_STRIP, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_LENGTH = 278, 258, 277, 322, 323  # tags of TIFF
 
 
@@ -89,14 +96,16 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
     stored = _BYTES_OF_MODE.get(image.mode, 4)
     converted = 0 if image.mode == "RGB" and "transparency" not in image.info else 4
     is_turned = _may_be_turned(image)
+    band = _BYTES_OF_BAND * min(n_pixels, BAND_PIXELS) if converted else 0
     if not is_waiting(image):
-        return n_pixels * (converted + 4 * is_turned)
+        return max(1, n_pixels * (converted + 4 * is_turned) + band)
+    buffered = _buffered(image)
     shorter, longer = sorted((width, height))
     cropped = 4 * _MAX_ASPECT_RATIO * shorter**2 if longer > _MAX_ASPECT_RATIO * shorter else 0
     return max(
-        math.ceil(n_pixels * (stored + _beside(image))) + _buffered(image),
-        n_pixels * (stored + converted),
-        n_pixels * 8 * is_turned,
+        math.ceil(n_pixels * (stored + _beside(image))) + buffered,
+        n_pixels * (stored + converted) + band + buffered // 2,  # not all that is free goes back to the system at once
+        n_pixels * (8 + stored % 4) * is_turned + band,
         n_pixels * 4 + math.ceil(cropped / reduction**2),
     )
 
@@ -110,7 +119,7 @@ def _may_be_turned(image: Image.Image) -> bool:
 def _beside(image: Image.Image) -> float:
     """Bytes a pixel that a decoder takes beside the pixels that Pillow keeps."""
     if image.format == "JPEG2000":
-        return 6.0 * len(image.getbands())  # four bytes a sample, and packed ones
+        return 6.0 * len(image.getbands()) + 2 * (image.mode == "I;16")  # four bytes a sample, and packed ones
     beside = _BESIDE.get(image.format or "", _BESIDE_OTHERS)
     if image.format == "TIFF" and orientation_of(image) != 1:
         beside += _BYTES_OF_MODE.get(image.mode, 4)  # Pillow turns it when it is decoded
@@ -119,6 +128,8 @@ def _beside(image: Image.Image) -> float:
 
 def _buffered(image: Any) -> int:
     """Bytes that a decoder takes and that do not shrink with a reduction: coefficients, strips, a copy of the file."""
+    if image.format == "TIFF" and image.tag_v2.get(_COMPRESSION, 1) == 1:
+        return 0  # read row by row, and not by libtiff
     n_bytes = _file_size(image) if image.format in _READ_AS_A_WHOLE else 0
     if image.format in REDUCIBLE and not _is_one_scan(image):
         n_bytes += _coefficient_bytes(image)
@@ -166,36 +177,21 @@ def _file_size(image: Any) -> int:
 def _size_within(image: Any) -> tuple[int, int]:
     """Width and height of the pixels, which the header of an icon need not tell: a picture of any size lies within."""
     width, height = image.size
-    if not is_waiting(image):
+    if image.format != "ICNS" or not is_waiting(image):
         return width, height
-    if image.format == "ICO":
-        entry = image.ico.entry[image.ico.getentryindex(image.size)]
-        inner = _size_of_header(_read_at(image.ico.buf, entry.offset, 24))
-    elif image.format == "ICNS":
-        codes = dict(image.icns.SIZES[image.best_size])
-        places = [image.icns.dct[code] for code in codes if code in image.icns.dct]
-        inner = max((_size_of_icon(image.icns.fobj, *place) for place in places), default=(0, 0))
-    else:
-        return width, height
-    return max(width, inner[0]), max(height, inner[1])
+    codes = dict(image.icns.SIZES[image.best_size])
+    places = [image.icns.dct[code] for code in codes if code in image.icns.dct]
+    sizes = [(width, height), *(_size_of_icon(image.icns.fobj, *place) for place in places)]
+    return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
 
 def _size_of_icon(file: Any, start: int, length: int) -> tuple[int, int]:
     header = _read_at(file, start, 24)
     if header.startswith(b"\x89PNG"):
-        return _size_of_header(header)
-    from PIL import Jpeg2KImagePlugin
-
+        return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
     if not header.startswith((b"\xff\x4f\xff\x51", b"\x0d\x0a\x87\x0a", b"\x00\x00\x00\x0cjP")):
         return 0, 0
     return Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(_read_at(file, start, length))).size
-
-
-def _size_of_header(header: bytes) -> tuple[int, int]:
-    if header.startswith(b"\x89PNG"):
-        return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-    width, height = (int.from_bytes(header[at : at + 4], "little", signed=True) for at in (4, 8))
-    return abs(width), abs(height)
 
 
 def _read_at(file: Any, start: int, length: int) -> bytes:

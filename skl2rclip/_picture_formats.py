@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from typing import IO, Any
 
-from PIL import Image, ImageFile
+from PIL import IcoImagePlugin, Image, ImageFile
 
 # what reading them would do beyond decoding pixels
 _REFUSED = {
@@ -17,6 +17,8 @@ _REFUSED = {
     "IPTC": "it would be opened as whatever file lies within",
     "WMF": "it would be drawn by the operating system",
 }
+# of Windows, whose own are of 256 x 256 pixels at most
+_MOST_ICON_PIXELS = 2**20
 
 
 class RefusedFormatError(ValueError):
@@ -69,6 +71,8 @@ def _opened_as(formats: Iterable[str], prefix: bytes, file: IO[bytes], name: str
                     continue
                 check_format(format_name)
             file.seek(0)
+            if format_name == "ICO":
+                _check_icon(file)
             picture: Any = factory(file, name)
         except (SyntaxError, IndexError, TypeError, struct.error):  # how plugins say that this is another format
             continue
@@ -86,6 +90,23 @@ def check_format(format_name: str | None) -> None:
     """
     if format_name in _REFUSED:
         raise RefusedFormatError(f"{format_name} files are not read: {_REFUSED[format_name]}")
+
+
+def _check_icon(file: IO[bytes]) -> None:
+    """Refuse a Windows icon that holds a large picture: Pillow decodes it when the file is opened.
+
+    Raises
+    ------
+    RefusedFormatError
+    """
+    entry = IcoImagePlugin.IcoFile(file).entry[0]
+    file.seek(entry.offset)
+    header = file.read(24)
+    is_png = header.startswith(b"\x89PNG")  # else a bitmap without its file header
+    size = struct.unpack(">II", header[16:24]) if is_png else struct.unpack("<ii", header[4:12])
+    if abs(size[0] * size[1]) > _MOST_ICON_PIXELS:
+        raise RefusedFormatError(f"an icon with a picture of {size[0]} x {size[1]} pixels in it is not read")
+    file.seek(0)
 
 
 def _check_size(width: int, height: int) -> None:
