@@ -24,7 +24,8 @@ _BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;
 # by plugin: bytes a pixel beside the pixels that Pillow keeps, at the peak (tools/measure_decoding.py)
 _BESIDE = {
     "AVIF": 12.0,  # planes of up to ten bits, and the interleaved copy
-    "BMP": 0.0,
+    "BMP": 0.1,
+    "DIB": 0.1,
     "GIF": 1.0,
     "ICNS": 12.0,
     "IM": 0.1,
@@ -36,13 +37,13 @@ _BESIDE = {
     "SGI": 0.1,
     "TGA": 0.1,
     "TIFF": 0.1,
-    "WEBP": 16.0,  # two canvases of the decoder of animations, and the copy that it hands out
+    "WEBP": 17.0,  # two canvases of the decoder of animations, and the copy that it hands out
 }
 # some of the others decode in Python, by way of copies of the bytes
 _BESIDE_OTHERS = 10.0
 # what is converted by way of several copies is converted so many pixels at a time, with so many bytes for each
 BAND_PIXELS = 2**16
-_BYTES_OF_BAND = 24
+_BYTES_OF_BAND, _BYTES_OF_GREY_BAND = 24, 40
 # of these the whole file is in memory while it is decoded
 _READ_AS_A_WHOLE = {"AVIF", "JPEG2000", "SGI", "TIFF", "WEBP"}
 # formats that can be decoded at a fraction of their sides
@@ -96,17 +97,23 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
     stored = _BYTES_OF_MODE.get(image.mode, 4)
     converted = 0 if image.mode == "RGB" and "transparency" not in image.info else 4
     is_turned = _may_be_turned(image)
-    band = _BYTES_OF_BAND * min(n_pixels, BAND_PIXELS) if converted else 0
+    band = (_BYTES_OF_GREY_BAND if image.mode[0] in "IF" else _BYTES_OF_BAND) * min(n_pixels, BAND_PIXELS)
+    band *= converted > 0
     if not is_waiting(image):
         return max(1, n_pixels * (converted + 4 * is_turned) + band)
-    buffered = _buffered(image)
+    # Pillow keeps a pointer to each row, of the source and of what becomes of it: most of what a thin strip takes
+    rows = 16 * (height + width * is_turned)
+    buffered = _buffered(image) + rows * (height + width * is_turned)
     shorter, longer = sorted((width, height))
     cropped = 4 * _MAX_ASPECT_RATIO * shorter**2 if longer > _MAX_ASPECT_RATIO * shorter else 0
     return max(
         math.ceil(n_pixels * (stored + _beside(image))) + buffered,
-        n_pixels * (stored + converted) + band + buffered // 2,  # not all that is free goes back to the system at once
-        n_pixels * (8 + stored % 4) * is_turned + band,
-        n_pixels * 4 + math.ceil(cropped / reduction**2),
+        n_pixels * (stored + converted)
+        + band
+        + rows
+        + (buffered - rows) // 2,  # not all that is free goes back to the system at once
+        n_pixels * (8 + stored % 4) * is_turned + rows,
+        n_pixels * 4 + math.ceil(cropped / reduction**2) + rows,
     )
 
 
@@ -116,11 +123,13 @@ def _may_be_turned(image: Image.Image) -> bool:
     return orientation_of(image) != 1
 
 
-def _beside(image: Image.Image) -> float:
+def _beside(image: Any) -> float:
     """Bytes a pixel that a decoder takes beside the pixels that Pillow keeps."""
     if image.format == "JPEG2000":
         return 6.0 * len(image.getbands()) + 2 * (image.mode == "I;16")  # four bytes a sample, and packed ones
     beside = _BESIDE.get(image.format or "", _BESIDE_OTHERS)
+    if image.format in ("BMP", "DIB") and [tile[0] for tile in image.tile] == ["bmp_rle"]:
+        beside += 3  # decoded in Python
     if image.format == "TIFF" and orientation_of(image) != 1:
         beside += _BYTES_OF_MODE.get(image.mode, 4)  # Pillow turns it when it is decoded
     return beside

@@ -275,6 +275,7 @@ def fuzz(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = whole_pictures(rng)
+    SIZES[0].resizer()  # what this imports is not to be imported by each child
     tallies: dict[str, Tally] = defaultdict(Tally)
     remarks: list[str] = []
     with TemporaryDirectory() as folder:
@@ -317,7 +318,7 @@ def main() -> None:
     begun = time.perf_counter()
     tallies, remarks = fuzz(arguments.count, arguments.seed, arguments.max_memory, keep=arguments.keep)
     print(
-        f"{'format':9} {'files':>6} {'read':>6} {'refused':>7} {'other':>5} {'crash':>5} {'slowest':>9} {'most memory':>11}"
+        f"{'format':9} {'files':>6} {'read':>6} {'refused':>7} {'other':>5} {'crash':>5} {'slowest':>9} {'memory':>11}"
     )
     for kind, tally in tallies.items():
         print(
