@@ -92,28 +92,31 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
     int
         Bytes.
     """
-    width, height = _size_within(image)
-    n_pixels = math.ceil(width / reduction) * math.ceil(height / reduction)
-    stored = _BYTES_OF_MODE.get(image.mode, 4)
-    converted = 0 if image.mode == "RGB" and "transparency" not in image.info else 4
-    is_turned = _may_be_turned(image)
-    band = (_BYTES_OF_GREY_BAND if image.mode[0] in "IF" else _BYTES_OF_BAND) * min(n_pixels, BAND_PIXELS)
-    band *= converted > 0
+    width, height = (math.ceil(side / reduction) for side in _size_within(image))
+    n_pixels = width * height
+    bytes_of_pixel = _BYTES_OF_MODE.get(image.mode, 4)
+    # Pillow keeps a pointer to each row beside the pixels: most of what a thin strip takes
+    source, result, turned = (
+        n_pixels * bytes_of_pixel + 8 * height,
+        4 * n_pixels + 8 * height,
+        4 * n_pixels + 8 * width,
+    )
+    if not _may_be_turned(image):
+        turned = 0
+    converted = 0
+    if image.mode != "RGB" or "transparency" in image.info:
+        bytes_of_band = _BYTES_OF_GREY_BAND if image.mode[0] in "IF" else _BYTES_OF_BAND
+        converted = result + bytes_of_band * min(n_pixels, BAND_PIXELS)
     if not is_waiting(image):
-        return max(1, n_pixels * (converted + 4 * is_turned) + band)
-    # Pillow keeps a pointer to each row, of the source and of what becomes of it: most of what a thin strip takes
-    rows = 16 * (height + width * is_turned)
-    buffered = _buffered(image) + rows * (height + width * is_turned)
+        return max(1, converted + turned)
+    beside, buffered = math.ceil(n_pixels * _beside(image)), _buffered(image)
     shorter, longer = sorted((width, height))
     cropped = 4 * _MAX_ASPECT_RATIO * shorter**2 if longer > _MAX_ASPECT_RATIO * shorter else 0
     return max(
-        math.ceil(n_pixels * (stored + _beside(image))) + buffered,
-        n_pixels * (stored + converted)
-        + band
-        + rows
-        + (buffered - rows) // 2,  # not all that is free goes back to the system at once
-        n_pixels * (8 + stored % 4) * is_turned + rows,
-        n_pixels * 4 + math.ceil(cropped / reduction**2) + rows,
+        source + beside + buffered,
+        source + converted + buffered // 2,  # not all that is free goes back to the system at once
+        result + (turned and turned + n_pixels * (bytes_of_pixel % 4)),
+        result + cropped,
     )
 
 
