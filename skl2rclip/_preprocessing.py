@@ -110,9 +110,10 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     if long <= _MAX_ASPECT_RATIO * short:
         return image
     excess = (long - _MAX_ASPECT_RATIO * short) // 2
-    if width > height:
-        return image.crop((excess, 0, width - excess, height))
-    return image.crop((0, excess, width, height - excess))
+    left, top = (excess, 0) if width > height else (0, excess)
+    kept = (width - 2 * left, height - 2 * top)
+    # as `crop`, which would warn of large pictures
+    return image.transform(kept, Image.Transform.EXTENT, (left, top, width - left, height - top))
 
 
 def _of_bounded_length(image: Image.Image, side: int) -> Image.Image:
