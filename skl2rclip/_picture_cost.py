@@ -54,6 +54,11 @@ _COMPRESSION = 259
 _ROWS_PER_STRIP, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_LENGTH = 278, 258, 277, 322, 323  # tags of TIFF
 
 
+# of PNG
+_MOST_CHUNKS = 100_000
+_XMP, _RAW_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type exif"
+
+
 class TooLargeError(ValueError):
     """A picture takes more memory decoded than it may."""
 
@@ -75,7 +80,7 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if orientation in tuple(range(1, 9)) else 1  # whatever a damaged header holds
 
 
-def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
+def decoding_bytes(image: Image.Image, reduction: int = 1, is_turned: bool | None = None) -> int:
     """Tell what decoding a picture takes at its peak, with its conversion to upright RGB, from its header.
 
     What the file itself takes is not counted, except where the decoder holds a copy of it; nor are the resized copies.
@@ -86,6 +91,8 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
         Opened. Where it has been decoded already, only the conversion counts.
     reduction : {1, 2, 4, 8}
         Of a JPEG that is decoded at a fraction of its sides.
+    is_turned : bool or None
+        Whether it lies otherwise than EXIF says; None looks.
 
     Returns
     -------
@@ -101,7 +108,7 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
         4 * n_pixels + 8 * height,
         4 * n_pixels + 8 * width,
     )
-    if not _may_be_turned(image):
+    if not (_may_be_turned(image) if is_turned is None else is_turned):
         turned = 0
     converted = 0
     if image.mode != "RGB" or "transparency" in image.info:
@@ -122,8 +129,26 @@ def decoding_bytes(image: Image.Image, reduction: int = 1) -> int:
 
 def _may_be_turned(image: Image.Image) -> bool:
     if image.format == "PNG" and is_waiting(image) and "exif" not in image.info:
-        return True  # the chunk may come after the pixels, and asking for it would decode them
+        return _ends_with_exif(image)  # Pillow would decode the pixels to look for it
     return orientation_of(image) != 1
+
+
+def _ends_with_exif(image: Any) -> bool:
+    """Whether a PNG has, or may have, a chunk behind its pixels that tells how it lies."""
+    file, here, place = image.fp, image.fp.tell(), 8
+    try:
+        for _ in range(_MOST_CHUNKS):
+            file.seek(place)
+            header = file.read(8 + len(_RAW_PROFILE))
+            name, content = header[4:8], header[8:]
+            if len(name) < 4 or name == b"IEND":
+                return False
+            if name == b"eXIf" or (name in (b"iTXt", b"tEXt", b"zTXt") and content.startswith((_XMP, _RAW_PROFILE))):
+                return True
+            place += 12 + int.from_bytes(header[:4], "big")
+        return True
+    finally:
+        file.seek(here)
 
 
 def _beside(image: Any) -> float:
@@ -309,6 +334,8 @@ def reduction_that_fits(image: Image.Image, bound: int, most: float = MOST_REDUC
     ------
     TooLargeError
     """
+    if decoding_bytes(image, is_turned=True) <= bound:
+        return 1  # however it lies, for which a PNG would have to be gone through
     for reduction in (1, 2, 4, MOST_REDUCED) if image.format in REDUCIBLE else (1,):
         if reduction <= max(1, most) and decoding_bytes(image, reduction) <= bound:
             return reduction

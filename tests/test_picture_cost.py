@@ -2,8 +2,11 @@
 
 import io
 import os
+import signal
+import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import fuzz_pictures
@@ -99,6 +102,21 @@ def test_what_is_told_is_what_is_measured(tmp_path, mode, kind, options):
     slack = 2_000_000  # of what libraries allocate once
     assert 0.9 * (measured - slack) < told
     assert told < 2 * (measured + slack)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "factor"),
+    [(b"eXIf" + turned().tobytes()[6:], 2), (b"tEXtdate:create\x002026", 1), (b"iTXtXML:com.adobe.xmp\0\0\0\0\0", 2)],
+)
+def test_what_may_turn_a_png_is_found_behind_its_pixels(chunk, factor):
+    content = file_of(picture(), "PNG").getvalue()
+    added = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    file = io.BytesIO(content[:-12] + added + content[-12:])
+    opened = opened_picture(file)
+    assert 4 * factor <= decoding_bytes(opened) / (640 * 480) < 4 * factor + 0.5
+    decoded = open_image(opened)
+    assert (decoded.size == (480, 640)) == chunk.startswith(b"eXIf")
+    assert 4 <= cost_of(picture(), "PNG") < 4.5
 
 
 def test_a_thin_strip_costs_its_pointers_to_rows():
@@ -269,6 +287,7 @@ def test_a_forked_child_begins_with_nothing_under_way():
         time.sleep(0.05)
 
         def in_child():
+            signal.alarm(20)  # ends a child that waits for its parent's threads
             with Turn(10**6) as own:
                 own.wait(10**6)
                 return under_way.n_bytes
