@@ -152,7 +152,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that decoded pixels and embeddings may take in this process, all threads
         together; what is more goes to a temporary file, or is computed again. None keeps 500 MB of embeddings and all
-        pixels of a fit.
+        pixels of a fit. It also bounds, at 1 GB where it is None, what the files under way take while they are decoded:
+        threads take turns, a JPEG that takes more alone is decoded at smaller sides, and any other is refused. Raise it
+        for pictures of more than fifty million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
         See `skl2rclip.embedding_store.EmbeddingStore` for its size.

@@ -88,8 +88,13 @@ class ImageEncoding:
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
 
 
-def check_headers(images: Sequence[ImageLike], folder: str | os.PathLike | None, n_jobs: int | None) -> None:
-    """Open files for their headers, so that what is plainly no image is named before any work.
+def check_headers(
+    images: Sequence[ImageLike],
+    folder: str | os.PathLike | None,
+    n_jobs: int | None,
+    max_memory: int | None = None,
+) -> None:
+    """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
 
     Parameters
     ----------
@@ -99,16 +104,18 @@ def check_headers(images: Sequence[ImageLike], folder: str | os.PathLike | None,
         Of an embedding cache: files that were decoded before, with it or by this process, are not opened.
     n_jobs : int or None
         Threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
 
     Raises
     ------
     UnreadableImagesError
     """
     is_known = known_files(images, folder)
-    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known)
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory)
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
-        unreadable |= find_damaged(images, rest, n_jobs=n_jobs)
+        unreadable |= find_damaged(images, rest, n_jobs=n_jobs, max_memory=max_memory)
         raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
 
 
@@ -117,6 +124,7 @@ def embed_chunks(
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
+    max_memory: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -133,6 +141,8 @@ def embed_chunks(
         What it knows is not computed again, and what is computed goes there; None for a tower that nobody shares.
     n_jobs : int or None
         Decoding threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
 
     Yields
     ------
@@ -146,7 +156,7 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs) as stream:
+    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
@@ -157,10 +167,11 @@ def embed_images(
     encoding: ImageEncoding,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
+    max_memory: int | None = None,
 ) -> np.ndarray:
     """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`."""
     result = np.empty((len(images), encoding.width), np.float32)
-    for rows, embeddings in embed_chunks(images, encoding, cache, n_jobs):
+    for rows, embeddings in embed_chunks(images, encoding, cache, n_jobs, max_memory):
         result[rows] = embeddings
     return result
 
@@ -171,6 +182,7 @@ def decode_and_embed(
     encoding: ImageEncoding | None,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
+    max_memory: int | None = None,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -188,6 +200,8 @@ def decode_and_embed(
         As for `embed_chunks`.
     n_jobs : int or None
         Decoding threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
 
     Yields
     ------
@@ -204,7 +218,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, wants_pixels=True) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, wants_pixels=True) as stream:
         yield from stream
 
 
@@ -215,6 +229,7 @@ def _open(
     encoding: ImageEncoding | None,
     cache: EmbeddingCache | None,
     n_jobs: int | None,
+    max_memory: int | None,
     wants_pixels: bool = False,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
@@ -223,7 +238,8 @@ def _open(
         nullcontext() if cache is None else cache,
         image_threads(n_jobs) as pool,
     ):
-        yield _Stream(images, preprocessings, encoding, cache, pool, wants_pixels)
+        decoder = Decoder(images, preprocessings, pool, max_memory)
+        yield _Stream(images, decoder, encoding, cache, pool, wants_pixels)
 
 
 @dataclass(frozen=True)
@@ -250,7 +266,7 @@ class _Stream:
     def __init__(
         self,
         images: Sequence[ImageLike],
-        preprocessings: Sequence[Preprocessing],
+        decoder: Decoder,
         encoding: ImageEncoding | None,
         cache: EmbeddingCache | None,
         pool: ThreadPoolExecutor,
@@ -259,7 +275,7 @@ class _Stream:
         self.keys = {} if cache is None else cache.known_keys(images)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
         self._wants_pixels = wants_pixels
-        self._decoder = Decoder(images, preprocessings, pool)
+        self._decoder = decoder
         self._copies = _rows_of_each(images)
         self._left: list[int] = []
         self._has_progressed = self._is_impatient = False

@@ -51,7 +51,9 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32".
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
-        where the same images, more than fit, are embedded several times.
+        where the same images, more than fit, are embedded several times. It also bounds, at 1 GB where it is None, what
+        the files under way take while they are decoded: threads take turns, a JPEG that takes more alone is decoded at
+        smaller sides, and any other is refused. Raise it for pictures of more than fifty million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. It costs
         disk space: see `skl2rclip.embedding_store.EmbeddingStore`.
@@ -160,12 +162,13 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         images = stamped(as_image_list(X))
-        check_headers(images, self.embedding_cache, self.n_jobs)
+        max_memory = parse_max_memory(self.max_memory)
+        check_headers(images, self.embedding_cache, self.n_jobs, max_memory)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
-        cache = cache_of(backbone, device, self.precision, self.embedding_cache, parse_max_memory(self.max_memory))
-        return embed_images(images, encoding, cache, self.n_jobs)
+        cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
+        return embed_images(images, encoding, cache, self.n_jobs, max_memory)
 
     @property
     def _n_features_out(self) -> int:

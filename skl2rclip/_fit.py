@@ -135,7 +135,7 @@ def _judge(request: FitRequest) -> None:
     """Look at the headers of images before anything is loaded, where they stream through a tower or are not read."""
     settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
     if not isinstance(request.data, np.ndarray) and "pixels" not in needs:
-        check_headers(request.data, settings.embedding_cache, settings.n_jobs)
+        check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory)
 
 
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:

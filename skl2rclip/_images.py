@@ -18,13 +18,34 @@ from typing import Any
 
 import joblib
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
+from skl2rclip._picture_cost import (
+    BAND_PIXELS,
+    MOST_REDUCED,
+    REDUCIBLE,
+    Turn,
+    decoding_bound,
+    decoding_bytes,
+    is_waiting,
+    orientation_of,
+    reduction_that_fits,
+)
+from skl2rclip._picture_formats import check_format, opened_picture
 from skl2rclip._preprocessing import Preprocessing
 
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 _IS_FOLDER = "this is a folder, not an image file"
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +248,12 @@ def thread_count(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
 
 
-def open_image(image: ImageLike | str | os.PathLike, content: bytes | None = None) -> Image.Image:
+def open_image(
+    image: ImageLike | str | os.PathLike,
+    content: bytes | None = None,
+    turn: Turn | None = None,
+    shrinkage: Callable[[tuple[int, int]], float] | None = None,
+) -> Image.Image:
     """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
 
     Sixteen-bit grey values are divided by 256. Floating-point grey values are taken as 0 to 255, or as 0 to 1 where
@@ -238,52 +264,112 @@ def open_image(image: ImageLike | str | os.PathLike, content: bytes | None = Non
     image : ImageFile, path, PIL image or uint8 ndarray
     content : bytes, optional
         What is in the file, where it has been read already.
+    turn : Turn, optional
+        Holds the memory that decoding takes, and says how much there is.
+    shrinkage : callable, optional
+        How many times smaller a picture of this width and height may become. A JPEG that does not fit in memory
+        otherwise is decoded at so much smaller sides as it takes.
 
     Returns
     -------
     PIL image of mode "RGB"
+
+    Raises
+    ------
+    TooLargeError
+        If the picture takes more memory decoded than there is. What has been decoded by others never does.
     """
+    if turn is None:
+        with Turn() as turn:
+            return open_image(image, content, turn, shrinkage)
     if isinstance(image, str | os.PathLike):
-        with Image.open(os.fspath(image) if content is None else BytesIO(content)) as opened:
-            return _to_rgb(opened)
-    if isinstance(image, Image.Image):
-        return _to_rgb(image)
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image)))
+        name = os.fspath(image)
+        with open(name, "rb") if content is None else BytesIO(content) as file:
+            picture = _decoded(opened_picture(file, name if content is None else ""), turn, shrinkage)
+    elif isinstance(image, Image.Image):
+        picture = _decoded(image, turn)
+    else:
+        turn.wait(image.shape[0] * image.shape[1] * (4 if image.shape[2:] == (3,) else 8))
+        picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
+    orientation = orientation_of(picture)
+    picture = _to_rgb(picture)  # from here on nobody holds the pixels that it was made from
+    return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+
+
+def _decoded(
+    picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None
+) -> Image.Image:
+    """Wait for the memory that it takes, and decode a picture, unless that has been done already."""
+    reduction = 1
+    if is_waiting(picture):
+        check_format(picture.format)
+        most = 1.0
+        if shrinkage is not None and picture.format in REDUCIBLE:
+            most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
+        reduction = reduction_that_fits(picture, turn.bound, most)
+    turn.wait(decoding_bytes(picture, reduction))
+    if reduction > 1:
+        width, height = picture.size
+        picture.draft(picture.mode, (width // reduction, height // reduction))
+    mode = picture.mode
+    picture.load()
+    return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if (
-        image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    ):  # exif_transpose copies even where there is nothing to do
-        image = ImageOps.exif_transpose(image)
+    """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
         return image
-    if image.mode == "La":
-        image = image.convert("LA")
     if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
-        return Image.fromarray(_grey_levels(image)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        scale = 255 if image.mode == "F" and _is_of_unit_range(image) else 1
+        return _by_bands(image, lambda band: Image.fromarray(_grey_levels(band, scale)))
+    if image.mode == "La" or image.has_transparency_data:
+        return _by_bands(image, _over_white)
     return image.convert("RGB")
 
 
-def _grey_levels(image: Image.Image) -> np.ndarray:
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    result = Image.new("RGB", image.size)
+    for band in _bands(image.size):
+        result.paste(convert(image.crop(band)).convert("RGB"), band[:2])
+    return result
+
+
+def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    width, height = size
+    n_rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, n_rows):
+        yield 0, top, width, min(height, top + n_rows)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _is_of_unit_range(image: Image.Image) -> bool:
+    return all(_finite(image.crop(band)).max() <= 1 for band in _bands(image.size))
+
+
+def _finite(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+
+
+def _grey_levels(image: Image.Image, scale: int) -> np.ndarray:
     """Values of a one-channel image of more than eight bits as uint8, shape (H, W)."""
     if image.mode != "F":
         return (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-    grey = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-    if grey.max() <= 1:
-        grey = 255 * grey
-    return grey.clip(0, 255).round().astype(np.uint8)
+    return (scale * _finite(image)).clip(0, 255).round().astype(np.uint8)
 
 
 def find_unreadable(
-    images: Sequence[ImageLike], *, n_jobs: int | None = None, is_known: Sequence[bool] | np.ndarray | None = None
+    images: Sequence[ImageLike],
+    *,
+    n_jobs: int | None = None,
+    is_known: Sequence[bool] | np.ndarray | None = None,
+    max_memory: int | None = None,
 ) -> dict[int, str]:
-    """Open files for their headers, once each, and report those that cannot be images.
+    """Open files for their headers, once each, and report those that cannot be images, or are too large to decode.
 
     What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them.
 
@@ -295,6 +381,8 @@ def find_unreadable(
         Threads.
     is_known : sequence of bool of length n, optional
         Which images are known to be sound, and need not be opened.
+    max_memory : int or None
+        Bytes that the pictures under way may take together, see `Turn`.
 
     Returns
     -------
@@ -307,12 +395,14 @@ def find_unreadable(
             rows_of.setdefault(image.location, []).append(row)
     files = [images[rows[0]] for rows in rows_of.values()]
     with image_threads(n_jobs) as pool:
-        reasons = list(pool.map(_why_unreadable, files))
+        reasons = list(pool.map(lambda file: _why_unreadable(file, decoding_bound(max_memory)), files))
     found = {row: reason for rows, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in rows}
     return dict(sorted(found.items()))
 
 
-def find_damaged(images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: int | None = None) -> dict[int, str]:
+def find_damaged(
+    images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: int | None = None, max_memory: int | None = None
+) -> dict[int, str]:
     """Decode images for nothing but to see whether they can be.
 
     Parameters
@@ -323,6 +413,8 @@ def find_damaged(images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: in
         Which to look at.
     n_jobs : int, optional
         Threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together, see `Turn`.
 
     Returns
     -------
@@ -332,7 +424,8 @@ def find_damaged(images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: in
 
     def why(row: int) -> str | None:
         try:
-            open_image(images[row])
+            with Turn(max_memory) as turn:
+                open_image(images[row], None, turn, lambda size: MOST_REDUCED)
         except Exception as error:  # PIL's plugins raise anything on broken files
             return _reason(error)
         return None
@@ -341,11 +434,12 @@ def find_damaged(images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: in
         return {row: reason for row, reason in zip(rows, pool.map(why, rows), strict=True) if reason is not None}
 
 
-def _why_unreadable(file: ImageFile) -> str | None:
+def _why_unreadable(file: ImageFile, bound: int) -> str | None:
     if file.problem is not None:
         return file.problem
     try:
-        Image.open(os.fspath(file)).close()
+        with open(file.path, "rb") as content:
+            reduction_that_fits(opened_picture(content, os.fspath(file)), bound)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
@@ -382,6 +476,9 @@ class Decoder:
     preprocessings : sequence of Preprocessing
         Each image is decoded once and resized for each of these.
     pool : ThreadPoolExecutor
+    max_memory : int or None
+        Bytes that the pictures under way may take together, in all threads of the process, see `Turn`. A JPEG that
+        takes more alone is decoded at smaller sides, as far as the preprocessings allow, and any other fails.
 
     Attributes
     ----------
@@ -389,9 +486,15 @@ class Decoder:
         Why images could not be decoded so far, by index in `images`.
     """
 
-    def __init__(self, images: Sequence[ImageLike], preprocessings: Sequence[Preprocessing], pool: ThreadPoolExecutor):
+    def __init__(
+        self,
+        images: Sequence[ImageLike],
+        preprocessings: Sequence[Preprocessing],
+        pool: ThreadPoolExecutor,
+        max_memory: int | None = None,
+    ):
         self.failures: dict[int, str] = {}
-        self._images, self._pool = images, pool
+        self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
 
@@ -432,8 +535,14 @@ class Decoder:
             self.failures[row] = image.problem
             return
         try:
-            decoded = open_image(image, content)
-            for target, resize in zip(targets, self._resizers, strict=True):
-                target[:] = np.asarray(resize(decoded))
+            with Turn(self._max_memory) as turn:
+                decoded = open_image(image, content, turn, self._shrinkage)
+                for target, resize in zip(targets, self._resizers, strict=True):
+                    target[:] = np.asarray(resize(decoded))
+                del decoded  # before others take its memory
         except Exception as error:  # PIL's plugins raise anything on broken files
             self.failures[row] = _reason(error)
+
+    def _shrinkage(self, size: tuple[int, int]) -> float:
+        """How many times smaller a picture of this width and height may become before any preprocessing enlarges it."""
+        return min(preprocessing.shrinkage(size) for preprocessing in self._preprocessings)

@@ -185,9 +185,10 @@ class FittedState:
         if isinstance(data, np.ndarray):
             chunks = [(slice(None), unit_rows(data))]
         else:
-            check_headers(data, None if "tower" in self.arrays else settings.embedding_cache, settings.n_jobs)
+            folder = None if "tower" in self.arrays else settings.embedding_cache
+            check_headers(data, folder, settings.n_jobs, settings.max_memory)
             encoding, cache = self._encoding(settings)
-            chunks = embed_chunks(data, encoding, cache, settings.n_jobs)
+            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory)
         for rows, embeddings in chunks:
             yield rows, adapt(embeddings)
 

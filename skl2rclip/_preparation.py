@@ -184,7 +184,7 @@ def _decode_mine(
         embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
-            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs)
+            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs, settings.max_memory)
             return _Decoded(embeddings)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
@@ -193,7 +193,8 @@ def _decode_mine(
     pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
-    for chunk, decoded, rows_of_tower in decode_and_embed(images, wanted, encoding, cache, settings.n_jobs):
+    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory)
+    for chunk, decoded, rows_of_tower in chunks:
         rows = mine[chunk]
         if embeddings is not None:
             embeddings[rows] = rows_of_tower

@@ -15,6 +15,9 @@ from skl2rclip._devices import to_device
 # wider than this, the part of an image that the centre crop discards is cut off before resizing: a strip of
 # 1 x 10,000 pixels would otherwise be enlarged to gigabytes
 _MAX_ASPECT_RATIO = 16
+# a thinner strip is first shrunk along its long side, by averaging, to at least so many times the tower's input:
+# Pillow enlarges the short side before it shrinks the long one
+_MAX_STRIP = 16
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Preprocessing:
         height, width = (round(side * numerator / denominator) for side in self.size)
         return replace(self, size=(height, width))
 
+    def shrinkage(self, size: tuple[int, int]) -> float:
+        """Return how many times smaller a picture of this width and height is made; below 1 it is enlarged."""
+        ratios = size[0] / self.size[1], size[1] / self.size[0]
+        return max(ratios) if self.resize_mode == "longest" else min(ratios)
+
     def resizer(self) -> Callable[[Image.Image], Image.Image]:
         """Geometric part of open_clip's own evaluation transform: resize, then crop or pad."""
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -85,7 +93,9 @@ class Preprocessing:
         def resize(image: Image.Image) -> Image.Image:
             if self.resize_mode == "shortest":
                 image = _without_far_ends(image)
-            elif self.resize_mode == "longest":
+            else:
+                image = _of_bounded_length(image, max(self.size))
+            if self.resize_mode == "longest":
                 image = _wide_enough(image, min(self.size))
             for step in steps:
                 image = step(image)
@@ -100,9 +110,18 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     if long <= _MAX_ASPECT_RATIO * short:
         return image
     excess = (long - _MAX_ASPECT_RATIO * short) // 2
-    if width > height:
-        return image.crop((excess, 0, width - excess, height))
-    return image.crop((0, excess, width, height - excess))
+    left, top = (excess, 0) if width > height else (0, excess)
+    kept = (width - 2 * left, height - 2 * top)
+    # as `crop`, which would warn of large pictures
+    return image.transform(kept, Image.Transform.EXTENT, (left, top, width - left, height - top))
+
+
+def _of_bounded_length(image: Image.Image, side: int) -> Image.Image:
+    shorter, longer = sorted(image.size)
+    factor = longer // (_MAX_STRIP * side)
+    if factor < 2 or longer <= _MAX_ASPECT_RATIO * shorter:
+        return image
+    return image.reduce((factor, 1) if image.width > image.height else (1, factor))
 
 
 def _wide_enough(image: Image.Image, side: int) -> Image.Image:

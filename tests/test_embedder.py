@@ -30,6 +30,7 @@ from PIL import Image
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip import _embedder as embedder
+from skl2rclip import _picture_cost as picture_cost
 from skl2rclip._embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
 from skl2rclip._embedding_cache import EmbeddingCache, _memory, forget_embeddings
 from skl2rclip._images import ImageFile, stamped
@@ -318,6 +319,45 @@ def test_what_is_plainly_no_image_is_named_before_the_tower_works(files, tmp_pat
     assert through_tower == []
     assert asked.of(files) == {(1, 2)}  # once more, to name what lies behind their headers in the same error
     assert asked.of(images[13:]) == {(1, 0)}
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Pictures that take more than 2 MB decoded; a JPEG can be decoded at smaller sides."""
+    paths = [tmp_path / name for name in ("large.png", "a.jpg", "b.jpg", "c.jpg")]
+    for path in paths:
+        Image.new("RGB", (800, 800), "teal").save(path)
+    return paths
+
+
+def test_what_takes_more_than_the_bound_is_named_from_its_header(files, large, through_tower):
+    images = stamped([*files, *large])
+    with pytest.raises(UnreadableImagesError, match="800 x 800 pixels takes") as caught:
+        check_headers(images, None, 2, 2_000_000)
+    assert list(caught.value.failures) == [12]
+    check_headers(images, None, 2, 10**7)
+    check_headers(images, None, 2)
+    assert through_tower == []
+
+
+@BOTH
+def test_decoding_stays_within_the_bound(files, large, monkeypatch, way):
+    most, take = [], picture_cost.under_way.take
+
+    def watched(n_bytes, bound):
+        take(n_bytes, bound)
+        most.append(picture_cost.under_way.n_bytes)
+
+    monkeypatch.setattr(picture_cost.under_way, "take", watched)
+    images = stamped([*files, *large[1:]])
+    if way is embed:
+        chunks = embed_chunks(images, toy_encoding(), cache(), 4, 2_000_000)
+    else:
+        chunks = decode_and_embed(images, [SQUARE, LARGE], toy_encoding(), cache(), 4, 2_000_000)
+    assert sum(len(chunk[0]) for chunk in chunks) == len(images)
+    assert max(most) <= 2_000_000
+    with pytest.raises(UnreadableImagesError, match="800 x 800 pixels takes"):
+        list(embed_chunks(stamped(large), toy_encoding(), None, 2, 2_000_000))
 
 
 # ------------------------------------------------------------------------- ahead

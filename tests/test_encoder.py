@@ -86,3 +86,13 @@ def test_clone_and_pickle(tiny, shades):
     again = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(again.transform(shades[0]), encoder.transform(shades[0]))
     assert clone(encoder).get_params() == encoder.get_params()
+
+
+def test_a_picture_that_takes_more_than_the_bound_is_named_with_the_setting_that_allows_it(tiny, tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (700, 700)).save(path)
+    with pytest.raises(
+        UnreadableImagesError, match=r"700 x 700 pixels takes .* the 1 MB .* max_memory='5.6MB' allows it"
+    ):
+        CLIPImageEncoder(tiny, max_memory=1000).fit().transform([path])
+    assert CLIPImageEncoder(tiny, max_memory="5.6MB").fit().transform([path]).shape == (1, 24)

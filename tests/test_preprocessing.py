@@ -66,3 +66,39 @@ def test_augmentation_cuts_windows_and_mirrors_half_of_them():
     assert set(windows[:, 0, 0, 0]) == {0, 1, 2}
     assert set(windows[~mirrored][:, 0, 0, 1]) == set(windows[mirrored][:, 0, -1, 1]) == {0, 1, 2, 3}
     assert (windows[..., 0] + windows[..., 1] == windows[..., 2]).all()  # channels stay together
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(1, 400_000), (400_000, 1), (3, 100_000), (100_000, 3)])
+def test_no_step_on_the_way_of_a_strip_is_large(resize_mode, size, monkeypatch):
+    resize, steps = Image.Image.resize, []
+
+    def watched(image, new_size, *arguments, **options):
+        # Pillow resizes rows first, then columns
+        steps.append(max(new_size[0] * image.height, new_size[0] * new_size[1]))
+        assert steps[-1] < 10**6
+        return resize(image, new_size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    strip = Image.new("RGB", size, "red")
+    preprocessing = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3, resize_mode=resize_mode)
+    resized = np.asarray(preprocessing.resizer()(strip))
+    assert resized.shape == (8, 8, 3)
+    assert (resized[4, 4] == [255, 0, 0]).all() or resize_mode == "longest"
+    assert (resized == [255, 0, 0]).all(axis=2).any()
+    assert steps
+
+
+@pytest.mark.parametrize("resize_mode", ["longest", "squash"])
+def test_strips_are_shrunk_along_their_long_side_as_the_whole_would_be(resize_mode):
+    ramp = np.linspace(0, 255, 6000).astype(np.uint8)
+    strip = Image.fromarray(np.stack([ramp] * 2)).convert("RGB")
+    preprocessing = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3, resize_mode=resize_mode)
+    row = np.asarray(preprocessing.resizer()(strip))[8 if resize_mode == "squash" else slice(7, 9)]
+    expected = np.linspace(0, 255, 16)
+    assert np.abs(row.reshape(-1, 16, 3).max(axis=0)[:, 0] - expected).max() < 12
+
+
+@pytest.mark.parametrize(("resize_mode", "expected"), [("shortest", 3), ("squash", 3), ("longest", 5)])
+def test_how_many_times_a_picture_is_shrunk(resize_mode, expected):
+    assert Preprocessing((8, 8), (), (), resize_mode=resize_mode).shrinkage((40, 24)) == expected

@@ -1,0 +1,118 @@
+"""From a file to an opened picture: which formats are read, and up to which size.
+
+Only the header is read here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import IO, Any
+
+from PIL import IcoImagePlugin, Image, ImageFile
+
+# what reading them would do beyond decoding pixels
+_REFUSED = {
+    "EPS": "it would be drawn by another program, Ghostscript",
+    "IPTC": "it would be opened as whatever file lies within",
+    "WMF": "it would be drawn by the operating system",
+}
+# of Windows, whose own are of 256 x 256 pixels at most
+_MOST_ICON_PIXELS = 2**20
+
+
+class RefusedFormatError(ValueError):
+    """A format that Pillow knows and that is not read here."""
+
+
+def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
+    """Open a picture for its header, as `PIL.Image.open` does.
+
+    Pillow warns of pictures above `PIL.Image.MAX_IMAGE_PIXELS` and refuses them above twice as many. Here nobody is
+    warned, because memory is bounded otherwise, and warnings cannot be silenced in one thread alone.
+
+    Parameters
+    ----------
+    file : binary file
+        Which the picture reads from when it is decoded, and never closes.
+    name : str, default=""
+        Of the file, where it has one: Pillow maps uncompressed pixels into memory.
+
+    Returns
+    -------
+    PIL image
+
+    Raises
+    ------
+    UnidentifiedImageError
+        If it is of no format that Pillow knows.
+    RefusedFormatError, DecompressionBombError
+    """
+    prefix = file.read(16)
+    Image.preinit()
+    usual = tuple(Image.ID)
+    picture = _opened_as(usual, prefix, file, name)
+    if picture is None:
+        Image.init()
+        picture = _opened_as((each for each in tuple(Image.ID) if each not in usual), prefix, file, name)
+    if picture is None:
+        raise Image.UnidentifiedImageError("not an image, or of a format that Pillow cannot read")
+    _check_size(*picture.size)
+    return picture
+
+
+def _opened_as(formats: Iterable[str], prefix: bytes, file: IO[bytes], name: str) -> ImageFile.ImageFile | None:
+    for format_name in formats:
+        factory, accept = Image.OPEN[format_name]
+        try:
+            if accept is not None:
+                answer = accept(prefix)
+                if not answer or isinstance(answer, str):  # a string says why not
+                    continue
+                check_format(format_name)
+            file.seek(0)
+            if format_name == "ICO":
+                _check_icon(file)
+            picture: Any = factory(file, name)
+        except (SyntaxError, IndexError, TypeError, struct.error):  # how plugins say that this is another format
+            continue
+        check_format(picture.format)
+        return picture
+    return None
+
+
+def check_format(format_name: str | None) -> None:
+    """Refuse formats whose pixels are not in the file, but in what another program makes of it.
+
+    Raises
+    ------
+    RefusedFormatError
+    """
+    if format_name in _REFUSED:
+        raise RefusedFormatError(f"{format_name} files are not read: {_REFUSED[format_name]}")
+
+
+def _check_icon(file: IO[bytes]) -> None:
+    """Refuse a Windows icon that holds a large picture: Pillow decodes it when the file is opened.
+
+    Raises
+    ------
+    RefusedFormatError
+    """
+    entry = IcoImagePlugin.IcoFile(file).entry[0]
+    file.seek(entry.offset)
+    header = file.read(24)
+    is_png = header.startswith(b"\x89PNG")  # else a bitmap without its file header
+    size = struct.unpack(">II", header[16:24]) if is_png else struct.unpack("<ii", header[4:12])
+    if abs(size[0] * size[1]) > _MOST_ICON_PIXELS:
+        raise RefusedFormatError(f"an icon with a picture of {size[0]} x {size[1]} pixels in it is not read")
+    file.seek(0)
+
+
+def _check_size(width: int, height: int) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:
+        raise Image.DecompressionBombError(
+            f"it has {width} x {height} pixels, more than the {2 * limit:,} that Pillow lets through; "
+            "a higher PIL.Image.MAX_IMAGE_PIXELS allows it"
+        )
