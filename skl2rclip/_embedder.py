@@ -347,7 +347,11 @@ class _Stream:
                 computed = self._encoding.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
                 embedded |= zip(chunk.mine, computed, strict=True)
                 if self._cache is not None:
-                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine})
+                    # what was decoded at smaller sides is not what others would get with more memory
+                    reduced = self._decoder.reduced.intersection(chunk.mine)
+                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in reduced})
+                    if reduced:
+                        self._cache.leave({self.keys[row] for row in reduced})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
         yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
 

@@ -295,6 +295,12 @@ class EmbeddingCache:
         _memory.put(rows, self._max_memory)
         self._record_files(rows)
 
+    def leave(self, keys: Collection[bytes]) -> None:
+        """End the claims on rows that were computed and are not to be kept."""
+        _memory.withdraw(self._owner, keys)
+        if self._store is not None:
+            self._store.withdraw(self._owner)
+
     def _write_through(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Write what the process knew before it was given this folder."""
         assert self._store is not None

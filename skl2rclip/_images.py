@@ -309,6 +309,7 @@ def _decoded(
         reduction = reduction_that_fits(picture, turn.bound, most)
     turn.wait(decoding_bytes(picture, reduction))
     if reduction > 1:
+        turn.has_reduced = True
         width, height = picture.size
         picture.draft(picture.mode, (width // reduction, height // reduction))
     mode = picture.mode
@@ -484,6 +485,8 @@ class Decoder:
     ----------
     failures : dict of int to str
         Why images could not be decoded so far, by index in `images`.
+    reduced : set of int
+        Which were decoded at smaller sides, so that with more memory they would look a little different.
     """
 
     def __init__(
@@ -494,6 +497,7 @@ class Decoder:
         max_memory: int | None = None,
     ):
         self.failures: dict[int, str] = {}
+        self.reduced: set[int] = set()
         self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
@@ -537,6 +541,8 @@ class Decoder:
         try:
             with Turn(self._max_memory) as turn:
                 decoded = open_image(image, content, turn, self._shrinkage)
+                if turn.has_reduced:
+                    self.reduced.add(row)
                 for target, resize in zip(targets, self._resizers, strict=True):
                     target[:] = np.asarray(resize(decoded))
                 del decoded  # before others take its memory

@@ -291,10 +291,13 @@ class Turn:
     ----------
     bound : int
         What `max_memory` stands for.
+    has_reduced : bool
+        Whether the picture was decoded at smaller sides because it would not fit.
     """
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
+        self.has_reduced = False
         self._n_bytes = 0
 
     def wait(self, n_bytes: int) -> None:

@@ -536,3 +536,17 @@ def test_a_process_killed_in_the_middle_loses_only_what_it_was_computing(tmp_pat
     assert within(300, lambda: model.transform(files)).shape == (12, 128)
     assert sum(through_tower) == 12 - done
     assert not list((tmp_path / "cache").glob("*.lock"))
+
+
+def test_what_was_decoded_reduced_is_not_kept_for_those_who_have_the_memory(tmp_path):
+    """A JPEG of 1.4 megapixels, twice, of which no more than a megabyte may be decoded at a time."""
+    small = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(small).resize((1200, 1200)).save(tmp_path / name)
+    images, encoding = stamped([tmp_path / "a.jpg", tmp_path / "b.jpg"]), toy_encoding()
+    folder = tmp_path / "cache"
+    reduced = within(60, lambda: embed_images(images, encoding, cache(folder), 1, max_memory=10**6))
+    whole = embed_images(images, encoding, cache(folder), 1)
+    np.testing.assert_array_equal(whole, embed_images(images, encoding, None, 1))
+    assert np.abs(reduced - whole).max() > 1e-6
+    np.testing.assert_array_equal(reduced[0], reduced[1])

@@ -65,7 +65,7 @@ def whole_pictures(rng: np.random.Generator) -> list[tuple[str, bytes]]:
                     file = io.BytesIO()
                     try:
                         image.save(file, kind, **options)
-                    except Exception:  # of this mode it cannot be
+                    except Exception:  # noqa: S112 - of this mode it cannot be
                         continue
                     found.append((kind, file.getvalue()))
     grey = np.arange(64, dtype=np.uint8).tobytes()
