@@ -547,6 +547,6 @@ def test_what_was_decoded_reduced_is_not_kept_for_those_who_have_the_memory(tmp_
     folder = tmp_path / "cache"
     reduced = within(60, lambda: embed_images(images, encoding, cache(folder), 1, max_memory=10**6))
     whole = embed_images(images, encoding, cache(folder), 1)
-    np.testing.assert_array_equal(whole, embed_images(images, encoding, None, 1))
-    assert np.abs(reduced - whole).max() > 1e-6
-    np.testing.assert_array_equal(reduced[0], reduced[1])
+    np.testing.assert_allclose(whole, embed_images(images, encoding, None, 1), atol=1e-6)
+    assert np.abs(reduced - whole).max() > 1e-5
+    np.testing.assert_allclose(reduced[0], reduced[1], atol=1e-6)
