@@ -115,7 +115,7 @@ class RowsAsImages(CLIPImageEncoder):
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float32, reset=False)
         images = [np.resize(row, (8, 8)).view(np.uint8) for row in rows]
-        return self._inside().transform(pd.Series(images, index=getattr(X, "index", None)))
+        return self._inside().transform(pd.Series(images, index=X.index if isinstance(X, pd.DataFrame) else None))
 
     def _inside(self):
         """Return the same without what is known of the table."""
