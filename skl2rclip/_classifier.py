@@ -451,14 +451,10 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
 
     def _check_data(self, settings: Settings, X: Any, *, fitted: bool) -> Any:
         """List of images, or table of embeddings with the columns of the fit where there was one."""
-        resembles_fit = (
-            fitted
-            and getattr(self, "n_features_in_", None) is not None
-            and (settings.is_precomputed == (self._state.structure["image_tower"] == "precomputed"))
-        )
+        has_columns = fitted and self._has_columns_for(settings)
         if not settings.is_precomputed:
             check_no_embeddings(X)
-            if resembles_fit and column_count(X) is not None:
+            if has_columns and column_count(X) is not None:
                 validate_data(self, X, reset=False, skip_check_array=True)
             return as_image_list(X)
         if holds_images(X):
@@ -466,9 +462,14 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
                 "image_tower='precomputed' takes a table of embeddings, of shape (n, D), and X holds images or paths: "
                 "embed them with CLIPImageEncoder, or set image_tower='frozen'."
             )
-        if resembles_fit:
+        if has_columns:
             return validate_data(self, X, dtype=np.float32, reset=False)
         return check_array(X, dtype=np.float32, input_name="X", estimator=self)
+
+    def _has_columns_for(self, settings: Settings) -> bool:
+        """Whether the columns of the fit are known, and X is still what it was then: images, or embeddings."""
+        was_precomputed = self._state.structure["image_tower"] == "precomputed"
+        return hasattr(self, "n_features_in_") and settings.is_precomputed == was_precomputed
 
     def _checkpointer(self, request: FitRequest) -> EpochEnd | None:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""

@@ -93,7 +93,7 @@ _STATE = _record(
         n_context=_integer(0, 100_000),
         n_before=_integer(0, 100_000),
         ranks=_list(_list(_TOKENS, 1, 100_000), 2, _MAX_RANKS),
-        text=_text(),
+        text=_text(2 * _TEXT),
     ),
     # of NumPy's types only those of numbers and text; "str" are Python's own strings
     ranks=_record(

@@ -447,7 +447,7 @@ def test_folds_that_lack_a_rank(make_classifier, images):
 
 
 @pytest.mark.full_ordering  # workers would not know of fewer steps
-def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, images):
+def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, images, tiny):
     X, y = images
     grid = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0]}
     search = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
@@ -456,6 +456,10 @@ def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, images
     assert search.predict(X).shape == (40,)
     alone = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, error_score="raise").fit(X, y)
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    pipeline = make_pipeline(CLIPImageEncoder(tiny), make_classifier(image_tower="precomputed", prompt_epochs=1))
+    settings = {"cv": 2, "scoring": "neg_log_loss", "error_score": "raise"}
+    in_processes, here = (cross_validate(pipeline, X, y, n_jobs=n, **settings)["test_score"] for n in (2, None))
+    np.testing.assert_allclose(in_processes, here, rtol=1e-4)
 
 
 def test_calibration_of_a_fitted_model(make_classifier, images):
