@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -33,18 +33,22 @@ from skl2rclip._text_tower import PromptTokenizer
 from skl2rclip._validation import (
     check_groups,
     check_lengths,
+    check_maker,
+    check_no_embeddings,
     check_real,
     check_sample_weight,
     check_width,
     class_weights_of,
+    column_count,
     column_names,
     in_range,
+    maker_of,
     seed_from,
 )
 from skl2rclip.metrics import ordinality
 
 
-class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
+class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Ordinal image classification with CLIP by learning to rank, L2RCLIP.
 
     Ranks are words at the end of a learned prompt. RankFormer lets the ranks' words see each other in word-embedding
@@ -77,13 +81,14 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Words for the prompts: by label, in rank order, or computed from a label. By default the label itself. Names
         that CLIP has read in captions of such images start the training nearer to its end.
     prompt : str, default="a photo of"
-        Words that the context tokens start from; say what is graded.
+        Words that the context tokens start from; say what is graded. One ``{}`` places the rank among them, as in
+        ``"a photo of a {} year old person"``.
     n_context_tokens : int, default=8
         Number m of learned context tokens. More of them fit more, and cost in each step; a shorter prompt is filled up
-        from N(0, 0.02^2), a longer one is cut with a warning.
+        at its end from N(0, 0.02^2), a longer one is cut there with a warning. See `prompt_`.
     rank_position : {"tail", "front", "middle"}, default="tail"
         Where the rank stands: after the context, before it, or after its first m // 2 tokens. Only with ``"tail"`` do
-        all ranks share the computation of the context.
+        all ranks share the computation of the whole context. A ``{}`` in `prompt` says it instead.
     tune_ranks : bool, default=True
         Whether to learn the word embeddings of the ranks too; False keeps the words as CLIP knows them.
     rankformer_layers : int, default=1
@@ -177,6 +182,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         Labels in rank order.
     prototypes_ : ndarray of shape (K, D), float32
         Unit text embedding of each rank, in the order of `ranks_`.
+    prompt_ : str
+        What the prompts start from in plain words, with ``{}`` where the rank stands and the number of tokens that are
+        drawn at random: ``"a photo of [5 random tokens] {}"``.
     ordinality_ : float
         Share of neighbouring prototype similarities in the right order, see `skl2rclip.metrics.ordinality`.
     label_noise_ : float
@@ -194,9 +202,10 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
     device_ : str
         Device of the fit.
     n_features_in_ : int
-        Width of the embeddings; only with ``image_tower="precomputed"``.
-    feature_names_in_ : ndarray of shape (D,)
-        Names of their columns, where X had them.
+        Width of the embeddings with ``image_tower="precomputed"``; else 1 where X came as one column, and absent where
+        it was one-dimensional.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X had them.
 
     See Also
     --------
@@ -434,7 +443,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             devices=devices,
             previous=previous,
             one_pass=one_pass,
-            column_names=column_names(X) if settings.is_precomputed else None,
+            n_columns=column_count(X if not settings.is_precomputed else data),
+            column_names=column_names(X),
+            maker=maker_of(X) if settings.is_precomputed else None,
             kept=np.arange(len(labels)),
             n_given=len(labels),
         )
@@ -442,16 +453,25 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_data(self, settings: Settings, X: Any, *, fitted: bool) -> Any:
         """List of images, or table of embeddings with the columns of the fit where there was one."""
+        has_columns = fitted and self._has_columns_for(settings)
         if not settings.is_precomputed:
+            check_no_embeddings(X)
+            if has_columns and column_count(X) is not None:
+                validate_data(self, X, reset=False, skip_check_array=True)
             return as_image_list(X)
         if holds_images(X):
             raise ValueError(
                 "image_tower='precomputed' takes a table of embeddings, of shape (n, D), and X holds images or paths: "
                 "embed them with CLIPImageEncoder, or set image_tower='frozen'."
             )
-        if fitted and hasattr(self, "n_features_in_"):
+        if has_columns:
             return validate_data(self, X, dtype=np.float32, reset=False)
         return check_array(X, dtype=np.float32, input_name="X", estimator=self)
+
+    def _has_columns_for(self, settings: Settings) -> bool:
+        """Whether the columns of the fit are known, and X is still what it was then: images, or embeddings."""
+        was_precomputed = self._state.structure["image_tower"] == "precomputed"
+        return hasattr(self, "n_features_in_") and settings.is_precomputed == was_precomputed
 
     def _checkpointer(self, request: FitRequest) -> EpochEnd | None:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
@@ -468,16 +488,17 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = state.scale.classes
         self.ranks_ = state.scale.ranks
         self.prototypes_ = state.prototypes
+        self.prompt_ = state.tokens.text
         self.ordinality_ = ordinality(state.prototypes)
         self.history_ = list(state.history)
         self.n_iter_ = len(state.history)
         self.device_ = state.device
         if state.noise is not None:
             self.label_noise_, self.label_trust_ = state.noise, state.trust
-        if state.structure["image_tower"] == "precomputed":
-            self.n_features_in_ = state.record.embedding_width
-            if state.column_names is not None:
-                self.feature_names_in_ = np.asarray(state.column_names, dtype=object)
+        if state.n_columns is not None:
+            self.n_features_in_ = state.n_columns
+        if state.column_names is not None:
+            self.feature_names_in_ = np.asarray(state.column_names, dtype=object)
         return self
 
     # -------------------------------------------------------------- read-out
@@ -491,6 +512,7 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         if not settings.is_precomputed:
             return self._state, stamped(data), settings
         check_width(data, self._state.record.embedding_width, settings.model_name)
+        check_maker(maker_of(X), self._state.record.fingerprint, settings.model_name)
         return self._state, data, settings
 
     def transform(self, X: Any) -> np.ndarray:
@@ -719,6 +741,10 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
             allowed_source(state.source(loaded._settings()))
         return loaded._adopt(state)
 
+    @property
+    def _n_features_out(self) -> int:
+        return self._state.record.embedding_width
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")
 
@@ -728,4 +754,5 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = not precomputed
         tags.input_tags.two_d_array = precomputed
         tags.input_tags.string = not precomputed
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

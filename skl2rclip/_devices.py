@@ -5,6 +5,7 @@ Names become devices here. What several of them do together for one fit lives in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,15 @@ from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError
 
 DeviceNames = str | Sequence[str]
+
+
+def _compute_alone() -> None:
+    """Take one thread in a forked process, which has not inherited the threads that OpenMP would wait for for ever."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)
 
 
 def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.device, ...]:

@@ -6,29 +6,42 @@ Its parameters and their documentation live here, the work is done in ``_embedde
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
 from skl2rclip._images import as_image_list, stamped
 from skl2rclip._validation import (
+    MAKER,
     check_batch_size,
     check_choice,
     check_path,
     check_string,
     check_thread_count,
+    column_count,
     parse_max_memory,
     path_or_string,
     seed_from,
 )
 
 
-class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _Embedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What scikit-learn makes of an array of embeddings: the container that ``set_output`` asks for."""
+
+    _embed: Callable[[Any], np.ndarray]
+
+    def transform(self, X: Any) -> Any:
+        """Embed images."""
+        return self._embed(X)
+
+
+class CLIPImageEncoder(_Embedding):
     """Turn images into the unit embeddings of a pre-trained CLIP.
 
     The output feeds any scikit-learn model, and `L2RCLIPClassifier` with ``image_tower="precomputed"``.
@@ -68,6 +81,10 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Number D of columns of the output.
     device_ : str
         The device that was chosen.
+    n_features_in_ : int
+        1 where X came as one column; absent where it was one-dimensional, or left out.
+    feature_names_in_ : ndarray of shape (1,)
+        Name of that column, where it has one.
 
     See Also
     --------
@@ -110,7 +127,9 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         Parameters
         ----------
-        X, y : ignored
+        X : sequence of n images, optional
+            Not looked at, but for the name of its column.
+        y : ignored
             Here for scikit-learn's pipelines.
 
         Returns
@@ -140,9 +159,17 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self._record = record
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
+        self._note_column(X)
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def _note_column(self, X: Any) -> None:
+        """Keep the name of a column of images, and nothing of an earlier fit."""
+        for name in {"n_features_in_", "feature_names_in_"} & set(vars(self)):
+            delattr(self, name)
+        if column_count(X) is not None:
+            validate_data(self, X, skip_check_array=True)
+
+    def transform(self, X: Any) -> Any:
         """Embed images.
 
         Parameters
@@ -153,14 +180,25 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         ndarray of shape (n, D), float32
-            Unit rows.
+            Unit rows. With ``set_output(transform="pandas")`` a frame that says in its `attrs` which weights made it,
+            so that a classifier of another model refuses it.
 
         Raises
         ------
         UnreadableImagesError
             Naming index, path and reason.
+        ValueError
+            If X is a column of another name than in `fit`.
         """
+        embeddings = super().transform(X)
+        if hasattr(embeddings, "attrs"):
+            embeddings.attrs[MAKER] = self._record.fingerprint
+        return embeddings
+
+    def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
+        if hasattr(self, "n_features_in_") and column_count(X) is not None:
+            validate_data(self, X, reset=False, skip_check_array=True)
         images = stamped(as_image_list(X))
         max_memory = parse_max_memory(self.max_memory)
         check_headers(images, self.embedding_cache, self.n_jobs, max_memory)
@@ -180,4 +218,5 @@ class CLIPImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

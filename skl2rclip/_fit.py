@@ -29,6 +29,7 @@ from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, Stage, TowerStage, largest_batch_size, optimizer_for, run_stage
 from skl2rclip._start import start
+from skl2rclip._validation import check_maker
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 # at candidates for the targets, over the first stage
@@ -78,6 +79,7 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
+    check_maker(request.maker, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
         learner = _build_learner(request, backbone)
         learner.group = group
@@ -242,5 +244,6 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         noise=None if targets is None else targets.noise,
         trust=None if targets is None else targets.trust,
         errors=prepared.errors,
+        n_columns=request.n_columns,
         column_names=request.column_names,
     )

@@ -22,11 +22,11 @@ from skl2rclip._embedding_cache import EmbeddingCache
 from skl2rclip._images import ImageLike
 from skl2rclip._modules import RankFormer, image_adapter
 from skl2rclip._preprocessing import Preprocessing
-from skl2rclip._prompts import PromptTokens
+from skl2rclip._prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._settings import Settings
 from skl2rclip._targets import RunningErrors
-from skl2rclip._validation import Recorded
+from skl2rclip._validation import Recorded, check_prompt
 from skl2rclip.errors import InvalidParameterError
 
 Arrays = dict[str, np.ndarray]
@@ -76,8 +76,10 @@ class FittedState:
         Share of the labels' variance that it explains.
     errors : RunningErrors or None
         Of the images of `partial_fit`, each predicted before it was learned from.
+    n_columns : int or None
+        Of a table of embeddings, or 1 for a column of images; None for images in a row.
     column_names : tuple of str or None
-        Of a table of embeddings.
+        Where the table has them.
     optimizer_state : dict or None
         To go on from, in this process only.
     """
@@ -95,6 +97,7 @@ class FittedState:
     noise: float | None = None
     trust: float | None = None
     errors: RunningErrors | None = None
+    n_columns: int | None = None
     column_names: tuple[str, ...] | None = None
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -268,6 +271,7 @@ class FittedState:
             "noise": _finite(self.noise),
             "trust": _finite(self.trust),
             "errors": None if self.errors is None else asdict(self.errors),
+            "n_columns": self.n_columns,
             "column_names": None if self.column_names is None else list(self.column_names),
         }
 
@@ -314,6 +318,7 @@ class FittedState:
             noise=description["noise"],
             trust=description["trust"],
             errors=None if errors is None else RunningErrors(**errors),
+            n_columns=description["n_columns"],
             column_names=None if columns is None else tuple(columns),
         )
 
@@ -364,19 +369,33 @@ def _check_counts(description: Mapping[str, Any]) -> None:
     """Raise unless every list of a description is as long as the others say."""
     record, tokens, n_ranks = description["record"], description["tokens"], len(description["ranks"]["labels"])
     columns, width = description["column_names"], record["embedding_width"]
+    n_columns, is_table = description["n_columns"], description["structure"]["image_tower"] == "precomputed"
     lengths = {
         "state.values": (len(description["values"]), n_ranks),
         "state.names": (len(description["names"]), n_ranks),
         "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
         "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
         "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
-        "state.column_names": (width if columns is None else len(columns), width),
+        "state.n_columns": (n_columns, width if is_table else n_columns and 1),
+        "state.column_names": (n_columns if columns is None else len(columns), n_columns),
     }
     for name, (found, expected) in lengths.items():
         if found != expected:
             raise ValueError(f"{name} gives {found} where the rest of the model has {expected}")
     if len(tokens["context"]) > tokens["n_context"]:
         raise ValueError(f"state.tokens.context has {len(tokens['context'])} tokens, of {tokens['n_context']}")
+    _check_place(description["structure"], tokens)
+
+
+def _check_place(structure: Mapping[str, Any], tokens: Mapping[str, Any]) -> None:
+    """Raise unless the rank stands where the parameters say."""
+    check_prompt(structure["prompt"], structure["rank_position"])
+    if split_prompt(structure["prompt"])[1] is None:
+        low = high = tokens_before(structure["rank_position"], tokens["n_context"])
+    else:
+        low, high = 0, len(tokens["context"])
+    if not low <= tokens["n_before"] <= high:
+        raise ValueError(f"state.tokens.n_before is {tokens['n_before']}, and prompt and rank_position say otherwise")
 
 
 def _tower_without_weights(config: dict[str, Any]) -> nn.Module:
@@ -435,8 +454,9 @@ def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
         end=tuple(tokens["end"]),
         context=tuple(tokens["context"]),
         n_context=tokens["n_context"],
+        n_before=tokens["n_before"],
         ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
-        position=tokens["position"],
+        text=tokens["text"],
     )
 
 

@@ -29,23 +29,32 @@ class PromptTokens:
         The words of the prompt, at most `n_context`; the rest of the context starts from random numbers.
     n_context : int
         Number m of context tokens.
+    n_before : int
+        Number of context tokens before the rank.
     ranks : tuple of tuple of int
         The words of each of the K names.
-    position : {"tail", "front", "middle"}
-        Where in the context the rank stands.
+    text : str
+        All of it in plain words, as `L2RCLIPClassifier.prompt_` has it.
     """
 
     start: tuple[int, ...]
     end: tuple[int, ...]
     context: tuple[int, ...]
     n_context: int
+    n_before: int
     ranks: tuple[tuple[int, ...], ...]
-    position: str
+    text: str
 
-    @property
-    def n_before(self) -> int:
-        """Number of context tokens before the rank."""
-        return {"tail": self.n_context, "front": 0, "middle": self.n_context // 2}[self.position]
+
+def split_prompt(prompt: str) -> tuple[str, str | None]:
+    """Words before the rank and after it, None where the prompt does not say where it stands."""
+    before, found, after = prompt.partition("{}")
+    return before, after if found else None
+
+
+def tokens_before(position: str, n_context: int) -> int:
+    """Count the context tokens before the rank, where `rank_position` says it."""
+    return {"tail": n_context, "front": 0, "middle": n_context // 2}[position]
 
 
 def tokenize_prompts(
@@ -57,7 +66,7 @@ def tokenize_prompts(
     ----------
     tokenizer : PromptTokenizer
     prompt : str
-        Words that the context starts from.
+        Words that the context starts from, with ``{}`` where the rank stands if `position` does not say it.
     names : sequence of K str
     n_context : int
         Number m of context tokens.
@@ -77,7 +86,9 @@ def tokenize_prompts(
     UserWarning
         If the prompt is cut, or two ranks have the same tokens.
     """
-    context = tokenizer.words(prompt)
+    before, after = split_prompt(prompt)
+    first, rest = tokenizer.words(before), tokenizer.words(after or "")
+    context = first + rest
     ranks = [tokenizer.words(name) for name in names]
     for name, tokens in zip(names, ranks, strict=True):
         if not tokens:
@@ -101,14 +112,33 @@ def tokenize_prompts(
         warn_user(
             "Some ranks have names of the same tokens; before training the model cannot tell them apart.",
         )
+    context = context[:n_context]
+    n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
     return PromptTokens(
         start=tuple(tokenizer.start),
         end=tuple(tokenizer.end),
-        context=tuple(context[:n_context]),
+        context=tuple(context),
         n_context=n_context,
+        n_before=n_before,
         ranks=tuple(tuple(tokens) for tokens in ranks),
-        position=position,
+        text=_in_words(tokenizer, context, n_context, n_before, {tuple(first): before, tuple(rest): after or ""}),
     )
+
+
+def _in_words(
+    tokenizer: PromptTokenizer, context: list[int], n_context: int, n_before: int, written: dict[tuple[int, ...], str]
+) -> str:
+    """Say what the context tokens start from, with ``{}`` where the rank stands and the random ones counted.
+
+    `written` holds the words of whole parts of the prompt as the user wrote them.
+    """
+    parts = []
+    for low, high, mark in ((0, n_before, "{}"), (n_before, n_context, "")):
+        tokens = tuple(context[low:high])
+        n_random = high - low - len(tokens)
+        random = f"[{n_random} random token{'s' if n_random > 1 else ''}]" if n_random else ""
+        parts += [written[tokens].strip() if tokens in written else tokenizer.text(tokens), random, mark]
+    return " ".join(part for part in parts if part)
 
 
 class RankPrompts(nn.Module):

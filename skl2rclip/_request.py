@@ -54,11 +54,15 @@ class FitRequest:
     one_pass : bool
         Make a single pass at constant learning rates instead of the two stages.
     column_names : tuple of str or None
-        Of a table of embeddings.
+        Where X has them.
     kept : ndarray of int
         Which of the images that the user gave are left.
     n_given : int
         How many images the user gave.
+    n_columns : int or None
+        Of a table of embeddings, or 1 for a column of images; None for images in a row.
+    maker : str or None
+        Fingerprint of the backbone that made a table of embeddings, where the table says it.
     """
 
     data: Any
@@ -76,6 +80,8 @@ class FitRequest:
     column_names: tuple[str, ...] | None
     kept: np.ndarray
     n_given: int
+    n_columns: int | None = None
+    maker: str | None = None
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""

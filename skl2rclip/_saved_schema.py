@@ -91,8 +91,9 @@ _STATE = _record(
         end=_list(_TOKENS, 1, 1_000),
         context=_list(_TOKENS, 0, 100_000),
         n_context=_integer(0, 100_000),
+        n_before=_integer(0, 100_000),
         ranks=_list(_list(_TOKENS, 1, 100_000), 2, _MAX_RANKS),
-        position=_one_of("tail", "front", "middle"),
+        text=_text(2 * _TEXT),
     ),
     # of NumPy's types only those of numbers and text; "str" are Python's own strings
     ranks=_record(
@@ -128,6 +129,7 @@ _STATE = _record(
             squared_position=_number(0, _HUGE),
         )
     ),
+    n_columns=_or_null(_integer(1, MAX_WIDTH)),
     column_names=_or_null(_list(_text(), 1, MAX_WIDTH)),
 )
 

@@ -20,6 +20,7 @@ from skl2rclip._validation import (
     check_folder,
     check_integer,
     check_path,
+    check_prompt,
     check_real,
     check_string,
     check_thread_count,
@@ -87,7 +88,9 @@ class Settings:
         InvalidParameterError
             If a parameter is of the wrong type or out of range; names it, what it may be, and the value given.
         """
-        return cls(**{field.name: _CHECKS[field.name](field.name, parameters[field.name]) for field in fields(cls)})
+        settings = cls(**{field.name: _CHECKS[field.name](field.name, parameters[field.name]) for field in fields(cls)})
+        check_prompt(settings.prompt, settings.rank_position)
+        return settings
 
     @property
     def is_soft(self) -> bool:

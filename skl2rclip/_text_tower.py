@@ -7,7 +7,7 @@ say and which of their embeddings are trained is the business of ``_prompts``; w
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -75,6 +75,15 @@ class PromptTokenizer:
                 f"{self._vocabulary} entries: vocab_size in its configuration does not fit its tokenizer."
             )
         return tokens
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Words that token ids stand for, as the tokenizer writes them: in small letters where it knows no others."""
+        return self._decode(list(tokens)).strip()
+
+    @property
+    def _decode(self) -> Callable[[list[int]], str]:
+        # those of Hugging Face stand behind open_clip's own
+        return getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
 
 
 @dataclass(frozen=True)

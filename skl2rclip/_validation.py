@@ -21,6 +21,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from skl2rclip.errors import InvalidParameterError
 
+# in the attrs of a pandas frame of embeddings
+MAKER = "skl2rclip_backbone"
+
 
 def warn_user(message: str) -> None:
     """Warn, and name the line outside this package that led here."""
@@ -74,6 +77,29 @@ def check_string(name: str, value: Any) -> None:
     """Raise unless `value` is a string."""
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+
+
+def check_prompt(prompt: str, rank_position: str) -> None:
+    """Raise unless the prompt says at most once where the rank stands, and `rank_position` does not say it too.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming what to write instead.
+    """
+    if "{" not in prompt and "}" not in prompt:
+        return
+    before, _, after = prompt.partition("{}")
+    if "{}" not in prompt or any(brace in before + after for brace in "{}"):
+        raise InvalidParameterError(
+            "prompt may have one {}, which stands for the rank, and no other braces, as in 'a photo of a {} year old "
+            f"person'; got {prompt!r}."
+        )
+    if rank_position != "tail":
+        raise InvalidParameterError(
+            f"prompt={prompt!r} and rank_position={rank_position!r} both say where the rank stands: leave "
+            "rank_position out, or the {}."
+        )
 
 
 def path_or_string(name: str, value: Any) -> str | None:
@@ -194,6 +220,35 @@ def column_names(X: Any) -> tuple[str, ...] | None:
     """Names of a table's columns, where all of them are strings."""
     columns = getattr(X, "columns", None)
     return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+
+
+def column_count(X: Any) -> int | None:
+    """Count the columns of a table, None where X is none."""
+    shape: Any = getattr(X, "shape", ())
+    return int(shape[1]) if len(shape) == 2 else None
+
+
+def check_no_embeddings(X: Any) -> None:
+    """Raise where X is a table of floating-point numbers, though images are expected."""
+    if column_count(X) is not None and np.asarray(X).dtype.kind == "f":
+        raise ValueError(
+            f"X must hold images, got a table of numbers of shape {X.shape}: for embeddings of CLIPImageEncoder set "
+            "image_tower='precomputed'. Reshape your data if its rows are flattened images."
+        )
+
+
+def check_maker(maker: str | None, fingerprint: str, model_name: str) -> None:
+    """Raise where a table's `maker_of` is another model, which its width may not show."""
+    if maker is not None and maker != fingerprint:
+        raise ValueError(
+            f"X holds embeddings of another model than {model_name}, or of other weights of it: make X with "
+            "CLIPImageEncoder and the same model_name and pretrained."
+        )
+
+
+def maker_of(X: Any) -> str | None:
+    """Fingerprint of the model that made a table of embeddings, where the table says it."""
+    return getattr(X, "attrs", {}).get(MAKER)
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray:

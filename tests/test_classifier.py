@@ -56,6 +56,22 @@ def test_zero_shot_prompt_without_context_tokens_are_the_bare_names(zero_shot, s
     np.testing.assert_allclose(classifier.predict_proba(shades[0]), expected, atol=2e-5)
 
 
+def test_zero_shot_of_a_prompt_with_the_rank_inside_equals_open_clip(zero_shot, shades, tiny, tmp_path):
+    prompt = "a photo of a {} year old person"
+    classifier = zero_shot(prompt=prompt, n_context_tokens=7).fit(*shades)
+    expected, prototypes = open_clip_probabilities(tiny, shades[0], [prompt.format(k) for k in range(5)])
+    np.testing.assert_allclose(classifier.prototypes_, prototypes, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(shades[0]), expected, atol=2e-5)
+    assert classifier.prompt_ == prompt
+    classifier.save(tmp_path / "model")
+    loaded = L2RCLIPClassifier.load(tmp_path / "model")
+    assert loaded.prompt_ == prompt
+    np.testing.assert_array_equal(loaded.predict_proba(shades[0]), classifier.predict_proba(shades[0]))
+    goes_on = loaded.set_params(warm_start=True, prompt_epochs=1).fit(*shades)
+    assert goes_on.prompt_ == prompt
+    assert goes_on.n_iter_ == 1
+
+
 # ------------------------------------------------------------------- training
 
 

@@ -1,3 +1,6 @@
+import multiprocessing
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -115,3 +118,35 @@ def test_out_of_memory_says_what_to_lower(batch_size, message):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     assert "CUDA out of memory" in str(error.value)
     assert "checkpointing" not in str(error.value)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(make_classifier, shades):
+    """OpenMP's threads stay behind in a fork, and whoever hands them work there waits for ever."""
+    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    expected = classifier.predict_proba(shades[0])
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def predict():
+        torch.relu(torch.ones(1000, 1000))
+        sender.send(classifier.predict_proba(shades[0][::-1]))
+        sender.send(classifier.fit(*shades).predict_proba(shades[0]))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.relu(torch.ones(1000, 1000))  # large enough for threads
+        process = context.Process(target=predict)
+        process.start()
+        try:
+            assert receiver.poll(60), "the forked process does not predict"
+            np.testing.assert_allclose(receiver.recv()[::-1], expected, atol=1e-6)
+            assert receiver.poll(60), "the forked process does not fit"
+            np.testing.assert_allclose(receiver.recv(), expected, atol=1e-5)
+        finally:
+            process.kill()
+            process.join()
+        assert torch.get_num_threads() == 2  # the process that forked keeps its own
+    finally:
+        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._backbone import unload_backbones
-from skl2rclip._model import FittedState
+from skl2rclip._model import FittedState, array_shapes
 from skl2rclip.errors import MissingBackboneError
 
 NAMES = ["void", "dim", "mild", "light", "blank"]
@@ -179,3 +179,25 @@ def test_a_fitted_state_is_not_changed_and_comes_back_from_arrays_and_json(case)
         np.testing.assert_array_equal(again.to_arrays()[name], array)
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.logit_scale = 1.0
+
+
+def test_a_saved_place_of_the_rank_must_be_the_prompts(make_classifier, shades):
+    def description_of(**parameters):
+        state = make_classifier(prompt_epochs=0, **parameters).fit(*shades)._state
+        return state.to_json(), state.to_arrays()
+
+    for parameters, wrong in (({}, 3), ({"rank_position": "front"}, 1), ({"prompt": "aged {} or so"}, 4)):
+        description, arrays = description_of(**parameters)
+        width = arrays["prompts.context"].shape[1]
+        assert array_shapes(description, width)
+        description["tokens"]["n_before"] = wrong
+        with pytest.raises(ValueError, match=f"state.tokens.n_before is {wrong}, and prompt and rank_position say"):
+            array_shapes(description, width)
+
+
+def test_a_saved_count_of_columns_must_be_that_of_the_images(make_classifier, shades):
+    for parameters, X, wrong in (({}, shades[0], 2), ({"image_tower": "precomputed"}, np.eye(40, 24), None)):
+        state = make_classifier(prompt_epochs=0, **parameters).fit(X, shades[1])._state
+        description = {**state.to_json(), "n_columns": wrong}
+        with pytest.raises(ValueError, match=f"state.n_columns gives {wrong}"):
+            array_shapes(description, state.to_arrays()["prompts.context"].shape[1])

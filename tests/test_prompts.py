@@ -48,6 +48,62 @@ def test_a_thousand_ranks_equal_open_clip(tiny, position):
         torch.testing.assert_close(rank_prompts(backbone, names, position=position)(), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["clip", "custom_text", "quick_gelu_resnet", "eos_linear_head"])
+@pytest.mark.parametrize(
+    "prompt", ["a photo of a {} year old person", "{} years", "aged {}", "{}", "a {}-year-old, at home", "({}) a photo"]
+)
+def test_braces_place_the_rank_as_open_clip_reads_the_sentence(model_names, kind, prompt):
+    backbone = load_backbone(BackboneSource(model_names[kind]))
+    sentences = [prompt.replace("{}", name) for name in NAMES]
+    n_context = len(backbone.tokenizer().words(prompt.replace("{}", " ")))
+    with torch.no_grad():
+        expected = backbone.model.encode_text(open_clip.get_tokenizer(model_names[kind])(sentences), normalize=True)
+        actual = rank_prompts(backbone, NAMES, prompt=prompt, n_context=n_context)()
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n_context", "n_before", "text"),
+    [
+        ("a photo of", 3, 3, "a photo of {}"),
+        ("a photo of", 8, 8, "a photo of [5 random tokens] {}"),
+        ("A photo of a {} year-old", 7, 4, "A photo of a {} year-old"),
+        ("a photo of a {} year old", 7, 4, "a photo of a {} year old [1 random token]"),
+        ("a photo of {}", 8, 3, "a photo of {} [5 random tokens]"),
+        ("{} years", 1, 0, "{} years"),
+        ("", 2, 2, "[2 random tokens] {}"),
+        ("", 0, 0, "{}"),
+    ],
+)
+def test_the_text_says_what_the_context_starts_from(tiny, prompt, n_context, n_before, text):
+    tokens = tokenize_prompts(load_backbone(BackboneSource(tiny)).tokenizer(), prompt, NAMES, n_context, "tail")
+    assert (tokens.n_before, tokens.text) == (n_before, text)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n_context", "n_before", "text"),
+    [
+        ("a photo of a {} year-old person", 6, 4, "a photo of a {} year -"),
+        ("a photo of a {} year-old person", 4, 4, "a photo of a {}"),
+        ("A photo of a {} year-old person", 2, 2, "a photo {}"),
+    ],
+)
+def test_a_prompt_with_braces_is_cut_at_its_end(tiny, prompt, n_context, n_before, text):
+    tokenizer = load_backbone(BackboneSource(tiny)).tokenizer()
+    with pytest.warns(UserWarning, match=f"has 8 tokens and is cut to n_context_tokens={n_context}"):
+        tokens = tokenize_prompts(tokenizer, prompt, NAMES, n_context, "tail")
+    assert (tokens.n_before, tokens.text) == (n_before, text)
+    assert list(tokens.context) == tokenizer.words(prompt.replace("{}", " "))[:n_context]
+
+
+@pytest.mark.parametrize(
+    ("position", "text"), [("front", "{} a photo of [1 random token]"), ("middle", "a photo {} of [1 random token]")]
+)
+def test_the_text_shows_where_rank_position_puts_the_rank(tiny, position, text):
+    tokens = tokenize_prompts(load_backbone(BackboneSource(tiny)).tokenizer(), "a photo of", NAMES, 4, position)
+    assert tokens.text == text
+
+
 def test_an_empty_context_is_the_names_alone(tiny):
     backbone = load_backbone(BackboneSource(tiny))
     with torch.no_grad():

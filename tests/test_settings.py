@@ -63,3 +63,16 @@ def test_each_parameter_is_checked(name):
 def test_kinds_of_tower(image_tower, finetunes, is_precomputed):
     settings = Settings.of({**DEFAULTS, "image_tower": image_tower})
     assert (settings.finetunes, settings.is_precomputed) == (finetunes, is_precomputed)
+
+
+@pytest.mark.parametrize("prompt", ["aged {0}", "aged {rank}", "aged {", "aged }", "{} or {}", "{{}}", "{ }", "}{"])
+def test_other_braces_than_one_pair_are_refused(prompt):
+    with pytest.raises(InvalidParameterError, match=r"prompt may have one {}, which stands for the rank, and no other"):
+        Settings.of({**DEFAULTS, "prompt": prompt})
+
+
+@pytest.mark.parametrize("position", ["front", "middle"])
+def test_the_rank_has_one_place(position):
+    Settings.of({**DEFAULTS, "prompt": "aged {}"})
+    with pytest.raises(InvalidParameterError, match=f"prompt='aged {{}}' and rank_position='{position}' both say"):
+        Settings.of({**DEFAULTS, "prompt": "aged {}", "rank_position": position})
