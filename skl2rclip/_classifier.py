@@ -24,9 +24,10 @@ from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import as_image_list, holds_images, stamped
+from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
-from skl2rclip._ranks import RankScale, all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, rank_scale, read_out
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
@@ -638,7 +639,9 @@ class L2RCLIPClassifier(ClassifierMixin, BaseEstimator):
         float
             In [0, 1].
         """
+        check_is_fitted(self)
         labels = check_labels(y)
+        check_comparable(labels, "y", self.classes_, "the labels of the fit")
         predicted = self.predict(X)
         check_lengths(predicted, labels)
         # not accuracy_score, which refuses ranks such as 2.5

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from skl2rclip._ranks import check_labels, rank_scale, ranked_scores
+from skl2rclip._labels import check_labels
+from skl2rclip._ranks import rank_scale, ranked_scores
 from skl2rclip._validation import check_sample_weight
 
 
