@@ -561,6 +561,36 @@ def test_large_labels_keep_their_distances(make_classifier, shades, image_tower,
             assert ours["validation_mae"] == pytest.approx(theirs["validation_mae"])
 
 
+@pytest.mark.parametrize("steps", [[0, 1, 2, 3, 4], [0, 1, 2, 7, 30]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_adapter": "linear", "text_ordering_weight": 0.5},
+        {"decision": "mean", "early_stopping": True},
+        {"rank_targets": "hard"},
+    ],
+)
+def test_large_labels_equal_small_ones_on_embeddings(steps, settings):
+    rng, k = np.random.default_rng(0), np.tile(steps, 6)
+    X = rng.normal(size=(30, 128)) + k[:, None] / max(steps) * rng.normal(size=128)
+
+    def fitted(y):
+        classifier = L2RCLIPClassifier(
+            "skl2rclip-tiny", image_tower="precomputed", prompt_epochs=2, n_context_tokens=4, rank_names=list("abcde"),
+            random_state=0, device="cpu", **settings,
+        )  # fmt: skip
+        return classifier.fit(X, y).partial_fit(X, y)
+
+    small = fitted(k)
+    for offset in (20240101, 10**9, 10**12, 1e12, 2**52):
+        large = fitted(k + offset)
+        np.testing.assert_allclose(large.prototypes_, small.prototypes_, atol=1e-6)
+        np.testing.assert_allclose(large.predict_proba(X), small.predict_proba(X), atol=1e-6)
+        np.testing.assert_array_equal(large.predict(X) - offset, small.predict(X))
+        if "rank_targets" not in settings:
+            assert large.label_noise_ == pytest.approx(small.label_noise_)
+
+
 def test_small_and_large_weights_are_weights(make_classifier, shades):
     weight = np.where(shades[1] > 2, 1.0, 2.0)
     plain = make_classifier().fit(*shades, sample_weight=weight).predict_proba(shades[0])
