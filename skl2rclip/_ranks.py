@@ -127,9 +127,14 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
-    _check_values(ordered)
-    scale = RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
+    scale = scale_of(ordered, rank_names)
     return scale, scale.encode(labels)
+
+
+def scale_of(ordered: np.ndarray, rank_names: RankNames = None) -> RankScale:
+    """Make the scale of labels that are in rank order, such as `given_ranks` returns."""
+    _check_values(ordered)
+    return RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
 
 
 def own_order(y: Any) -> np.ndarray | None:
@@ -148,6 +153,17 @@ def own_order(y: Any) -> np.ndarray | None:
     intervals = sorted(set(labels.ravel().tolist()), key=lambda each: (each.left, each.right))
     ends = [each.right for each in intervals]
     return given_ranks(intervals) if ends == sorted(ends) else None
+
+
+def same_order(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the labels that two orders share follow each other in the same way."""
+    shared = set(one.tolist()) & set(other.tolist())
+    return [each for each in one.tolist() if each in shared] == [each for each in other.tolist() if each in shared]
+
+
+def union_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """All labels of arrays that hold numbers only or words only, sorted."""
+    return given_ranks(sorted({label for array in arrays for label in np.unique(array).tolist()}))
 
 
 def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray) -> None:
