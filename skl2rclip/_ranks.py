@@ -51,6 +51,11 @@ class RankScale:
         """Index into `ranks` of each sorted class, ndarray of shape (K,)."""
         return np.argsort(self.ranks, kind="stable")
 
+    @property
+    def names_by_label(self) -> dict[Any, str]:
+        """Word of each rank by its label, in rank order."""
+        return dict(zip(self.ranks.tolist(), self.names, strict=True))
+
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
         """Index in rank order of each label.
 
@@ -333,7 +338,7 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
             raise InvalidParameterError(f"rank_names has no name for {listing(missing)}; add what is missing.{hint}")
         names = [rank_names[label] if label in rank_names else plain[label] for label in labels]
     elif callable(rank_names):
-        names = [rank_names(label) for label in labels]
+        names = [_named_by(rank_names, label) for label in labels]
     elif isinstance(rank_names, str) or not hasattr(rank_names, "__len__"):
         raise InvalidParameterError(
             f"rank_names must be a mapping from label to name, a list in rank order, or a function, got {rank_names!r}."
@@ -349,6 +354,15 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
         if not isinstance(name, str) or not name.strip():
             raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
     return tuple(str(name) for name in names)
+
+
+def _named_by(function: Callable[[Any], str], label: Any) -> str:
+    try:
+        return function(label)
+    except Exception as error:
+        raise InvalidParameterError(
+            f"rank_names is a function that fails for the label {label!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "argmax") -> np.ndarray:

@@ -286,7 +286,8 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
             )
         for label, weight in class_weight.items():
             check_real(f"class_weight[{label!r}]", weight, 0)
-        return compute_sample_weight(class_weight, y)
+        # not compute_sample_weight, which takes 0.5 for 0
+        return np.array([float(class_weight.get(label, 1.0)) for label in y.tolist()])
     if class_weight != "balanced":
         raise InvalidParameterError(
             f"class_weight must be None, 'balanced' or a dict from label to weight, got {class_weight!r}."

@@ -315,6 +315,7 @@ def test_names_by_mapping_list_and_function(rank_names):
         ("one", "mapping from label to name"),
         ({1: "one", 2: ""}, "non-empty string for 2"),
         (lambda label: label, "non-empty string for 1"),
+        (str.upper, "a function that fails for the label 1: TypeError"),
     ],
 )
 def test_unusable_names_are_named(rank_names, message):
