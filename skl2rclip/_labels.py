@@ -51,6 +51,8 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if y is None:
         who = "L2RCLIPClassifier requires y to be passed, but the target y" if name == "y" else name
         raise ValueError(f"{who} is None.")
+    if np.ma.is_masked(y):
+        raise ValueError(f"Input {name} contains masked labels (index {np.ma.getmaskarray(y).argmax()}); {_LEAVE_OUT}")
     labels = column_or_1d(np.asarray(y), warn=True)
     if labels.dtype.kind in "OT":
         labels = _from_objects(labels.astype(object), name)

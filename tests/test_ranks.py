@@ -270,6 +270,7 @@ def test_one_rank_is_too_few(y):
         (np.array([1, 2], dtype=complex), "Complex data not supported"),
         (pd.Series(pd.to_datetime(["2020-01-01"])), "numbers or strings"),
         (pd.Series(pd.to_datetime(["2020-01-01", None])), r"NaT \(index 1\)"),
+        (np.ma.masked_equal([1, 2, 3], 2), r"masked labels \(index 1\)"),
         (["a", pd.NaT], r"NaN or None \(index 1\)"),
         ([pd.NA, "a"], r"NaN or None \(index 0\)"),
         (pd.Series([1, 2, pd.NA], dtype="Int64"), r"index 2"),
