@@ -300,7 +300,9 @@ def _weights(sample_weight: Any, n: int) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, sample_weight: Any) -> float:
-    return float(np.average(values, weights=_weights(sample_weight, len(values))))
+    weight = _weights(sample_weight, len(values))
+    counts = weight > 0  # an infinite error without weight is none
+    return float(np.average(values[counts], weights=weight[counts]))
 
 
 neg_mean_absolute_rank_error_scorer = RankScorer(

@@ -135,6 +135,11 @@ def test_kappa_of_what_has_weight_is_a_number():
         quadratic_weighted_kappa([0, 1], [1, 0], sample_weight=[0, 0])
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_has_no_weight_does_not_count_whatever_it_is():
+    assert mean_absolute_rank_error([1e308, 1], [-1e308, 3], sample_weight=[0, 1]) == 2
+
+
 def test_kappa_of_many_ranks_needs_no_table_of_them():
     assert quadratic_weighted_kappa([0, 10**6], [1, 10**6 - 1], ranks=range(10**6 + 1)) == pytest.approx(1, abs=1e-5)
 
