@@ -24,9 +24,10 @@ from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import as_image_list, holds_images, stamped
+from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
 from skl2rclip._prompts import tokenize_prompts
-from skl2rclip._ranks import RankScale, all_ranks, central_interval, check_labels, expected_value, rank_scale, read_out
+from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
 from skl2rclip._text_tower import PromptTokenizer
@@ -45,6 +46,7 @@ from skl2rclip._validation import (
     maker_of,
     seed_from,
 )
+from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
 
@@ -76,10 +78,12 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
     ranks : array-like of shape (K,), optional
         All labels, lowest first; it may hold labels that no image shows. By default an ordered pandas Categorical
-        gives the order, else numbers sort.
+        gives the order, else numbers and pandas' intervals sort; for words the error proposes an order where one is
+        plain to see.
     rank_names : mapping, list or callable, optional
         Words for the prompts: by label, in rank order, or computed from a label. By default the label itself. Names
-        that CLIP has read in captions of such images start the training nearer to its end.
+        that CLIP has read in captions of such images start the training nearer to its end. A pickle or deep copy of a
+        fitted model holds `rank_names_` in the place of a function; ``clone`` keeps the function.
     prompt : str, default="a photo of"
         Words that the context tokens start from; say what is graded. One ``{}`` places the rank among them, as in
         ``"a photo of a {} year old person"``.
@@ -180,6 +184,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         Labels, sorted: the columns of `predict_proba`.
     ranks_ : ndarray of shape (K,)
         Labels in rank order.
+    rank_names_ : dict of label to str
+        Word that stands for each rank in its prompt, in rank order.
     prototypes_ : ndarray of shape (K, D), float32
         Unit text embedding of each rank, in the order of `ranks_`.
     prompt_ : str
@@ -487,6 +493,7 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         self._state = state
         self.classes_ = state.scale.classes
         self.ranks_ = state.scale.ranks
+        self.rank_names_ = state.scale.names_by_label
         self.prototypes_ = state.prototypes
         self.prompt_ = state.tokens.text
         self.ordinality_ = ordinality(state.prototypes)
@@ -661,8 +668,15 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         -------
         float
             In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If `y` holds words where the labels of the fit are numbers, or the reverse.
         """
+        check_is_fitted(self)
         labels = check_labels(y)
+        check_comparable(labels, "y", self.classes_, "the labels of the fit")
         predicted = self.predict(X)
         check_lengths(predicted, labels)
         # not accuracy_score, which refuses ranks such as 2.5
@@ -744,6 +758,19 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
     @property
     def _n_features_out(self) -> int:
         return self._state.record.embedding_width
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a function may be one that no other process can find, a lambda say; the words that it gave travel instead
+        state = dict(super().__getstate__())
+        if hasattr(self, "_state") and callable(self.rank_names) and self._names_as_fitted():
+            state["rank_names"] = dict(self.rank_names_)
+        return state
+
+    def _names_as_fitted(self) -> bool:
+        try:
+            return names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names
+        except InvalidParameterError:  # it was set after the fit, and knows other labels
+            return False
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import column_or_1d
 
-from skl2rclip._validation import is_missing
+from skl2rclip._labels import NUMBERED, check_labels, difference, holds_numbers, listing
+from skl2rclip._orders import plain_order
+from skl2rclip._validation import is_interval, plain_label, warn_user
 from skl2rclip.errors import InvalidParameterError
 
-RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
+# of a list that is there to be pasted
+_MOST_PASTED = 1000
 
-_MAX_LISTED = 10
-_NUMBERED = (
-    "A meta-estimator may have numbered them: cross_val_predict for probabilities, VotingClassifier, "
-    "BaggingClassifier, StackingClassifier, OneVsRestClassifier and CalibratedClassifierCV(ensemble=False) replace the "
-    "labels by the numbers 0, 1, ... in sorted order, so that neither words nor ranks reach the classifier. There, "
-    "make y the numbers 0, 1, ... in rank order yourself, leave ranks out, and give the words with "
-    "rank_names={0: ..., 1: ...}."
-)
+RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
 
 
 @dataclass(frozen=True)
@@ -57,12 +51,19 @@ class RankScale:
         """Index into `ranks` of each sorted class, ndarray of shape (K,)."""
         return np.argsort(self.ranks, kind="stable")
 
-    def encode(self, y: np.ndarray) -> np.ndarray:
+    @property
+    def names_by_label(self) -> dict[Any, str]:
+        """Word of each rank by its label, in rank order."""
+        return dict(zip(self.ranks.tolist(), self.names, strict=True))
+
+    def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
         """Index in rank order of each label.
 
         Parameters
         ----------
         y : ndarray of shape (n,)
+        name : str, default="y"
+            What the message calls it.
 
         Returns
         -------
@@ -71,72 +72,27 @@ class RankScale:
         Raises
         ------
         ValueError
-            If a label is not a rank; the message names the first of them.
+            If a label is not a rank; the message names the first of them, and where they are of another kind than the
+            ranks, both kinds.
         """
         index = {label: position for position, label in enumerate(self.ranks.tolist())}
         unknown = sorted({label for label in y.tolist() if label not in index})
         if unknown:
-            is_of_their_kind = _holds_numbers(y) == _holds_numbers(self.ranks)
-            advice = ["Add what is missing to ranks=[...]."] if is_of_their_kind else []
-            if _holds_numbers(y):
-                advice.append(_NUMBERED)
             raise ValueError(
-                f"y contains labels that are not among the ranks: {_listing(unknown)}. The ranks are "
-                f"{_listing(self.ranks.tolist())}. {' '.join(advice)}"
+                f"{name} contains labels that are not among the ranks: {listing(unknown)}. The ranks are "
+                f"{listing(self.ranks.tolist())}. {self._advice(y, name)}"
             )
         return np.array([index[label] for label in y.tolist()], dtype=np.int64)
 
-
-def check_labels(y: Any) -> np.ndarray:
-    """Turn `y` into a 1-D label array, or say what is wrong with it.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Numbers, strings or a pandas Categorical.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of numbers, of str, or of Python objects that are all strings.
-
-    Raises
-    ------
-    ValueError
-        For None, NaN, infinite, two-dimensional or mixed labels.
-    """
-    if y is None:
-        raise ValueError("L2RCLIPClassifier requires y to be passed, but the target y is None.")
-    labels = column_or_1d(np.asarray(y), warn=True)
-    if labels.dtype.kind == "O":
-        labels = _from_objects(labels)
-    elif labels.dtype.kind == "U" and not hasattr(y, "dtype"):
-        _from_objects(np.asarray(y, dtype=object))  # NumPy has made words of whatever else was in the list
-    if labels.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(labels))
-        if len(bad):
-            raise ValueError(
-                f"Input y contains NaN or infinity (index {bad[0]}); every image needs a label: leave such images out."
-            )
-    if labels.dtype.kind not in "biufUO":
-        raise ValueError(f"Unknown label type: labels must be numbers or strings, got dtype {labels.dtype}.")
-    return labels
-
-
-def _from_objects(labels: np.ndarray) -> np.ndarray:
-    """Narrow an object array to numbers, or leave it as an array of strings."""
-    kinds = {type(label) for label in labels.tolist()}
-    if all(issubclass(kind, str) for kind in kinds):
-        return labels
-    if all(issubclass(kind, Real) for kind in kinds):  # float('nan') counts, and is refused by the caller
-        return np.array(labels.tolist())
-    missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
-    if missing:
-        raise ValueError(
-            f"Input y contains NaN or None (index {missing[0]}); every image needs a label: leave such images out."
+    def _advice(self, y: np.ndarray, name: str) -> str:
+        if holds_numbers(y) == holds_numbers(self.ranks):
+            return f"Add what is missing to ranks=[...].{f' {NUMBERED}' if holds_numbers(y) else ''}"
+        distinct = np.unique(y).tolist()
+        proposed = (distinct if holds_numbers(y) else plain_order(distinct)) or distinct
+        return (
+            f"{difference(y, name, self.ranks, 'the ranks')} List the labels as they are in {name}, lowest first, such "
+            f"as ranks={listing(proposed, _MOST_PASTED)}."
         )
-    names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try str(label).")
 
 
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
@@ -163,10 +119,12 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
         If the order of the labels is unknown, a label is not a rank, or fewer than two ranks remain.
     """
     labels = check_labels(y)
+    own = own_order(y) if ranks is None else None
     if ranks is not None:
         ordered = given_ranks(ranks)
-    elif getattr(getattr(y, "dtype", None), "ordered", False):
-        ordered = given_ranks(np.asarray(y.dtype.categories, dtype=object))
+    elif own is not None:
+        ordered = own
+        _warn_of_unused(ordered, labels)
     else:
         ordered = _inferred_ranks(labels)
     if len(ordered) < 2:
@@ -174,8 +132,66 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
-    scale = RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
+    scale = scale_of(ordered, rank_names)
     return scale, scale.encode(labels)
+
+
+def scale_of(ordered: np.ndarray, rank_names: RankNames = None) -> RankScale:
+    """Make the scale of labels that are in rank order, such as `given_ranks` returns."""
+    _check_values(ordered)
+    return RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
+
+
+def own_order(y: Any) -> np.ndarray | None:
+    """Order that labels bring themselves: that of an ordered Categorical, or of intervals that follow each other.
+
+    Returns
+    -------
+    ndarray of shape (K,), or None
+        Labels as `check_labels` returns them, lowest first.
+    """
+    if getattr(getattr(y, "dtype", None), "ordered", False):
+        return given_ranks(y.dtype.categories)
+    labels = np.asarray(y)
+    if labels.dtype.kind != "O" or not labels.size or not all(is_interval(label) for label in labels.ravel()):
+        return None
+    intervals = sorted(set(labels.ravel().tolist()), key=lambda each: (each.left, each.right))
+    ends = [each.right for each in intervals]
+    return given_ranks(intervals) if ends == sorted(ends) else None
+
+
+def same_order(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the labels that two orders share follow each other in the same way."""
+    shared = set(one.tolist()) & set(other.tolist())
+    return [each for each in one.tolist() if each in shared] == [each for each in other.tolist() if each in shared]
+
+
+def union_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """All labels of arrays that hold numbers only or words only, sorted."""
+    return given_ranks(sorted({label for array in arrays for label in np.unique(array).tolist()}))
+
+
+def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray) -> None:
+    shown = set(labels.tolist())
+    unused = [label for label in ordered.tolist() if label not in shown]
+    if unused:
+        warn_user(
+            f"y is an ordered Categorical with categories that no image shows: {listing(unused)}. They stay ranks and "
+            "can be predicted. Leave them out with remove_unused_categories() of y (of a Series: of y.cat), or list "
+            "all ranks with ranks=[...]."
+        )
+
+
+def _check_values(ranks: np.ndarray) -> None:
+    """Raise where numbers differ by less than double precision can tell."""
+    if holds_numbers(ranks):
+        same = np.flatnonzero(np.diff(ranks.astype(np.float64)) == 0)
+        if len(same):
+            one, other = ranks[same[0] : same[0] + 2].tolist()
+            raise ValueError(
+                f"The labels {one} and {other} are the same number in double precision, so that their distance is "
+                "lost: subtract the same number from all labels."
+            )
 
 
 def all_ranks(classes: Any, known: Any) -> Any:
@@ -193,10 +209,11 @@ def all_ranks(classes: Any, known: Any) -> Any:
     given = np.unique(check_labels(classes))
     if known is None:
         return rank_scale(classes)[0].ranks
-    if not np.array_equal(given, np.unique(np.asarray(known))):
+    before = np.unique(given_ranks(known))
+    if holds_numbers(given) != holds_numbers(before) or not np.array_equal(given, before):
         raise ValueError(
             f"classes={given.tolist()} is not the same as on the last call to partial_fit, or as ranks: "
-            f"{np.unique(np.asarray(known)).tolist()}."
+            f"{before.tolist()}."
         )
     return known
 
@@ -220,46 +237,65 @@ def given_ranks(ranks: Any) -> np.ndarray:
     """
     if isinstance(ranks, str) or not hasattr(ranks, "__len__") or isinstance(ranks, Mapping | set | frozenset):
         raise InvalidParameterError(f"ranks must be a list of all labels, lowest first, got {ranks!r}.")
-    labels = list(ranks.tolist() if isinstance(ranks, np.ndarray) else ranks)
-    if not labels:
+    given = list(ranks)
+    if not given:
         raise InvalidParameterError("ranks must be a list of all labels, lowest first, got an empty one.")
     try:
-        array = check_labels(np.array(labels, dtype=object))
+        array = check_labels(_objects(given), "ranks")
     except ValueError as error:
         raise InvalidParameterError(f"ranks must hold numbers only or strings only: {error}") from error
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
-    if repeated:
-        raise InvalidParameterError(f"ranks must not repeat a label, got {_listing(repeated)} more than once.")
-    if array.dtype.kind == "O":
+    labels = array.tolist()
+    if len(set(labels)) < len(labels):
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        raise InvalidParameterError(f"ranks must not repeat a label, got {listing(repeated)} more than once.")
+    if not holds_numbers(array):
         return np.array(labels)
     steps = np.diff(array.astype(np.float64))
-    if not ((steps > 0).all() or (steps < 0).all()):
+    if not ((steps >= 0).all() or (steps <= 0).all()):
         raise InvalidParameterError(
-            f"numeric ranks must ascend or descend, got {_listing(labels)}. For another order make the labels strings."
+            f"numeric ranks must ascend or descend, got {listing(labels)}. For another order make the labels strings."
         )
+    return array
+
+
+def _objects(labels: list[Any]) -> np.ndarray:
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
     return array
 
 
 def _inferred_ranks(labels: np.ndarray) -> np.ndarray:
     distinct = np.unique(labels)
-    if distinct.dtype.kind in "UO" and len(distinct) > 1:
-        raise ValueError(
-            "The labels are words and their order is not known. Give it, lowest first, for example "
-            f"ranks={_listing(distinct.tolist(), limit=100)} put into the right order, or make y an ordered pandas "
-            "Categorical."
-        )
+    if not holds_numbers(distinct) and len(distinct) > 1:
+        raise ValueError(order_unknown(distinct))
     # not scikit-learn's check, which also warns where most labels occur once, as ages do in small sets
     if distinct.dtype.kind == "f" and (distinct != np.floor(distinct)).any():
         raise ValueError(
             "Unknown label type: continuous. To use such labels as ranks, round them, or list them: "
-            f"ranks={_listing(distinct.tolist(), limit=100)}."
+            f"ranks={listing(distinct.tolist(), 100)}."
         )
     return distinct
 
 
+def order_unknown(labels: np.ndarray) -> str:
+    """Say that the order of words is not known, and propose the one that is plain to see."""
+    distinct = np.unique(labels).tolist()
+    proposed = plain_order(distinct)
+    said = "The labels are words and their order is not known."
+    if proposed is None:
+        return (
+            f"{said} Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or "
+            "make y an ordered pandas Categorical."
+        )
+    return (
+        f"{said} It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
+        "another order, or make y an ordered pandas Categorical."
+    )
+
+
 def values_of(ranks: np.ndarray) -> np.ndarray:
     """Numeric value of each rank, ndarray of shape (K,), float64: the label itself, or for words 1..K."""
-    if _holds_numbers(ranks):
+    if holds_numbers(ranks):
         return ranks.astype(np.float64)
     return np.arange(1, len(ranks) + 1, dtype=np.float64)
 
@@ -267,7 +303,7 @@ def values_of(ranks: np.ndarray) -> np.ndarray:
 def default_name(label: Any) -> str:
     """Word for a label in its prompt: ``21`` for 21 and for 21.0, ``3.5`` for 3.5, a string as it is."""
     if isinstance(label, float):
-        return str(int(label)) if label.is_integer() else repr(label)
+        return f"{label:.0f}" if label.is_integer() else repr(label)
     return str(label)
 
 
@@ -295,13 +331,14 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
     if rank_names is None:
         names = [default_name(label) for label in labels]
     elif isinstance(rank_names, Mapping):
-        missing = [label for label in labels if label not in rank_names]
+        plain = {plain_label(label): name for label, name in rank_names.items()}
+        missing = [label for label in labels if label not in rank_names and label not in plain]
         if missing:
-            hint = f" {_NUMBERED}" if _holds_numbers(ranks) else ""
-            raise InvalidParameterError(f"rank_names has no name for {_listing(missing)}; add what is missing.{hint}")
-        names = [rank_names[label] for label in labels]
+            hint = f" {NUMBERED}" if holds_numbers(ranks) else ""
+            raise InvalidParameterError(f"rank_names has no name for {listing(missing)}; add what is missing.{hint}")
+        names = [rank_names[label] if label in rank_names else plain[label] for label in labels]
     elif callable(rank_names):
-        names = [rank_names(label) for label in labels]
+        names = [_named_by(rank_names, label) for label in labels]
     elif isinstance(rank_names, str) or not hasattr(rank_names, "__len__"):
         raise InvalidParameterError(
             f"rank_names must be a mapping from label to name, a list in rank order, or a function, got {rank_names!r}."
@@ -310,7 +347,7 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
         names = list(rank_names)
         if len(names) != len(labels):
             raise InvalidParameterError(
-                f"rank_names must hold one name for each of the {len(labels)} ranks {_listing(labels)}, "
+                f"rank_names must hold one name for each of the {len(labels)} ranks {listing(labels)}, "
                 f"got {len(names)}."
             )
     for label, name in zip(labels, names, strict=True):
@@ -319,13 +356,13 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
     return tuple(str(name) for name in names)
 
 
-def _holds_numbers(labels: np.ndarray) -> bool:
-    return labels.dtype.kind in "biuf"
-
-
-def _listing(labels: Sequence[Any], limit: int = _MAX_LISTED) -> str:
-    shown = ", ".join(repr(label) for label in labels[:limit])
-    return f"[{shown}, ... ({len(labels)} in all)]" if len(labels) > limit else f"[{shown}]"
+def _named_by(function: Callable[[Any], str], label: Any) -> str:
+    try:
+        return function(label)
+    except Exception as error:
+        raise InvalidParameterError(
+            f"rank_names is a function that fails for the label {label!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "argmax") -> np.ndarray:
@@ -350,7 +387,8 @@ def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "arg
     if decision == "argmax":
         return probabilities.argmax(axis=1)
     if decision == "mean":
-        distance = np.abs(expected_value(probabilities, values)[:, None] - values)  # (n, K)
+        shifted = values - values[0]  # large numbers keep their distances
+        distance = np.abs(expected_value(probabilities, shifted)[:, None] - shifted)  # (n, K)
         return distance.argmin(axis=1)
     cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)
     half = 0.5 * cumulated[:, -1:]
@@ -403,4 +441,5 @@ def ranked_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def expected_value(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Compute the expected numeric value of each row of probabilities, ``sum_k p_ik v_k``, ndarray of shape (n,)."""
-    return probabilities.astype(np.float64) @ values
+    # relative to the first, so that the sum of probabilities, which is rounded, is not multiplied by large numbers
+    return values[0] + probabilities.astype(np.float64) @ (values - values[0])

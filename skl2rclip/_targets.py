@@ -106,7 +106,7 @@ def measure_targets(
     (Diaz and Marathe, CVPR 2019). Exceedances: Frank and Hall, ECML 2001. That width and centre are measured is this
     library's own.
     """
-    positions, values = np.arange(len(rank_values), dtype=np.float64), np.asarray(rank_values, np.float64)
+    positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
     if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
         # nothing can be measured: the labels are believed
         return RankTargets(target, positions, 0.0, 0.0, 1.0, positions[target], False, 0.1 * features.shape[1])
@@ -122,6 +122,12 @@ def measure_targets(
     order = np.argsort(targets.scale)
     error = np.interp(left_out, targets.scale[order], values[order]) - values[target]
     return replace(targets, noise=float(np.sqrt(np.average(error**2, weights=weight))))
+
+
+def _from_zero(rank_values: np.ndarray) -> np.ndarray:
+    """Subtract the lowest value: of numbers such as dates, sums and products would lose the distances."""
+    values = np.asarray(rank_values, np.float64)
+    return values - values.min()
 
 
 def _probe(
@@ -215,7 +221,7 @@ def targets_of_predictions(
     """
     # what was predicted at the beginning may not be held against the model for ever
     before = RunningErrors(**{name: _MEMORY * value for name, value in vars(before).items()})
-    positions, values = np.arange(len(rank_values), dtype=np.float64), np.asarray(rank_values, np.float64)
+    positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
     predicted = probabilities @ positions
     errors = RunningErrors(
         before.weight + weight.sum(),

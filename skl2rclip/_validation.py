@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Collection
 from contextlib import suppress
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
@@ -277,8 +278,31 @@ def is_missing(value: Any) -> bool:
     """Whether `value` is None, NaN, NaT or pandas' NA, which does not even compare with itself."""
     try:
         return value is None or bool(value != value)
-    except TypeError:
+    except (TypeError, ArithmeticError):  # of pandas' NA, and of a signalling NaN
         return True
+
+
+def is_interval(value: Any) -> bool:
+    """Whether `value` is one of pandas' intervals, which this library takes for the words that it prints as."""
+    return type(value).__name__ == "Interval" and hasattr(value, "closed")
+
+
+def plain_label(label: Any) -> Any:
+    """Make a label one of Python's own numbers or strings; what is neither comes back as it is.
+
+    Single precision is taken for the number that it prints: 0.1, not 0.10000000149.
+    """
+    if isinstance(label, bool | np.bool_):
+        return bool(label)
+    if isinstance(label, str) or is_interval(label):
+        return str(label)
+    if isinstance(label, Integral):
+        return int(label)
+    if isinstance(label, np.floating) and label.dtype.itemsize < 8:
+        return float(label) if label == np.floor(label) else float(str(label))
+    with suppress(OverflowError, ValueError):
+        return float(label) if isinstance(label, Real | Decimal) else label
+    return label
 
 
 def in_range(weight: np.ndarray) -> np.ndarray:
@@ -311,6 +335,7 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
     if class_weight is None:
         return np.ones(len(y))
     if isinstance(class_weight, dict):
+        class_weight = {plain_label(label): weight for label, weight in class_weight.items()}
         known = set(classes.tolist())
         unknown = [label for label in class_weight if label not in known]
         if unknown:
@@ -319,7 +344,8 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
             )
         for label, weight in class_weight.items():
             check_real(f"class_weight[{label!r}]", weight, 0)
-        return compute_sample_weight(class_weight, y)
+        # not compute_sample_weight, which takes 0.5 for 0
+        return np.array([float(class_weight.get(label, 1.0)) for label in y.tolist()])
     if class_weight != "balanced":
         raise InvalidParameterError(
             f"class_weight must be None, 'balanced' or a dict from label to weight, got {class_weight!r}."

@@ -1,6 +1,7 @@
 """Ordinal metrics, and scorers for cross-validation that know the ranks of the estimator they score.
 
-Metrics are functions of labels, or of prototypes; what labels mean lives in ``_ranks``. Scorers only call an estimator.
+Metrics are functions of labels, or of prototypes; what labels mean lives in ``_ranks``. Scorers are made of them; how
+they learn the order of an estimator's labels is in ``_scorers``.
 """
 
 from __future__ import annotations
@@ -8,23 +9,55 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
-from skl2rclip._ranks import check_labels, rank_scale, ranked_scores
-from skl2rclip._validation import check_sample_weight
+from skl2rclip._labels import check_comparable, check_labels, holds_numbers, listing
+from skl2rclip._ranks import (
+    RankScale,
+    given_ranks,
+    order_unknown,
+    own_order,
+    ranked_scores,
+    same_order,
+    scale_of,
+    union_of,
+)
+from skl2rclip._scorers import RankScorer
+from skl2rclip._validation import check_real, check_sample_weight
+
+
+def _checked(y_true: Any, n: int, name: str) -> np.ndarray:
+    labels = check_labels(y_true, "y_true")
+    if len(labels) != n:
+        raise ValueError(f"y_true and {name} must have the same length, got {len(labels)} and {n}.")
+    if not n:
+        raise ValueError(f"y_true and {name} are empty: there is nothing to score.")
+    return labels
 
 
 def _positions(y_true: Any, y_pred: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rank positions of both, and the numeric values of the ranks."""
-    true, predicted = check_labels(y_true), check_labels(y_pred)
-    if len(true) != len(predicted):
-        raise ValueError(f"y_true and y_pred must have the same length, got {len(true)} and {len(predicted)}.")
-    if ranks is None:
-        ranks = np.unique(np.concatenate([true, predicted])) if true.dtype.kind in "biuf" else ranks
-        if ranks is not None and len(ranks) == 1:
-            return np.zeros(len(true), int), np.zeros(len(true), int), np.asarray(ranks, dtype=float)
-    scale, encoded = rank_scale(true, ranks)
-    return encoded, scale.encode(predicted), scale.values
+    predicted = check_labels(y_pred, "y_pred")
+    true = _checked(y_true, len(predicted), "y_pred")
+    check_comparable(true, "y_true", predicted, "y_pred")
+    orders = [own_order(y) for y in (y_true, y_pred)]
+    if ranks is None and all(order is not None for order in orders) and not same_order(*orders):  # type: ignore[arg-type]
+        raise ValueError("y_true and y_pred are Categoricals in two orders: give both the same, or give ranks=[...].")
+    scale = _scale(true, orders[0], predicted, ranks)
+    return scale.encode(true, "y_true"), scale.encode(predicted, "y_pred"), scale.values
+
+
+def _scale(true: np.ndarray, own: np.ndarray | None, others: np.ndarray, ranks: Any) -> RankScale:
+    """Ranks as given, or as numbers and ordered Categoricals have them."""
+    if ranks is not None:
+        return scale_of(given_ranks(ranks))
+    if holds_numbers(true):
+        return scale_of(union_of([true, others, *([] if own is None else [own])]))
+    if own is not None:
+        return scale_of(own)
+    labels = union_of([true, others])
+    if len(labels) > 1:
+        raise ValueError(order_unknown(labels))
+    return scale_of(labels)
 
 
 def mean_absolute_rank_error(
@@ -37,7 +70,7 @@ def mean_absolute_rank_error(
     y_true, y_pred : array-like of shape (n,)
         True and predicted labels.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Needed where labels are words.
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
     sample_weight : array-like of shape (n,), optional
         How much each image counts; all count the same by default.
     in_ranks : bool, default=False
@@ -51,12 +84,12 @@ def mean_absolute_rank_error(
     Raises
     ------
     ValueError
-        If the labels are words and `ranks` is missing, or a label is not a rank.
+        If the labels are words and their order is not known, a label is not a rank, or there are none.
     """
     true, predicted, values = _positions(y_true, y_pred, ranks)
     if in_ranks:
         values = np.arange(len(values))
-    return float(np.average(np.abs(values[true] - values[predicted]), weights=_weights(sample_weight, len(true))))
+    return _mean(np.abs(values[true] - values[predicted]), sample_weight)
 
 
 def cumulative_score(
@@ -71,7 +104,7 @@ def cumulative_score(
     tolerance : float, default=5
         Largest error that counts as right, in the unit of numeric labels (years, say), else in ranks.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Needed where labels are words.
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
     sample_weight : array-like of shape (n,), optional
         How much each image counts; all count the same by default.
 
@@ -81,8 +114,10 @@ def cumulative_score(
         In [0, 1]; 1 is perfect.
     """
     true, predicted, values = _positions(y_true, y_pred, ranks)
-    near = np.abs(values[true] - values[predicted]) <= tolerance
-    return float(np.average(near, weights=_weights(sample_weight, len(true))))
+    check_real("tolerance", tolerance, 0)
+    # rounding must not push what is exactly as far off as is allowed beyond it: 1.1 - 1.0 > 0.1
+    rounding = 4 * np.finfo(np.float64).eps * np.abs(values).max()
+    return _mean(np.abs(values[true] - values[predicted]) <= tolerance + rounding, sample_weight)
 
 
 def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
@@ -93,7 +128,7 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
     y_true, y_pred : array-like of shape (n,)
         True and predicted labels.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Needed where labels are words.
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
     sample_weight : array-like of shape (n,), optional
         How much each image counts; all count the same by default.
 
@@ -102,13 +137,56 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
     float
         At most 1, which is perfect; 0 is chance, and where both gradings are one and the same constant.
     """
-    true, predicted, values = _positions(y_true, y_pred, ranks)
+    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    weight = _weights(sample_weight, len(true))
+    true, predicted, weight = true[weight > 0], predicted[weight > 0], weight[weight > 0]
     if len(np.unique(np.concatenate([true, predicted]))) == 1:
         return 0.0
-    kappa = cohen_kappa_score(
-        true, predicted, labels=np.arange(len(values)), weights="quadratic", sample_weight=sample_weight
+    means = np.average(true, weights=weight), np.average(predicted, weights=weight)
+    # the expected square of the difference of two that have nothing to do with each other
+    by_chance = (
+        np.average((true - means[0]) ** 2, weights=weight)
+        + np.average((predicted - means[1]) ** 2, weights=weight)
+        + (means[0] - means[1]) ** 2
     )
-    return float(kappa)
+    return float(1 - np.average((true - predicted) ** 2, weights=weight) / by_chance)
+
+
+def mean_absolute_expectation_error(
+    y_true: Any, y_expected: Any, *, ranks: Any = None, sample_weight: Any = None
+) -> float:
+    """Mean absolute error of expected values, such as `L2RCLIPClassifier.predict_expectation` returns.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        True labels.
+    y_expected : array-like of shape (n,)
+        Numbers in the unit of numeric labels; for words positions along `ranks`, from 1 to K.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
+
+    Returns
+    -------
+    float
+        Not negative; 0 is perfect.
+
+    Raises
+    ------
+    ValueError
+        If `y_expected` does not hold finite numbers, the labels are words and their order is not known, a label is not
+        a rank, or there are none.
+    """
+    expected = check_labels(y_expected, "y_expected")
+    if not holds_numbers(expected):
+        raise ValueError("y_expected must hold numbers, such as predict_expectation returns, got strings.")
+    true, own = _checked(y_true, len(expected), "y_expected"), own_order(y_true)
+    if ranks is None and own is None and not holds_numbers(true):
+        raise ValueError(order_unknown(true))
+    scale = _scale(true, own, true, ranks)
+    return _mean(np.abs(scale.values[scale.encode(true, "y_true")] - expected), sample_weight)
 
 
 def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
@@ -123,8 +201,10 @@ def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sa
     y_proba : array-like of shape (n, K)
         Probabilities; columns in the order of the sorted labels, as `predict_proba` returns them.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Without it, labels must be the integers 0 to K - 1, which are the columns.
+        All labels, lowest first. Without it, an ordered Categorical `y_true` gives them; else labels must be the
+        integers 0 to K - 1, which are the columns.
     sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
 
     Returns
     -------
@@ -141,23 +221,39 @@ def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sa
     E. S. Epstein, "A scoring system for probability forecasts of ranked categories", Journal of Applied Meteorology 8,
     1969, in the form without division by K - 1.
     """
-    labels, probabilities = check_labels(y_true), np.asarray(y_proba, dtype=np.float64)
-    if probabilities.ndim != 2 or len(probabilities) != len(labels):
+    probabilities = np.asarray(y_proba, dtype=np.float64)
+    n_labels = len(check_labels(y_true, "y_true"))
+    if probabilities.ndim != 2 or len(probabilities) != n_labels:
         raise ValueError(
-            f"y_proba must have a row for each of the {len(labels)} labels, got the shape {probabilities.shape}."
+            f"y_proba must have a row for each of the {n_labels} labels, got the shape {probabilities.shape}."
         )
-    n_ranks = probabilities.shape[1]
+    labels = _checked(y_true, len(probabilities), "y_proba")
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
         raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise ValueError("y_proba must hold rows that sum to one.")
-    scale, target = rank_scale(labels, np.arange(n_ranks) if ranks is None else ranks)
-    if len(scale.ranks) != n_ranks:
-        raise ValueError(f"y_proba has {n_ranks} columns, but ranks lists {len(scale.ranks)} labels.")
+    scale = _scale_of_columns(labels, own_order(y_true), probabilities.shape[1], ranks)
     in_rank_order = np.empty_like(probabilities)
     in_rank_order[:, scale.class_order] = probabilities
-    scores = ranked_scores(in_rank_order, target)
-    return float(np.average(scores, weights=_weights(sample_weight, len(labels))))
+    return _mean(ranked_scores(in_rank_order, scale.encode(labels, "y_true")), sample_weight)
+
+
+def _scale_of_columns(labels: np.ndarray, own: np.ndarray | None, n_columns: int, ranks: Any) -> RankScale:
+    """Ranks that stand behind columns of probabilities."""
+    if ranks is None and own is None:
+        unknown = sorted(set(labels.tolist()) - set(range(n_columns)))
+        if unknown:
+            raise ValueError(
+                f"y_true contains labels that are not among the ranks: {listing(unknown)}. Without ranks they must be "
+                f"the integers 0 to {n_columns - 1}, one for each column of y_proba. Give all labels, lowest first: "
+                "ranks=classifier.ranks_."
+            )
+        return scale_of(np.arange(n_columns))
+    scale = scale_of(given_ranks(own if ranks is None else ranks))
+    if len(scale.ranks) != n_columns:
+        what = "y_true has as categories" if ranks is None else "ranks lists"
+        raise ValueError(f"y_proba has {n_columns} columns, but {what} {len(scale.ranks)} labels.")
+    return scale
 
 
 def ordinality(prototypes: Any) -> float:
@@ -176,12 +272,19 @@ def ordinality(prototypes: Any) -> float:
     float
         In [0, 1]; 1 where every step is in order, about 1/2 for random prototypes.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows, or what they hold is not finite.
+
     References
     ----------
     After the ordinality score of OrdinalCLIP (Li et al., NeurIPS 2022), which counts the steps upwards; that downward
     steps count too is this library's choice.
     """
     rows = np.asarray(prototypes, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():
+        raise ValueError(f"prototypes must be finite, a row for each of at least 2 ranks, got the shape {rows.shape}.")
     similarity = rows @ rows.T  # (K, K)
     falls_upwards = similarity[:, :-1] > similarity[:, 1:]  # from k to k + 1
     above = np.triu(np.ones_like(falls_upwards))  # steps away from the rank, upwards
@@ -191,62 +294,30 @@ def ordinality(prototypes: Any) -> float:
     return float(right / (above.sum() + below.sum()))
 
 
-def _weights(sample_weight: Any, n: int) -> np.ndarray | None:
-    return None if sample_weight is None else check_sample_weight(sample_weight, n)
+def _weights(sample_weight: Any, n: int) -> np.ndarray:
+    weight = check_sample_weight(sample_weight, n)
+    return weight / weight.max()  # whose sum is finite
 
 
-def _ranks_of(estimator: Any) -> Any:
-    """Ranks of a fitted estimator, also at the end of a pipeline or inside a search."""
-    for inner in ("best_estimator_", "_final_estimator", "estimator"):
-        if not hasattr(estimator, "ranks_") and hasattr(estimator, inner):
-            return _ranks_of(getattr(estimator, inner))
-    return getattr(estimator, "ranks_", None)
+def _mean(values: np.ndarray, sample_weight: Any) -> float:
+    weight = _weights(sample_weight, len(values))
+    counts = weight > 0  # an infinite error without weight is none
+    return float(np.average(values[counts], weights=weight[counts]))
 
 
-def neg_mean_absolute_rank_error_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-    """Score an estimator by its MAE, negated so that more is better; give it as ``scoring=``.
-
-    Unlike scikit-learn's ``"neg_mean_absolute_error"`` it takes labels that are words, whose order it learns from the
-    estimator's ``ranks_``.
-
-    Parameters
-    ----------
-    estimator : fitted classifier
-        What is scored; it may be a pipeline that ends in a classifier, or a search for one.
-    X : sequence of n images
-        What the estimator predicts from.
-    y : array-like of shape (n,)
-        Their true labels.
-    sample_weight : array-like of shape (n,), optional
-        How much each image counts; all count the same by default.
-
-    Returns
-    -------
-    float
-        Not positive.
-    """
-    predicted = estimator.predict(X)
-    return -mean_absolute_rank_error(y, predicted, ranks=_ranks_of(estimator), sample_weight=sample_weight)
-
-
-def quadratic_weighted_kappa_scorer(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
-    """Score an estimator by `quadratic_weighted_kappa`; give it as ``scoring=``.
-
-    Parameters
-    ----------
-    estimator : fitted classifier
-        What is scored; it may be a pipeline that ends in a classifier, or a search for one.
-    X : sequence of n images
-        What the estimator predicts from.
-    y : array-like of shape (n,)
-        Their true labels.
-    sample_weight : array-like of shape (n,), optional
-        How much each image counts; all count the same by default.
-
-    Returns
-    -------
-    float
-        At most 1.
-    """
-    predicted = estimator.predict(X)
-    return quadratic_weighted_kappa(y, predicted, ranks=_ranks_of(estimator), sample_weight=sample_weight)
+neg_mean_absolute_rank_error_scorer = RankScorer(
+    "neg_mean_absolute_rank_error_scorer", mean_absolute_rank_error, sign=-1, response_method="predict"
+)
+quadratic_weighted_kappa_scorer = RankScorer(
+    "quadratic_weighted_kappa_scorer", quadratic_weighted_kappa, sign=1, response_method="predict"
+)
+neg_mean_absolute_expectation_error_scorer = RankScorer(
+    "neg_mean_absolute_expectation_error_scorer",
+    mean_absolute_expectation_error,
+    sign=-1,
+    response_method="predict_proba",
+    of_expectation=True,
+)
+neg_ranked_probability_score_scorer = RankScorer(
+    "neg_ranked_probability_score_scorer", ranked_probability_score, sign=-1, response_method="predict_proba"
+)

@@ -2,6 +2,9 @@ import copy
 import gc
 import inspect
 import os
+import pickle
+import warnings
+from decimal import Decimal
 
 import numpy as np
 import open_clip
@@ -10,6 +13,7 @@ import pytest
 import torch
 from conftest import CONFIGS, shaded_images, write_model
 from PIL import Image
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
@@ -434,6 +438,95 @@ def test_ordered_categorical_labels(make_classifier, shades):
     assert 0 <= classifier.score(shades[0], y) <= 1
 
 
+def test_ordered_categories_without_images_are_ranks_with_one_warning(make_classifier, shades):
+    names = ["void", "dim", "mild", "light", "blank", "white"]
+    y = pd.Series(pd.Categorical.from_codes(shades[1], names, ordered=True))
+    with pytest.warns(UserWarning, match=r"no image shows: \['white'\].*remove_unused_categories") as caught:
+        classifier = make_classifier(prompt_epochs=1).fit(shades[0], y)
+    assert [str(warning.message) for warning in caught if "Categorical" in str(warning.message)] == [
+        str(caught[0].message)
+    ]
+    assert caught[0].filename == __file__
+    assert classifier.ranks_.tolist() == names
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        make_classifier(prompt_epochs=1, ranks=names).fit(shades[0], y)
+        make_classifier(prompt_epochs=1).fit(shades[0], y.cat.remove_categories("white"))
+
+
+def test_intervals_of_numbers_are_ranks_and_come_back_as_words(make_classifier, shades, tmp_path):
+    ages = np.array([2, 14, 33, 47, 80])[shades[1]]
+    y = pd.Series(pd.cut(ages, [0, 9, 20, 40, 60, 100]))
+    words = ["(0, 9]", "(9, 20]", "(20, 40]", "(40, 60]", "(60, 100]"]
+    for labels in (y, y.to_numpy(), y.astype(str).astype(pd.CategoricalDtype(words, ordered=True))):
+        classifier = make_classifier(prompt_epochs=1).fit(shades[0], labels)
+        assert classifier.ranks_.tolist() == words
+        assert set(classifier.predict(shades[0])) <= set(words)
+        assert classifier.score(shades[0], y) == np.mean(classifier.predict(shades[0]) == y.astype(str))
+        assert mean_absolute_rank_error(y, classifier.predict(shades[0])) < 2
+    classifier.save(tmp_path / "model")
+    assert L2RCLIPClassifier.load(tmp_path / "model").ranks_.tolist() == words
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, Decimal])
+def test_numbers_of_other_types_match_the_ranks_that_print_alike(make_classifier, shades, kind):
+    ranks = [0.1, 0.2, 0.3, 0.4, 0.5]
+    y = [kind(str(ranks[k])) for k in shades[1]]
+    settings = {"ranks": ranks, "prompt_epochs": 1, "class_weight": dict.fromkeys(y, 1.0), "decision": "argmax"}
+    classifier = make_classifier(**settings).fit(shades[0], y)
+    assert classifier.classes_.tolist() == ranks
+    predicted = classifier.predict(shades[0])
+    assert classifier.score(shades[0], y) == np.mean(predicted == np.array(ranks)[shades[1]]) > 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "others", "message"),
+    [
+        ([0, 1], ["a", "b"], r"y holds strings \(\['a', 'b'\]\) and the labels of the fit numbers \(\[0, 1\]\)"),
+        (["bad", "good"], [0, 1], "y holds numbers .* and the labels of the fit strings"),
+        (["bad", "good"], [True, False], "y holds booleans .* and the labels of the fit strings"),
+        ([False, True], ["no", "yes"], "y holds strings .* and the labels of the fit booleans"),
+        ([0, 1], ["0", "1"], "Make those of y numbers"),
+        ([0, 1], [b"0", b"1"], "bytes"),
+        ([0, 1], [None, 1], r"index 0"),
+        ([0, 1], [0, pd.NA], r"index 1"),
+    ],
+)
+def test_score_compares_words_with_words_and_numbers_with_numbers(make_classifier, shades, labels, others, message):
+    ranks = labels if isinstance(labels[0], str) else None
+    classifier = make_classifier(prompt_epochs=1, ranks=ranks).fit(shades[0][:2], labels)
+    with pytest.raises(ValueError, match=message):
+        classifier.score(shades[0][:2], others)
+    assert 0 <= classifier.score(shades[0][:2], labels) <= 1
+
+
+def test_words_ask_for_an_order_and_propose_one(make_classifier, shades):
+    words = np.array(["none", "mild", "moderate", "severe", "very severe"])
+    with pytest.raises(ValueError, match=r"ranks=\['none', 'mild', 'moderate', 'severe', 'very severe'\]"):
+        make_classifier().fit(shades[0], words[shades[1]])
+    with pytest.raises(ValueError, match=r"ranks=\['none', 'mild', 'moderate', 'severe', 'very severe'\]"):
+        make_classifier().partial_fit(shades[0], words[shades[1]], classes=words)
+
+
+def test_names_by_a_function_are_kept_as_words_where_the_model_travels(make_classifier, shades):
+    name = lambda year: f"{year}s"  # noqa: E731
+    classifier = make_classifier(rank_names=name, prompt_epochs=1)
+    fitted = clone(classifier).fit(*shades)
+    words = {k: f"{k}s" for k in range(5)}
+    assert fitted.rank_names_ == words
+    assert fitted.rank_names is fitted.get_params()["rank_names"] is clone(fitted).rank_names is name
+    for travelled in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert travelled.rank_names == travelled.rank_names_ == words
+        np.testing.assert_array_equal(travelled.predict_proba(shades[0]), fitted.predict_proba(shades[0]))
+        again = clone(travelled).fit(*shades)
+        np.testing.assert_array_equal(again.predict_proba(shades[0]), fitted.predict_proba(shades[0]))
+    assert fitted.rank_names is name  # what travels is a copy
+    # before the fit, and where it contradicts what was learned, nothing stands in for the function
+    assert copy.deepcopy(classifier).rank_names is name
+    for other in (str.upper, lambda year: f"about {year}"):
+        assert copy.deepcopy(copy.copy(fitted).set_params(rank_names=other)).rank_names is other
+
+
 def test_predictions_do_not_depend_on_batches_or_company(fitted, shades):
     together = fitted.predict_proba(shades[0])
     fitted.set_params(batch_size=3)
@@ -577,6 +670,36 @@ def test_large_labels_keep_their_distances(make_classifier, shades, image_tower,
             assert ours["validation_mae"] == pytest.approx(theirs["validation_mae"])
 
 
+@pytest.mark.parametrize("steps", [[0, 1, 2, 3, 4], [0, 1, 2, 7, 30]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_adapter": "linear", "text_ordering_weight": 0.5},
+        {"decision": "mean", "early_stopping": True},
+        {"rank_targets": "hard"},
+    ],
+)
+def test_large_labels_equal_small_ones_on_embeddings(steps, settings):
+    rng, k = np.random.default_rng(0), np.tile(steps, 6)
+    X = rng.normal(size=(30, 128)) + k[:, None] / max(steps) * rng.normal(size=128)
+
+    def fitted(y):
+        classifier = L2RCLIPClassifier(
+            "skl2rclip-tiny", image_tower="precomputed", prompt_epochs=2, n_context_tokens=4, rank_names=list("abcde"),
+            random_state=0, device="cpu", **settings,
+        )  # fmt: skip
+        return classifier.fit(X, y).partial_fit(X, y)
+
+    small = fitted(k)
+    for offset in (20240101, 10**9, 10**12, 1e12, 2**52):
+        large = fitted(k + offset)
+        np.testing.assert_allclose(large.prototypes_, small.prototypes_, atol=1e-6)
+        np.testing.assert_allclose(large.predict_proba(X), small.predict_proba(X), atol=1e-6)
+        np.testing.assert_array_equal(large.predict(X) - offset, small.predict(X))
+        if "rank_targets" not in settings:
+            assert large.label_noise_ == pytest.approx(small.label_noise_)
+
+
 def test_small_and_large_weights_are_weights(make_classifier, shades):
     weight = np.where(shades[1] > 2, 1.0, 2.0)
     plain = make_classifier().fit(*shades, sample_weight=weight).predict_proba(shades[0])
@@ -669,6 +792,51 @@ def test_what_contradicts_the_fit_is_refused_at_prediction(make_classifier, shad
         with pytest.raises(ValueError, match=message):
             method(shades[0])
     np.testing.assert_array_equal(fitted.set_params(**before).predict_proba(shades[0]), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decision": "Median"}, "decision must be one of 'argmax', 'mean', 'median', got 'Median'"),
+        ({"decision": None}, "decision must be one of"),
+        ({"decision": ["median"]}, "decision must be one of"),
+        ({"batch_size": "8"}, "batch_size must be"),
+        ({"batch_size": 2.0}, "batch_size must be"),
+        ({"device": 0}, "device must be a string"),
+        ({"device": "abacus"}, "device"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"max_memory": -1}, "max_memory must be"),
+        ({"embedding_cache": 5}, "embedding_cache must be"),
+        ({"n_jobs": 1.5}, "n_jobs must be"),
+        ({"on_bad_image": True}, "on_bad_image must be one of"),
+        ({"image_tower": "Frozen"}, "image_tower must be one of"),
+        ({"image_adapter": 1}, "image_adapter must be one of"),
+        ({"model_name": None}, "model_name must be a string"),
+        ({"ranks": "01234"}, "ranks must be a list"),
+        ({"ranks": list("01234")}, r"ranks=\['0', .* contradicts"),
+        ({"rank_names": 5}, "rank_names must be a mapping"),
+        ({"rank_names": str.upper}, "rank_names"),
+        ({"learning_rate": "fast"}, "learning_rate must be"),
+        ({"verbose": None}, "verbose must be"),
+    ],
+    ids=str,
+)
+def test_parameters_set_after_the_fit_are_checked_whatever_is_asked(fitted_once, shades, tmp_path, change, message):
+    fitted = clone(fitted_once)
+    fitted.__dict__.update(vars(fitted_once))
+    fitted.set_params(**change)
+    X, y = shades[0][:3], shades[1][:3]
+    for method in (
+        fitted.predict, fitted.predict_proba, fitted.predict_log_proba, fitted.decision_function,
+        fitted.predict_expectation, fitted.predict_interval, fitted.transform, lambda X: fitted.score(X, y),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match=message):
+            method(X)
+
+
+@pytest.fixture(scope="module")
+def fitted_once(tiny, shades):
+    return L2RCLIPClassifier(tiny, prompt_epochs=1, n_context_tokens=4, random_state=0, device="cpu").fit(*shades)
 
 
 def test_what_does_not_contradict_the_fit_takes_effect(make_classifier, shades, tiny):

@@ -1,3 +1,8 @@
+import ast
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from skl2rclip._labels import check_labels
 from skl2rclip._ranks import (
     central_interval,
-    check_labels,
     default_name,
     expected_value,
     given_ranks,
@@ -37,6 +42,7 @@ def test_words_take_their_order_from_ranks_and_classes_stay_sorted():
     assert target.tolist() == [3, 0, 3]
 
 
+@pytest.mark.filterwarnings("ignore:y is an ordered Categorical")
 @pytest.mark.parametrize("wrap", [lambda c: c, pd.Series])
 def test_an_ordered_categorical_brings_its_order(wrap):
     y = wrap(pd.Categorical(["good", "bad", "good"], categories=GRADES, ordered=True))
@@ -51,8 +57,98 @@ def test_an_unordered_categorical_has_no_order():
 
 
 def test_words_without_an_order_are_refused_with_the_list_to_write():
-    with pytest.raises(ValueError, match=r"ranks=\['bad', 'good', 'poor'\] put into the right order"):
-        rank_scale(["good", "bad", "poor"])
+    with pytest.raises(ValueError, match=r"ranks=\['cat', 'dog', 'eel'\] put into the right order"):
+        rank_scale(["dog", "cat", "eel"])
+
+
+@pytest.mark.parametrize(
+    ("y", "proposed"),
+    [
+        (["good", "bad", "fair"], ["bad", "fair", "good"]),
+        (np.array(["60+", "0-2", "4-6"], dtype=object), ["0-2", "4-6", "60+"]),
+        (pd.Series(["grade 10", "grade 1", "grade 2"], dtype="string"), ["grade 1", "grade 2", "grade 10"]),
+        ([f"{year}s" for year in range(2010, 100, -10)], [f"{year}s" for year in range(110, 2020, 10)]),
+    ],
+)
+def test_a_plain_order_is_proposed_ready_to_paste_and_never_taken(y, proposed):
+    with pytest.raises(ValueError, match="It looks like ranks=") as error:
+        rank_scale(y)
+    pasted = str(error.value).split("ranks=")[1].split(", lowest first")[0]
+    assert ast.literal_eval(pasted) == proposed
+    assert rank_scale(y, ast.literal_eval(pasted))[0].ranks.tolist() == proposed
+
+
+def test_ordered_categories_without_images_stay_ranks_with_one_warning():
+    y = pd.Series(pd.Categorical(["good", "bad"], categories=GRADES, ordered=True))
+    with pytest.warns(UserWarning, match=r"no image shows: \['poor', 'fair', 'excellent'\].*remove_unused") as caught:
+        assert rank_scale(y)[0].ranks.tolist() == GRADES
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rank_scale(y, ranks=GRADES)[0].ranks.tolist() == GRADES
+        assert rank_scale(y.cat.remove_unused_categories())[0].ranks.tolist() == ["bad", "good"]
+
+
+@pytest.mark.parametrize("wrap", [lambda c: c, pd.Series, np.asarray, lambda c: pd.Series(c).astype(object), list])
+def test_intervals_have_their_order_and_become_the_words_that_they_print_as(wrap):
+    y = pd.cut([15, 1, 9, 1], [0, 2, 10, 100])
+    scale, target = rank_scale(wrap(y))
+    assert scale.ranks.tolist() == list(scale.names) == ["(0, 2]", "(2, 10]", "(10, 100]"]
+    assert target.tolist() == [2, 0, 1, 0]
+    assert rank_scale(wrap(y), list(y.categories))[1].tolist() == [2, 0, 1, 0]
+    assert rank_scale(wrap(y), None, dict(zip(y.categories, "abc", strict=True)))[0].names == ("a", "b", "c")
+
+
+def test_intervals_within_each_other_have_no_order():
+    with pytest.raises(ValueError, match="order is not known"):
+        rank_scale([pd.Interval(0, 10), pd.Interval(2, 3)])
+
+
+TENTHS = [Decimal("0.1"), Decimal("0.2")], [Fraction(1, 10), Fraction(1, 5)], np.array([0.1, 0.2], np.float32)
+
+
+@pytest.mark.parametrize("y", [*TENTHS, np.array([0.1, 0.2], np.float16), [np.float32(0.1), 0.2]])
+def test_numbers_match_ranks_of_the_same_printed_value(y):
+    for ranks in ([0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3], np.float32), [Decimal("0.1"), Decimal("0.2")]):
+        assert rank_scale(y, ranks)[1].tolist() == [0, 1]
+    scale, _ = rank_scale(y, [0.1, 0.2], dict(zip(y, ["little", "more"], strict=True)))
+    assert scale.names == ("little", "more")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.float32, np.float16, bool])
+def test_whole_numbers_keep_their_type(kind):
+    assert rank_scale(np.array([0, 1], kind))[0].ranks.dtype == kind
+
+
+def test_large_integers_are_numbers_or_refused_by_name():
+    assert check_labels([2**63, 1]).tolist() == [2**63, 1]
+    assert check_labels(np.array([2**63, 1], dtype=object)).dtype == np.uint64
+    for y in ([2**70, 1], [2**63, -1], np.array([10**4000, 0], dtype=object)):
+        with pytest.raises(ValueError, match=r"y holds numbers as large as .*64 bits do not hold") as error:
+            check_labels(y)
+        assert len(str(error.value)) < 300
+    for y, ranks in (([10**18, 10**18 + 1], None), ([2**60], [2**60, 2**60 + 1])):
+        with pytest.raises(ValueError, match="the same number in double precision"):
+            rank_scale(y, ranks)
+
+
+@pytest.mark.parametrize(
+    ("y", "ranks", "message"),
+    [
+        (["a", "b"], [1, 2], r"y holds strings \(\['a', 'b'\]\) and the ranks numbers .*such as ranks=\['a', 'b'\]"),
+        (["10", "9"], [9, 10], r"y holds strings .*make those of y numbers.*ranks=\['9', '10'\]"),
+        (
+            [9, 10],
+            ["9", "10"],
+            r"y holds numbers .*and the ranks strings.*make those of the ranks numbers.*ranks=\[9, 10",
+        ),
+        ([True, False], ["no", "yes"], r"y holds booleans .*and the ranks strings"),
+        (["no", "yes"], [False, True], r"y holds strings .*and the ranks booleans"),
+    ],
+)
+def test_words_and_numbers_are_never_compared(y, ranks, message):
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        rank_scale(y, ranks)
 
 
 def test_ranks_may_hold_labels_that_no_image_shows():
@@ -173,6 +269,20 @@ def test_one_rank_is_too_few(y):
         ([[1, 2], [3, 4]], "1d array"),
         (np.array([1, 2], dtype=complex), "Complex data not supported"),
         (pd.Series(pd.to_datetime(["2020-01-01"])), "numbers or strings"),
+        (pd.Series(pd.to_datetime(["2020-01-01", None])), r"NaT \(index 1\)"),
+        (np.ma.masked_equal([1, 2, 3], 2), r"masked labels \(index 1\)"),
+        (["a", pd.NaT], r"NaN or None \(index 1\)"),
+        ([pd.NA, "a"], r"NaN or None \(index 0\)"),
+        (pd.Series([1, 2, pd.NA], dtype="Int64"), r"index 2"),
+        (pd.Series(["a", pd.NA], dtype="string"), r"index 1"),
+        (pd.Categorical(["a", None]), r"index 1"),
+        (pd.cut([1, 99], [0, 2, 3]), r"index 1"),
+        ([Decimal("1"), Decimal("NaN")], r"index 1"),
+        ([Decimal("1"), Decimal("sNaN")], r"index 1"),
+        ([b"a", b"b"], r"label\.decode"),
+        (np.array([b"a", b"b"]), "got bytes; decode them"),
+        (["a", b"b"], "all numbers or all strings, got bytes, str"),
+        ([True, "a"], "all numbers or all strings, got bool, str"),
     ],
 )
 def test_unusable_labels_are_named(y, message):
@@ -206,6 +316,7 @@ def test_names_by_mapping_list_and_function(rank_names):
         ("one", "mapping from label to name"),
         ({1: "one", 2: ""}, "non-empty string for 2"),
         (lambda label: label, "non-empty string for 1"),
+        (str.upper, "a function that fails for the label 1: TypeError"),
     ],
 )
 def test_unusable_names_are_named(rank_names, message):

@@ -1,0 +1,232 @@
+"""Orders that words show by themselves: numbers and ranges, Roman numerals, dates, and scales of everyday words.
+
+What is found here is only ever proposed to the user. Nothing is known of ranks, models or arrays.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+# lowest first; words on one step mean nearly the same, and where two of them meet no order is plain
+_SCALES = """
+    extremely low, lowest < very low, minimal < low < medium low, moderately low, below average <
+        medium, moderate, mid, middle, average, normal, intermediate < medium high, moderately high, above average <
+        high < very high < extremely high, highest
+    none, no, absent, normal, healthy, no dr < minimal, very mild, trace < mild, slight, minor < mild to moderate <
+        moderate < moderate to severe < severe, marked, major < very severe, extreme, critical, proliferative,
+        proliferative dr
+    minor < moderate < major < critical
+    tiny, very small, extra small < small < medium, mid, middle, average, medium sized < large, big <
+        very large, very big, extra large < huge, giant, enormous
+    xxs < xs < s < m < l < xl < xxl < xxxl
+    never < almost never, rarely, seldom, very rarely < occasionally < sometimes < often, frequently <
+        usually, very often < almost always, nearly always < always
+    terrible, awful, horrible, worst < very bad < bad < very poor < poor < below average <
+        fair, acceptable, satisfactory, adequate, mediocre, average, ok, okay, neutral, medium < above average < good <
+        very good < excellent, superb, outstanding, perfect, best
+    strongly disagree < disagree < somewhat disagree, slightly disagree <
+        neutral, undecided, neither, neither agree nor disagree <
+        somewhat agree, slightly agree < agree < strongly agree
+    very unlikely < unlikely < possible, neutral < likely < very likely < certain
+    very dissatisfied < dissatisfied < neutral < satisfied < very satisfied
+    very negative < negative < neutral < positive < very positive
+    much worse < worse < same, unchanged, no change, about the same < better < much better
+    newborn < baby, infant < toddler < child, kid < teenager, teen, adolescent < young adult < adult <
+        elderly, senior, old
+    very young < young < middle aged, middle age, adult < old, elderly, senior < very old
+    unripe, underripe < partially ripe, half ripe, nearly ripe < ripe < overripe < rotten
+    freezing < very cold < cold < cool < mild < warm < hot < very hot
+    very slow < slow < medium, moderate < fast, quick < very fast
+    very short < short < medium, average < long, tall < very long, very tall
+    very light < light < medium, moderate < dark, heavy < very dark, very heavy
+    very dark < dark < dim < bright < very bright
+    very easy < easy < medium, moderate, intermediate < hard, difficult < very hard, very difficult
+    very weak < weak < medium, moderate < strong < very strong
+    novice, beginner < elementary < intermediate < advanced < expert
+    junior < mid, middle, intermediate < senior < lead, principal
+    very thin < thin < medium < thick < very thick
+    narrow < medium < wide
+    shallow < medium < deep
+    near, close < medium < far
+    empty < half full, half < full
+    dry < damp, moist < wet < soaked
+    bottom < middle < top
+    benign < malignant
+    before, pre < during < after, post
+    primary < secondary < tertiary
+    bronze < silver < gold < platinum
+    zero < one < two < three < four < five < six < seven < eight < nine < ten < eleven < twelve
+    first < second < third < fourth < fifth < sixth < seventh < eighth < ninth < tenth < eleventh < twelfth
+    monday < tuesday < wednesday < thursday < friday < saturday < sunday
+    mon < tue < wed < thu < fri < sat < sun
+    january < february < march < april < may < june < july < august < september < october < november < december
+    jan < feb < mar < apr < may < jun < jul < aug < sep, sept < oct < nov < dec
+"""
+
+
+def _parsed(scales: str) -> list[dict[str, int]]:
+    joined = re.sub(r"([<,])\s*\n\s*", r"\1 ", scales.strip())
+    return [
+        {word.strip(): step for step, words in enumerate(line.split("<")) for word in words.split(",")}
+        for line in joined.splitlines()
+    ]
+
+
+_STEPS = _parsed(_SCALES)
+
+_ROMAN = {
+    name: value
+    for value, name in enumerate("i ii iii iv v vi vii viii ix x xi xii".split(), start=1)
+}  # fmt: skip
+
+_NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
+_BELOW = r"<=?|≤|(?<![a-z])(?:under|below|before|pre|up to|less than|younger than|at most|until)"
+_ABOVE = r">=?|≥|(?<![a-z])(?:over|above|after|post|from|more than|older than|at least|since)"
+_AND_LESS = r"(?:and|or) (?:under|below|less|younger|earlier|before|lower|fewer)"
+_AND_MORE = r"\+|plus|(?:and|or) (?:over|above|more|older|later|after|higher|up)"
+_RANGE = re.compile(
+    rf"(?P<prefix>[^\d<>≤≥]*?)\s*(?:(?P<below>{_BELOW})[\s-]*|(?P<above>{_ABOVE})[\s-]*)?"
+    rf"(?<![\d.])(?P<low>{_NUMBER})(?P<ending>st\b|nd\b|rd\b|th\b|s\b|[a-d]\b)?"
+    rf"(?:\s*(?:-|–|—|\bto\b|\.\.)\s*(?P<high>{_NUMBER})(?P<ending2>st\b|nd\b|rd\b|th\b|s\b)?)?"
+    rf"\s*(?:(?P<less>{_AND_LESS})|(?P<more>{_AND_MORE}))?\s*(?P<suffix>[^\d<>≤≥+]*)"
+)
+_INTERVAL = re.compile(r"[(\[]\s*([^,\s]+)\s*,\s*([^,\s]+)\s*[)\]]")
+_DATE = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?")
+
+# no label that somebody gives is longer, and regular expressions are slow on such
+_LONGEST = 100
+
+_Key = tuple[float, float, str]
+
+
+def plain_order(labels: Iterable[str]) -> list[str] | None:
+    """Put words into the order that is plain to see, lowest first.
+
+    Parameters
+    ----------
+    labels : iterable of str
+        Distinct.
+
+    Returns
+    -------
+    list of str, or None
+        None where no order is plain, or two are.
+    """
+    words = [str(label) for label in labels]
+    if len(words) < 2 or max(map(len, words)) > _LONGEST:
+        return None
+    simple = [_simple(word) for word in words]
+    for keys_of in (_of_numbers, _of_intervals, _of_dates, _of_ranges, _of_scales, _of_numerals):
+        keys = keys_of(simple)
+        if keys is not None and len(set(keys)) == len(words):
+            return [words[i] for i in sorted(range(len(words)), key=keys.__getitem__)]
+    return None
+
+
+def _simple(word: str) -> str:
+    return re.sub(r"[$€£%°]", "", " ".join(word.casefold().replace("_", " ").split()))
+
+
+def _of_numbers(words: Sequence[str]) -> list[_Key] | None:
+    values = [_number(word) for word in words]
+    return [(value, 0, "") for value in values] if all(map(math.isfinite, values)) else None
+
+
+def _of_intervals(words: Sequence[str]) -> list[_Key] | None:
+    """Keys of intervals as pandas prints them."""
+    matches = [_INTERVAL.fullmatch(word) for word in words]
+    keys = [(_number(match[1]), _number(match[2]), "") for match in matches if match]
+    if len(keys) < len(words) or any(math.isnan(low) or math.isnan(high) for low, high, _ in keys):
+        return None
+    return keys if _both_ends_ascend(keys) else None
+
+
+def _both_ends_ascend(keys: list[_Key]) -> bool:
+    ends = [high for _, high, _ in sorted(keys)]
+    return ends == sorted(ends)
+
+
+def _of_dates(words: Sequence[str]) -> list[_Key] | None:
+    matches = [_DATE.fullmatch(word) for word in words]
+    keys: list[_Key] = []
+    for match in matches:
+        if match is None or not 1 <= int(match[2]) <= 12 or (match[3] is None) != (matches[0][3] is None):  # type: ignore[index]
+            return None
+        keys.append((int(match[1]), int(match[2]), (match[3] or "").zfill(2)))
+    return keys
+
+
+def _of_ranges(words: Sequence[str]) -> list[_Key] | None:
+    """Keys of numbers and ranges with the same words around them, whose lower and upper ends both ascend."""
+    keys: list[_Key] = []
+    around = set()
+    for word in words:
+        match = _RANGE.fullmatch(word)
+        if match is None or (match["low"] and _number(match["low"]) > _number(match["high"] or match["low"])):
+            return None
+        if re.search(r"(?:^|\s)[-−]$", match["prefix"]):  # the sign of a number, or a dash
+            return None
+        low, high = _number(match["low"]), _number(match["high"] or match["low"])
+        if match["below"] or match["less"]:
+            low = -math.inf
+        if match["above"] or match["more"]:
+            high = math.inf
+        ending = match["ending"] or ""
+        sub = ending if ending in ("a", "b", "c", "d") else ""
+        around.add((match["prefix"].strip(" -:"), match["suffix"].strip(" -:").removesuffix("s"), ending == "s"))
+        keys.append((low, high, sub))
+    is_open = {low == -math.inf or high == math.inf for low, high, _ in keys}
+    plain = len(around) == 1 or (len({place[:2] for place in around}) == 1 and True in is_open)
+    return keys if plain and _both_ends_ascend(keys) else None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return math.nan
+
+
+def _of_scales(words: Sequence[str]) -> list[_Key] | None:
+    """Keys of words that all stand on one scale; None where two scales disagree."""
+    words = [" ".join(word.replace("-", " ").split()) for word in words]
+    for candidates in (words, _without_shared(words)):
+        orders = {
+            tuple(sorted(range(len(words)), key=[scale[word] for word in candidates].__getitem__))
+            for scale in _STEPS
+            if all(word in scale for word in candidates) and len({scale[word] for word in candidates}) == len(words)
+        }
+        if len(orders) == 1:
+            places = {i: place for place, i in enumerate(orders.pop())}
+            return [(places[i], 0, "") for i in range(len(words))]
+    return None
+
+
+def _of_numerals(words: Sequence[str]) -> list[_Key] | None:
+    """Keys of Roman numerals, with a letter behind them or none."""
+    keys: list[_Key] = []
+    for word in _without_shared([" ".join(word.replace("-", " ").split()) for word in words]):
+        match = re.fullmatch(r"([ivx]+)\s?([a-d]?)", word)
+        if match is None or match[1] not in _ROMAN:
+            return None
+        keys.append((_ROMAN[match[1]], 0, match[2]))
+    return keys
+
+
+def _without_shared(words: Sequence[str]) -> list[str]:
+    """Leave out the whole words that all begin or end with."""
+    parts = [word.split() for word in words]
+    for first in (_first, _last):
+        while min(len(part) for part in parts) > 1 and len({first(part) for part in parts}) == 1:
+            parts = [part[1:] if first is _first else part[:-1] for part in parts]
+    return [" ".join(part) for part in parts]
+
+
+def _first(parts: list[str]) -> str:
+    return parts[0]
+
+
+def _last(parts: list[str]) -> str:
+    return parts[-1]
