@@ -86,7 +86,12 @@ class RankScale:
 
     def _advice(self, y: np.ndarray, name: str) -> str:
         if holds_numbers(y) == holds_numbers(self.ranks):
-            return f"Add what is missing to ranks=[...].{f' {NUMBERED}' if holds_numbers(y) else ''}"
+            add = "Add what is missing to ranks=[...]."
+            if not holds_numbers(y):
+                return add
+            # who numbered them must not be told to take the numbers for ranks
+            is_numbered = np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
+            return f"{NUMBERED} Where nobody has numbered them: {add}" if is_numbered else f"{add} {NUMBERED}"
         distinct = np.unique(y).tolist()
         proposed = (distinct if holds_numbers(y) else plain_order(distinct)) or distinct
         return (
