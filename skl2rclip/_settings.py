@@ -172,16 +172,14 @@ def _memory(name: str, value: Any) -> int | None:
     return parse_max_memory(value)
 
 
-def _folder(name: str, value: Any) -> str | None:
-    if isinstance(value, Recorded):  # a saved folder may not say where to write
-        return None
-    check_folder(name, value)
-    return None if value is None else os.fspath(value)
+def _place(check: Callable[[str, Any], None]) -> _Check:
+    def checked(name: str, value: Any) -> str | None:
+        if isinstance(value, Recorded):  # a saved folder may not say where to write
+            return None
+        check(name, value)
+        return None if value is None else os.fspath(value)
 
-
-def _path(name: str, value: Any) -> str | None:
-    check_path(name, value)
-    return None if value is None else os.fspath(value)
+    return checked
 
 
 def _thread_count(name: str, value: Any) -> int | None:
@@ -221,8 +219,8 @@ _CHECKS: dict[str, _Check] = {
     "precision": _choice("auto", "float32", "bfloat16"),
     "compile": _boolean,
     "max_memory": _memory,
-    "embedding_cache": _path,
-    "checkpoint_dir": _folder,
+    "embedding_cache": _place(check_path),
+    "checkpoint_dir": _place(check_folder),
     "on_bad_image": _choice("raise", "skip"),
     "n_jobs": _thread_count,
     "verbose": _integer(0),

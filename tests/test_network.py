@@ -2,10 +2,7 @@
 
 import socket
 
-import huggingface_hub
 import pytest
-
-from skl2rclip import CLIPImageEncoder
 
 
 def test_addresses_are_refused_and_noticed(addresses_asked):
@@ -16,12 +13,4 @@ def test_addresses_are_refused_and_noticed(addresses_asked):
     with pytest.raises(OSError, match="tests do not use the network"):
         socket.getaddrinfo("example.org", 443)
     assert addresses_asked == ["192.0.2.1", "192.0.2.1", "example.org"]
-    addresses_asked.clear()
-
-
-def test_a_model_that_is_fetched_would_be_noticed(addresses_asked, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(RuntimeError, match="could not be fetched"):
-        CLIPImageEncoder("hf-hub:nobody/nothing").fit()
-    assert addresses_asked
     addresses_asked.clear()
