@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,21 @@ _CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipe
 _LARGEST_CONFIG = 10**7
 _LARGEST_NUMBER = 10**6
 _MOST_LAYERS = 1_000
+_LARGEST_TABLE = 5 * 10**7
+# what `Backbone.save` writes, tokenizers of Hugging Face included
+BACKBONE_FILES = (
+    _CONFIG_FILE,
+    _WEIGHTS_FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 @dataclass(frozen=True)
@@ -108,9 +123,10 @@ def allowed_source(source: BackboneSource) -> BackboneSource:
     MissingBackboneError
         If it is not on this machine and is none of open_clip's own models.
     """
-    if not isinstance(source.model_name, Recorded) and not isinstance(source.pretrained, Recorded):
+    by_folder = isinstance(source.model_name, Recorded)
+    if not by_folder and (source.has_own_weights or not isinstance(source.pretrained, Recorded)):
         return source
-    if source.model_name.startswith(HUB_PREFIX):
+    if by_folder and source.model_name.startswith(HUB_PREFIX):
         folder = _cached_snapshot(source.model_name.removeprefix(HUB_PREFIX))
         if folder is None:
             raise MissingBackboneError(
@@ -120,7 +136,7 @@ def allowed_source(source: BackboneSource) -> BackboneSource:
             )
         return BackboneSource(LOCAL_DIR_PREFIX + str(folder), None, source.seed)
     for name in (source.model_name.removeprefix(LOCAL_DIR_PREFIX), source.pretrained or ""):
-        if name.startswith(("//", "\\\\")):
+        if name[:2].strip("/\\") == "" and len(name) > 1:
             raise MissingBackboneError(
                 f"The saved model asks for {str(name)!r}, a place on the network. If you trust it, name it yourself: "
                 "L2RCLIPClassifier.load(path, model_name=..., pretrained=...)."
@@ -193,8 +209,7 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
         raise InvalidParameterError(
             f"{where}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
         ) from error
-    check_config(where, config)
-    _check_local(where, config)
+    check_config(where, config, is_whole=True)
     _check_files(where, folder)
     if source.pretrained is not None and not _weight_files(folder):
         raise InvalidParameterError(
@@ -204,7 +219,7 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
     return config
 
 
-def check_config(where: str, config: Any) -> None:
+def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
     """Refuse an architecture that is none, that makes a library run code of the model's, or that no memory would hold.
 
     Parameters
@@ -213,6 +228,8 @@ def check_config(where: str, config: Any) -> None:
         Which model it is, for the message.
     config : dict
         As open_clip describes models.
+    is_whole : bool, default=False
+        Refuse, too, what names parts that would be fetched from elsewhere.
 
     Raises
     ------
@@ -235,6 +252,9 @@ def check_config(where: str, config: Any) -> None:
             raise InvalidParameterError(
                 f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has ({largest})."
             )
+    _check_positions(where, config["vision_cfg"])
+    if is_whole:
+        _check_whole(where, config)
 
 
 def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -245,8 +265,8 @@ def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield from _entries(value, (*path, str(name)))
 
 
-def _check_local(where: str, config: dict[str, Any]) -> None:
-    """Refuse a folder's model that is partly somewhere else: what it names there would be fetched."""
+def _check_whole(where: str, config: dict[str, Any]) -> None:
+    """Refuse a model that is partly somewhere else: what it names there would be fetched."""
     elsewhere = {
         "text_cfg.hf_model_name": config["text_cfg"].get("hf_model_name"),
         "vision_cfg.timm_model_name": config["vision_cfg"].get("timm_model_name"),
@@ -257,6 +277,20 @@ def _check_local(where: str, config: dict[str, Any]) -> None:
                 f"{where}: {name}={value!r} in its configuration is a model of a hub, with files and perhaps code of "
                 "its own. A folder must hold the whole model: name the hub's model itself (model_name='hf-hub:...')."
             )
+
+
+def _check_positions(where: str, vision: dict[str, Any]) -> None:
+    """Refuse more places in a picture than any model has; open_clip may make a table of them before all else."""
+    numbers = [vision.get("image_size", 224), vision.get("patch_size", 16), vision.get("width", 768)]
+    image_size, patch_size, width = (
+        max((each for each in (number if isinstance(number, list) else [number]) if isinstance(each, int)), default=1)
+        for number in numbers
+    )
+    if (image_size / max(1, patch_size)) ** 2 * width > _LARGEST_TABLE:
+        raise InvalidParameterError(
+            f"{where}: vision_cfg.image_size={image_size} in patches of {patch_size} in its configuration is more than "
+            "any model takes."
+        )
 
 
 def _check_files(where: str, folder: Path) -> None:
@@ -365,6 +399,11 @@ class Backbone:
     def embedding_width(self) -> int:
         """Width D of the embeddings."""
         return int(self.config["embed_dim"])
+
+    @property
+    def function(self) -> str:
+        """What tells one image tower's function from another's: weights, architecture, and what pixels need."""
+        return function_of(self.fingerprint, self.config, self.preprocessing)
 
     @property
     def logit_scale(self) -> float:
@@ -508,7 +547,7 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
 def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
     model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
     if source.local_folder is not None and not source.is_random:
-        _check_size(model_name, source.local_folder)
+        _check_size(config, source.local_folder)
     with seeded(source.seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
         return open_clip.create_model(
@@ -521,10 +560,14 @@ def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
         )
 
 
-def _check_size(model_name: str, folder: Path) -> None:
+def _check_size(config: dict[str, Any], folder: Path) -> None:
     """Raise where a folder's weights cannot be those of the architecture beside them, before that is allocated."""
+    architecture = dict(config)
+    kind = open_clip.CLIP
+    if architecture.pop("custom_text", False):
+        kind = open_clip.CoCa if "multimodal_cfg" in architecture else open_clip.CustomTextCLIP
     with seeded(0), torch.device("meta"):
-        model = open_clip.factory.create_model(model_name, load_weights=False, device="meta", pretrained_text=False)
+        model = kind(**architecture)
     n_numbers = sum(tensor.numel() for tensor in model.state_dict().values())
     n_bytes = max(path.stat().st_size for path in _weight_files(folder))
     if n_numbers > n_bytes:
@@ -585,6 +628,27 @@ def build_image_tower(config: dict[str, Any]) -> nn.Module:
     return model.visual.eval().requires_grad_(False)
 
 
+def function_of(weights: str, config: dict[str, Any], preprocessing: Preprocessing) -> str:
+    """Digest of what decides the embeddings of an image: 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    weights : str
+        The fingerprint.
+    config : dict
+        Architecture; settings that are the defaults count as if they were not there.
+    preprocessing : Preprocessing
+    """
+    defaults = {field.name: field.default for field in fields(open_clip.CLIPVisionCfg)}
+    vision = {name: it for name, it in config["vision_cfg"].items() if it != defaults.get(name, _NO_DEFAULT)}
+    vision.pop("timm_model_pretrained", None)  # open_clip writes it where it makes the model
+    described = [weights, config["embed_dim"], vision, bool(config.get("quick_gelu")), preprocessing.to_config()]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+_NO_DEFAULT = object()
+
+
 @dataclass(frozen=True)
 class BackboneRecord:
     """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
@@ -608,6 +672,11 @@ class BackboneRecord:
     preprocessing: Preprocessing
     embedding_width: int
     image_config: dict[str, Any]
+
+    @property
+    def function(self) -> str:
+        """What tells one image tower's function from another's: weights, architecture, and what pixels need."""
+        return function_of(self.fingerprint, self.image_config, self.preprocessing)
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneRecord:
@@ -648,12 +717,19 @@ class BackboneRecord:
         except (ValueError, RuntimeError, OSError) as error:
             raise MissingBackboneError(f"The fitted model needs its backbone {source}: {error}\n{remedy}") from error
         if backbone.fingerprint != self.fingerprint:
-            because = (
-                "another version of torch drew other random weights" if source.is_random else "the weights are others"
-            )
+            because = "the weights are others"
+            if source.is_random:
+                drew = "another version of torch drew other random weights"
+                because = drew if source.local_folder is None else f"its folder holds no weights, or {drew}"
             raise MissingBackboneError(
                 f"The backbone {source} is not the one that the model was fitted with ({because}): fingerprint "
                 f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
+            )
+        # the same weights in another architecture, or for other pixels, make other embeddings
+        if BackboneRecord.of(backbone).function != self.function:
+            raise MissingBackboneError(
+                f"The backbone {source} has the weights that the model was fitted with, but its configuration is "
+                f"another (vision_cfg or preprocess_cfg): {remedy}"
             )
         return backbone
 

@@ -434,7 +434,7 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
             tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
             warn_if_random(source)
         else:
-            previous.check_goes_on(settings, scale)
+            previous.check_goes_on(settings, scale, config["text_cfg"].get("vocab_size", 49408))
             tokens = previous.tokens
         request = FitRequest(
             data=data if settings.is_precomputed else stamped(data),

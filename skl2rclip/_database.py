@@ -11,6 +11,7 @@ import errno
 import os
 import random
 import sqlite3
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -144,6 +145,7 @@ class Database:
     def _connection(self, mode: str) -> Iterator[sqlite3.Connection]:
         # one for each operation: none is carried into a forked process or another thread
         with no_fork():
+            self._refuse_special()
             self._seen = self._inode()
             if not self._is_identified and self._seen is not None:
                 self._identify()
@@ -162,6 +164,12 @@ class Database:
         with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(self._connect("ro")) as db:
             self._is_filled(db)
         self._is_identified = True
+
+    def _refuse_special(self) -> None:
+        """Raise for what is no file: a pipe would be waited for."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(self.file).st_mode):
+                raise ForeignFileError(f"{self.file.name} is not a regular file")
 
     def _inode(self) -> tuple[int, int] | None:
         try:

@@ -435,7 +435,7 @@ def cache_of(
 ) -> EmbeddingCache:
     """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes."""
     return EmbeddingCache(
-        backbone.fingerprint,
+        backbone.function,
         backbone.preprocessing,
         resolve_precision(precision, device),
         folder=folder,

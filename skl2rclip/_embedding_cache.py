@@ -163,8 +163,8 @@ class EmbeddingCache:
 
     Parameters
     ----------
-    fingerprint : str
-        Of the backbone.
+    function : str
+        Tells one image tower's function from another's.
     preprocessing : Preprocessing
     precision : str
         In which the tower computes.
@@ -179,7 +179,7 @@ class EmbeddingCache:
 
     def __init__(
         self,
-        fingerprint: str,
+        function: str,
         preprocessing: Preprocessing,
         precision: str,
         *,
@@ -187,7 +187,7 @@ class EmbeddingCache:
         width: int | None = None,
         max_memory: int | None = None,
     ):
-        context = [fingerprint, asdict(preprocessing), precision]
+        context = [function, asdict(preprocessing), precision]
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)

@@ -452,6 +452,8 @@ def _reason(error: Exception) -> str:
         return "no such file"
     if isinstance(error, IsADirectoryError):
         return _IS_FOLDER
+    if isinstance(error, MemoryError):
+        return "its header asks for more memory than there is"
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image, or of a format that Pillow cannot read"
     return f"{error}" or type(error).__name__

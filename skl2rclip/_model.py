@@ -29,6 +29,8 @@ from skl2rclip._targets import RunningErrors
 from skl2rclip._validation import Recorded, check_prompt
 from skl2rclip.errors import InvalidParameterError
 
+_LARGEST_LABELS = 10**8
+
 Arrays = dict[str, np.ndarray]
 
 # what decides shapes and meaning of the learned arrays: training can go on only with the same
@@ -129,13 +131,21 @@ class FittedState:
         if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
             raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
 
-    def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
+    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int) -> None:
         """Refuse to train on with what would not fit the learned arrays.
+
+        Parameters
+        ----------
+        settings : Settings
+        scale : RankScale
+            Of the labels that are to be learned from.
+        n_words : int
+            Tokens that the text tower knows.
 
         Raises
         ------
         ValueError
-            If the ranks are others.
+            If the ranks are others, or the model's prompts have tokens that the text tower does not know.
         InvalidParameterError
             Naming the parameter that must stay.
         """
@@ -143,6 +153,13 @@ class FittedState:
             raise ValueError(
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
                 f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
+            )
+        tokens = [self.tokens.start, self.tokens.end, self.tokens.context, *self.tokens.ranks]
+        largest = max(max(each, default=0) for each in tokens)
+        if largest >= n_words:
+            raise ValueError(
+                f"The model's prompts hold the token {largest}, and the text tower of its backbone knows {n_words}: it "
+                "was made with another backbone, or is damaged. Fit again."
             )
         now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
         for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
@@ -159,11 +176,13 @@ class FittedState:
 
     def source(self, settings: Settings) -> BackboneSource:
         """Where the backbone is: where it came from, unless the parameters have been set to another place since."""
-        if (settings.model_name, settings.pretrained) == self.asked_for:
-            if isinstance(settings.model_name, Recorded):
-                return self.record.source
-            source = self.record.source
-            return BackboneSource(_plain(source.model_name), _plain(source.pretrained), source.seed)
+        is_same = (settings.model_name, settings.pretrained) == self.asked_for
+        # what a saved folder says counts only where the caller has not named it himself
+        has_named = isinstance(self.record.source.model_name, Recorded) and not isinstance(
+            settings.model_name, Recorded
+        )
+        if is_same and not has_named:
+            return self.record.source
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
@@ -293,6 +312,8 @@ class FittedState:
         """
         record, columns, errors = description["record"], description["column_names"], description["errors"]
         _check_values(arrays)
+        if errors is not None and not errors["weight"] and any(errors.values()):
+            raise ValueError("state.errors: sums over no images that are not zero")
         parts: dict[str, Arrays] = {}
         for key, array in arrays.items():
             if key != "prototypes":
@@ -399,7 +420,7 @@ def _check_place(structure: Mapping[str, Any], tokens: Mapping[str, Any]) -> Non
 
 
 def _tower_without_weights(config: dict[str, Any]) -> nn.Module:
-    check_config("state.record.image_config", {**config, "text_cfg": {}})
+    check_config("state.record.image_config", {**config, "text_cfg": {}}, is_whole=True)
     try:
         with torch.device("meta"):
             return build_image_tower(config)
@@ -417,6 +438,8 @@ def _check_values(arrays: Arrays) -> None:
 
 def _scale_from_json(description: Mapping[str, Any]) -> RankScale:
     dtype, labels = description["ranks"]["dtype"], description["ranks"]["labels"]
+    if dtype != "str" and np.dtype(dtype).itemsize * len(labels) > _LARGEST_LABELS:
+        raise ValueError(f"state.ranks.dtype: {len(labels)} labels of {dtype} take too much memory")
     try:
         ranks = np.array(labels, dtype=object if dtype == "str" else np.dtype(dtype))
         kept = ranks.tolist() == labels and len({type(label) for label in labels} - {int, float}) <= 1
@@ -435,11 +458,6 @@ def _scale_from_json(description: Mapping[str, Any]) -> RankScale:
 def _finite(value: Any) -> Any:
     """Leave out what JSON cannot say."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(name: Any) -> Any:
-    """Take what was recorded for something that the caller has named."""
-    return str(name) if isinstance(name, Recorded) else name
 
 
 def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:

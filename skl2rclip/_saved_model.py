@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
 import stat
 import struct
 import time
@@ -26,11 +25,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from skl2rclip._backbone import LOCAL_DIR_PREFIX, Backbone, BackboneSource
+from skl2rclip._backbone import BACKBONE_FILES, LOCAL_DIR_PREFIX, Backbone, BackboneSource
 from skl2rclip._model import Arrays, FittedState, array_shapes
 from skl2rclip._ranks import RankScale
 from skl2rclip._saved_schema import FORMAT_NAME, FORMAT_VERSION, MAX_WIDTH, check_description, parse_json
-from skl2rclip._scratch import only_holder, scratch_folder
+from skl2rclip._scratch import is_scratch, only_holder, remove_leftovers, scratch_folder
 from skl2rclip._settings import Settings
 from skl2rclip._validation import Recorded, class_weights_of, seed_from
 
@@ -74,18 +73,31 @@ def save(
     target = Path(os.path.realpath(path))
     _refuse_foreign(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target.parent, target.name) as scratch:
+    kept = None if backbone is not None else _backbone_inside(target, state)
+    remove_leftovers(target.parent, target.name)
+    # where there is a folder, the one above it need not be writable
+    with scratch_folder(target if target.is_dir() else target.parent, target.name) as scratch:
         new = scratch / "new"
         new.mkdir()
-        _write(new, parameters, state, backbone)
-        if not _has_moved(new, target):
+        _write(new, parameters, state, backbone, kept)
+        if target.is_dir() or not _has_moved(new, target):
             with only_holder(target):
                 _refuse_foreign(target)
                 _replace(target, new)
         _sync(target.parent)
 
 
-def _write(folder: Path, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None) -> None:
+def _backbone_inside(target: Path, state: FittedState) -> str | None:
+    """Name of the backbone's folder where it lies in the very folder that is to be written, and would be lost."""
+    folder = state.record.source.local_folder
+    if folder is None or Path(os.path.realpath(folder)).parent != target or not _PASSING.fullmatch(folder.name):
+        return None
+    return folder.name
+
+
+def _write(
+    folder: Path, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None, kept: str | None
+) -> None:
     """Write a complete model into an empty folder, and see it to the disk."""
     arrays = folder / _ARRAYS_FILE
     safetensors.numpy.save_file(
@@ -93,8 +105,6 @@ def _write(folder: Path, parameters: Mapping[str, Any], state: FittedState, back
     )
     if backbone is not None:
         backbone.save(folder / _BACKBONE_FOLDER)
-    with open(arrays, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     _write_description(
         folder,
         {
@@ -103,8 +113,8 @@ def _write(folder: Path, parameters: Mapping[str, Any], state: FittedState, back
             "library_version": importlib.metadata.version("skl2rclip"),
             "params": dict(parameters),
             "state": state.to_json(),
-            "includes_backbone": False if backbone is None else _BACKBONE_FOLDER,
-            "arrays": {"sha256": digest, "bytes": arrays.stat().st_size},
+            "includes_backbone": kept or False if backbone is None else _BACKBONE_FOLDER,
+            "arrays": {"sha256": _digest_of(arrays), "bytes": arrays.stat().st_size},
         },
     )
     _settle(folder)
@@ -139,10 +149,8 @@ def _sync(path: Path) -> None:
 
 
 def _has_moved(new: Path, target: Path) -> bool:
-    """Put a folder where there is none, or an empty one; say whether that was possible."""
+    """Put a folder where there is none; say whether that was possible."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            target.rmdir()  # only where it is empty
         new.rename(target)
     except OSError:
         if target.is_dir():
@@ -152,11 +160,11 @@ def _has_moved(new: Path, target: Path) -> bool:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Put a new model in the place of an earlier one, while others may be reading that."""
+    """Put a new model in the place of an earlier one, or into an empty folder, while others may be reading there."""
     description = parse_json((new / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
     arrays = target / f"model-{description['arrays']['sha256'][:16]}.safetensors"
-    if description["includes_backbone"]:
-        description["includes_backbone"] = _bring_backbone(target, new, description["state"]["record"]["fingerprint"])
+    if (new / _BACKBONE_FOLDER).is_dir():
+        description["includes_backbone"] = _bring_backbone(target, new, description["state"]["record"])
         del description["checksum"]
         _write_description(new, description)
         _settle(new)
@@ -169,14 +177,20 @@ def _replace(target: Path, new: Path) -> None:
     _sync(target)
 
 
-def _bring_backbone(target: Path, new: Path, fingerprint: str) -> str:
+def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
     """Put the new backbone beside an earlier one, or use that where it is the same; return the folder's name."""
-    earlier = parse_json((target / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    if earlier.get("includes_backbone") and earlier["state"]["record"]["fingerprint"] == fingerprint:
+    if not (target / _DESCRIPTION_FILE).is_file():
+        earlier: dict[str, Any] = {}
+    else:
+        earlier = parse_json((target / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    if earlier.get("includes_backbone") and {**earlier["state"]["record"], "source": None} == {
+        **record,
+        "source": None,
+    }:
         return earlier["includes_backbone"]
-    name = f"{_BACKBONE_FOLDER}-{fingerprint[:16]}"
-    if (target / name).exists():  # left by a save that was interrupted
-        shutil.rmtree(target / name)
+    name = f"{_BACKBONE_FOLDER}-{record['fingerprint'][:16]}" if earlier else _BACKBONE_FOLDER
+    if (target / name).exists():
+        _remove_backbone(target / name)
     os.replace(new / _BACKBONE_FOLDER, target / name)
     return name
 
@@ -186,22 +200,36 @@ def _remove_passing(target: Path, keep: Any) -> None:
     for entry in target.iterdir():
         if not _PASSING.fullmatch(entry.name) or entry.name == keep or entry.is_symlink():
             continue
-        if entry.is_file():
+        if entry.is_dir():
+            _remove_backbone(entry)
+        elif entry.is_file() and _digest_of(entry)[:16] in entry.name:
             entry.unlink(missing_ok=True)
-        elif _holds_backbone(entry):
-            shutil.rmtree(entry, ignore_errors=True)
 
 
-def _holds_backbone(folder: Path) -> bool:
-    return (folder / "open_clip_config.json").is_file() and (folder / "open_clip_model.safetensors").is_file()
+def _remove_backbone(folder: Path) -> None:
+    """Remove the files of a backbone, and the folder where nothing else is in it."""
+    for name in BACKBONE_FILES:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _digest_of(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _refuse_foreign(target: Path) -> None:
     """Raise unless there is nothing, an empty folder, or a model that this library has saved."""
-    if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+    if not os.path.lexists(target) or (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
         return
     if not _is_ours(target):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether this may be what a save that was killed has left in an empty folder."""
+    return is_scratch(entry.name) or bool(_PASSING.fullmatch(entry.name))
 
 
 def _is_ours(folder: Path) -> bool:
@@ -211,6 +239,8 @@ def _is_ours(folder: Path) -> bool:
         if not stat.S_ISREG(file.stat().st_mode) or file.stat().st_size > _LARGEST_DESCRIPTION:
             return False
         description = parse_json(file.read_text(encoding="utf-8"))
+    except PermissionError:  # whatever it is, it is not to be called worthless
+        raise
     except (OSError, ValueError):
         return False
     if not isinstance(description, dict) or not isinstance(description.get("format_version"), int):
@@ -318,11 +348,12 @@ def _parse(folder: Path, text: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         file = folder / _DESCRIPTION_FILE
         raise ValueError(f"{file} is damaged or is not a saved model: {error}.") from error
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        writer = description.get("library_version")
+    if version != FORMAT_VERSION or type(version) is not int:
+        is_earlier = type(version) is int and version < FORMAT_VERSION
+        writer = f"{'an earlier form of ' if is_earlier else ''}skl2rclip {description.get('library_version')!s:.50}"
         raise ValueError(
             f"{folder} has format version {version!r:.20}, and this version of skl2rclip reads {FORMAT_VERSION}; it "
-            f"was written by skl2rclip {writer!s:.50}, which reads it."
+            f"was written by {writer}, which reads it. {'Fit and save it again.' if is_earlier else 'Update to that.'}"
         )
     return description
 
@@ -350,12 +381,11 @@ def _read_arrays(folder: Path, description: Mapping[str, Any]) -> Arrays:
 
 
 def _open_arrays(folder: Path, digest: str) -> BufferedReader:
-    file = folder / f"model-{digest[:16]}.safetensors"
-    with contextlib.suppress(FileNotFoundError):
-        return open(file, "rb")
-    if not (folder / _ARRAYS_FILE).is_file():  # a pipe would be waited for
-        raise FileNotFoundError("there is no such file")
-    return open(folder / _ARRAYS_FILE, "rb")
+    for name in (f"model-{digest[:16]}.safetensors", _ARRAYS_FILE):
+        with contextlib.suppress(FileNotFoundError):
+            if (folder / name).is_file():  # a pipe would be waited for
+                return open(folder / name, "rb")
+    raise FileNotFoundError("there is no such file")
 
 
 def _check_header(file: BufferedReader, state: Mapping[str, Any]) -> None:
@@ -422,6 +452,8 @@ def _parameters_from_json(parameters: Mapping[str, Any], names: Sequence[str]) -
         if not all(isinstance(pair, list) for pair in pairs):
             raise ValueError("params.class_weight is not a list of labels with their weights")
         result["class_weight"] = dict(pairs)
+        if len(result["class_weight"]) < len(pairs):
+            raise ValueError("params.class_weight names a label twice")
     return {name: _recorded(value) if name in _RECORDED else value for name, value in result.items()}
 
 

@@ -63,7 +63,7 @@ _HUGE = 1e300
 _FINITE = _number(-_HUGE, _HUGE)
 _BOOLEAN = {"type": "boolean"}
 _LABEL = {"anyOf": [_text(), _FINITE, _BOOLEAN]}
-_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_DIGEST = {"type": "string", "pattern": r"^[0-9a-f]{64}\Z"}
 _TOKENS = _integer(0, _MAX_TOKEN)
 _SIZE = _integer(1, _MAX_PIXELS)
 
@@ -97,7 +97,7 @@ _STATE = _record(
     ),
     # of NumPy's types only those of numbers and text; "str" are Python's own strings
     ranks=_record(
-        dtype={"type": "string", "pattern": "^([<>=|]?(b1|[iu][1248]|f[248]|U[1-9][0-9]{0,4})|str)$"},
+        dtype={"type": "string", "pattern": "^([<>=|]?(b1|[iu][1248]|f[248]|U[1-9][0-9]{0,4})|str)\\Z"},
         labels=_list(_LABEL, 2, _MAX_RANKS),
     ),
     values=_list(_FINITE, 2, _MAX_RANKS),
@@ -138,7 +138,7 @@ _PARAMETER = {
     "anyOf": [
         {"type": ["null", "boolean"]},
         _text(),
-        _FINITE,
+        _number(-1e18, 1e18),
         _list({"anyOf": [_LABEL, _list(_LABEL, 2, 2)]}, 0, _MAX_RANKS),
     ]
 }
@@ -150,7 +150,7 @@ _MODEL = _record(
     params={"type": "object", "additionalProperties": _PARAMETER},
     state=_STATE,
     # false, or the name of its folder
-    includes_backbone={"anyOf": [_one_of(False), {"type": "string", "pattern": "^backbone(-[0-9a-f]{16})?$"}]},
+    includes_backbone={"anyOf": [_one_of(False), {"type": "string", "pattern": "^backbone(-[0-9a-f]{16})?\\Z"}]},
     arrays=_record(sha256=_DIGEST, bytes=_integer(8, 2**42)),
     checksum=_DIGEST,
 )

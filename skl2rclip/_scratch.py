@@ -42,7 +42,7 @@ def scratch_folder(parent: Path | None = None, name: str = "") -> Iterator[Path]
     Path
     """
     where, name = Path(tempfile.gettempdir()) if parent is None else parent, name[:100]
-    _remove_leftovers(where, name)
+    remove_leftovers(where, name)
     folder, held = _new_folder(where, name)
     try:
         yield folder
@@ -63,10 +63,18 @@ def only_holder(folder: Path) -> Iterator[None]:
             os.close(held)
 
 
+def is_scratch(name: str) -> bool:
+    """Whether a folder of this name is one of these."""
+    return name.endswith(_SUFFIX)
+
+
 def _new_folder(parent: Path, name: str) -> tuple[Path, int | None]:
     while True:
         folder = parent / f".{name}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except PermissionError as error:
+            raise PermissionError(error.errno, "no permission to write into this folder", str(parent)) from error
         held = _lock(folder, wait=True)
         if _is_same(folder, held):  # another process may have taken it for a leftover before it was locked
             return folder, held
@@ -100,8 +108,9 @@ def _is_same(folder: Path, descriptor: int | None) -> bool:
         return False
 
 
-def _remove_leftovers(parent: Path, name: str) -> None:
-    """Remove this user's folders that nobody holds any more."""
+def remove_leftovers(parent: Path, name: str) -> None:
+    """Remove this user's folders of a name that nobody holds any more."""
+    name = name[:100]
     with contextlib.suppress(OSError):
         for folder in parent.glob(f".{_literal(name)}-????????????{_SUFFIX}"):
             with contextlib.suppress(OSError):

@@ -16,11 +16,14 @@ from safetensors.numpy import load_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skl2rclip import L2RCLIPClassifier
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._backbone import unload_backbones
+from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._model import _scale_from_json
 from skl2rclip.errors import MissingBackboneError
 
 NAMES = ["void", "dim", "mild", "light", "blank"]
+ERRORS = ("weight", "squared_error", "squared_value_error", "position", "squared_position")
 
 
 @pytest.fixture(params=["frozen", "finetune", "precomputed"])
@@ -232,7 +235,7 @@ def test_what_is_no_description_is_refused(saved, text):
 def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
     description = {"format_version": 2, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
-    with pytest.raises(ValueError, match=r"format version 2, and this version .* reads 3; .* by skl2rclip 0.1.0.dev0"):
+    with pytest.raises(ValueError, match=r"format version 2, and this version .* reads 3; .* earlier form of skl2rclip 0.1.0.dev0"):
         L2RCLIPClassifier.load(saved)
 
 
@@ -537,3 +540,221 @@ def test_everything_is_on_the_disk_before_it_is_seen(models, tmp_path, monkeypat
     for model in models:
         model.save(tmp_path / "model")
         assert {os.stat(tmp_path).st_ino, os.stat(tmp_path / "model").st_ino} <= synced
+
+
+# ------------------------------------------------- what a stranger would try, or an unlucky user
+
+
+def test_a_strangers_backbone_does_not_pass_for_another(make_classifier, shades, tmp_path):
+    """The weights are the same; what is done to the pixels, or the architecture around the weights, is not."""
+    X, y = shades
+    classifier = make_classifier(prompt_epochs=1).fit(X, y)
+    changes = [
+        lambda d: d["preprocess_cfg"].update(mean=[0.9, 0.1, 0.5]),
+        lambda d: d["model_cfg"]["vision_cfg"].update(pool_type="avg"),
+    ]
+    for change in changes:
+        classifier.save(tmp_path / "model", include_backbone=True)
+        file = tmp_path / "model" / "backbone" / "open_clip_config.json"
+        description = json.loads(file.read_text())
+        change(description)
+        file.write_text(json.dumps(description))
+        unload_backbones()
+        with pytest.raises(MissingBackboneError, match="its configuration is another"):
+            L2RCLIPClassifier.load(tmp_path / "model").predict(X)
+        file.write_text("{}")
+        (tmp_path / "model" / "model.json").unlink()
+        for left in ("backbone", "model.safetensors"):
+            os.rename(tmp_path / "model" / left, tmp_path / f"{left}-{len(os.listdir(tmp_path))}")
+
+
+def test_embeddings_of_one_function_are_not_those_of_another(tmp_path, shades):
+    """Same weights, other pixels or pooling: each gets its own embeddings, in one process and from one folder."""
+    X = shades[0][:4]
+    pooled = {**CONFIGS["clip"], "vision_cfg": {**CONFIGS["clip"]["vision_cfg"], "pool_type": "avg"}}
+    names = [
+        write_model(tmp_path / "a", CONFIGS["clip"]),
+        write_model(tmp_path / "b", CONFIGS["clip"], preprocess={"mean": [0.9, 0.1, 0.5], "std": [0.2, 0.3, 0.4]}),
+        write_model(tmp_path / "c", pooled),
+    ]
+    together = [
+        CLIPImageEncoder(name, embedding_cache=tmp_path / "cache", device="cpu").fit().transform(X) for name in names
+    ]
+    for name, embeddings in zip(names, together, strict=True):
+        forget_embeddings()
+        unload_backbones()
+        np.testing.assert_allclose(CLIPImageEncoder(name, device="cpu").fit().transform(X), embeddings, atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+
+
+def test_training_on_and_saving_in_place_keeps_the_backbone_inside(make_classifier, shades, tmp_path):
+    X, y = shades
+    name = write_model(tmp_path / "mine", CONFIGS["clip"], seed=3)
+    make_classifier(model_name=name, prompt_epochs=1).fit(X, y).save(tmp_path / "model", include_backbone=True)
+    os.rename(tmp_path / "mine", tmp_path / "gone")
+    unload_backbones()
+    for _ in range(2):
+        loaded = L2RCLIPClassifier.load(tmp_path / "model").partial_fit(X, y)
+        expected = loaded.predict_proba(X)
+        loaded.save(tmp_path / "model")
+        unload_backbones()
+        np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict_proba(X), expected)
+    assert sorted(os.listdir(tmp_path / "model")) == ["backbone", "model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "named"),
+    [
+        ("hf-hub:evil/model", {"model_name": "skl2rclip-tiny"}),
+        ("hf-hub:evil/model", {"model_name": "local-dir:{tiny}"}),
+        ("local-dir://srv/share", {"model_name": "local-dir:{tiny}"}),
+    ],
+)
+def test_what_the_caller_names_is_what_is_loaded(tiny, make_classifier, shades, tmp_path, recorded, named):
+    X, y = shades
+    folder = tiny.removeprefix("local-dir:")
+    named = {key: value.format(tiny=folder) for key, value in named.items()}
+    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["record"]["source"].update(model_name=recorded, pretrained=None)
+    description["state"]["asked_for"] = [named["model_name"], description["params"]["pretrained"]]
+    description["params"]["model_name"] = named["model_name"]
+    fault_saves.write_description(tmp_path / "model", description)
+    loaded = L2RCLIPClassifier.load(tmp_path / "model", **named)
+    if "tiny" in named["model_name"] and "local-dir" not in named["model_name"]:
+        with pytest.raises(MissingBackboneError, match="not the one that the model was fitted with"):
+            loaded.predict(X)
+    else:
+        assert loaded.predict(X).shape == y.shape
+
+
+def test_a_trained_tower_of_a_hubs_architecture_is_refused_without_asking_the_hub(make_classifier, shades, tmp_path):
+    make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    config = description["state"]["record"]["image_config"]
+    before = dict(config["vision_cfg"])
+    for change, message in (
+        ({"timm_model_name": "hf-hub:evil/m"}, "vision_cfg.timm_model_name='hf-hub:evil/m' .* a model of a hub"),
+        ({"image_size": 20_000, "patch_size": 1}, "image_size=20000 in patches of 1 .* more than any model takes"),
+        ({"layers": 10**5}, "vision_cfg.layers=100000"),
+        ({"nonsense": 1}, "state.record.image_config describes no image tower"),
+    ):
+        config["vision_cfg"] = {**before, **change}
+        fault_saves.write_description(tmp_path / "model", description)
+        with pytest.raises(ValueError, match=message):
+            L2RCLIPClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("state", "ranks", "dtype"), "<i8\n", "state.ranks.dtype"),
+        (("state", "record", "fingerprint"), "a" * 64 + "\n", "state.record.fingerprint"),
+        (("includes_backbone",), "backbone\n", "includes_backbone"),
+        (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
+        (("params", "batch_size"), 10**299, "params.batch_size"),
+        (("format_version",), 3.0, "has format version 3.0, and this version .* reads 3"),
+        (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
+    ],
+)
+def test_more_fields_that_cannot_be(saved, place, value, message):
+    description = json.loads((saved / "model.json").read_text())
+    inner = description
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    fault_saves.write_description(saved, description)
+    with pytest.raises(ValueError, match=message):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_labels_that_would_fill_the_memory_are_refused(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1, ranks=NAMES).fit(shades[0], np.array(NAMES)[shades[1]]).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["ranks"] = {"dtype": "<U99999", "labels": [f"l{i}" for i in range(5000)]}
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match=r"state.values gives 5 where the rest of the model has 5000"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"state.ranks.dtype: 5000 labels of <U99999 take too much memory"):
+        _scale_from_json(description["state"])
+
+
+def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["tokens"]["start"] = [9_999_999]
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match="hold the token 9999999, and the text tower of its backbone knows 49408"):
+        L2RCLIPClassifier.load(tmp_path / "model").partial_fit(*shades)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_under_the_passing_name_is_not_waited_for(saved):
+    digest = json.loads((saved / "model.json").read_text())["arrays"]["sha256"]
+    os.mkfifo(saved / f"model-{digest[:16]}.safetensors")
+    assert L2RCLIPClassifier.load(saved).predict(np.ones((1, fault_saves.WIDTH))).shape == (1,)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and working directories of Unix")
+def test_an_empty_folder_is_filled_and_stays_what_it_is(models, tmp_path, monkeypatch):
+    (tmp_path / "private").mkdir()
+    os.chmod(tmp_path / "private", 0o2700)
+    inode = (tmp_path / "private").stat().st_ino
+    monkeypatch.chdir(tmp_path / "private")
+    models[0].save(".")
+    assert sorted(os.listdir(".")) == ["model.json", "model.safetensors"]
+    assert fault_saves.outcome(tmp_path / "private", {fault_saves.digest(models[0])}) == "as saved"
+    status = (tmp_path / "private").stat()
+    assert (status.st_ino, stat.S_IMODE(status.st_mode)) == (inode, 0o2700)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="only root can become somebody else")
+def test_the_folder_above_need_not_be_writable(models, tmp_path):
+    for path in (tmp_path, *tmp_path.parents):
+        if path != path.parent and path.stat().st_uid == 0 and "pytest" in str(path):
+            os.chmod(path, 0o755)
+    (tmp_path / "mine").mkdir()
+    os.chown(tmp_path / "mine", 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setuid(65534)
+            for model in models:
+                model.save(tmp_path / "mine")
+            try:
+                models[0].save(tmp_path / "other")
+            except PermissionError as error:
+                code = 0 if f"no permission to write into this folder: '{tmp_path}'" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fault_saves.outcome(tmp_path / "mine", {fault_saves.digest(models[1])}) == "as saved"
+
+
+def test_files_that_only_look_like_leftovers_stay(make_classifier, shades, tmp_path):
+    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    classifier.save(tmp_path / "model", include_backbone=True)
+    (tmp_path / "model" / "backbone" / "NOTES.txt").write_text("from Monday's training")
+    (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).write_text("mine")
+    classifier.save(tmp_path / "model")
+    assert (tmp_path / "model" / "backbone" / "NOTES.txt").read_text() == "from Monday's training"
+    assert os.listdir(tmp_path / "model" / "backbone") == ["NOTES.txt"]
+    assert (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).read_text() == "mine"
+
+
+def test_nothing_is_said_of_random_weights_where_there_are_others(make_classifier, shades, tmp_path, caplog):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+    unload_backbones()
+    with caplog.at_level("WARNING"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])
+    assert "initialized randomly" not in caplog.text
+
+
+def test_a_backbone_inside_that_has_lost_its_weights_is_said_to_have(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+    (tmp_path / "model" / "backbone" / "open_clip_model.safetensors").unlink()
+    unload_backbones()
+    with pytest.raises(MissingBackboneError, match="its folder holds no weights"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])
