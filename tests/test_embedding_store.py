@@ -11,7 +11,7 @@ from pathlib import Path
 import fault_cache
 import numpy as np
 import pytest
-from helpers import SQUARE, embedded_one_by_one, in_threads, toy_encoding, write_pictures
+from helpers import SQUARE, embedded_one_by_one, in_threads, toy_encoding, within, write_pictures
 from PIL import Image
 
 from skl2rclip import CLIPImageEncoder, _database, embedding_store
@@ -433,3 +433,12 @@ def test_the_harness_sees_rows_that_are_wrong(quick_folder, monkeypatch, check):
     )
     fault_cache.edit(outcome, quick_folder, original, swapped, fault_cache.rows(0, 100))
     assert outcome.wrong > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_databases_place_is_not_waited_for(tmp_path, files, expected):
+    (tmp_path / "cache").mkdir()
+    os.mkfifo(tmp_path / "cache" / "embeddings-2.sqlite")
+    with pytest.warns(UserWarning, match="is not a regular file"):
+        embeddings = within(60, lambda: embed(files, tmp_path / "cache"))
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)

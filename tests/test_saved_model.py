@@ -235,7 +235,9 @@ def test_what_is_no_description_is_refused(saved, text):
 def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
     description = {"format_version": 2, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
-    with pytest.raises(ValueError, match=r"format version 2, and this version .* reads 3; .* earlier form of skl2rclip 0.1.0.dev0"):
+    with pytest.raises(
+        ValueError, match=r"format version 2, and this version .* reads 3; .* earlier form of skl2rclip 0.1.0.dev0"
+    ):
         L2RCLIPClassifier.load(saved)
 
 
