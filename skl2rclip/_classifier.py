@@ -23,9 +23,10 @@ from skl2rclip._backbone import BackboneSource, allowed_source, check_text_confi
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
-from skl2rclip._images import as_image_list, holds_images, stamped
+from skl2rclip._images import stamped
 from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
+from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._request import FitRequest

@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
-from skl2rclip._images import as_image_list, stamped
+from skl2rclip._images import stamped
+from skl2rclip._picture_list import as_image_list
 from skl2rclip._validation import (
     MAKER,
     check_batch_size,
