@@ -27,6 +27,7 @@ from skl2rclip._images import stamped
 from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
 from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._pillow_settings import taken_over, with_settings
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._request import FitRequest
@@ -765,7 +766,10 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         state = dict(super().__getstate__())
         if hasattr(self, "_state") and callable(self.rank_names) and self._names_as_fitted():
             state["rank_names"] = dict(self.rank_names_)
-        return state
+        return with_settings(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(taken_over(state))
 
     def _names_as_fitted(self) -> bool:
         try:
