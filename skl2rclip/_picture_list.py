@@ -168,7 +168,7 @@ def _entries(column: Any, X: Any) -> Iterator[Any]:
             failed += 1
             if failed == index + 1 == min(_MOST_ATTEMPTS, len(column)):  # all so far: it is not indexed by integers
                 raise _no_entries(X, error) from error
-            entry = Unread(f"{type(X).__name__} cannot read it: {error or type(error).__name__}")
+            entry = Unread(f"{type(X).__name__} cannot read it: {f'{error}' or type(error).__name__}")
         _check_pair(index, entry, X)
         yield entry
 
@@ -192,17 +192,15 @@ def _check_that_others_can_be_had(index: int, error: Exception, X: Any) -> None:
 
 def _check_pair(index: int, entry: Any, X: Any) -> None:
     """Refuse what holds labels too, with the lines that take it apart."""
-    name = type(X).__name__
     if isinstance(entry, tuple | list) and len(entry) > 1:
         samples = getattr(X, "samples", None)
         is_of_paths = isinstance(samples, list) and bool(samples) and isinstance(samples[0], tuple)
-        pairs = "data_set.samples" if is_of_paths else "data_set"
-        first = "path" if is_of_paths else "image"
+        lines = [f"{name} = [data_set[i][{place}] for i in range(len(data_set))]" for place, name in enumerate("Xy")]
+        if is_of_paths:  # as in torchvision's folders, where nothing has to be decoded for it
+            lines = ["X = [path for path, _ in data_set.samples]", "y = [label for _, label in data_set.samples]"]
         raise TypeError(
-            f"X[{index}] is not an image, but {len(entry)} things ({_types(entry)}): {name} seems to be a data set of "
-            f"images with labels. Take it apart, where data_set stands for it:\n"
-            f"    X = [{first} for {first}, *_ in {pairs}]\n"
-            f"    y = [label for _, label, *_ in {pairs}]"
+            f"X[{index}] is not an image, but {len(entry)} things ({_types(entry)}): {type(X).__name__} seems to be a "
+            "data set of images with labels. Take it apart, where data_set stands for it:\n    " + "\n    ".join(lines)
         )
 
 
@@ -250,7 +248,7 @@ def _content_of(index: int, file: Any) -> Any:
     try:
         if getattr(file, "closed", False):
             raise ValueError(f"X[{index}] is a file that has been closed ({name}); give its path or its content.")
-        if not file.seekable():
+        if hasattr(file, "seekable") and not file.seekable():
             raise ValueError(
                 f"X[{index}] is a stream that cannot be read twice ({name}): read it first, and give what it holds, "
                 "file.read()."
@@ -279,7 +277,8 @@ def _checked(index: int, image: Any) -> Any:
     if isinstance(image, os.PathLike | Image.Image | ImageFile | Unread):
         return image
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"X[{index}] must be {_KINDS}, got {type(image).__name__} ({image!r:.80}).{_hint(image)}")
+        shown = " ".join(repr(image).split())[:80]
+        raise TypeError(f"X[{index}] must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
     if image.dtype != np.uint8:
         raise ValueError(
             f"X[{index}] must be a uint8 array with values from 0 to 255, got dtype {image.dtype}; "
