@@ -172,7 +172,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
     checkpoint_dir : str, path or None, default=None
         Folder in which the state after each epoch is saved, in a subfolder of its own that `load` reads.
     on_bad_image : {"raise", "skip"}, default="raise"
-        Whether `fit` refuses images that cannot be read, or leaves them out with a warning.
+        Whether `fit` refuses images that cannot be read, or leaves them out with a warning. Predictions refuse them
+        always: `skl2rclip.find_unreadable` tells beforehand which they are.
     n_jobs : int or None, default=None
         Decoding threads; None and -1 are all cores. Lower it where several fits run at once.
     random_state : int, RandomState or None, default=None
@@ -330,7 +331,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-            Paths, PIL images, uint8 arrays, or one stacked uint8 array.
+            Paths, contents of files as bytes or open files, PIL images, uint8 arrays, or one stacked uint8 array; in a
+            list, column, one-column table, data set or generator, which is read entry by entry.
         y : array-like of shape (n,)
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional

@@ -177,7 +177,7 @@ class CLIPImageEncoder(_Embedding):
         Parameters
         ----------
         X : sequence of n images
-            Paths, PIL images or uint8 arrays, as `L2RCLIPClassifier.fit` takes them.
+            Paths, contents of files, PIL images or uint8 arrays, as `L2RCLIPClassifier.fit` takes them.
 
         Returns
         -------
