@@ -40,6 +40,7 @@ from skl2rclip._preprocessing import Preprocessing
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 _IS_FOLDER = "this is a folder, not an image file"
+_ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
 _KINDS = {  # what is opened in vain, or waited for
     stat.S_ISDIR: _IS_FOLDER,
     stat.S_ISFIFO: "this is a pipe, not a regular file",
@@ -92,7 +93,7 @@ class ImageFile(os.PathLike[str]):
         try:
             status = os.stat(path)
         except (OSError, ValueError) as error:
-            return cls(path, location, problem=_why_no_status(error, location))
+            return cls(path, location, problem=_why_no_status(error, os.fsdecode(path), location))
         stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
         return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
@@ -116,7 +117,9 @@ def _location_of(path: str | os.PathLike) -> str:
     return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
 
 
-def _why_no_status(error: Exception, location: str) -> str:
+def _why_no_status(error: Exception, name: str, location: str) -> str:
+    if name[:8].lower().startswith(_ADDRESSES):
+        return "no such file; it was an address before it became a Path, and nothing is fetched"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         near = near_name(location)
         return "no such file" if near is None else f"no such file; {near}"

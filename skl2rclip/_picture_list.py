@@ -62,9 +62,18 @@ def holds_images(X: Any) -> bool:
     """Whether X plainly holds images or paths, and not rows of numbers."""
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
         return X.ndim > 2
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    first = _unwrapped(_first_of(X))
     is_picture = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")
     return is_picture or (isinstance(first, np.ndarray) and first.ndim > 1)
+
+
+def _first_of(X: Any) -> Any:
+    if hasattr(X, "columns") or not hasattr(X, "__getitem__") or isinstance(X, Mapping | str):
+        return None
+    try:
+        return X.iloc[0] if hasattr(X, "iloc") else X[0]
+    except Exception:  # whatever a container raises that is empty, or has no integers for indices
+        return None
 
 
 # ---------------------------------------------------------------- containers
@@ -213,6 +222,8 @@ def _types(entry: Any) -> str:
 
 def _plain(index: int, entry: Any) -> Any:
     """Make an entry a path, bytes, PIL image or array, without touching pixels."""
+    if isinstance(entry, str):
+        return entry
     entry = _unwrapped(entry)
     if isinstance(entry, bytearray):
         return bytes(entry)

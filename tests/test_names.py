@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,10 @@ def test_a_file_that_is_added_is_found(tmp_path):
     os.utime(tmp_path, (1, 1))
     assert near_name(str(tmp_path / "A.png")) is not None
     assert near_name(str(tmp_path / "nowhere" / "A.png")) is None
+
+
+def test_an_address_that_was_made_a_path_is_seen_to_be_one():
+    assert "was an address" in find_unreadable([Path("https://example.org/a.png")])[0]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs such files")

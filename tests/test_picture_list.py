@@ -322,7 +322,10 @@ def test_files_that_cannot_be_read_again_are_refused(path):
 def test_embeddings_are_told_from_images_in_memory():
     for entry in (b"content", io.BytesIO(), Path("a.png"), Image.new("L", (2, 2))):
         assert holds_images([entry])
-    assert not holds_images([[1.0, 2.0]])
+        for form in (Column, pd.Series, object_array):
+            assert holds_images(form([entry]))
+    for X in ([[1.0, 2.0]], [], {}, None, pd.Series([1.0]), Column([KeyError()]), pd.DataFrame({"a": [1.0]})):
+        assert not holds_images(X)
 
 
 # ------------------------------------------------------- the same image again
