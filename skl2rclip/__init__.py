@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
+    from skl2rclip._unreadable import find_unreadable as find_unreadable
 
 __version__ = importlib.metadata.version("skl2rclip")
-__all__ = ["CLIPImageEncoder", "L2RCLIPClassifier"]
+__all__ = ["CLIPImageEncoder", "L2RCLIPClassifier", "find_unreadable"]
 
 # torch takes seconds to import: it waits until an estimator is asked for
-_HOME = {"L2RCLIPClassifier": "skl2rclip._classifier", "CLIPImageEncoder": "skl2rclip._encoder"}
+_HOME = {
+    "L2RCLIPClassifier": "skl2rclip._classifier",
+    "CLIPImageEncoder": "skl2rclip._encoder",
+    "find_unreadable": "skl2rclip._unreadable",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,9 +23,11 @@ from skl2rclip._backbone import BackboneSource, allowed_source, check_text_confi
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
-from skl2rclip._images import as_image_list, holds_images, stamped
+from skl2rclip._images import stamped
 from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
+from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._pillow_settings import taken_over, with_settings
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._request import FitRequest
@@ -170,7 +172,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
     checkpoint_dir : str, path or None, default=None
         Folder in which the state after each epoch is saved, in a subfolder of its own that `load` reads.
     on_bad_image : {"raise", "skip"}, default="raise"
-        Whether `fit` refuses images that cannot be read, or leaves them out with a warning.
+        Whether `fit` refuses images that cannot be read, or leaves them out with a warning. Predictions refuse them
+        always: `skl2rclip.find_unreadable` tells beforehand which they are.
     n_jobs : int or None, default=None
         Decoding threads; None and -1 are all cores. Lower it where several fits run at once.
     random_state : int, RandomState or None, default=None
@@ -328,7 +331,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-            Paths, PIL images, uint8 arrays, or one stacked uint8 array.
+            Paths, contents of files as bytes or open files, PIL images, uint8 arrays, or one stacked uint8 array; in a
+            list, column, one-column table, data set or generator, which is read entry by entry.
         y : array-like of shape (n,)
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional
@@ -764,7 +768,10 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         state = dict(super().__getstate__())
         if hasattr(self, "_state") and callable(self.rank_names) and self._names_as_fitted():
             state["rank_names"] = dict(self.rank_names_)
-        return state
+        return with_settings(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(taken_over(state))
 
     def _names_as_fitted(self) -> bool:
         try:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
@@ -163,8 +164,10 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], file: Path):
         self._function, self._arguments, self._file = function, arguments, file
+        self._pillow = PillowSettings.of_this_process()  # each process decodes its share
 
     def __call__(self, fabric: Any) -> None:
+        self._pillow.apply()
         group = DeviceGroup(fabric)
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from skl2rclip._backbone import Backbone, BackboneRecord
 from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
-from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, image_threads
+from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, identity_of, image_threads
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip.errors import UnreadableImagesError
 
@@ -373,12 +373,11 @@ class _Stream:
 
 
 def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:
-    """All rows that hold an image, by the first of them; only files are seen to be the same."""
-    first: dict[str, int] = {}
+    """All rows that hold an image, by the first of them; two threads never decode one PIL image at a time."""
+    first: dict[Hashable, int] = {}
     rows: dict[int, list[int]] = {}
     for row, image in enumerate(images):
-        same = first.setdefault(image.location, row) if isinstance(image, ImageFile) else row
-        rows.setdefault(same, []).append(row)
+        rows.setdefault(first.setdefault(identity_of(image), row), []).append(row)
     return rows
 
 

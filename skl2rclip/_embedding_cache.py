@@ -234,6 +234,8 @@ class EmbeddingCache:
         """
         content = None
         try:
+            if isinstance(image, bytes):
+                return self._key_of(digest_of(image)), None  # as of a file with this content
             if not isinstance(image, ImageFile):
                 pixels = np.asarray(open_image(image))
                 return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None

@@ -16,7 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
-from skl2rclip._images import as_image_list, stamped
+from skl2rclip._images import stamped
+from skl2rclip._picture_list import as_image_list
+from skl2rclip._pillow_settings import taken_over, with_settings
 from skl2rclip._validation import (
     MAKER,
     check_batch_size,
@@ -175,7 +177,7 @@ class CLIPImageEncoder(_Embedding):
         Parameters
         ----------
         X : sequence of n images
-            Paths, PIL images or uint8 arrays, as `L2RCLIPClassifier.fit` takes them.
+            Paths, contents of files, PIL images or uint8 arrays, as `L2RCLIPClassifier.fit` takes them.
 
         Returns
         -------
@@ -207,6 +209,12 @@ class CLIPImageEncoder(_Embedding):
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
         cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
         return embed_images(images, encoding, cache, self.n_jobs, max_memory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_settings(dict(super().__getstate__()))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(taken_over(state))
 
     @property
     def _n_features_out(self) -> int:

@@ -1,16 +1,18 @@
-"""From what users call an image (path, PIL image, array) to uint8 pixels.
+"""From an image (path, content of a file, PIL image, array) to uint8 pixels.
 
-A path is asked about once, by `stamped`, and what the system said goes along with it from there. Decoding runs in
-threads and produces pixels at the resolutions that towers take. No model is known here, and nothing is remembered.
+What X may be is the business of ``_picture_list``. A path is asked about once, by `stamped`, and what the system said
+goes along with it from there. Decoding runs in threads and produces pixels at the resolutions that towers take. No
+model is known here, and nothing is remembered.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -20,6 +22,7 @@ import joblib
 import numpy as np
 from PIL import Image
 
+from skl2rclip._names import near_name
 from skl2rclip._picture_cost import (
     BAND_PIXELS,
     MOST_REDUCED,
@@ -37,6 +40,14 @@ from skl2rclip._preprocessing import Preprocessing
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 _IS_FOLDER = "this is a folder, not an image file"
+_ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
+_KINDS = {  # what is opened in vain, or waited for
+    stat.S_ISDIR: _IS_FOLDER,
+    stat.S_ISFIFO: "this is a pipe, not a regular file",
+    stat.S_ISSOCK: "this is a socket, not a regular file",
+    stat.S_ISCHR: "this is a device, not a regular file",
+    stat.S_ISBLK: "this is a device, not a regular file",
+}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -81,10 +92,8 @@ class ImageFile(os.PathLike[str]):
         location = _location_of(path)
         try:
             status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return cls(path, location, problem="no such file")
-        except (OSError, ValueError) as error:  # ValueError: a null character in the path
-            return cls(path, location, problem=f"{error}")
+        except (OSError, ValueError) as error:
+            return cls(path, location, problem=_why_no_status(error, os.fsdecode(path), location))
         stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
         return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
@@ -108,15 +117,55 @@ def _location_of(path: str | os.PathLike) -> str:
     return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
 
 
+def _why_no_status(error: Exception, name: str, location: str) -> str:
+    if name[:8].lower().startswith(_ADDRESSES):
+        return "no such file; it was an address before it became a Path, and nothing is fetched"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        near = near_name(location)
+        return "no such file" if near is None else f"no such file; {near}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return "its name is longer than the system allows"
+    return "there is a null character in its name" if "\0" in location else f"{error}"
+
+
 def _problem_of(status: os.stat_result) -> str | None:
-    if stat.S_ISDIR(status.st_mode):
-        return _IS_FOLDER
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+    for is_of_kind, name in _KINDS.items():
+        if is_of_kind(status.st_mode):
+            return name
+    if not stat.S_ISREG(status.st_mode):
         return "this is not a regular file"
     return "the file is empty" if status.st_size == 0 else None
 
 
-ImageLike = ImageFile | Image.Image | np.ndarray
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a container could not hand out.
+
+    Attributes
+    ----------
+    problem : str
+        What it said.
+    """
+
+    problem: str
+
+
+# bytes are always what is in a file, and never its name
+ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread
+
+
+def identity_of(image: ImageLike) -> Hashable:
+    """Tell what images have in common that are the same file, the same content or the same object."""
+    if isinstance(image, ImageFile):
+        return image.location
+    return image if isinstance(image, bytes) else id(image)
+
+
+def known_problem(image: ImageLike) -> str | None:
+    """Why an image cannot be read, as far as is known without looking."""
+    if isinstance(image, bytes):
+        return None if image else "its content is empty"
+    return image.problem if isinstance(image, ImageFile | Unread) else None
 
 
 def stamped(images: Iterable[Any]) -> list[ImageLike]:
@@ -124,12 +173,12 @@ def stamped(images: Iterable[Any]) -> list[ImageLike]:
 
     Parameters
     ----------
-    images : iterable of str, path-like, ImageFile, PIL image or ndarray
-        As `as_image_list` returns them.
+    images : iterable of str, path-like, ImageFile, bytes, PIL image, ndarray or Unread
+        As `skl2rclip._picture_list.as_image_list` returns them.
 
     Returns
     -------
-    list of ImageFile, PIL image or ndarray
+    list of ImageFile, bytes, PIL image, ndarray or Unread
         What was an ImageFile already stays as it is.
     """
     asked: dict[str, ImageFile] = {}
@@ -143,102 +192,6 @@ def stamped(images: Iterable[Any]) -> list[ImageLike]:
         return replace(asked[location], path=image)
 
     return [with_stamp(image) for image in images]
-
-
-def as_image_list(X: Any) -> list[Any]:
-    """Turn what `fit` and `predict` accept as X into a list of paths, PIL images or uint8 arrays.
-
-    Parameters
-    ----------
-    X : sequence of str, Path, PIL image or ndarray; Series; one-column DataFrame or array; or stacked ndarray
-        A stacked array is uint8 of shape (n, H, W), (n, H, W, 3) or (n, H, W, 4).
-
-    Returns
-    -------
-    list of length n
-        Not yet opened.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the index and what is wrong with the entry there.
-    """
-    if isinstance(X, str | os.PathLike):
-        raise ValueError(f"X must be a sequence of images, got a single path: write [{os.fspath(X)!r}].")
-    if isinstance(X, Image.Image):
-        raise ValueError("X must be a sequence of images, got a single PIL image: write [image].")
-    if X is None or not hasattr(X, "__len__") or isinstance(X, dict | set | bytes):
-        raise TypeError(
-            "X must be a sequence of images (paths, PIL images or uint8 arrays), "
-            f"got {type(X).__name__}; make it a list first."
-        )
-    images = [_unwrapped(entry) for entry in X] if isinstance(X, list | tuple) else _from_array(X)
-    if not images:
-        raise ValueError("Found array with 0 sample(s) (X is empty) while a minimum of 1 image is required.")
-    for index, image in enumerate(images):
-        _check_entry(index, image)
-    return images
-
-
-def holds_images(X: Any) -> bool:
-    """Whether X plainly holds images or paths, and not rows of numbers."""
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
-        return X.ndim > 2
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
-    return isinstance(first, str | os.PathLike | Image.Image) or (isinstance(first, np.ndarray) and first.ndim > 1)
-
-
-def _unwrapped(entry: Any) -> Any:
-    """Take a row of a one-column table for its only cell."""
-    if isinstance(entry, list | tuple) and len(entry) == 1:
-        return entry[0]
-    if isinstance(entry, np.ndarray) and entry.dtype.kind in "OU" and entry.size == 1:
-        return entry.reshape(-1)[0]
-    return entry
-
-
-def _from_array(X: Any) -> list[Any]:
-    array = np.asarray(X)
-    if array.dtype.kind in "OU":
-        if array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array.ndim != 1:
-            raise ValueError(
-                f"X must have one column of images, got an array of shape {array.shape}: "
-                "Reshape your data, or choose the column that holds the paths."
-            )
-        return [_unwrapped(entry) for entry in array.tolist()]
-    if array.ndim not in (3, 4):
-        raise ValueError(
-            f"X must hold images: paths, PIL images, uint8 arrays, or one stacked uint8 array of shape (n, H, W), "
-            f"(n, H, W, 3) or (n, H, W, 4); got an array of shape {array.shape} and dtype {array.dtype}. "
-            "Reshape your data if its rows are flattened images."
-        )
-    if array.ndim == 3 and array.shape[2] in (3, 4):
-        raise ValueError(
-            f"X must hold several images, but an array of shape {array.shape} looks like one colour image: "
-            "write X=[image], or X=image[None]."
-        )
-    return list(array)
-
-
-def _check_entry(index: int, image: Any) -> None:
-    if isinstance(image, str | os.PathLike | Image.Image):
-        return
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"X[{index}] must be a path, a PIL image or a uint8 array, got {type(image).__name__} ({image!r:.80})."
-        )
-    if image.dtype != np.uint8:
-        raise ValueError(
-            f"X[{index}] must be a uint8 array with values from 0 to 255, got dtype {image.dtype}; "
-            "scale and round it first: (255 * array).round().astype('uint8') for values in [0, 1]."
-        )
-    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
-    if not is_image or image.size == 0:
-        raise ValueError(
-            f"X[{index}] must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
-        )
 
 
 def thread_count(n_jobs: int | None) -> int:
@@ -261,7 +214,7 @@ def open_image(
 
     Parameters
     ----------
-    image : ImageFile, path, PIL image or uint8 ndarray
+    image : ImageFile, path, bytes, PIL image, uint8 ndarray or Unread
     content : bytes, optional
         What is in the file, where it has been read already.
     turn : Turn, optional
@@ -282,6 +235,10 @@ def open_image(
     if turn is None:
         with Turn() as turn:
             return open_image(image, content, turn, shrinkage)
+    if isinstance(image, Unread):
+        raise ValueError(image.problem)
+    if isinstance(image, bytes):
+        content, image = image, ""
     if isinstance(image, str | os.PathLike):
         name = os.fspath(image)
         with open(name, "rb") if content is None else BytesIO(content) as file:
@@ -390,15 +347,9 @@ def find_unreadable(
     dict of int to str
         Reason by index in `images`.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, image in enumerate(images):
-        if isinstance(image, ImageFile) and not (is_known is not None and is_known[row]):
-            rows_of.setdefault(image.location, []).append(row)
-    files = [images[rows[0]] for rows in rows_of.values()]
-    with image_threads(n_jobs) as pool:
-        reasons = list(pool.map(lambda file: _why_unreadable(file, decoding_bound(max_memory)), files))
-    found = {row: reason for rows, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in rows}
-    return dict(sorted(found.items()))
+    is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
+    rows = [row for row in range(len(images)) if is_unsure[row] and isinstance(images[row], ImageFile | bytes | Unread)]
+    return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory)), n_jobs)
 
 
 def find_damaged(
@@ -423,24 +374,40 @@ def find_damaged(
         Reason by index in `images`.
     """
 
-    def why(row: int) -> str | None:
+    def why(image: ImageLike) -> str | None:
+        if known_problem(image) is not None:  # a pipe would be waited for
+            return known_problem(image)
         try:
             with Turn(max_memory) as turn:
-                open_image(images[row], None, turn, lambda size: MOST_REDUCED)
+                open_image(image, None, turn, lambda size: MOST_REDUCED)
         except Exception as error:  # PIL's plugins raise anything on broken files
             return _reason(error)
         return None
 
+    return _found(images, rows, why, n_jobs)
+
+
+def _found(
+    images: Sequence[ImageLike], rows: Sequence[int], why: Callable[[ImageLike], str | None], n_jobs: int | None
+) -> dict[int, str]:
+    """Reasons by index, in order, where there are any; what comes several times is looked at once."""
+    rows_of: dict[Hashable, list[int]] = {}
+    for row in rows:
+        rows_of.setdefault(identity_of(images[row]), []).append(row)
     with image_threads(n_jobs) as pool:
-        return {row: reason for row, reason in zip(rows, pool.map(why, rows), strict=True) if reason is not None}
+        reasons = list(pool.map(lambda same: why(images[same[0]]), rows_of.values()))
+    found = {row: reason for same, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in same}
+    return dict(sorted(found.items()))
 
 
-def _why_unreadable(file: ImageFile, bound: int) -> str | None:
-    if file.problem is not None:
-        return file.problem
+def _why_unreadable(image: ImageLike, bound: int) -> str | None:
+    if known_problem(image) is not None:
+        return known_problem(image)
+    assert isinstance(image, ImageFile | bytes)
     try:
-        with open(file.path, "rb") as content:
-            reduction_that_fits(opened_picture(content, os.fspath(file)), bound)
+        with BytesIO(image) if isinstance(image, bytes) else open(image.path, "rb") as content:
+            name = os.fspath(image) if isinstance(image, ImageFile) else ""
+            reduction_that_fits(opened_picture(content, name), bound)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
@@ -454,8 +421,6 @@ def _reason(error: Exception) -> str:
         return _IS_FOLDER
     if isinstance(error, MemoryError):
         return "its header asks for more memory than there is"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image, or of a format that Pillow cannot read"
     return f"{error}" or type(error).__name__
 
 
@@ -537,8 +502,9 @@ class Decoder:
 
     def _decode(self, row: int, content: bytes | None, targets: list[np.ndarray]) -> None:
         image = self._images[row]
-        if isinstance(image, ImageFile) and image.problem is not None:
-            self.failures[row] = image.problem
+        problem = known_problem(image)
+        if problem is not None:
+            self.failures[row] = problem
             return
         try:
             with Turn(self._max_memory) as turn:

@@ -17,6 +17,8 @@ _REFUSED = {
     "IPTC": "it would be opened as whatever file lies within",
     "WMF": "it would be drawn by the operating system",
 }
+# what follows "ftyp" in files of HEIF whose pixels are not AV1
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # of Windows, whose own are of 256 x 256 pixels at most
 _MOST_ICON_PIXELS = 2**20
 
@@ -56,9 +58,23 @@ def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
         Image.init()
         picture = _opened_as((each for each in tuple(Image.ID) if each not in usual), prefix, file, name)
     if picture is None:
-        raise Image.UnidentifiedImageError("not an image, or of a format that Pillow cannot read")
+        raise Image.UnidentifiedImageError(_why_unknown(prefix))
     _check_size(*picture.size)
     return picture
+
+
+def _why_unknown(prefix: bytes) -> str:
+    """Say which plugin reads it, where the first bytes tell."""
+    name, plugin = "", ""
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS:
+        name, plugin = "HEIC", "pillow-heif and call pillow_heif.register_heif_opener()"
+    elif prefix[4:8] == b"ftyp" and prefix[8:12] in (b"avif", b"avis"):
+        name, plugin = "AVIF", "a newer Pillow, or pillow-avif-plugin and import pillow_avif"
+    elif prefix.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        name, plugin = "JPEG XL", "pillow-jxl-plugin and import pillow_jxl"
+    if name:
+        return f"{name}, which Pillow reads with a plugin: install {plugin}, also in each worker process"
+    return "not an image, or of a format that Pillow cannot read"
 
 
 def _opened_as(formats: Iterable[str], prefix: bytes, file: IO[bytes], name: str) -> ImageFile.ImageFile | None:

@@ -19,7 +19,7 @@ from skl2rclip._embedder import (
     embed_images,
     shared_encoding,
 )
-from skl2rclip._images import ImageFile
+from skl2rclip._images import identity_of
 from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._model import unit_rows
 from skl2rclip._pixel_store import PixelStore
@@ -106,7 +106,7 @@ def _together(request: FitRequest) -> np.ndarray | None:
     if isinstance(request.data, np.ndarray):
         blocks = blocks_of(request.data, request.groups)
     else:
-        places = [image.location if isinstance(image, ImageFile) else i for i, image in enumerate(request.data)]
+        places = [identity_of(image) for image in request.data]
         numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
         blocks = blocks_of(np.array([[numbers[place]] for place in places], np.float32), request.groups)
     return blocks if request.groups is not None or len(np.unique(blocks)) < len(blocks) else None

@@ -115,12 +115,18 @@ class FitRequest:
 
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""
+        is_skipped = self.settings.on_bad_image == "skip"
+        is_last = len(error.failures) == len(self.target)
+        advice = "" if is_skipped else "on_bad_image='skip' makes fit leave such images out. "
+        if is_skipped and is_last:
+            advice = "No image is left to learn from. "
         named = UnreadableImagesError(
             {int(self.kept[i]): reason for i, reason in error.failures.items()},
             {int(self.kept[i]): self.data[i] for i in error.failures},
             self.n_given,
+            advice,
         )
-        if self.settings.on_bad_image == "raise" or len(error.failures) == len(self.target):
+        if not is_skipped or is_last:
             raise named from None
         warn_user(f"on_bad_image='skip' leaves images out: {named}")
         return self.keep(~np.isin(np.arange(len(self.target)), list(error.failures)))

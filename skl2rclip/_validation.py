@@ -231,11 +231,20 @@ def column_count(X: Any) -> int | None:
 
 def check_no_embeddings(X: Any) -> None:
     """Raise where X is a table of floating-point numbers, though images are expected."""
-    if column_count(X) is not None and np.asarray(X).dtype.kind == "f":
+    if column_count(X) is not None and _holds_floats(X):
         raise ValueError(
             f"X must hold images, got a table of numbers of shape {X.shape}: for embeddings of CLIPImageEncoder set "
             "image_tower='precomputed'. Reshape your data if its rows are flattened images."
         )
+
+
+def _holds_floats(X: Any) -> bool:
+    if not hasattr(X, "columns") and not hasattr(X, "column_names"):
+        return np.asarray(X).dtype.kind == "f"
+    # a frame is not made an array for it, which would change the pictures that it may hold
+    names = [str(each).lower() for each in getattr(X, "dtypes", ())]
+    are_numbers = all(name.startswith(("int", "uint", "bool", "float")) for name in names)
+    return are_numbers and any(name.startswith("float") for name in names)
 
 
 def check_maker(maker: str | None, fingerprint: str, model_name: str) -> None:

@@ -9,7 +9,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skl2rclip._names import visible
+
 _MAX_REPORTED = 5
+_ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable(X) tells which and why, also behind headers."
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -31,6 +34,8 @@ class UnreadableImagesError(ValueError):
         What is in X at these indices; paths are named in the message.
     n_images : int
         Length of X.
+    advice : str, default=""
+        What else can be done; how they are found beforehand is always said.
 
     Attributes
     ----------
@@ -38,7 +43,9 @@ class UnreadableImagesError(ValueError):
         As given.
     """
 
-    def __init__(self, failures: dict[int, str], images: Mapping[int, Any] | Sequence[Any], n_images: int):
+    def __init__(
+        self, failures: dict[int, str], images: Mapping[int, Any] | Sequence[Any], n_images: int, advice: str = ""
+    ):
         self.failures = dict(sorted(failures.items()))
         lines = [
             f"  X[{index}]{_path_suffix(images[index])}: {failures[index]}"
@@ -47,10 +54,7 @@ class UnreadableImagesError(ValueError):
         if len(failures) > _MAX_REPORTED:
             lines.append(f"  ... and {len(failures) - _MAX_REPORTED} more")
         count = "1 image" if len(failures) == 1 else f"{len(failures)} images"
-        super().__init__(
-            f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + "\nMend or leave out what is listed; "
-            "on_bad_image='skip' makes fit leave such images out."
-        )
+        super().__init__(f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + f"\n{advice}{_ADVICE}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # between processes the message goes, not the images
@@ -64,7 +68,7 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
 
 
 def _path_suffix(image: Any) -> str:
-    return f" ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else ""
+    return f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
 
 
 class MissingBackboneError(RuntimeError):

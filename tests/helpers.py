@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from skl2rclip._embedder import ImageEncoding
+from skl2rclip._embedder import ImageEncoding, check_headers, embed_images
+from skl2rclip._embedding_cache import EmbeddingCache
+from skl2rclip._images import stamped
 from skl2rclip._preprocessing import Preprocessing
 
 SQUARE = Preprocessing(size=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -100,6 +102,19 @@ def toy_encoding(batch_size=64):
         return pixels.flatten(1) @ matrix
 
     return ImageEncoding(tower, SQUARE, WIDTH, torch.device("cpu"), "float32", batch_size)
+
+
+def cache_for_tests(folder=None):
+    """The cache of what `toy_encoding` makes of images."""
+    return EmbeddingCache("toy", SQUARE, "float32", folder=folder, width=WIDTH)
+
+
+def embedded(images, folder, n_jobs=2):
+    """What `toy_encoding` makes of images, headers looked at first, with a cache in a folder where one is given."""
+    images = stamped(images)
+    check_headers(images, folder, n_jobs)
+    cache = None if folder is None else cache_for_tests(folder)
+    return embed_images(images, toy_encoding(), cache, n_jobs)
 
 
 def embedded_one_by_one(pictures):

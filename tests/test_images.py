@@ -13,7 +13,8 @@ from helpers import file_access
 from PIL import Image, ImageOps
 
 from skl2rclip import _images as images_module
-from skl2rclip._images import Decoder, ImageFile, as_image_list, find_unreadable, open_image, stamped, thread_count
+from skl2rclip._images import Decoder, ImageFile, find_unreadable, open_image, stamped, thread_count
+from skl2rclip._picture_list import as_image_list
 from skl2rclip._preprocessing import Preprocessing
 
 PLAIN = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
@@ -89,12 +90,17 @@ def test_stacked_arrays(shape):
         (np.zeros((8, 8, 3), np.uint8), ValueError, r"looks like one colour image: write X=\[image\]"),
         (np.zeros((8, 8), np.uint8), ValueError, "Reshape your data if its rows are flattened images"),
         (None, TypeError, "must be a sequence of images"),
-        ((path for path in ["a.png"]), TypeError, "got generator; make it a list first"),
+        (iter([]), ValueError, "X is empty.*An iterator can be gone through once only: make it a list"),
+        (5, TypeError, "got int; make it a list first"),
         ({"a.png": 1}, TypeError, "got dict"),
         ([], ValueError, "X is empty"),
         (np.array([["a", "b"]]), ValueError, "one column of images"),
-        (["a.png", 3], TypeError, r"X\[1\] must be a path, a PIL image or a uint8 array, got int"),
-        (["a.png", None], TypeError, r"X\[1\] must be a path.*NoneType"),
+        (
+            ["a.png", 3],
+            TypeError,
+            r"X\[1\] must be a path, .*content of a file, a PIL image or a uint8 array, got int",
+        ),
+        (["a.png", None], TypeError, r"X\[1\] must be a path.*NoneType.*missing"),
         ([np.zeros((4, 4), float)], ValueError, r"X\[0\] must be a uint8 array .* got dtype float64; scale"),
         ([np.zeros((4, 4, 2), np.uint8)], ValueError, r"X\[0\] must have shape .* got \(4, 4, 2\)"),
         ([np.zeros((0, 4), np.uint8)], ValueError, "at least one pixel"),
@@ -347,8 +353,8 @@ def test_a_file_that_vanishes_after_its_stamp_is_named(files):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert find_unreadable(stamped([tmp_path / "pipe.png", "a\0b"])) == {
-        0: "this is not a regular file",
-        1: "embedded null byte",
+        0: "this is a pipe, not a regular file",
+        1: "there is a null character in its name",
     }
 
 

@@ -1,12 +1,14 @@
 """Which formats are opened, and up to which size."""
 
 import io
+import re
 import struct
 import subprocess
 import warnings
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from skl2rclip._images import find_unreadable, open_image, stamped
 from skl2rclip._picture_formats import RefusedFormatError, opened_picture
@@ -67,3 +69,37 @@ def test_pillows_limit_is_the_users_and_nobody_is_warned_below_it(tmp_path, monk
         assert "PIL.Image.MAX_IMAGE_PIXELS" in reason
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
         assert find_unreadable(stamped([path])) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"HEIC, .*pillow-heif and call pillow_heif.register_heif_opener\(\)"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC, .*pillow-heif"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF, .*newer Pillow, or pillow-avif-plugin"),
+        (b"\xff\x0a\xfa\x1f\x01\x91\x08\x06", "JPEG XL, .*pillow-jxl-plugin and import pillow_jxl"),
+        (b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a\0\0\0\x14ftypjxl ", "JPEG XL, .*also in each worker process"),
+    ],
+)
+def test_formats_of_plugins_name_the_plugin(content, message, tmp_path, monkeypatch):
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name not in ("AVIF", "HEIF", "JXL")])
+    path = tmp_path / "picture"
+    path.write_bytes(content + bytes(100))
+    for given in (path, path.read_bytes()):
+        [reason] = find_unreadable(stamped([given])).values()
+        assert re.search(message, reason)
+
+
+def test_a_registered_plugin_is_used(tmp_path, monkeypatch):
+    class Plain(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self._size, self._mode, self.tile = (2, 2), "L", [("raw", (0, 0, 2, 2), 16, ("L", 0, 1))]
+
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Plain, lambda prefix: prefix[4:12] == b"ftypheic"))
+    content = b"\0\0\0\x18ftypheic\0\0\0\0" + bytes([9] * 4)
+    assert np.asarray(open_image(content)).tolist() == [[[9, 9, 9]] * 2] * 2

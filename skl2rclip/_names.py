@@ -1,0 +1,82 @@
+"""Names of files as one sees them in a message, and what a name that leads nowhere may have meant.
+
+No file is opened here; folders are listed only for names that are not in them.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from functools import lru_cache
+
+_LONGEST_SHOWN = 300
+_BLANKS = "\ufeff\u200b \t\r\n\x0b\x0c\x85\xa0\u2007\u202f\u3000"
+
+
+def visible(name: str) -> str:
+    """Write a name so that a reader sees every character of it, in quotes where it is not as it seems.
+
+    Blanks around the name, characters without a glyph, bytes that are not UTF-8, and accents that stand apart from
+    their letters are written as Python does in a string.
+    """
+    decomposed = unicodedata.normalize("NFC", name) != name
+    shown = "".join(_escaped(character, decomposed) for character in name)
+    if shown != name or name != name.strip():
+        shown = f"'{shown}'"
+    if len(shown) > _LONGEST_SHOWN:
+        shown = f"{shown[:100]}...{shown[-100:]}, {len(name)} characters"
+    return shown
+
+
+def _escaped(character: str, decomposed: bool) -> str:
+    if character == " " or (character.isprintable() and not (decomposed and unicodedata.combining(character))):
+        return character
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else repr(character)[1:-1]
+
+
+def near_name(path: str) -> str | None:
+    """Say what the folder has instead of a file that it has not, where that differs in what one does not see.
+
+    Parameters
+    ----------
+    path : str
+        From the root.
+
+    Returns
+    -------
+    str or None
+        The other name and the difference.
+    """
+    folder, name = os.path.split(path)
+    try:
+        changed = os.lstat(os.path.join(folder, "")).st_mtime_ns  # through a link, because of the last slash
+        others = _names_in(folder, changed).get(_essence(name), ())
+    except (OSError, ValueError):
+        return None
+    for other in others:
+        if other != name:
+            return f"the folder has {visible(other)}, {_difference(name, other)}"
+    return None
+
+
+@lru_cache(maxsize=4)
+def _names_in(folder: str, changed: int) -> dict[str, list[str]]:
+    """Names in a folder as it was at this time, by what one sees of them."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        names.setdefault(_essence(name), []).append(name)
+    return names
+
+
+def _essence(name: str) -> str:
+    seen = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFC", seen.replace("\xa0", " ").strip(_BLANKS)).casefold()
+
+
+def _difference(name: str, other: str) -> str:
+    name, other = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", other)
+    if name == other:
+        return "whose accents are in another Unicode normal form"
+    if name.casefold() == other.casefold():
+        return "in other letter case"
+    return "which differs in blanks or in characters that do not show"
