@@ -103,9 +103,10 @@ def _lock(folder: Path, *, wait: bool) -> int | None:
 
 def _is_same(folder: Path, descriptor: int | None) -> bool:
     try:
-        return descriptor is None or os.path.samestat(os.stat(folder), os.fstat(descriptor))
+        status = os.stat(folder)
     except FileNotFoundError:
         return False
+    return descriptor is None or os.path.samestat(status, os.fstat(descriptor))
 
 
 def remove_leftovers(parent: Path, name: str) -> None:

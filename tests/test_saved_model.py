@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import fault_saves
 import huggingface_hub
@@ -442,14 +442,12 @@ def test_what_is_being_written_by_another_is_not_taken_for_a_leftover(models, tm
 
 def test_writers_at_the_same_time_leave_one_whole_model(models, tmp_path):
     digests = {fault_saves.digest(model) for model in models}
-    threads = [
-        threading.Thread(target=lambda model=model: [model.save(tmp_path / "model") for _ in range(10)])
-        for model in models * 2
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(4) as pool:
+        writers = [
+            pool.submit(lambda model=model: [model.save(tmp_path / "model") for _ in range(10)]) for model in models * 2
+        ]
+        for writer in writers:
+            writer.result(60)
     assert fault_saves.outcome(tmp_path / "model", digests) == "as saved"
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     assert os.listdir(tmp_path) == ["model"]

@@ -63,3 +63,19 @@ def test_where_folders_cannot_be_locked_age_tells(tmp_path, monkeypatch):
     os.utime(left, (time.time() - 2 * 24 * 3600,) * 2)
     with scratch_folder(tmp_path, "model"):
         assert not left.exists()
+
+
+def test_who_is_taken_for_dead_before_holding_the_folder_makes_another(tmp_path, monkeypatch):
+    """Another process may look for leftovers between the making of a folder and its locking."""
+    lock, n_locks = _scratch._lock, []
+
+    def late(folder, *, wait):
+        n_locks.append(folder)
+        if wait and len(n_locks) == 1:
+            _scratch.remove_leftovers(tmp_path, "model")
+        return lock(folder, wait=wait)
+
+    monkeypatch.setattr(_scratch, "_lock", late)
+    with scratch_folder(tmp_path, "model") as folder:
+        assert folder.is_dir()
+        assert folder != n_locks[0]
