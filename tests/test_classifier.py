@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import open_clip
