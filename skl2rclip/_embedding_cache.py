@@ -21,6 +21,7 @@ import numpy as np
 
 from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, open_image
+from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore, digest_of
@@ -187,7 +188,9 @@ class EmbeddingCache:
         width: int | None = None,
         max_memory: int | None = None,
     ):
-        context = [function, asdict(preprocessing), precision]
+        context: list[object] = [function, asdict(preprocessing), precision]
+        if PillowSettings.of_this_process().load_truncated_images:
+            context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)

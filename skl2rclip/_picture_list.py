@@ -60,7 +60,7 @@ def as_image_list(X: Any) -> list[Any]:
 
 def holds_images(X: Any) -> bool:
     """Whether X plainly holds images or paths, and not rows of numbers."""
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return X.ndim > 2
     first = _unwrapped(_first_of(X))
     is_picture = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")

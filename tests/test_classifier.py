@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -730,6 +731,19 @@ def test_copies_are_held_out_together(make_classifier, tiny, shades):
     copied = make_classifier(**settings).fit(Z[three], shades[1][three])
     named = make_classifier(**settings).fit(Z[three], shades[1][three], groups=three)
     assert copied.history_ == named.history_
+
+
+@pytest.mark.parametrize("kind", ["content", "object"])
+def test_images_in_memory_that_come_several_times_are_taken_for_one(make_classifier, shade_paths, shades, kind):
+    three = np.repeat(np.arange(0, 40, 2), 3)
+    files = [shade_paths[i] for i in three]
+    pictures = {path: Path(path).read_bytes() if kind == "content" else Image.open(path) for path in set(files)}
+    settings = {"early_stopping": True, "prompt_epochs": 2}
+    from_files = make_classifier(**settings).fit(files, shades[1][three])
+    in_memory = make_classifier(**settings).fit([pictures[path] for path in files], shades[1][three])
+    assert [entry.keys() for entry in in_memory.history_] == [entry.keys() for entry in from_files.history_]
+    np.testing.assert_allclose(in_memory.prototypes_, from_files.prototypes_, atol=1e-5)
+    assert in_memory.label_noise_ == pytest.approx(from_files.label_noise_)
 
 
 def test_images_where_embeddings_are_wanted_are_named(make_classifier, shades, shade_paths):

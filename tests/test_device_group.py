@@ -5,9 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 from processes import time_limit
 
 from skl2rclip._device_group import check_devices, run_on_devices
+from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
 pytestmark = pytest.mark.full_ordering
@@ -64,6 +66,16 @@ def everything_that_a_group_does(group, seed):
         group.align(own)
     results["aligned"] = (own.weight.detach(), torch.zeros(1, 2))
     return group.size, results
+
+
+def pillow_settings(group):
+    return PillowSettings.of_this_process()
+
+
+def test_what_is_set_in_pillow_holds_in_each_process(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert run_on_devices(pillow_settings, (CPU, CPU)) == PillowSettings(True, None)
 
 
 def test_what_processes_do_together_equals_what_one_does():

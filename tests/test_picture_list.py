@@ -14,6 +14,7 @@ import torch
 from helpers import SQUARE, cache_for_tests, embedded, write_pictures
 from PIL import Image
 
+from skl2rclip import _images as images_module
 from skl2rclip._images import Unread, open_image, stamped
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._validation import check_no_embeddings
@@ -331,11 +332,14 @@ def test_embeddings_are_told_from_images_in_memory():
 # ------------------------------------------------------- the same image again
 
 
-def test_an_image_that_comes_several_times_is_handed_on_as_it_is_and_decoded_once(path):
+def test_an_image_that_comes_several_times_is_handed_on_as_it_is_and_decoded_once(path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(images_module, "open_image", lambda *given: decoded.append(1) or open_image(*given))
     lazy = Image.open(path)
     images = as_image_list([lazy, lazy, lazy])
     assert all(image is lazy for image in images)
     rows = embedded(images * 20, None, n_jobs=4)
+    assert len(decoded) == 1
     np.testing.assert_array_equal(rows, np.repeat(rows[:1], 60, axis=0))
     np.testing.assert_allclose(rows[:1], embedded([path], None), atol=1e-6)
     np.testing.assert_array_equal(embedded([lazy], None), rows[:1])  # and again, now that it is decoded
@@ -347,3 +351,8 @@ def test_images_opened_from_files_are_what_the_files_are(tmp_path):
     for _ in range(2):
         np.testing.assert_allclose(embedded([Image.open(path) for path in paths], None), expected, atol=1e-6)
     assert SQUARE.size == (8, 8)
+
+
+def test_arrays_of_strings_of_any_length_are_paths():
+    X = np.array(["a.png", "b" * 50 + ".png"], dtype=np.dtypes.StringDType())
+    assert as_image_list(X) == list(X)

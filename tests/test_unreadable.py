@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import file_access, truncate, write_pictures
-from PIL import Image
+from PIL import Image, ImageFile
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, find_unreadable
@@ -148,3 +148,17 @@ def test_the_advice_is_what_the_user_can_do(make_classifier, every_failure, shad
     embedded = message(CLIPImageEncoder(tiny, device="cpu", max_memory="1MB").fit().transform, X)
     assert "on_bad_image" not in embedded
     assert find in embedded
+
+
+@pytest.mark.parametrize("folder", [None, "cache"])
+def test_what_was_made_of_half_a_picture_is_for_those_who_allow_it(tiny, tmp_path, monkeypatch, folder):
+    paths = write_pictures(tmp_path / "pictures", 3)
+    truncate(paths[1])
+    encoder = CLIPImageEncoder(tiny, device="cpu", embedding_cache=folder and tmp_path / folder).fit()
+    X = [*paths, Path(paths[1]).read_bytes()]
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        assert encoder.transform(X).shape[0] == 4
+    with pytest.raises(UnreadableImagesError) as caught:
+        encoder.transform(X)
+    assert list(caught.value.failures) == [1, 3]
