@@ -521,8 +521,8 @@ def unload_backbones() -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run with torch's global CPU generator seeded, and leave it as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """Run with torch's global CPU generator seeded, and leave it as it was; one thread at a time."""
+    with _lock, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 

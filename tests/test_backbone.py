@@ -1,6 +1,8 @@
 import copy
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import numpy as np
@@ -20,6 +22,7 @@ from skl2rclip._backbone import (
     fingerprint,
     load_backbone,
     model_config,
+    seeded,
     unload_backbones,
     warn_if_random,
 )
@@ -124,6 +127,19 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone(tmp
     assert load_backbone(BackboneSource(name, None, 0)).fingerprint == prints[0] != prints[1]
     with pytest.warns(UserWarning, match="random weights"):
         warn_if_random(BackboneSource(name, None, 0))
+
+
+def test_threads_that_draw_seeded_numbers_do_not_disturb_each_other():
+    def draw(seed):
+        with seeded(seed):
+            numbers = [torch.rand(1)]
+            time.sleep(0.005)
+            return torch.cat([*numbers, torch.rand(2)])
+
+    expected = {seed: draw(seed) for seed in range(4)}
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(draw, [0, 1, 2, 3] * 5))
+    assert all(torch.equal(numbers, expected[i % 4]) for i, numbers in enumerate(drawn))
 
 
 def test_random_backbones_do_not_pile_up(tmp_path):
