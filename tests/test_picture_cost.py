@@ -95,11 +95,14 @@ def test_a_sequential_jpeg_of_several_scans_is_not_taken_for_one_that_needs_no_c
 )
 def test_what_is_told_is_what_is_measured(tmp_path, mode, kind, options):
     path = tmp_path / "picture"
-    picture(1500, 1400, mode).save(path, kind, **options)
+    picture(2000, 1900, mode).save(path, kind, **options)
     with path.open("rb") as file:
         told = decoding_bytes(opened_picture(file))
-    measured = int(measure_decoding.in_child(lambda: measure_decoding.peak_of(lambda: open_image(path))))
-    slack = 2_000_000  # of what libraries allocate once
+    # what else a process does meanwhile, and pages of two megabytes, only add to a peak
+    measured = min(
+        int(measure_decoding.in_child(lambda: measure_decoding.peak_of(lambda: open_image(path)))) for _ in range(3)
+    )
+    slack = 4_000_000  # of what libraries allocate once
     assert 0.9 * (measured - slack) < told
     assert told < 2 * (measured + slack)
 
