@@ -24,6 +24,7 @@ from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_prec
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
 from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, identity_of, image_threads
 from skl2rclip._preprocessing import Preprocessing, normalize
+from skl2rclip._validation import warn_user
 from skl2rclip.errors import UnreadableImagesError
 
 Tower = Callable[[Tensor], Tensor]
@@ -297,6 +298,8 @@ class _Stream:
         if self._decoder.failures:
             failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
             raise UnreadableImagesError(failures, self._images, len(self._images))
+        if self._decoder.without_alpha:
+            _warn_of_transparent(sorted(row for first in self._decoder.without_alpha for row in self._copies[first]))
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
@@ -370,6 +373,11 @@ class _Stream:
                 [array[part] for array in pixels],
                 None if embeddings is None else embeddings[part],
             )
+
+
+def _warn_of_transparent(rows: list[int]) -> None:
+    named = ", ".join(f"X[{row}]" for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+    warn_user(f"Transparent throughout, and taken without transparency: {named}.")
 
 
 def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:

@@ -28,6 +28,8 @@ from skl2rclip.embedding_store import EmbeddingStore, digest_of
 
 _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000
+# to be raised where the same file is decoded to other pixels than before
+_DECODING = "decoding 2"
 
 
 class _Memory:
@@ -188,7 +190,7 @@ class EmbeddingCache:
         width: int | None = None,
         max_memory: int | None = None,
     ):
-        context: list[object] = [function, asdict(preprocessing), precision]
+        context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowSettings.of_this_process().load_truncated_images:
             context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
         self._context = json.dumps(context, sort_keys=True).encode()

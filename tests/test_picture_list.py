@@ -86,6 +86,7 @@ def delicate_pictures():
     palette.putpalette([200, 10, 20, 30, 220, 40])
     clear = Image.new("P", (9, 7), 0)
     clear.putpalette([10, 20, 30])
+    clear.putpixel((8, 6), 1)
     clear.info["transparency"] = 0
     turned = Image.linear_gradient("L").resize((9, 7))
     turned.getexif()[0x0112] = 6
@@ -139,7 +140,7 @@ def test_delicate_pictures_come_out_of_containers_as_they_are_alone(form):
     for image, pixels in zip(as_image_list(FORMS[form](delicate_pictures())), expected, strict=True):
         np.testing.assert_array_equal(np.asarray(open_image(image)), pixels)
     assert expected[0][0, 0].tolist() == [30, 220, 40]
-    assert expected[1].min() == 255
+    assert expected[1][:6].min() == 255
     assert expected[3].shape == (9, 7, 3)
 
 
