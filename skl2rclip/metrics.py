@@ -92,10 +92,100 @@ def mean_absolute_rank_error(
     return _mean(np.abs(values[true] - values[predicted]), sample_weight)
 
 
-def cumulative_score(
-    y_true: Any, y_pred: Any, *, tolerance: float = 5, ranks: Any = None, sample_weight: Any = None
+def average_mean_absolute_rank_error(
+    y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None, in_ranks: bool = False
 ) -> float:
-    """Share of the images whose error is at most `tolerance`, CS(tolerance) in age estimation.
+    """Average over the ranks of each rank's mean absolute error (AMAE), in which rare ranks count like common ones.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        True and predicted labels.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical. Ranks of
+        which `y_true` holds no image, or none with weight, do not count.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts among those of its rank; all count the same by default.
+    in_ranks : bool, default=False
+        Count steps along `ranks` also where labels are numbers; by default the error of numbers is in their own unit.
+
+    Returns
+    -------
+    float
+        Not negative; 0 is perfect.
+
+    Raises
+    ------
+    ValueError
+        If the labels are words and their order is not known, a label is not a rank, or there are none.
+
+    References
+    ----------
+    S. Baccianella, A. Esuli, F. Sebastiani, "Evaluation measures for ordinal regression", ISDA 2009, who call it
+    macroaveraged mean absolute error.
+    """
+    return float(_errors_by_rank(y_true, y_pred, ranks, sample_weight, in_ranks).mean())
+
+
+def maximum_mean_absolute_rank_error(
+    y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None, in_ranks: bool = False
+) -> float:
+    """Largest of the ranks' mean absolute errors (MMAE): that of the rank which is predicted worst.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        True and predicted labels.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical. Ranks of
+        which `y_true` holds no image, or none with weight, do not count.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts among those of its rank; all count the same by default.
+    in_ranks : bool, default=False
+        Count steps along `ranks` also where labels are numbers; by default the error of numbers is in their own unit.
+
+    Returns
+    -------
+    float
+        Not negative; 0 is perfect.
+
+    Raises
+    ------
+    ValueError
+        If the labels are words and their order is not known, a label is not a rank, or there are none.
+
+    References
+    ----------
+    M. Cruz-Ramirez, C. Hervas-Martinez, J. Sanchez-Monedero, P. A. Gutierrez, "Metrics to guide a multi-objective
+    evolutionary algorithm for ordinal classification", Neurocomputing 135, 2014.
+    """
+    return float(_errors_by_rank(y_true, y_pred, ranks, sample_weight, in_ranks).max())
+
+
+def _errors_by_rank(y_true: Any, y_pred: Any, ranks: Any, sample_weight: Any, in_ranks: bool) -> np.ndarray:
+    """Mean absolute error of each true rank that has images with weight."""
+    true, predicted, values = _positions(y_true, y_pred, ranks)
+    if in_ranks:
+        values = np.arange(len(values))
+    true, predicted, weight = _with_weight(true, predicted, sample_weight)
+    place = np.unique(true, return_inverse=True)[1]
+    # shares within the rank first, so that small weights do not vanish and large ones do not overflow
+    share = weight / np.bincount(place, weight)[place]
+    return np.bincount(place, share * np.abs(values[true] - values[predicted]))
+
+
+def cumulative_score(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    tolerance: float = 5,
+    ranks: Any = None,
+    sample_weight: Any = None,
+    in_ranks: bool = False,
+) -> float:
+    """Share of the images whose error is at most `tolerance`: CS(tolerance) in age estimation, accuracy within k ranks.
+
+    With ``tolerance=1, in_ranks=True`` it is what others call 1-off accuracy, with ``tolerance=0`` the accuracy.
 
     Parameters
     ----------
@@ -107,6 +197,8 @@ def cumulative_score(
         All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
     sample_weight : array-like of shape (n,), optional
         How much each image counts; all count the same by default.
+    in_ranks : bool, default=False
+        Count steps along `ranks` also where labels are numbers.
 
     Returns
     -------
@@ -115,6 +207,8 @@ def cumulative_score(
     """
     true, predicted, values = _positions(y_true, y_pred, ranks)
     check_real("tolerance", tolerance, 0)
+    if in_ranks:
+        values = np.arange(len(values))
     # rounding must not push what is exactly as far off as is allowed beyond it: 1.1 - 1.0 > 0.1
     rounding = 4 * np.finfo(np.float64).eps * np.abs(values).max()
     return _mean(np.abs(values[true] - values[predicted]) <= tolerance + rounding, sample_weight)
@@ -138,8 +232,7 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
         At most 1, which is perfect; 0 is chance, and where both gradings are one and the same constant.
     """
     true, predicted, _ = _positions(y_true, y_pred, ranks)
-    weight = _weights(sample_weight, len(true))
-    true, predicted, weight = true[weight > 0], predicted[weight > 0], weight[weight > 0]
+    true, predicted, weight = _with_weight(true, predicted, sample_weight)
     if len(np.unique(np.concatenate([true, predicted]))) == 1:
         return 0.0
     means = np.average(true, weights=weight), np.average(predicted, weights=weight)
@@ -150,6 +243,190 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
         + (means[0] - means[1]) ** 2
     )
     return float(1 - np.average((true - predicted) ** 2, weights=weight) / by_chance)
+
+
+def spearman_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
+    """Spearman's rank correlation: how well predictions put the images in order, whatever their distances.
+
+    The correlation of the places that the images have when they are sorted, ties sharing the mean of theirs. Without
+    weights it is `scipy.stats.spearmanr`, which knows none; an image of weight 2 counts as if it came twice.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        True and predicted labels; numbers may be expected values too.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
+
+    Returns
+    -------
+    float
+        In [-1, 1]; 1 is the right order, -1 its reverse. 0 is no relation, and where either side is constant.
+
+    Raises
+    ------
+    ValueError
+        If the labels are words and their order is not known, a label is not a rank, or there are none.
+    """
+    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    true, predicted, weight = _with_weight(true, predicted, sample_weight)
+    if _is_constant(true) or _is_constant(predicted):
+        return 0.0
+    places = np.stack([_places(true, weight), _places(predicted, weight)])
+    places -= np.average(places, axis=1, weights=weight)[:, None]
+    products = (weight * places) @ places.T  # (2, 2)
+    return _correlation(products[0, 1], products[0, 0], products[1, 1])
+
+
+def _places(labels: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weight of what comes before each in sorted order, ties in the middle."""
+    _, place = np.unique(labels, return_inverse=True)
+    total = np.bincount(place, weight)
+    return (np.cumsum(total) - total / 2)[place]
+
+
+def kendall_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
+    """Kendall's tau-b: by how much pairs of images in the right order outnumber those in the wrong one.
+
+    ``(C - D) / sqrt((P - T)(P - U))``: of P pairs C are in the right order, D in the wrong one, T have one true label
+    and U one predicted label. Without weights it is `scipy.stats.kendalltau`, which knows none; an image of weight 2
+    counts as if it came twice.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        True and predicted labels; numbers may be expected values too.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts, and a pair the product of its two; all count the same by default.
+
+    Returns
+    -------
+    float
+        In [-1, 1]; 1 is the right order, -1 its reverse. 0 is no relation, and where either side is constant.
+
+    Raises
+    ------
+    ValueError
+        If the labels are words and their order is not known, a label is not a rank, or there are none.
+
+    References
+    ----------
+    M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945.
+    """
+    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    true, predicted, weight = _with_weight(true, predicted, sample_weight)
+    if _is_constant(true) or _is_constant(predicted):
+        return 0.0
+    column = np.unique(predicted, return_inverse=True)[1]
+    below = np.zeros(column.max() + 1)  # weight of lower true ranks, by predicted rank
+    excess = untied = 0.0
+    by_rank = np.argsort(true, kind="stable")
+    for rows in np.split(by_rank, np.flatnonzero(np.diff(true[by_rank])) + 1):
+        here = np.bincount(column[rows], weight[rows], len(below))
+        up_to = np.cumsum(below)
+        excess += here @ (up_to - below - (up_to[-1] - up_to))
+        untied += here.sum() * up_to[-1]
+        below += here
+    return _correlation(excess, untied, below @ (np.cumsum(below) - below))
+
+
+def _correlation(shared: float, one: float, other: float) -> float:
+    """``shared / sqrt(one other)``, of factors that may be tiny, and 0 where one of them has vanished."""
+    scale = np.sqrt(one) * np.sqrt(other)
+    return float(np.clip(shared / scale, -1, 1)) if scale > 0 else 0.0
+
+
+def _is_constant(labels: np.ndarray) -> bool:
+    return bool((labels == labels[0]).all())
+
+
+def interval_coverage(y_true: Any, y_interval: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
+    """Share of the images whose true label lies in the predicted interval, ends included.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        True labels.
+    y_interval : array-like of shape (n, 2)
+        Lowest and highest label of each interval, such as `L2RCLIPClassifier.predict_interval` returns.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
+
+    Returns
+    -------
+    float
+        In [0, 1]. It should be near the coverage that was asked for, or above it where there are few ranks.
+
+    Raises
+    ------
+    ValueError
+        If `y_interval` is not of shape (n, 2), an interval ends before it begins, the labels are words and their order
+        is not known, a label is not a rank, or there are none.
+    """
+    true, lowest, highest, _ = _interval_positions(y_true, y_interval, ranks)
+    return _mean((lowest <= true) & (true <= highest), sample_weight)
+
+
+def mean_interval_width(
+    y_true: Any, y_interval: Any, *, ranks: Any = None, sample_weight: Any = None, in_ranks: bool = False
+) -> float:
+    """Mean distance of the two ends of predicted intervals: of two with one coverage, the narrower tells more.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        True labels, of which only the order counts that an ordered Categorical has.
+    y_interval : array-like of shape (n, 2)
+        Lowest and highest label of each interval, such as `L2RCLIPClassifier.predict_interval` returns.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
+    in_ranks : bool, default=False
+        Count steps along `ranks` also where labels are numbers; by default the width of numbers is in their own unit.
+
+    Returns
+    -------
+    float
+        Not negative; 0 where each interval is a single label.
+
+    Raises
+    ------
+    ValueError
+        As `interval_coverage`.
+    """
+    _, lowest, highest, values = _interval_positions(y_true, y_interval, ranks)
+    if in_ranks:
+        values = np.arange(len(values))
+    return _mean(np.abs(values[highest] - values[lowest]), sample_weight)
+
+
+def _interval_positions(
+    y_true: Any, y_interval: Any, ranks: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rank positions of the truth and of both ends, and the numeric values of the ranks."""
+    # NumPy makes words of a list that holds numbers and words, which is to be said instead
+    pairs = np.asarray(y_interval, dtype=None if hasattr(y_interval, "dtype") else object)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"y_interval must be of shape (n, 2), lowest and highest label, got the shape {pairs.shape}.")
+    ends = check_labels(pairs.ravel(), "y_interval")
+    true, own = _checked(y_true, len(pairs), "y_interval"), own_order(y_true)
+    check_comparable(true, "y_true", ends, "y_interval")
+    scale = _scale(true, own, ends, ranks)
+    lowest, highest = scale.encode(ends, "y_interval").reshape(-1, 2).T
+    if (lowest > highest).any():
+        row = int((lowest > highest).argmax())
+        raise ValueError(
+            f"y_interval[{row}] ends before it begins: {listing(ends[2 * row : 2 * row + 2].tolist())}. The lowest "
+            "label comes first."
+        )
+    return scale.encode(true, "y_true"), lowest, highest, scale.values
 
 
 def mean_absolute_expectation_error(
@@ -299,6 +576,15 @@ def _weights(sample_weight: Any, n: int) -> np.ndarray:
     return weight / weight.max()  # whose sum is finite
 
 
+def _with_weight(
+    true: np.ndarray, predicted: np.ndarray, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leave out what has no weight; return the weights of the rest too."""
+    weight = _weights(sample_weight, len(true))
+    counts = weight > 0
+    return true[counts], predicted[counts], weight[counts]
+
+
 def _mean(values: np.ndarray, sample_weight: Any) -> float:
     weight = _weights(sample_weight, len(values))
     counts = weight > 0  # an infinite error without weight is none
@@ -307,6 +593,15 @@ def _mean(values: np.ndarray, sample_weight: Any) -> float:
 
 neg_mean_absolute_rank_error_scorer = RankScorer(
     "neg_mean_absolute_rank_error_scorer", mean_absolute_rank_error, sign=-1, response_method="predict"
+)
+neg_average_mean_absolute_rank_error_scorer = RankScorer(
+    "neg_average_mean_absolute_rank_error_scorer",
+    average_mean_absolute_rank_error,
+    sign=-1,
+    response_method="predict",
+)
+spearman_correlation_scorer = RankScorer(
+    "spearman_correlation_scorer", spearman_correlation, sign=1, response_method="predict"
 )
 quadratic_weighted_kappa_scorer = RankScorer(
     "quadratic_weighted_kappa_scorer", quadratic_weighted_kappa, sign=1, response_method="predict"

@@ -5,6 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import sklearn
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,15 +14,21 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import brier_score_loss, check_scoring, cohen_kappa_score, mean_absolute_error
+from sklearn.metrics import accuracy_score, brier_score_loss, check_scoring, cohen_kappa_score, mean_absolute_error
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skl2rclip.metrics import (
+    average_mean_absolute_rank_error,
     cumulative_score,
+    interval_coverage,
+    kendall_correlation,
+    maximum_mean_absolute_rank_error,
     mean_absolute_expectation_error,
     mean_absolute_rank_error,
+    mean_interval_width,
+    neg_average_mean_absolute_rank_error_scorer,
     neg_mean_absolute_expectation_error_scorer,
     neg_mean_absolute_rank_error_scorer,
     neg_ranked_probability_score_scorer,
@@ -29,6 +36,8 @@ from skl2rclip.metrics import (
     quadratic_weighted_kappa,
     quadratic_weighted_kappa_scorer,
     ranked_probability_score,
+    spearman_correlation,
+    spearman_correlation_scorer,
 )
 
 GRADES = ["bad", "fair", "good"]
@@ -60,7 +69,15 @@ def test_kappa_equals_scikit_learns_on_rank_positions():
     assert quadratic_weighted_kappa([2, 2], [2, 2]) == 0
 
 
-METRICS = [mean_absolute_rank_error, cumulative_score, quadratic_weighted_kappa]
+METRICS = [
+    mean_absolute_rank_error,
+    average_mean_absolute_rank_error,
+    maximum_mean_absolute_rank_error,
+    cumulative_score,
+    quadratic_weighted_kappa,
+    spearman_correlation,
+    kendall_correlation,
+]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -87,8 +104,12 @@ def test_what_cannot_be_compared_is_named(metric, true, predicted, message):
 @pytest.mark.parametrize("label", [5, "good", 2.5, True, Decimal(2)])
 def test_a_single_label_has_its_right_value(label):
     assert mean_absolute_rank_error([label] * 2, [label] * 2) == 0
+    assert average_mean_absolute_rank_error([label], [label]) == maximum_mean_absolute_rank_error([label], [label]) == 0
     assert cumulative_score([label], [label]) == 1
-    assert quadratic_weighted_kappa([label] * 3, [label] * 3) == 0
+    for agreement in (quadratic_weighted_kappa, spearman_correlation, kendall_correlation):
+        assert agreement([label] * 3, [label] * 3) == 0
+    assert interval_coverage([label] * 2, [[label] * 2] * 2) == 1
+    assert mean_interval_width([label] * 2, [[label] * 2] * 2) == 0
 
 
 def test_numbers_are_numbers_however_they_come():
@@ -210,6 +231,159 @@ def test_scorers_know_the_ranks_of_what_they_score(make_classifier, shades, scor
     assert scorer(search, X, names[y]) == pytest.approx(metric(names[y], search.predict(X)))
 
 
+# -------------------------------------------------------------- errors by rank
+
+
+def slow_errors_by_rank(true, predicted, weight, values):
+    """Mean absolute error of each true rank, image by image."""
+    errors = {}
+    for rank in set(true[weight > 0].tolist()):
+        total = count = 0.0
+        for t, p, w in zip(true, predicted, weight, strict=True):
+            if t == rank:
+                total, count = total + w * abs(values[t] - values[p]), count + w
+        errors[rank] = total / count
+    return list(errors.values())
+
+
+@pytest.mark.parametrize("factor", [1, 1e-320, 5e307])
+@pytest.mark.parametrize("n_ranks", [2, 3, 11])
+def test_average_and_largest_error_of_the_ranks_equal_slow_loops(n_ranks, factor):
+    rng = np.random.default_rng(n_ranks)
+    true, predicted = rng.integers(0, n_ranks, (2, 40))
+    weight, values = rng.integers(0, 4, 40), np.cumsum(rng.integers(1, 9, n_ranks))
+    for in_ranks, unit in ((False, values), (True, np.arange(n_ranks))):
+        errors = slow_errors_by_rank(true, predicted, weight, unit)
+        options = {"ranks": values, "sample_weight": factor * weight, "in_ranks": in_ranks}
+        labels = values[true], values[predicted]
+        assert average_mean_absolute_rank_error(*labels, **options) == pytest.approx(np.mean(errors))
+        assert maximum_mean_absolute_rank_error(*labels, **options) == pytest.approx(max(errors))
+
+
+def test_errors_by_rank_of_a_published_example():
+    # of dlordinal 2.7 and skordinal 0.2, in their documentation
+    true, predicted = [0, 0, 1, 2, 3, 0, 0], [0, 1, 1, 2, 3, 0, 1]
+    assert average_mean_absolute_rank_error(true, predicted) == 0.125
+    assert maximum_mean_absolute_rank_error(true, predicted) == 0.5
+    assert kendall_correlation(true, predicted) == pytest.approx(0.8140915784106943)
+    assert cumulative_score(true, [0, 1, 1, 2, 0, 0, 1], tolerance=1, in_ranks=True) == pytest.approx(6 / 7)
+
+
+def test_ranks_without_images_do_not_count_and_rare_ones_count_like_the_others():
+    true, predicted = ["bad"] * 99 + ["good"], ["bad"] * 100
+    assert average_mean_absolute_rank_error(true, predicted, ranks=GRADES) == 1
+    assert maximum_mean_absolute_rank_error(true, predicted, ranks=GRADES) == 2
+    no_good = np.arange(100) < 99
+    assert maximum_mean_absolute_rank_error(true, predicted, ranks=GRADES, sample_weight=no_good) == 0
+
+
+def test_cumulative_score_counts_ranks_of_numbers_where_it_is_asked_to():
+    true, predicted = [20, 35, 80, 20], [35, 35, 20, 20]
+    assert cumulative_score(true, predicted, tolerance=1) == 0.5
+    assert cumulative_score(true, predicted, tolerance=1, in_ranks=True) == 0.75
+    assert cumulative_score(true, predicted, tolerance=0, in_ranks=True) == accuracy_score(true, predicted)
+
+
+# ------------------------------------------------------------- rank correlations
+
+CORRELATIONS = {spearman_correlation: scipy.stats.spearmanr, kendall_correlation: scipy.stats.kendalltau}
+every_correlation = pytest.mark.parametrize("correlation", CORRELATIONS)
+
+
+@every_correlation
+@pytest.mark.parametrize("n_ranks", [2, 3, 10, 1000])
+def test_correlations_equal_scipys_with_weights_as_repetitions(correlation, n_ranks):
+    rng = np.random.default_rng(n_ranks)
+    true, weight = rng.integers(0, n_ranks, 60), rng.integers(0, 4, 60)
+    predicted = np.clip(true + rng.integers(-2, 3, 60), 0, n_ranks - 1)
+    theirs = CORRELATIONS[correlation]
+    assert correlation(true, predicted) == pytest.approx(theirs(true, predicted).statistic)
+    assert correlation(true, -predicted) == pytest.approx(-theirs(true, predicted).statistic)
+    repeated = theirs(np.repeat(true, weight), np.repeat(predicted, weight)).statistic
+    for factor in (1, 1e-320, 5e307):
+        assert correlation(true, predicted, sample_weight=factor * weight) == pytest.approx(repeated)
+
+
+@every_correlation
+def test_correlations_of_expected_values_of_many_images_equal_scipys(correlation):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 5, 2000)
+    expected = true + rng.normal(size=2000)
+    assert correlation(true, expected) == pytest.approx(CORRELATIONS[correlation](true, expected).statistic)
+
+
+@every_correlation
+def test_correlations_know_the_order_of_words(correlation):
+    numbers = [GRADES.index(word) for word in TRUE], [GRADES.index(word) for word in PREDICTED]
+    theirs = CORRELATIONS[correlation](*numbers).statistic
+    assert correlation(TRUE, PREDICTED, ranks=GRADES) == pytest.approx(theirs)
+    assert correlation(TRUE, PREDICTED, ranks=GRADES[::-1]) == pytest.approx(theirs)
+    assert correlation(GRADES, GRADES, ranks=GRADES) == pytest.approx(1)
+    assert correlation(GRADES, GRADES[::-1], ranks=GRADES) == pytest.approx(-1)
+
+
+@every_correlation
+def test_correlations_with_what_is_constant_are_zero(correlation):
+    assert correlation([1, 2, 3], [2, 2, 2]) == correlation([2, 2, 2], [1, 2, 3]) == correlation([1], [5]) == 0
+    assert correlation([1, 2, 3], [1, 1, 3], sample_weight=[1, 1, 0]) == 0
+    for tiny in (1e-17, 1e-200, 5e-324):
+        assert np.isfinite(correlation([1, 2], [1, 2], sample_weight=[1, tiny]))
+
+
+# --------------------------------------------------------------------- intervals
+
+
+def test_coverage_and_width_of_intervals():
+    intervals = [[20, 30], [25, 25], [40, 60]]
+    assert interval_coverage([30, 24, 40], intervals) == pytest.approx(2 / 3)
+    assert interval_coverage([30, 24, 40], np.array(intervals), sample_weight=[0, 3, 1]) == 0.25
+    assert mean_interval_width([30, 24, 40], pd.DataFrame(intervals)) == 10
+    assert mean_interval_width([30, 24, 40], intervals, ranks=[20, 24, 25, 30, 40, 60], in_ranks=True) == 4 / 3
+    assert interval_coverage([30.5], [[30.25, 30.75]]) == 1
+
+
+def test_intervals_of_words_know_their_order():
+    intervals = [["bad", "fair"], ["fair", "good"]]
+    assert interval_coverage(["good", "good"], intervals, ranks=GRADES) == 0.5
+    assert mean_interval_width(["good", "good"], intervals, ranks=GRADES) == 1
+    true = pd.Categorical(["good", "good"], GRADES, ordered=True)
+    assert interval_coverage(true, intervals) == 0.5
+    # ranks that fall: the interval begins at the first of them
+    assert interval_coverage([3, 1], [[3, 2], [3, 2]], ranks=[3, 2, 1]) == 0.5
+    assert mean_interval_width([3, 1], [[3, 2], [3, 1]], ranks=[3, 2, 1]) == 1.5
+
+
+@pytest.mark.parametrize("metric", [interval_coverage, mean_interval_width])
+@pytest.mark.parametrize(
+    ("true", "intervals", "options", "message"),
+    [
+        ([1], [1, 2], {}, r"shape \(n, 2\).*got the shape \(2,\)"),
+        ([1], [[1, 2, 3]], {}, r"got the shape \(1, 3\)"),
+        ([1, 2], [[1, 2]], {}, "y_true and y_interval must have the same length, got 2 and 1"),
+        ([1, 2], [[1, 2], [3, 2]], {}, r"y_interval\[1\] ends before it begins: \[3, 2\]"),
+        (["bad"], [["good", "bad"]], {"ranks": GRADES}, r"y_interval\[0\] ends before"),
+        (["bad"], [["bad", "good"]], {}, "order is not known"),
+        (["bad"], [[0, 1]], {}, "y_true holds strings .* y_interval numbers"),
+        ([1], [[1, "2"]], {}, "y_interval|numbers or all strings"),
+        ([1], [[1, np.nan]], {}, "y_interval contains NaN"),
+        (["bad"], [["bad", "best"]], {"ranks": GRADES}, r"y_interval contains labels .*\['best'\]"),
+        ([], np.zeros((0, 2)), {}, "empty"),
+    ],
+)
+def test_what_is_no_interval_is_named(metric, true, intervals, options, message):
+    with pytest.raises(ValueError, match=message):
+        metric(true, intervals, **options)
+
+
+def test_coverage_of_a_classifiers_own_intervals(make_classifier, shades):
+    X, y = shades
+    classifier = make_classifier(prompt_epochs=1).fit(X, y)
+    intervals = classifier.predict_interval(X, coverage=0.9)
+    inside = [low <= label <= high for label, (low, high) in zip(y, intervals, strict=True)]
+    assert interval_coverage(y, intervals) == np.mean(inside)
+    assert mean_interval_width(y, intervals) == np.mean(np.diff(intervals, axis=1))
+
+
 # ------------------------------------------------------ ranked probability score
 
 
@@ -255,6 +429,8 @@ def test_distributions_that_are_none_are_named(y, p, options, message):
 
 SCORERS = [
     neg_mean_absolute_rank_error_scorer,
+    neg_average_mean_absolute_rank_error_scorer,
+    spearman_correlation_scorer,
     quadratic_weighted_kappa_scorer,
     neg_mean_absolute_expectation_error_scorer,
     neg_ranked_probability_score_scorer,
@@ -278,6 +454,10 @@ def by_hand(scorer, estimator, X, y, ranks, weight=None):
     options = {"ranks": ranks, "sample_weight": weight}
     return {
         "neg_mean_absolute_rank_error_scorer": lambda: -mean_absolute_rank_error(y, estimator.predict(X), **options),
+        "neg_average_mean_absolute_rank_error_scorer": lambda: (
+            -average_mean_absolute_rank_error(y, estimator.predict(X), **options)
+        ),
+        "spearman_correlation_scorer": lambda: spearman_correlation(y, estimator.predict(X), **options),
         "quadratic_weighted_kappa_scorer": lambda: quadratic_weighted_kappa(y, estimator.predict(X), **options),
         "neg_mean_absolute_expectation_error_scorer": lambda: (
             -mean_absolute_expectation_error(y, expectation, **options)
@@ -443,7 +623,7 @@ def test_what_cannot_be_scored_says_so(table):
     assert neg_mean_absolute_rank_error_scorer(regression, X, y) == pytest.approx(
         -mean_absolute_error(y, regression.predict(X))
     )
-    for scorer in SCORERS[2:]:
+    for scorer in SCORERS[-2:]:
         with pytest.raises(
             AttributeError, match="LinearRegression has none of the following attributes: predict_proba"
         ):
