@@ -87,8 +87,7 @@ def mean_absolute_rank_error(
         If the labels are words and their order is not known, a label is not a rank, or there are none.
     """
     true, predicted, values = _positions(y_true, y_pred, ranks)
-    if in_ranks:
-        values = np.arange(len(values))
+    values = _in_unit(values, in_ranks)
     return _mean(np.abs(values[true] - values[predicted]), sample_weight)
 
 
@@ -165,8 +164,7 @@ def maximum_mean_absolute_rank_error(
 def _errors_by_rank(y_true: Any, y_pred: Any, ranks: Any, sample_weight: Any, in_ranks: bool) -> np.ndarray:
     """Mean absolute error of each true rank that has images with weight."""
     true, predicted, values = _positions(y_true, y_pred, ranks)
-    if in_ranks:
-        values = np.arange(len(values))
+    values = _in_unit(values, in_ranks)
     true, predicted, weight = _with_weight(true, predicted, sample_weight)
     place = np.unique(true, return_inverse=True)[1]
     # shares within the rank first, so that small weights do not vanish and large ones do not overflow
@@ -207,8 +205,7 @@ def cumulative_score(
     """
     true, predicted, values = _positions(y_true, y_pred, ranks)
     check_real("tolerance", tolerance, 0)
-    if in_ranks:
-        values = np.arange(len(values))
+    values = _in_unit(values, in_ranks)
     # rounding must not push what is exactly as far off as is allowed beyond it: 1.1 - 1.0 > 0.1
     rounding = 4 * np.finfo(np.float64).eps * np.abs(values).max()
     return _mean(np.abs(values[true] - values[predicted]) <= tolerance + rounding, sample_weight)
@@ -402,8 +399,7 @@ def mean_interval_width(
         As `interval_coverage`.
     """
     _, lowest, highest, values = _interval_positions(y_true, y_interval, ranks)
-    if in_ranks:
-        values = np.arange(len(values))
+    values = _in_unit(values, in_ranks)
     return _mean(np.abs(values[highest] - values[lowest]), sample_weight)
 
 
@@ -574,6 +570,11 @@ def ordinality(prototypes: Any) -> float:
 def _weights(sample_weight: Any, n: int) -> np.ndarray:
     weight = check_sample_weight(sample_weight, n)
     return weight / weight.max()  # whose sum is finite
+
+
+def _in_unit(values: np.ndarray, in_ranks: bool) -> np.ndarray:
+    """Where the ranks lie: one step apart, or in the unit of numeric labels."""
+    return np.arange(len(values)) if in_ranks else values
 
 
 def _with_weight(

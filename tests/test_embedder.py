@@ -550,3 +550,11 @@ def test_what_was_decoded_reduced_is_not_kept_for_those_who_have_the_memory(tmp_
     np.testing.assert_allclose(whole, embed_images(images, encoding, None, 1), atol=1e-6)
     assert np.abs(reduced - whole).max() > 1e-5
     np.testing.assert_allclose(reduced[0], reduced[1], atol=1e-6)
+
+
+def test_pictures_transparent_throughout_are_named_in_one_warning():
+    clear = [Image.new("RGBA", (20, 20), (9, 200, shade, 0)) for shade in range(7)]
+    with pytest.warns(
+        UserWarning, match=r"Transparent throughout.*: X\[1\], X\[2\], X\[3\], X\[4\], X\[5\] and 2 more"
+    ):
+        embed([Image.new("RGB", (20, 20)), *clear])
