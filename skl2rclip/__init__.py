@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
     from skl2rclip._unreadable import find_unreadable as find_unreadable
+
+# a library says nothing by itself: who wants to hear adds a handler
+logging.getLogger("skl2rclip").addHandler(logging.NullHandler())
 
 __version__ = importlib.metadata.version("skl2rclip")
 __all__ = ["CLIPImageEncoder", "L2RCLIPClassifier", "find_unreadable"]

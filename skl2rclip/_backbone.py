@@ -10,8 +10,10 @@ import copy
 import difflib
 import hashlib
 import json
+import logging
 import os
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -35,6 +37,7 @@ from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 LOCAL_DIR_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
+_log = logging.getLogger(__name__)
 _CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_FILE = "open_clip_model.safetensors"
 _MAX_RANDOM_BACKBONES = 4
@@ -505,7 +508,9 @@ def load_backbone(source: BackboneSource) -> Backbone:
     config = model_config(source)
     key = _cache_key(source)
     with _lock:
-        if key not in _loaded:
+        if key in _loaded:
+            _log.debug("%s is in memory already.", source)
+        else:
             _loaded[key] = _load(source, config)
             random_keys = [known for known, backbone in _loaded.items() if backbone.source.is_random]
             for known in random_keys[:-_MAX_RANDOM_BACKBONES]:
@@ -528,6 +533,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
+    since = time.monotonic()
     try:
         model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config)
     except Exception as error:  # open_clip, torch and the hub's client raise families of their own
@@ -535,13 +541,16 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     model = model.eval().requires_grad_(False)
     if getattr(model.visual, "output_tokens", False):  # CoCa's, which only its captions need
         model.visual.output_tokens = False
-    return Backbone(
+    backbone = Backbone(
         source=source,
         config=config,
         model=model,
         preprocessing=Preprocessing.from_config(model.visual.preprocess_cfg),
         fingerprint=fingerprint(model),
     )
+    seconds, weights = time.monotonic() - since, backbone.fingerprint[:12]
+    _log.info("Loaded %s in %.1f s; the fingerprint of the weights begins with %s.", source, seconds, weights)
+    return backbone
 
 
 def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:

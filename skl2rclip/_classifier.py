@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip import _saved_model
 from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
+from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip._device_group import check_devices
 from skl2rclip._devices import resolve_devices
 from skl2rclip._fit import EpochEnd, fit
@@ -52,7 +53,9 @@ from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
 
-class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class L2RCLIPClassifier(
+    ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """Ordinal image classification with CLIP by learning to rank, L2RCLIP.
 
     Ranks are words at the end of a learned prompt. RankFormer lets the ranks' words see each other in word-embedding
@@ -179,7 +182,9 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
     random_state : int, RandomState or None, default=None
         Seed of everything random; the global generators are not touched. None draws a new one for each fit.
     verbose : int, default=0
-        Whether to show progress bars.
+        Whether to show progress bars, on the standard error: one while images are embedded, in `fit` and in
+        predictions, and one for the epochs of each stage. Raise it to 1 for a long fit; leave it at 0 in searches,
+        whose workers would write over each other.
 
     Attributes
     ----------
@@ -325,6 +330,7 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> L2RCLIPClassifier:
         """Learn prompts, and adapter or image tower, from images with ordered labels.
 
@@ -365,7 +371,17 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         settings = self._settings()
         previous = getattr(self, "_state", None) if settings.warm_start else None
         request = self._check(settings, X, y, sample_weight, self.ranks, previous, groups=groups)
-        return self._adopt(fit(request, self._checkpointer(request)))
+        listener = listener_of(
+            self,
+            X,
+            y,
+            n_stages=len(request.plan()),
+            metadata=None if sample_weight is None else {"sample_weight": sample_weight},
+            attributes_of=_attributes_of,
+        )
+        self._adopt(fit(request, self._checkpointer(request), listener))
+        listener.fit_ends()
+        return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> L2RCLIPClassifier:
         """Make one pass over the given images, at constant learning rates.
@@ -494,22 +510,8 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         """Become what was learned; nothing of an earlier fit remains."""
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("__")]:
             delattr(self, name)
-        self._state = state
-        self.classes_ = state.scale.classes
-        self.ranks_ = state.scale.ranks
-        self.rank_names_ = state.scale.names_by_label
-        self.prototypes_ = state.prototypes
-        self.prompt_ = state.tokens.text
-        self.ordinality_ = ordinality(state.prototypes)
-        self.history_ = list(state.history)
-        self.n_iter_ = len(state.history)
-        self.device_ = state.device
-        if state.noise is not None:
-            self.label_noise_, self.label_trust_ = state.noise, state.trust
-        if state.n_columns is not None:
-            self.n_features_in_ = state.n_columns
-        if state.column_names is not None:
-            self.feature_names_in_ = np.asarray(state.column_names, dtype=object)
+        for name, value in _attributes_of(state).items():
+            setattr(self, name, value)
         return self
 
     # -------------------------------------------------------------- read-out
@@ -790,3 +792,26 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
         tags.input_tags.string = not precomputed
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _attributes_of(state: FittedState) -> dict[str, Any]:
+    """Fitted attributes that say what was learned."""
+    attributes: dict[str, Any] = {
+        "_state": state,
+        "classes_": state.scale.classes,
+        "ranks_": state.scale.ranks,
+        "rank_names_": state.scale.names_by_label,
+        "prototypes_": state.prototypes,
+        "prompt_": state.tokens.text,
+        "ordinality_": ordinality(state.prototypes),
+        "history_": list(state.history),
+        "n_iter_": len(state.history),
+        "device_": state.device,
+    }
+    if state.noise is not None:
+        attributes |= {"label_noise_": state.noise, "label_trust_": state.trust}
+    if state.n_columns is not None:
+        attributes["n_features_in_"] = state.n_columns
+    if state.column_names is not None:
+        attributes["feature_names_in_"] = np.asarray(state.column_names, dtype=object)
+    return attributes

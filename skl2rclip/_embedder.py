@@ -5,6 +5,7 @@ Cache, decoder and tower are put together here; none knows of the others, and no
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -24,9 +25,11 @@ from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_prec
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
 from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, identity_of, image_threads
 from skl2rclip._preprocessing import Preprocessing, normalize
+from skl2rclip._progress import counted
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import UnreadableImagesError
 
+_log = logging.getLogger(__name__)
 Tower = Callable[[Tensor], Tensor]
 # of batch_size="auto"
 LARGEST_AUTO_BATCH = 64
@@ -169,10 +172,15 @@ def embed_images(
     cache: EmbeddingCache | None,
     n_jobs: int | None,
     max_memory: int | None = None,
+    verbose: int = 0,
 ) -> np.ndarray:
-    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`."""
+    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
+
+    With `verbose` a bar shows how many are done.
+    """
     result = np.empty((len(images), encoding.width), np.float32)
-    for rows, embeddings in embed_chunks(images, encoding, cache, n_jobs, max_memory):
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory)
+    for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
     return result
 
@@ -279,11 +287,13 @@ class _Stream:
         self._decoder = decoder
         self._copies = _rows_of_each(images)
         self._left: list[int] = []
+        self._n_known = 0
         self._has_progressed = self._is_impatient = False
 
     def __iter__(self) -> Iterator[_Part]:
         """Go over the images until each is done; what others are embedding is asked for again and again."""
         waiting, since = list(self._copies), time.monotonic()
+        begun = since
         while waiting:
             self._left, self._has_progressed = [], False
             self._is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
@@ -300,6 +310,13 @@ class _Stream:
             raise UnreadableImagesError(failures, self._images, len(self._images))
         if self._decoder.without_alpha:
             _warn_of_transparent(sorted(row for first in self._decoder.without_alpha for row in self._copies[first]))
+        _log.info(
+            "%d images, %d different ones among them, of which %d were known, took %.1f s.",
+            len(self._images),
+            len(self._copies),
+            self._n_known,
+            time.monotonic() - begun,
+        )
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
@@ -343,6 +360,8 @@ class _Stream:
         if self._decoder.failures or not chunk.rows:
             return
         embeddings = None
+        self._n_known += len(chunk.known)
+        _log.debug("%d images done, %d of them known.", len(chunk.rows), len(chunk.known))
         if self._encoding is not None:
             embedded = dict(chunk.known)
             if chunk.mine:

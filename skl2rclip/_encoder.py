@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
+from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
 from skl2rclip._images import stamped
@@ -23,6 +24,7 @@ from skl2rclip._validation import (
     MAKER,
     check_batch_size,
     check_choice,
+    check_integer,
     check_path,
     check_string,
     check_thread_count,
@@ -33,7 +35,7 @@ from skl2rclip._validation import (
 )
 
 
-class _Embedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """What scikit-learn makes of an array of embeddings: the container that ``set_output`` asks for."""
 
     _embed: Callable[[Any], np.ndarray]
@@ -76,6 +78,8 @@ class CLIPImageEncoder(_Embedding):
         Threads that decode; None and -1 take all cores. Lower it where other work needs the cores.
     random_state : int, RandomState or None, default=None
         Seed of random weights (``pretrained=None``); without effect otherwise.
+    verbose : int, default=0
+        Whether `transform` shows a progress bar, on the standard error. Raise it to 1 for many images.
 
     Attributes
     ----------
@@ -113,6 +117,7 @@ class CLIPImageEncoder(_Embedding):
         embedding_cache: str | os.PathLike | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ):
         self.model_name = model_name
         self.pretrained = pretrained
@@ -123,7 +128,9 @@ class CLIPImageEncoder(_Embedding):
         self.embedding_cache = embedding_cache
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X: Any = None, y: Any = None) -> CLIPImageEncoder:
         """Load the model; images are not needed.
 
@@ -154,14 +161,17 @@ class CLIPImageEncoder(_Embedding):
         parse_max_memory(self.max_memory)
         check_path("embedding_cache", self.embedding_cache)
         check_thread_count("n_jobs", self.n_jobs)
+        check_integer("verbose", self.verbose, 0)
         device = resolve_device(self.device)
         source = BackboneSource(self.model_name, pretrained, seed_from(self.random_state))
         warn_if_random(source)
+        listener = listener_of(self, X, y)
         record = BackboneRecord.of(load_backbone(source))
         self._record = record
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
         self._note_column(X)
+        listener.fit_ends()
         return self
 
     def _note_column(self, X: Any) -> None:
@@ -208,7 +218,7 @@ class CLIPImageEncoder(_Embedding):
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
         cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
-        return embed_images(images, encoding, cache, self.n_jobs, max_memory)
+        return embed_images(images, encoding, cache, self.n_jobs, max_memory, self.verbose)
 
     def __getstate__(self) -> dict[str, Any]:
         return with_settings(dict(super().__getstate__()))

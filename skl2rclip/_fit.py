@@ -5,6 +5,7 @@ The optimisation itself is in ``_stages``; scikit-learn and the estimator are no
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from skl2rclip._model import STRUCTURE, FittedState, load_module, module_arrays
 from skl2rclip._modules import RankFormer, RidgeAdapter, image_adapter
 from skl2rclip._objective import Objective
 from skl2rclip._preparation import Prepared, prepare
+from skl2rclip._progress import FitListener
 from skl2rclip._prompts import RankPrompts
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
@@ -32,13 +34,14 @@ from skl2rclip._start import start
 from skl2rclip._validation import check_maker
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
+_log = logging.getLogger(__name__)
 # at candidates for the targets, over the first stage
 _LOOKS = 10
 
 EpochEnd = Callable[[FittedState], None]
 
 
-def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None) -> FittedState:
+def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None) -> FittedState:
     """Train as `request` says, on one device or, a process for each, on several.
 
     Parameters
@@ -46,6 +49,8 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None) -> FittedStat
     request : FitRequest
     on_epoch_end : callable, optional
         Called with the state so far.
+    listener : FitListener, optional
+        Is told of stages and epochs, unless there are several devices: then they pass in other processes.
 
     Raises
     ------
@@ -57,14 +62,14 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None) -> FittedStat
     while True:
         try:
             _judge(request)
-            return _fit_on_devices(request, on_epoch_end)
+            return _fit_on_devices(request, on_epoch_end, listener)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
 
 
-def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
+def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None, listener: FitListener | None) -> FittedState:
     if len(request.devices) == 1 or request.one_pass:
-        return train(request, on_epoch_end)
+        return train(request, on_epoch_end, listener=listener)
     n_images, n_devices = len(request.target), len(request.devices)
     if n_images < n_devices:
         raise InvalidParameterError(f"device names {n_devices} devices, more than the {n_images} images of the fit.")
@@ -75,9 +80,16 @@ def _train_in_group(group: DeviceGroup, request: FitRequest, on_epoch_end: Epoch
     return train(replace(request, devices=(group.device,)), on_epoch_end if group.rank == 0 else None, group)
 
 
-def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: DeviceGroup | None = None) -> FittedState:
+def train(
+    request: FitRequest,
+    on_epoch_end: EpochEnd | None = None,
+    group: DeviceGroup | None = None,
+    listener: FitListener | None = None,
+) -> FittedState:
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
+    listener = listener or FitListener()
+    _log.info("Fit of %d images of %d ranks on %s.", len(request.target), len(request.scale.ranks), request.device)
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
     check_maker(request.maker, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
@@ -86,9 +98,13 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
         prepared = prepare(request, backbone, learner)
         data, stopping = prepared.training, prepared.stopping
 
-        def report() -> None:
+        def collect() -> FittedState:
+            return _collect(request, backbone, learner, prepared)
+
+        def report() -> bool:
             if on_epoch_end is not None:
-                on_epoch_end(_collect(request, backbone, learner, prepared))
+                on_epoch_end(collect())
+            return listener.epoch_ends(collect)
 
         optimizer = None
         batch_size = _batch_size(settings, learner, data)
@@ -102,6 +118,7 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
                     stopping.update(learner, stage.held_out(stopping.data, batch_size))
             if request.one_pass:
                 optimizer = _resumed_optimizer(stage, previous)
+            listener.stage_begins(stage.name, n_epochs)
             optimizer = run_stage(
                 stage,
                 data,
@@ -110,12 +127,15 @@ def train(request: FitRequest, on_epoch_end: EpochEnd | None = None, group: Devi
                 decay=not request.one_pass,
                 stopping=stopping,
                 optimizer=optimizer if request.one_pass else None,
+                on_epoch_begin=listener.epoch_begins,
                 on_epoch_end=report,
                 verbose=settings.verbose,
             )
-        if prepared.measured is not None and request.plan():
-            report()  # what was judged best need not be the last
-        state = _collect(request, backbone, learner, prepared)
+            if listener.stage_ends(collect):
+                break
+        state = collect()
+        if on_epoch_end is not None and prepared.measured is not None and request.plan():
+            on_epoch_end(state)  # what was judged best need not be the last
     return replace(state, optimizer_state=_moments(optimizer)) if request.one_pass else state
 
 

@@ -22,6 +22,7 @@ from skl2rclip._embedding_cache import EmbeddingCache
 from skl2rclip._images import ImageLike
 from skl2rclip._modules import RankFormer, image_adapter
 from skl2rclip._preprocessing import Preprocessing
+from skl2rclip._progress import counted
 from skl2rclip._prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._settings import Settings
@@ -211,6 +212,7 @@ class FittedState:
             check_headers(data, folder, settings.n_jobs, settings.max_memory)
             encoding, cache = self._encoding(settings)
             chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory)
+            chunks = counted(chunks, len(data), settings.verbose)
         for rows, embeddings in chunks:
             yield rows, adapt(embeddings)
 

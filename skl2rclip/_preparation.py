@@ -23,6 +23,7 @@ from skl2rclip._images import identity_of
 from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._model import unit_rows
 from skl2rclip._pixel_store import PixelStore
+from skl2rclip._progress import counted
 from skl2rclip._request import FitRequest
 from skl2rclip._ridge import blocks_of
 from skl2rclip._selection import EarlyStopping, split_off_validation
@@ -178,13 +179,14 @@ def _decode_mine(
     if not needs:
         return _Decoded()
     images = [request.data[i] for i in mine]
+    verbose = settings.verbose if learner.group is None or learner.group.rank == 0 else 0
     encoding = cache = embeddings = None
     # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
     if "embeddings" in needs or settings.is_soft:
         embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
-            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs, settings.max_memory)
+            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs, settings.max_memory, verbose)
             return _Decoded(embeddings)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
@@ -194,7 +196,8 @@ def _decode_mine(
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
     chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory)
-    for chunk, decoded, rows_of_tower in chunks:
+    description = "decoding" if encoding is None else "embedding"
+    for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]
         if embeddings is not None:
             embeddings[rows] = rows_of_tower

@@ -6,6 +6,7 @@ Nothing is optimised here but what a contest adds to a step.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from skl2rclip._learner import Batch, Learner, TrainingData
 from skl2rclip._modules import RidgeAdapter
 from skl2rclip._ranks import ranked_scores, read_out
 from skl2rclip._settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 class EarlyStopping:
@@ -95,6 +98,7 @@ class EarlyStopping:
         """Put the best weights back."""
         if self._best_state is not None:
             learner.modules().load_state_dict(self._best_state)
+            _log_kept(learner, dict(zip(self._judged_by, self._best, strict=True)))
 
 
 class Contest:
@@ -181,8 +185,15 @@ class Contest:
     def restore(self, learner: Learner) -> None:
         """Give the learner the prompts and the adapter that foretold best."""
         assert self._best is not None
-        _, prompts, learner.adapter = self._best
+        score, prompts, learner.adapter = self._best
         learner.prompts.load_state_dict(prompts)
+        _log_kept(learner, {"cross_fitted_rps": score})
+
+
+def _log_kept(learner: Learner, scores: dict[str, float]) -> None:
+    """Say of which epoch the weights are: the first that has these scores, or none where the start was best."""
+    epochs = [record["epoch"] for record in learner.history if scores.items() <= record.items()]
+    _log.info("Kept what was learned by epoch %d: %s.", epochs[0] if epochs else 0, scores)
 
 
 def split_off_validation(

@@ -6,23 +6,28 @@ here.
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from skl2rclip._device_group import DeviceGroup
 from skl2rclip._devices import to_device
 from skl2rclip._learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._objective import TERMS
+from skl2rclip._progress import progress_bar
 from skl2rclip._selection import Contest, EarlyStopping
 from skl2rclip._settings import Settings
 from skl2rclip.errors import NonFiniteLossError
 
+_log = logging.getLogger(__name__)
+# of an epoch's record, what a bar has room for
+_SHOWN = ("loss", "cross_fitted_rps", "validation_rps", "validation_mae")
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
 
@@ -186,7 +191,8 @@ def run_stage(
     decay: bool = True,
     stopping: EarlyStopping | None = None,
     optimizer: torch.optim.AdamW | None = None,
-    on_epoch_end: Callable[[], None] | None = None,
+    on_epoch_begin: Callable[[], None] | None = None,
+    on_epoch_end: Callable[[], bool | None] | None = None,
     verbose: int = 0,
 ) -> torch.optim.AdamW | None:
     """Run one stage of the training.
@@ -203,7 +209,9 @@ def run_stage(
         Its best weights, over all stages that it has watched, are put back at the end.
     optimizer : AdamW, optional
         To go on with; a new one by default.
+    on_epoch_begin : callable, optional
     on_epoch_end : callable, optional
+        The stage ends where it returns True.
     verbose : int, default=0
         Show a progress bar.
 
@@ -229,8 +237,19 @@ def run_stage(
     if stopping is not None:
         stopping.begin()
     is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
-    with tqdm(range(n_epochs), desc=stage.name, disable=is_silent, unit="epoch") as epochs:
-        for _ in epochs:
+    _log.info(
+        "Stage %s begins: at most %d epochs of %d images, %d at a time, on %s.",
+        stage.name,
+        n_epochs,
+        len(data.target),
+        batch_size,
+        learner.device,
+    )
+    since, n_before = time.monotonic(), len(learner.history)
+    with progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
+        for _ in range(n_epochs):
+            if on_epoch_begin is not None:
+                on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
             means = _epoch(stage, data, batch_size, optimizer, falling).tolist()
@@ -241,11 +260,14 @@ def run_stage(
             if stopping is not None:
                 record |= stopping.update(learner, stage.held_out(stopping.data, batch_size))
             learner.history.append(record)
-            epochs.set_postfix({key: f"{record[key]:.4g}" for key in ("loss", "validation_mae") if key in record})
-            if on_epoch_end is not None:
-                on_epoch_end()
-            if stopping is not None and stopping.is_over:
+            bar.set_postfix({key: f"{record[key]:.4g}" for key in _SHOWN if key in record}, refresh=False)
+            bar.update()
+            _log.debug("%s", record)
+            is_asked_to_end = on_epoch_end is not None and bool(on_epoch_end())
+            if is_asked_to_end or (stopping is not None and stopping.is_over):
                 break
+    n_run, seconds = len(learner.history) - n_before, time.monotonic() - since
+    _log.info("Stage %s ended after %d epochs and %.1f s.", stage.name, n_run, seconds)
     if stopping is not None:
         stopping.restore(learner)
     else:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from decimal import Decimal
 from numbers import Integral, Real
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,16 @@ MAKER = "skl2rclip_backbone"
 
 def warn_user(message: str) -> None:
     """Warn, and name the line outside this package that led here."""
-    package, depth, frame = os.path.dirname(__file__), 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_between(frame):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=depth + 1)
+
+
+def _is_between(frame: FrameType) -> bool:
+    """Whether a frame is this package's, or scikit-learn's decorator around a method of it."""
+    module = frame.f_globals.get("__name__", "")
+    return frame.f_code.co_filename.startswith(os.path.dirname(__file__)) or module.startswith("sklearn.callback")
 
 
 class Recorded(str):

@@ -191,13 +191,6 @@ def test_random_state_objects_seed_too(make_classifier, shades):
     assert not np.array_equal(first.prototypes_, again.prototypes_)
 
 
-def test_verbose_shows_a_bar(make_classifier, shades, capsys):
-    make_classifier(verbose=1).fit(*shades)
-    assert "prompts: 100%" in capsys.readouterr().err
-    make_classifier(verbose=0).fit(*shades)
-    assert capsys.readouterr().err == ""
-
-
 def test_compiled_tower_predicts_the_same(make_classifier, shades, monkeypatch):
     compiled = []
     # the compiler itself takes half a minute and a C++ toolchain: what is tested is where it is asked for
