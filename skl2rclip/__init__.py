@@ -6,6 +6,8 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from skl2rclip import _forks as _forks  # from here on it notices when this process is forked
+
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("skl2rclip")
 __all__ = ["CLIPImageEncoder", "L2RCLIPClassifier", "find_unreadable"]
 
-# torch takes seconds to import: it waits until an estimator is asked for
+# scikit-learn takes a second to import: it waits until an estimator is asked for, and torch until it is fitted
 _HOME = {
     "L2RCLIPClassifier": "skl2rclip._classifier",
     "CLIPImageEncoder": "skl2rclip._encoder",
