@@ -7,6 +7,8 @@ import importlib.metadata
 import logging
 from typing import TYPE_CHECKING, Any
 
+from skl2rclip import _forks as _forks  # from here on it notices when this process is forked
+
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
@@ -18,7 +20,7 @@ logging.getLogger("skl2rclip").addHandler(logging.NullHandler())
 __version__ = importlib.metadata.version("skl2rclip")
 __all__ = ["CLIPImageEncoder", "L2RCLIPClassifier", "find_unreadable"]
 
-# torch takes seconds to import: it waits until an estimator is asked for
+# scikit-learn takes a second to import: it waits until an estimator is asked for, and torch until it is fitted
 _HOME = {
     "L2RCLIPClassifier": "skl2rclip._classifier",
     "CLIPImageEncoder": "skl2rclip._encoder",

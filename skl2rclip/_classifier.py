@@ -1,16 +1,18 @@
 """`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and the predict family.
 
 What a fit does between the checks and the fitted state is in ``_fit``, what a fitted model makes of images in
-``_model``.
+``_model``. Both need torch, which takes seconds to import, and so do the rooms of models and devices: the methods that
+need them import them, so that whoever only makes, clones, prints or unpickles an estimator does without.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -18,22 +20,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip import _saved_model
-from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
 from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
-from skl2rclip._device_group import check_devices
-from skl2rclip._devices import resolve_devices
-from skl2rclip._fit import EpochEnd, fit
 from skl2rclip._images import stamped
 from skl2rclip._labels import check_comparable, check_labels
-from skl2rclip._model import FittedState
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._pillow_settings import taken_over, with_settings
-from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
-from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
-from skl2rclip._text_tower import PromptTokenizer
 from skl2rclip._validation import (
     check_groups,
     check_lengths,
@@ -51,6 +44,12 @@ from skl2rclip._validation import (
 )
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
+
+if TYPE_CHECKING:
+    from skl2rclip._fit import EpochEnd
+    from skl2rclip._model import FittedState
+    from skl2rclip._progress import FitListener
+    from skl2rclip._request import FitRequest
 
 
 class L2RCLIPClassifier(
@@ -379,7 +378,7 @@ class L2RCLIPClassifier(
             metadata=None if sample_weight is None else {"sample_weight": sample_weight},
             attributes_of=_attributes_of,
         )
-        self._adopt(fit(request, self._checkpointer(request), listener))
+        self._learn(request, self._checkpointer(request), listener)
         listener.fit_ends()
         return self
 
@@ -411,7 +410,7 @@ class L2RCLIPClassifier(
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
-        return self._adopt(fit(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True)))
+        return self._learn(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True))
 
     def _settings(self) -> Settings:
         return Settings.of(self.get_params(deep=False))
@@ -428,6 +427,13 @@ class L2RCLIPClassifier(
         groups: Any = None,
     ) -> FitRequest:
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
+        from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
+        from skl2rclip._device_group import check_devices
+        from skl2rclip._devices import resolve_devices
+        from skl2rclip._prompts import tokenize_prompts
+        from skl2rclip._request import FitRequest
+        from skl2rclip._text_tower import PromptTokenizer
+
         devices = resolve_devices(settings.device)
         check_devices(devices)
         labels = check_labels(y)
@@ -504,7 +510,14 @@ class L2RCLIPClassifier(
         if request.settings.checkpoint_dir is None:
             return None
         folder = Path(request.settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
-        return partial(_saved_model.save, folder, self._portable_parameters(request.scale))
+        return self._writer(folder, request.scale)
+
+    def _learn(
+        self, request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None
+    ) -> L2RCLIPClassifier:
+        from skl2rclip._fit import fit
+
+        return self._adopt(fit(request, on_epoch_end, listener))
 
     def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
@@ -715,10 +728,13 @@ class L2RCLIPClassifier(
         state, settings = self._state, self._settings()
         state.check_settings(settings, self.ranks, self.rank_names)
         backbone = state.record.load(state.source(settings)) if include_backbone else None
-        _saved_model.save(path, self._portable_parameters(state.scale), state, backbone)
+        self._writer(path, state.scale)(state, backbone)
 
-    def _portable_parameters(self, scale: RankScale) -> dict[str, Any]:
-        return _saved_model.portable_parameters(self.get_params(deep=False), scale)
+    def _writer(self, path: str | os.PathLike, scale: RankScale) -> Callable[..., None]:
+        """Return a function that saves a state, and the backbone where it is given, with the parameters as they are."""
+        from skl2rclip import _saved_model
+
+        return partial(_saved_model.save, path, _saved_model.portable_parameters(self.get_params(deep=False), scale))
 
     @classmethod
     def load(
@@ -754,6 +770,9 @@ class L2RCLIPClassifier(
         MissingBackboneError
             If its backbone is a model of a hub that is not in this machine's cache, and `model_name` does not name it.
         """
+        from skl2rclip import _saved_model
+        from skl2rclip._backbone import allowed_source
+
         parameters, state = _saved_model.load(path, cls._get_param_names())
         named = {"model_name": model_name, "pretrained": pretrained}
         loaded = cls(**parameters).set_params(**{name: it for name, it in named.items() if it is not None})

@@ -5,13 +5,13 @@ Names become devices here. What several of them do together for one fit lives in
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from skl2rclip._forks import in_forked_child, is_forked_child
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError
 
@@ -23,8 +23,9 @@ def _compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_compute_alone)
+in_forked_child(_compute_alone)
+if is_forked_child():  # its parent had not needed torch for us, and may have computed with it otherwise
+    _compute_alone()
 
 
 def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.device, ...]:

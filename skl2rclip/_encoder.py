@@ -1,6 +1,7 @@
 """`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
 
 Its parameters and their documentation live here, the work is done in ``_embedder``; labels and prompts are not known.
+The methods that need torch, which takes seconds to import, import the rooms that do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
 from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
-from skl2rclip._devices import resolve_device
-from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
 from skl2rclip._images import stamped
 from skl2rclip._picture_list import as_image_list
 from skl2rclip._pillow_settings import taken_over, with_settings
@@ -153,6 +151,9 @@ class CLIPImageEncoder(_Embedding):
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
+        from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
+        from skl2rclip._devices import resolve_device
+
         check_string("model_name", self.model_name)
         pretrained = path_or_string("pretrained", self.pretrained)
         check_string("device", self.device)
@@ -209,6 +210,9 @@ class CLIPImageEncoder(_Embedding):
 
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
+        from skl2rclip._devices import resolve_device
+        from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
+
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
         images = stamped(as_image_list(X))

@@ -16,12 +16,18 @@ _PATIENCE_SECONDS = 5.0
 # re-entrant: what is under way may itself fork
 _forking = threading.RLock()
 _holds = threading.local()
+_is_child = False
 
 
 def in_forked_child(function: Callable[[], object]) -> None:
     """Call `function` in every forked child, before anything else runs there."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
+
+
+def is_forked_child() -> bool:
+    """Whether this process was forked from one that had imported this package."""
+    return _is_child
 
 
 @contextmanager
@@ -41,8 +47,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _forking
+    global _forking, _is_child
     _forking = threading.RLock()
+    _is_child = True
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -35,7 +35,9 @@ from skl2rclip._picture_cost import (
 )
 from skl2rclip._picture_formats import check_format, opened_picture
 from skl2rclip._picture_levels import GreyLevels, bands_of
-from skl2rclip._preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from skl2rclip._preprocessing import Preprocessing
 
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
