@@ -28,11 +28,11 @@ from skl2rclip._labels import check_comparable, check_labels
 from skl2rclip._model import FittedState
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._pillow_settings import taken_over, with_settings
+from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
 from skl2rclip._prompts import tokenize_prompts
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._request import FitRequest
 from skl2rclip._settings import Settings
-from skl2rclip._text_tower import PromptTokenizer
 from skl2rclip._validation import (
     check_groups,
     check_lengths,
@@ -438,7 +438,7 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
             tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
             warn_if_random(source)
         else:
-            previous.check_goes_on(settings, scale, config["text_cfg"].get("vocab_size", 49408))
+            previous.check_goes_on(settings, scale, vocabulary_of(config["text_cfg"]))
             tokens = previous.tokens
         request = FitRequest(
             data=data if settings.is_precomputed else stamped(data),

@@ -27,7 +27,7 @@ from skl2rclip._backbone import (
     warn_if_random,
 )
 from skl2rclip._preprocessing import Preprocessing, normalize
-from skl2rclip._text_tower import tokenizer_of
+from skl2rclip._prompt_tokenizer import tokenizer_of
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
 

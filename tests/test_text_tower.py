@@ -7,7 +7,8 @@ from conftest import CONFIGS
 from torch import nn
 
 from skl2rclip._backbone import BackboneSource, load_backbone, model_config
-from skl2rclip._text_tower import PromptTokenizer, pack_prompts
+from skl2rclip._prompt_tokenizer import PromptTokenizer
+from skl2rclip._text_tower import pack_prompts
 from skl2rclip._tiny_clip import EMBEDDED_NAME
 from skl2rclip.errors import InvalidParameterError
 
