@@ -65,7 +65,7 @@ def _nllb():
 
 def _gemma():
     """SigLIP 2's: a word at the beginning of a text is written otherwise than behind a space."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(**{"unk_token": "<unk>"}))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
@@ -99,7 +99,7 @@ def _bert():
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[BOS]", "[EOS]"]
     vocabulary = [*special, *words, *LETTERS, *("##" + letter for letter in LETTERS)]
     tokenizer = Tokenizer(
-        models.WordPiece({token: i for i, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="[UNK]")
+        models.WordPiece({token: i for i, token in enumerate(dict.fromkeys(vocabulary))}, **{"unk_token": "[UNK]"})
     )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
