@@ -617,7 +617,8 @@ def _digest(item: tuple[str, Tensor]) -> str:
 
 def build_image_tower(config: dict[str, Any]) -> nn.Module:
     """Image tower of the architecture `config`, its weights yet to be filled in, without its text tower."""
-    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    # CoCa's tokens, which only its captions need, are left out as in `_load`
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     text = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
     with seeded(0):
         model = open_clip.CLIP(

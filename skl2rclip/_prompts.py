@@ -175,6 +175,11 @@ class RankPrompts(nn.Module):
     generator : torch.Generator
         For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
 
+    Raises
+    ------
+    ValueError
+        If the text tower does not know a token.
+
     References
     ----------
     CoOp (Zhou et al., IJCV 2022) for learned context and the positions of the class; OrdinalCLIP (Li et al., NeurIPS
@@ -205,6 +210,12 @@ class RankPrompts(nn.Module):
         self._lay_out(tokens)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
+        known = len(self._tower.token_embedding.weight)
+        if max(ids, default=0) >= known:  # of a Hugging Face text tower, only the loaded model says how many
+            raise ValueError(
+                f"The model's prompts hold the token {max(ids)}, and the text tower of its backbone knows {known}: its "
+                "tokenizer is another model's, or the prompts are damaged."
+            )
         index = torch.tensor(ids, dtype=torch.int64, device=self._tower.device)
         return self._tower.token_embedding(index).detach().clone()
 
