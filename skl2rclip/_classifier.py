@@ -62,9 +62,9 @@ class L2RCLIPClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transf
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id of a CLIP with a causal text
-        tower, or ``"skl2rclip-tiny"``, a small CLIP of 64-pixel images that comes with the package. Larger ones know
-        more and take longer.
+        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id, or ``"skl2rclip-tiny"``, a small
+        CLIP of 64-pixel images that comes with the package. Larger ones know more and take longer, and text towers that
+        are not causal (SigLIP, CLIPA, MobileCLIP's smaller ones) take several times as long in each step.
     pretrained : str, path or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny``, nor where `model_name` has a prefix.

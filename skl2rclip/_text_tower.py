@@ -24,7 +24,7 @@ _MAX_PACKED_TOKENS = 512
 # What the activations of prompts that run in full may take, about; beyond it they are computed again for the gradient.
 _MAX_ACTIVATION_BYTES = 2**31
 # of a transformer's layer, for each token and each unit of its width: inputs of maps, norms, activations, attention
-_KEPT_PER_LAYER = 16
+_KEPT_PER_LAYER = 11
 _PARAMETERS_PER_LAYER = 12  # times the width squared
 
 
