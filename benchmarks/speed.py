@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import importlib.util
 import json
 import platform
 import statistics
@@ -29,6 +30,8 @@ import joblib
 import numpy as np
 import open_clip
 import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.transformer import TextTransformer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.model_selection import GridSearchCV
@@ -48,6 +51,7 @@ from skl2rclip._preprocessing import normalize
 from skl2rclip._prompts import PromptTokens, RankPrompts, tokenize_prompts
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, TowerStage, optimizer_for, run_stage
+from skl2rclip._text_tower import text_tower_of
 
 HERE = Path(__file__).parent
 MODEL = "ViT-B-32"
@@ -181,6 +185,54 @@ def text_step(device: torch.device) -> list[dict]:
             f"largest difference {difference:.0e}, of the gradients {gradient:.0e} of the largest",
         )
     ]
+
+
+# settings of open_clip's towers by family, and the length of their texts; all of one size here
+FAMILIES = {
+    "MobileCLIP's (77 tokens, not causal)": {"context_length": 77, "no_causal_mask": True},
+    "SigLIP's (64 tokens, not causal)": {"context_length": 64, "no_causal_mask": True, "pool_type": "last"},
+    "CLIPA's (32 tokens, not causal)": {"context_length": 32, "no_causal_mask": True, "pool_type": "last"},
+    "CoCa's (class token behind 76 tokens)": {"context_length": 76, "embed_cls": True},
+}
+
+
+def text_families(device: torch.device) -> list[dict]:
+    """Forward and backward of the prompts of 20 ranks through towers that are run in full, beside a packed one."""
+    size = {"vocab_size": 1000, "width": 512, "heads": 8, "layers": 12}
+    towers = {name: TextTransformer(**size, **settings) for name, settings in FAMILIES.items()}
+    if importlib.util.find_spec("transformers") is not None:
+        from transformers import XLMRobertaConfig
+
+        config = XLMRobertaConfig(
+            vocab_size=1000, hidden_size=512, num_hidden_layers=12, num_attention_heads=8, intermediate_size=2048
+        )
+        towers["XLM-RoBERTa's (Hugging Face)"] = HFTextEncoder(
+            "", 512, config=config, pooler_type="mean_pooler", proj_type="linear"
+        )
+    packed = family_step(TextTransformer(**size), device)
+    rows = []
+    for name, tower in towers.items():
+        times = alternate({"ours": family_step(tower, device), "other": packed}, device, 5)
+        what = f"text step, K = 20, a tower like {name}"
+        rows.append(row(what, "a causal tower of the same size, packed", times, "reported", inverse=True))
+    return rows
+
+
+def family_step(text: torch.nn.Module, device: torch.device, n_ranks: int = 20, m: int = 8) -> Callable[[], None]:
+    """A step of prompts with m shared tokens and one for each rank."""
+    model = torch.nn.Module()
+    model.text = text.eval().requires_grad_(False).to(device)
+    tower = text_tower_of(model, "")
+    start, end, pad = 0, 1 + m + n_ranks, 2 + m + n_ranks
+    ids = [500, *range(100, 100 + m), *range(200, 200 + n_ranks), 999, getattr(tower, "_pad_id", 0)]
+    arranged = tower.arrange([start, *range(1, 1 + m)], [[1 + m + k, end] for k in range(n_ranks)], ids, [pad])
+    table = tower.token_embedding(torch.tensor(ids, device=device)).detach().requires_grad_()
+
+    def step() -> None:
+        table.grad = None
+        tower.encode(table, arranged).square().sum().backward()
+
+    return step
 
 
 def stage1_epoch(device: torch.device) -> list[dict]:
@@ -506,6 +558,7 @@ def draw(curves: dict[str, tuple[list[int], list[float]]], file: Path) -> None:
 
 ROWS: tuple[Callable[[torch.device], list[dict]], ...] = (
     text_step,
+    text_families,
     stage1_epoch,
     search,
     predict,

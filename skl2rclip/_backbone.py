@@ -1,7 +1,7 @@
 """open_clip models: where they come from, loaded once per process, named by a fingerprint of their weights.
 
-How a text tower runs on word embeddings lives in ``_text_tower``; whether a model's text tower is fit for that is said
-here by `check_text_config`, for those who want prompts. What prompts mean is not known, and neither are estimators.
+How a text tower runs on word embeddings lives in ``_text_tower``; models whose text tower cannot are refused here by
+`check_text_config`, for those who want prompts. What prompts mean is not known, and neither are estimators.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from skl2rclip._forks import in_forked_child
+from skl2rclip._hugging_face import check_text_model
 from skl2rclip._preprocessing import Preprocessing
-from skl2rclip._text_tower import PromptTokenizer, TextTower, tokenizer_of
+from skl2rclip._prompt_tokenizer import PromptTokenizer, tokenizer_of
+from skl2rclip._text_tower import TextTower, refusal, text_tower_of
 from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_config, load_embedded
 from skl2rclip._validation import Recorded, warn_user
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
@@ -347,29 +349,17 @@ def _not_fetched(source: BackboneSource, error: Exception) -> str:
 
 
 def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
-    """Refuse, before any weights are loaded, models whose text tower cannot run on packed prompts.
+    """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings.
 
     Raises
     ------
     InvalidParameterError
-        Saying why. Refused are CoCa, Hugging Face text towers, towers that are not causal (SigLIP, CLIPA, some
-        MobileCLIP), and towers that do not pool at the end-of-text token.
+        Saying why.
     """
-    text = config["text_cfg"]
-    reason = None
-    if "multimodal_cfg" in config or text.get("embed_cls"):
-        reason = "it is a CoCa model, which pools its text in an appended class token"
-    elif text.get("hf_model_name"):
-        reason = f"its text tower is the Hugging Face model {text['hf_model_name']!r}"
-    elif text.get("no_causal_mask"):
-        reason = "its text tower is not causal (each token sees the later ones too)"
-    elif text.get("pool_type", "argmax") not in ("argmax", "eos"):
-        reason = f"its text tower does not pool at the end-of-text token (pool_type={text['pool_type']!r})"
+    reason = refusal(config)
     if reason is not None:
         raise InvalidParameterError(
-            f"model_name={source.model_name!r} cannot be used: {reason}. L2RCLIPClassifier needs a causal CLIP text "
-            "tower that pools at the end-of-text token, such as those of ViT-B-16, ViT-L-14, RN50, EVA02, PE-Core or "
-            "MobileCLIP-B."
+            f"model_name={source.model_name!r} cannot be used: {reason}. CLIPImageEncoder takes any model."
         )
 
 
@@ -433,7 +423,7 @@ class Backbone:
 
     def text_tower(self, device: torch.device) -> TextTower:
         """Return the shared text tower on `device`."""
-        return TextTower(self.on(device))
+        return text_tower_of(self.on(device), self.source.model_name)
 
     def tokenizer(self) -> PromptTokenizer:
         """Return the model's tokenizer."""
@@ -443,6 +433,11 @@ class Backbone:
         """Write the whole model as a folder that ``local-dir:`` loads."""
         from safetensors.torch import save_file
 
+        if self.config["text_cfg"].get("hf_model_name"):
+            raise InvalidParameterError(
+                f"The backbone {self.source} cannot be saved as a folder: the architecture of its text tower is "
+                "that of a Hugging Face model, which a folder cannot hold. Save without it (include_backbone=False)."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         description = {"model_cfg": self.config, "preprocess_cfg": self.preprocessing.to_config()}
         (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
@@ -533,6 +528,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
+    if config["text_cfg"].get("hf_model_name"):
+        check_text_model(source.model_name, config["text_cfg"]["hf_model_name"])
     since = time.monotonic()
     try:
         model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config)
@@ -566,6 +563,7 @@ def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
             device="cpu",
             force_quick_gelu=config.get("quick_gelu", False),
             require_pretrained=not source.is_random,
+            pretrained_text=False,  # random weights are random; any others come with the checkpoint
         )
 
 
@@ -628,7 +626,8 @@ def _digest(item: tuple[str, Tensor]) -> str:
 
 def build_image_tower(config: dict[str, Any]) -> nn.Module:
     """Image tower of the architecture `config`, its weights yet to be filled in, without its text tower."""
-    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    # CoCa's tokens, which only its captions need, are left out as in `_load`
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     text = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
     with seeded(0):
         model = open_clip.CLIP(

@@ -64,9 +64,9 @@ class L2RCLIPClassifier(
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id of a CLIP with a causal text
-        tower, or ``"skl2rclip-tiny"``, a small CLIP of 64-pixel images that comes with the package. Larger ones know
-        more and take longer.
+        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id, or ``"skl2rclip-tiny"``, a small
+        CLIP of 64-pixel images that comes with the package. Larger ones know more and take longer, and text towers that
+        are not causal (SigLIP, CLIPA, MobileCLIP's smaller ones) take several times as long in each step.
     pretrained : str, path or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
@@ -430,9 +430,9 @@ class L2RCLIPClassifier(
         from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
         from skl2rclip._device_group import check_devices
         from skl2rclip._devices import resolve_devices
+        from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
         from skl2rclip._prompts import tokenize_prompts
         from skl2rclip._request import FitRequest
-        from skl2rclip._text_tower import PromptTokenizer
 
         devices = resolve_devices(settings.device)
         check_devices(devices)
@@ -460,7 +460,7 @@ class L2RCLIPClassifier(
             tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
             warn_if_random(source)
         else:
-            previous.check_goes_on(settings, scale, config["text_cfg"].get("vocab_size", 49408))
+            previous.check_goes_on(settings, scale, vocabulary_of(config["text_cfg"]))
             tokens = previous.tokens
         request = FitRequest(
             data=data if settings.is_precomputed else stamped(data),

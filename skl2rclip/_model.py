@@ -132,7 +132,7 @@ class FittedState:
         if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
             raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
 
-    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int) -> None:
+    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int | None) -> None:
         """Refuse to train on with what would not fit the learned arrays.
 
         Parameters
@@ -140,8 +140,8 @@ class FittedState:
         settings : Settings
         scale : RankScale
             Of the labels that are to be learned from.
-        n_words : int
-            Tokens that the text tower knows.
+        n_words : int or None
+            Tokens that the text tower knows; None where only the loaded tower can tell.
 
         Raises
         ------
@@ -155,9 +155,9 @@ class FittedState:
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
                 f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
             )
-        tokens = [self.tokens.start, self.tokens.end, self.tokens.context, *self.tokens.ranks]
+        tokens = [self.tokens.start, self.tokens.end, self.tokens.filler, self.tokens.context, *self.tokens.ranks]
         largest = max(max(each, default=0) for each in tokens)
-        if largest >= n_words:
+        if n_words is not None and largest >= n_words:
             raise ValueError(
                 f"The model's prompts hold the token {largest}, and the text tower of its backbone knows {n_words}: it "
                 "was made with another backbone, or is damaged. Fit again."
@@ -477,6 +477,7 @@ def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
         n_before=tokens["n_before"],
         ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
         text=tokens["text"],
+        filler=tuple(tokens.get("filler", (0,))),
     )
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip._modules import RankFormer
-from skl2rclip._text_tower import PromptTokenizer, TextTower, pack_prompts
+from skl2rclip._prompt_tokenizer import PromptTokenizer
+from skl2rclip._text_tower import TextTower
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import InvalidParameterError
 
@@ -35,6 +36,8 @@ class PromptTokens:
         The words of each of the K names.
     text : str
         All of it in plain words, as `L2RCLIPClassifier.prompt_` has it.
+    filler : tuple of int
+        What fills a prompt up to the length that the text tower takes, and after it what stands at the very end.
     """
 
     start: tuple[int, ...]
@@ -44,6 +47,7 @@ class PromptTokens:
     n_before: int
     ranks: tuple[tuple[int, ...], ...]
     text: str
+    filler: tuple[int, ...] = (0,)
 
 
 def split_prompt(prompt: str) -> tuple[str, str | None]:
@@ -87,22 +91,24 @@ def tokenize_prompts(
         If the prompt is cut, or two ranks have the same tokens.
     """
     before, after = split_prompt(prompt)
-    first, rest = tokenizer.words(before), tokenizer.words(after or "")
+    leads, follows = _around(prompt, names, n_context, position)
+    first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
     context = first + rest
-    ranks = [tokenizer.words(name) for name in names]
+    ranks = [tokenizer.words(name, leads) for name in names]
     for name, tokens in zip(names, ranks, strict=True):
         if not tokens:
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
     longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
-    around = len(tokenizer.start) + len(tokenizer.end)
+    around = len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.filler) - 1
     total = around + n_context + len(ranks[longest])
     if total > tokenizer.context_length:
         room = tokenizer.context_length - around - len(ranks[longest])
         remedy = f"lower n_context_tokens to {room} or less" if room >= 0 else "give shorter rank_names"
         raise InvalidParameterError(
             f"the longest prompt has {total} tokens: {len(tokenizer.start)} start of text + {n_context} context tokens "
-            f"(n_context_tokens) + {len(ranks[longest])} of the rank name {names[longest]!r} + {len(tokenizer.end)} "
-            f"end of text, but the text tower takes at most {tokenizer.context_length}; {remedy}."
+            f"(n_context_tokens) + {len(ranks[longest])} of the rank name {names[longest]!r} + "
+            f"{around - len(tokenizer.start)} end of text, but the text tower takes at most "
+            f"{tokenizer.context_length}; {remedy}."
         )
     if len(context) > n_context:
         warn_user(
@@ -122,7 +128,20 @@ def tokenize_prompts(
         n_before=n_before,
         ranks=tuple(tuple(tokens) for tokens in ranks),
         text=_in_words(tokenizer, context, n_context, n_before, {tuple(first): before, tuple(rest): after or ""}),
+        filler=tuple(tokenizer.filler),
     )
+
+
+def _around(prompt: str, names: Sequence[str], n_context: int, position: str) -> tuple[str, str]:
+    """Words in front of the ranks, and words in front of the context that comes after them.
+
+    Many tokenizers write a word otherwise at the beginning of a text than within it, and none needs to know more.
+    """
+    before, after = split_prompt(prompt)
+    if after is not None:
+        return (before if n_context else ""), before + names[0]
+    leads = (before.strip() or names[0]) + " " if tokens_before(position, n_context) else ""
+    return leads, "" if leads or not n_context else names[0] + " "
 
 
 def _in_words(
@@ -156,6 +175,11 @@ class RankPrompts(nn.Module):
     generator : torch.Generator
         For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
 
+    Raises
+    ------
+    ValueError
+        If the text tower does not know a token.
+
     References
     ----------
     CoOp (Zhou et al., IJCV 2022) for learned context and the positions of the class; OrdinalCLIP (Li et al., NeurIPS
@@ -180,22 +204,34 @@ class RankPrompts(nn.Module):
         flat = [token for rank in tokens.ranks for token in rank]
         self.rank_tokens = nn.Parameter(self._embed(flat), requires_grad=tune_ranks)  # (sum of n_k, d)
         self._start: Tensor
-        self._end: Tensor
+        self._end: Tensor  # and what fills the prompts up
         self.register_buffer("_start", self._embed(tokens.start), persistent=False)
-        self.register_buffer("_end", self._embed(tokens.end), persistent=False)
+        self.register_buffer("_end", self._embed([*tokens.end, *tokens.filler]), persistent=False)
         self._lay_out(tokens)
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
+        known = len(self._tower.token_embedding.weight)
+        if max(ids, default=0) >= known:  # of a Hugging Face text tower, only the loaded model says how many
+            raise ValueError(
+                f"The model's prompts hold the token {max(ids)}, and the text tower of its backbone knows {known}: its "
+                "tokenizer is another model's, or the prompts are damaged."
+            )
         index = torch.tensor(ids, dtype=torch.int64, device=self._tower.device)
         return self._tower.token_embedding(index).detach().clone()
 
     def _lay_out(self, tokens: PromptTokens) -> None:
-        """Fix where everything stands in the table of token embeddings (start, context, ranks, end)."""
+        """Fix where everything stands in the table of token embeddings (start, context, ranks, end, filler)."""
         lengths = [len(rank) for rank in tokens.ranks]
         n_start, before, longest = len(tokens.start), tokens.n_before, max(lengths)
         first_rank = n_start + tokens.n_context
         context = list(range(n_start, first_rank))
-        end = list(range(first_rank + sum(lengths), first_rank + sum(lengths) + len(tokens.end)))
+        first_end = first_rank + sum(lengths)
+        first_filler = first_end + len(tokens.end)
+        end = list(range(first_end, first_filler))
+        filler = list(range(first_filler, first_filler + len(tokens.filler)))
+        unknown = [-1] * (tokens.n_context - len(tokens.context))
+        words = [token for rank in tokens.ranks for token in rank]
+        ids = [*tokens.start, *tokens.context, *unknown, *words, *tokens.end, *tokens.filler]
         own: list[list[int]] = []
         padded: list[list[int]] = []
         flat: list[int] = []
@@ -207,7 +243,7 @@ class RankPrompts(nn.Module):
             flat.extend(k * longest + i for i in range(length))
             offset += length
         device = self._tower.device
-        self._packs = [pack.to(device) for pack in pack_prompts([*range(n_start), *context[:before]], own)]
+        self._arranged = self._tower.arrange([*range(n_start), *context[:before]], own, ids, filler)
         self._padded = torch.tensor(padded, device=device)  # (K, n), rows of rank_tokens
         self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
         self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
@@ -222,4 +258,4 @@ class RankPrompts(nn.Module):
     def forward(self) -> Tensor:
         """Text prototypes of all ranks, tensor of shape (K, D), unit rows, float32."""
         table = torch.cat([self._start, self.context, self.blended_rank_tokens(), self._end])
-        return F.normalize(self._tower.encode(table, self._packs).float(), dim=-1)
+        return F.normalize(self._tower.encode(table, self._arranged).float(), dim=-1)

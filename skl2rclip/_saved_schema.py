@@ -26,11 +26,11 @@ _TEXT = 100_000
 Schema = dict[str, Any]
 
 
-def _record(**fields: Schema) -> Schema:
+def _record(may_lack: tuple[str, ...] = (), **fields: Schema) -> Schema:
     return {
         "type": "object",
         "properties": fields,
-        "required": list(fields),
+        "required": [name for name in fields if name not in may_lack],
         "additionalProperties": False,
     }
 
@@ -87,6 +87,7 @@ _RECORD = _record(
 _STATE = _record(
     record=_RECORD,
     tokens=_record(
+        ("filler",),  # folders from before text towers that are not causal
         start=_list(_TOKENS, 0, 1_000),
         end=_list(_TOKENS, 1, 1_000),
         context=_list(_TOKENS, 0, 100_000),
@@ -94,6 +95,7 @@ _STATE = _record(
         n_before=_integer(0, 100_000),
         ranks=_list(_list(_TOKENS, 1, 100_000), 2, _MAX_RANKS),
         text=_text(2 * _TEXT),
+        filler=_list(_TOKENS, 1, 1_000),
     ),
     # of NumPy's types only those of numbers and text; "str" are Python's own strings
     ranks=_record(

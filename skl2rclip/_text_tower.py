@@ -1,89 +1,61 @@
-"""The text side of an open_clip model: its tokenizer in parts, and its tower run from word embeddings.
+"""The text tower of an open_clip model, run from word embeddings instead of token ids.
 
-Prompts that share their beginning are packed into one sequence, so that the beginning is computed once. What prompts
-say and which of their embeddings are trained is the business of ``_prompts``; where models come from, of ``_backbone``.
+Where it is causal, prompts that share their beginning are packed into one sequence, so that the beginning is computed
+once. All others run in full, with their padding, some ranks at a time. What prompts say and which of their embeddings
+are trained is the business of ``_prompts``; where models come from, of ``_backbone``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import open_clip
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_tokenizer
 from skl2rclip.errors import InvalidParameterError
 
 # Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
 _MAX_PACKED_TOKENS = 512
+# What the activations of prompts that run in full may take, about; beyond it they are computed again for the gradient.
+_MAX_ACTIVATION_BYTES = 2**31
+# of a transformer's layer, for each token and each unit of its width: inputs of maps, norms, activations, attention
+_KEPT_PER_LAYER = 11
+_PARAMETERS_PER_LAYER = 12  # times the width squared
 
 
-def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
-    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
-    if model_name == EMBEDDED_NAME:
-        return embedded_tokenizer()
-    # those of Hugging Face would else ask, at the terminal, whether to run code that came with the model
-    options = {"trust_remote_code": False} if text_config.get("hf_tokenizer_name") else {}
-    return open_clip.get_tokenizer(model_name.replace("/", "-") if ":" not in model_name else model_name, **options)
+def refusal(config: dict[str, Any]) -> str | None:
+    """Say why the prompts of a model cannot start from word embeddings; None where they can.
 
-
-@cache
-def _tokenizer_of(model_name: str, text_config: str) -> Any:
-    """Keep tokenizers, which take a fit's worth of time to make; a model's description goes with its name."""
-    return tokenizer_of(model_name, json.loads(text_config))
-
-
-class PromptTokenizer:
-    """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
-
-    Attributes
+    Parameters
     ----------
-    start, end : list of int
-        Token ids around the words.
-    context_length : int
-        The most tokens that the text tower takes, `start` and `end` included.
+    config : dict
+        As open_clip describes models.
     """
-
-    def __init__(self, model_name: str, config: dict[str, Any]):
-        text = config["text_cfg"]
-        self._tokenize = _tokenizer_of(model_name, json.dumps(text, sort_keys=True))
-        self._end_id = text.get("eos_id", 2) if text.get("pool_type") == "eos" else None
-        self._vocabulary = text.get("vocab_size", 49408)
-        self.context_length = int(text.get("context_length", 77))
-        empty = self._tokenize([""], context_length=8)[0]
-        length = self._end_position(empty)
-        self.start: list[int] = empty[:length].tolist()
-        self.end: list[int] = [int(empty[length])]
-
-    def _end_position(self, ids: Tensor) -> int:
-        """Where open_clip pools: at the highest id, or at the first end-of-text id."""
-        return int((ids if self._end_id is None else (ids == self._end_id).int()).argmax())
-
-    def words(self, text: str) -> list[int]:
-        """Token ids of `text` without those that begin and end it, however many they are."""
-        ids = self._tokenize([text], context_length=2 * len(text.encode()) + 8)[0]
-        tokens = ids[len(self.start) : self._end_position(ids)].tolist()
-        if max(tokens + self.end) >= self._vocabulary:
-            raise InvalidParameterError(
-                f"the tokenizer makes token id {max(tokens + self.end)} of {text!r}, but the model's vocabulary has "
-                f"{self._vocabulary} entries: vocab_size in its configuration does not fit its tokenizer."
-            )
-        return tokens
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """Words that token ids stand for, as the tokenizer writes them: in small letters where it knows no others."""
-        return self._decode(list(tokens)).strip()
-
-    @property
-    def _decode(self) -> Callable[[list[int]], str]:
-        # those of Hugging Face stand behind open_clip's own
-        return getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
+    text = config["text_cfg"]
+    pool_type = text.get("pool_type", "argmax")
+    if text.get("hf_model_name"):
+        if text.get("hf_pooler_type", "mean_pooler") == "max_pooler":
+            return "its text tower pools by the maximum (max_pooler), which open_clip itself cannot run"
+        if text.get("tokenizer_mode"):
+            return f"its tokenizer_mode={text['tokenizer_mode']!r} is not for Hugging Face text towers"
+        return None
+    if text.get("embed_cls"):
+        is_own_tower = config.get("custom_text") or "multimodal_cfg" in config
+        return (
+            None if is_own_tower else "it appends a class token (embed_cls), which open_clip runs with custom_text only"
+        )
+    if pool_type not in ("first", "last", "argmax", "eos"):
+        return f"its text tower does not pool its tokens (pool_type={pool_type!r})"
+    if pool_type == "first" and not text.get("no_causal_mask"):
+        return (
+            "its text tower is causal and pools at the first token (pool_type='first'), which sees no word of any text"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -161,48 +133,295 @@ def _pack(prefix: Sequence[int], own: Sequence[Sequence[int]]) -> PackedPrompts:
     )
 
 
+@dataclass(frozen=True)
+class FullPrompts:
+    """Whole prompts, one a row, as far as their tokens take part in the result.
+
+    Attributes
+    ----------
+    rows : tensor of shape (k, L), int64
+        Row of each token in a table of token embeddings.
+    positions : tensor of shape (L,), int64
+        Position of each column in a text.
+    keys : tensor of shape (k, L), bool, or None
+        The tokens that are seen by others; None where all are.
+    pooled : tensor of shape (k,), int64
+        Column at which each prompt is read.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    keys: Tensor | None
+    pooled: Tensor
+
+    def to(self, device: torch.device) -> FullPrompts:
+        """Return the same on another device."""
+        keys = None if self.keys is None else self.keys.to(device)
+        return FullPrompts(self.rows.to(device), self.positions.to(device), keys, self.pooled.to(device))
+
+    def split(self, size: int) -> list[FullPrompts]:
+        """Cut into chunks of `size` prompts."""
+        chunks = [slice(low, low + size) for low in range(0, len(self.rows), size)]
+        return [
+            FullPrompts(
+                self.rows[chunk], self.positions, None if self.keys is None else self.keys[chunk], self.pooled[chunk]
+            )
+            for chunk in chunks
+        ]
+
+
 class TextTower:
-    """A causal open_clip text tower that starts from word embeddings instead of token ids.
+    """An open_clip text tower that starts from word embeddings instead of token ids.
 
     It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps
     one does not register its parameters.
+
+    Attributes
+    ----------
+    token_embedding : nn.Module
+        From token ids to the word embeddings that the tower starts from.
+    width : int
+        Width d of the word embeddings.
     """
+
+    # CoCa's: it stands behind the padding, and is read in the place of any other token
+    _class_token: Tensor | None = None
 
     def __init__(self, model: nn.Module):
         text: Any = getattr(model, "text", model)
-        self.token_embedding: nn.Embedding = text.token_embedding
-        self.width: int = text.token_embedding.weight.shape[1]
+        self.token_embedding: Any = text.token_embedding
+        self.width = int(self.token_embedding.weight.shape[1])
         self._transformer = text.transformer
         self._positions = text.positional_embedding
         self._final_norm = text.ln_final
         self._projection = text.text_projection
+        self._context_length = int(text.context_length)
+        self._heads = int(self._transformer.resblocks[0].attn.num_heads)
+        self._is_causal = text.attn_mask is not None
+        self._pool_type = getattr(text, "pool_type", None) or model.text_pool_type
+        self._eos_id = text.eos_id if hasattr(text, "eos_id") else model.text_eos_id
+        self._pad_id = int(getattr(text, "pad_id", 0))
+        self._class_token = getattr(text, "cls_emb", None)
+        self._masks_class_last = bool(getattr(text, "correct_cls_mask", False))
+        self._hides_padding = bool(getattr(text, "use_pad_mask", False)) or self._class_token is not None
 
     @property
     def device(self) -> torch.device:
         """Where the tower runs."""
-        return self._positions.device
+        return self.token_embedding.weight.device
 
-    def encode(self, table: Tensor, packs: Sequence[PackedPrompts]) -> Tensor:
-        """Embed packed prompts; exact, and differentiable with respect to `table`.
+    def arrange(
+        self, prefix: Sequence[int], own: Sequence[Sequence[int]], ids: Sequence[int], filler: Sequence[int]
+    ) -> list[PackedPrompts] | list[FullPrompts]:
+        """Lay prompts out for `encode`: packed where that is exact, else in full.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            Rows, in a table of T token embeddings, of the tokens that every prompt begins with.
+        own : sequence of K sequences of int
+            Rows of each prompt's further tokens, the last of them its end of text.
+        ids : sequence of T int
+            Token of each row of the table, -1 for learned embeddings that began as none.
+        filler : sequence of int
+            Row of what fills a text up, and after it the rows of what stands at the very end.
+
+        Returns
+        -------
+        list of PackedPrompts or of FullPrompts
+            On the tower's device.
+        """
+        lengths = np.array([len(prefix) + len(rows) for rows in own])
+        rows = self._padded(prefix, own, filler, lengths)
+        tokens = np.asarray(ids)[rows]  # (K, L)
+        pooled = self._pooled_at(tokens)
+        if self._is_causal and not self._hides_padding and (pooled == lengths - 1).all():
+            return [pack.to(self.device) for pack in pack_prompts(prefix, own)]
+        keys = self._seen(tokens)
+        if self._class_token is not None:
+            rows = np.column_stack([rows, np.full(len(rows), len(ids))])  # the row behind the table
+        columns = self._columns(rows.shape[1], int(lengths.max()), pooled)
+        prompts = FullPrompts(
+            rows=torch.from_numpy(rows[:, columns]),
+            positions=torch.from_numpy(columns),
+            keys=None if keys is None else torch.from_numpy(keys[:, columns]),
+            pooled=torch.from_numpy(np.searchsorted(columns, pooled)),
+        ).to(self.device)
+        return prompts.split(self._chunk_size(len(columns)))
+
+    def _padded(
+        self, prefix: Sequence[int], own: Sequence[Sequence[int]], filler: Sequence[int], lengths: np.ndarray
+    ) -> np.ndarray:
+        """Rows of whole texts, ndarray of shape (K, L)."""
+        rows = np.full((len(own), self._context_length), filler[0])
+        for line, length, further in zip(rows, lengths, own, strict=True):
+            line[:length] = [*prefix, *further]
+        if len(filler) > 1:
+            rows[:, 1 - len(filler) :] = filler[1:]
+        return rows
+
+    def _pooled_at(self, tokens: np.ndarray) -> np.ndarray:
+        """Where open_clip reads texts of these tokens, ndarray of shape (K,)."""
+        n_texts, length = tokens.shape
+        if self._class_token is not None:
+            return np.full(n_texts, length)
+        if self._pool_type in ("first", "last"):
+            return np.full(n_texts, 0 if self._pool_type == "first" else length - 1)
+        return (tokens if self._pool_type == "argmax" else tokens == self._eos_id).argmax(axis=1)
+
+    def _seen(self, tokens: np.ndarray) -> np.ndarray | None:
+        """Which tokens others may see, ndarray of shape (K, L), bool; None where that does not depend on the text."""
+        if not self._hides_padding:
+            return None
+        seen = tokens != self._pad_id
+        if self._class_token is None:
+            return seen
+        always = np.ones((len(tokens), 1), dtype=bool)
+        # in CoCa's published weights the class token's place in the mask is in front, so that all others are shifted
+        return np.hstack([seen, always] if self._masks_class_last else [always, seen])
+
+    def _columns(self, length: int, longest: int, pooled: np.ndarray) -> np.ndarray:
+        """Positions that take part in the result: all, but for those that no one sees or that come too late."""
+        if self._hides_padding:
+            # one more than the longest prompt has, for masks that are shifted by one
+            return np.union1d(np.arange(min(longest + 1, length)), pooled)
+        return np.arange(pooled.max() + 1 if self._is_causal else length)
+
+    def _chunk_size(self, length: int) -> int:
+        """How many prompts run at once."""
+        words = self.token_embedding.weight
+        n_parameters = sum(each.numel() for each in self._transformer.parameters() if each is not words)
+        layers_times_width = n_parameters / (_PARAMETERS_PER_LAYER * self.width)
+        return max(1, int(_MAX_ACTIVATION_BYTES / (4 * _KEPT_PER_LAYER * layers_times_width * length)))
+
+    def encode(self, table: Tensor, prompts: Sequence[PackedPrompts] | Sequence[FullPrompts]) -> Tensor:
+        """Embed prompts; exact, and differentiable with respect to `table`.
 
         Parameters
         ----------
         table : tensor of shape (T, d)
-            Token embeddings that the packs' rows point into.
-        packs : sequence of PackedPrompts
-            K prompts in all.
+            Token embeddings that the prompts' rows point into.
+        prompts : sequence of PackedPrompts or FullPrompts
+            K prompts in all. Of several chunks that run in full, activations are not kept.
 
         Returns
         -------
         tensor of shape (K, D)
             Not normalised.
         """
-        return torch.cat([self._encode(table, pack) for pack in packs])
+        return torch.cat(
+            [
+                self._encode(table, each)
+                if isinstance(each, PackedPrompts)
+                else self._encode_full(table, each, keep=len(prompts) == 1)
+                for each in prompts
+            ]
+        )
 
     def _encode(self, table: Tensor, pack: PackedPrompts) -> Tensor:
         tokens = F.embedding(pack.rows, table) + self._positions[pack.positions]  # (L, d)
         hidden = self._transformer(tokens[None], attn_mask=pack.mask)[0]  # (L, d)
-        pooled = self._final_norm(F.embedding(pack.ends, hidden))  # (k, d)
+        return self._project(self._final_norm(F.embedding(pack.ends, hidden)))  # (k, D)
+
+    def _encode_full(self, table: Tensor, prompts: FullPrompts, keep: bool) -> Tensor:
+        if self._class_token is not None:
+            table = torch.cat([table, self._class_token[None]])
+        tokens = F.embedding(prompts.rows, table)  # (k, L, d)
+        if keep or not torch.is_grad_enabled():
+            return self._run(tokens, prompts)
+        return checkpoint(self._run, tokens, prompts, use_reentrant=False)
+
+    def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
+        hidden = self._transformer(tokens + self._positions[prompts.positions], attn_mask=self._mask(prompts))
+        pooled = hidden.take_along_dim(prompts.pooled[:, None, None], dim=1)[:, 0]  # (k, d)
+        return self._project(self._final_norm(pooled))
+
+    def _mask(self, prompts: FullPrompts) -> Tensor | None:
+        """Additive mask, tensor of shape (L, L), or (k * heads, L, L) where it depends on the text."""
+        n_texts, length = prompts.rows.shape
+        hidden = torch.zeros(length, length, dtype=torch.bool, device=self.device)
+        if self._is_causal:
+            hidden = prompts.positions[:, None] < prompts.positions
+        elif prompts.keys is None:
+            return None
+        if prompts.keys is not None:
+            hidden = hidden | ~prompts.keys[:, None, :]  # (k, L, L)
+            hidden = hidden.repeat_interleave(self._heads, dim=0, output_size=n_texts * self._heads)
+        return torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, float("-inf"))
+
+    def _project(self, pooled: Tensor) -> Tensor:
         if self._projection is None:
             return pooled
         return self._projection(pooled) if isinstance(self._projection, nn.Linear) else pooled @ self._projection
+
+
+class HuggingFaceTextTower(TextTower):
+    """A text tower of Hugging Face inside an open_clip model.
+
+    Padding is hidden from the other tokens and from the pooling, so that texts end where the longest of them does.
+
+    Raises
+    ------
+    InvalidParameterError
+        If its word embeddings cannot be reached.
+    """
+
+    def __init__(self, model: nn.Module, name: str):
+        text: Any = model.text
+        self._text = text
+        self._transformer = text.transformer
+        try:
+            self.token_embedding = text.transformer.get_input_embeddings()
+        except NotImplementedError:
+            self.token_embedding = None
+        if not isinstance(self.token_embedding, nn.Embedding):
+            raise InvalidParameterError(_unreachable(name, "it has no table of them"))
+        self.width = int(self.token_embedding.weight.shape[1])
+        self._pad_id = int(text.config.pad_token_id)
+        self._check_reached(name)
+
+    @torch.no_grad()
+    def _check_reached(self, name: str) -> None:
+        """Run a text from its ids, and from what are said to be its word embeddings."""
+        n_tokens = min(8, len(self.token_embedding.weight))
+        ids = torch.arange(n_tokens, device=self.device)[None]
+        ids = ids[ids != self._pad_id][None]
+        expected = self._text(ids)
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        rows = FullPrompts(ids, ids[0], torch.ones_like(ids, dtype=torch.bool), ids[0, :1])
+        if not torch.allclose(self._run(self.token_embedding(ids), rows), expected, atol=1e-4, rtol=1e-3):
+            raise InvalidParameterError(_unreachable(name, "it makes something else of them than of the words' ids"))
+
+    def arrange(
+        self, prefix: Sequence[int], own: Sequence[Sequence[int]], ids: Sequence[int], filler: Sequence[int]
+    ) -> list[FullPrompts]:
+        """Lay prompts out for `encode`, see `TextTower.arrange`."""
+        lengths = np.array([len(prefix) + len(rows) for rows in own])
+        self._context_length = int(lengths.max())
+        rows = self._padded(prefix, own, filler[:1], lengths)
+        prompts = FullPrompts(
+            rows=torch.from_numpy(rows),
+            positions=torch.arange(self._context_length),
+            keys=torch.from_numpy(np.asarray(ids)[rows] != self._pad_id),
+            pooled=torch.zeros(len(rows), dtype=torch.int64),
+        ).to(self.device)
+        return prompts.split(self._chunk_size(self._context_length))
+
+    def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
+        assert prompts.keys is not None
+        mask = prompts.keys.long()
+        output = self._transformer(inputs_embeds=tokens, attention_mask=mask)
+        return self._text.proj(self._text.pooler(output, mask))
+
+
+def _unreachable(name: str, reason: str) -> str:
+    return (
+        f"model_name={name!r} cannot be used: the word embeddings of its text tower cannot be reached ({reason}), and "
+        "prompts are learned there."
+    )
+
+
+def text_tower_of(model: nn.Module, name: str) -> TextTower:
+    """Text tower of an open_clip model of any family; `name` is for messages."""
+    text = getattr(model, "text", None)
+    return HuggingFaceTextTower(model, name) if hasattr(text, "pooler") else TextTower(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import unload_backbones
+from skl2rclip._backbone import BackboneSource, unload_backbones
 from skl2rclip._embedder import ImageEncoding
 from skl2rclip._embedding_cache import forget_embeddings
 
@@ -74,6 +75,24 @@ def model_names(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(model_names):
     return model_names["clip"]
+
+
+@pytest.fixture(scope="session")
+def family_sources(tmp_path_factory):
+    """Return the source of a small model by the name of its family of text towers, made when it is first asked for."""
+    import families
+
+    root = tmp_path_factory.mktemp("families")
+
+    @functools.cache
+    def source_of(kind):
+        folder = root / kind
+        if kind in families.FAMILIES:
+            return BackboneSource(families.write_family(folder, kind))
+        folder.mkdir()
+        return BackboneSource(f"small-{kind}", families.register_tower(folder, kind, f"small-{kind}"))
+
+    return source_of
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,20 @@
-"""Packed prompts against the same prompts one by one, in the modules of the tower and in open_clip itself."""
+"""Packed prompts against the same prompts one by one, and every family against open_clip's own ``encode_text``."""
+
+import types
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from conftest import CONFIGS
+from families import FAMILIES, TOWERS
+from open_clip.transformer import TextTransformer
 from torch import nn
 
-from skl2rclip._backbone import BackboneSource, load_backbone, model_config
-from skl2rclip._text_tower import PromptTokenizer, pack_prompts
-from skl2rclip._tiny_clip import EMBEDDED_NAME
+from skl2rclip import _text_tower
+from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._prompts import RankPrompts, tokenize_prompts
+from skl2rclip._text_tower import PackedPrompts, TextTower, pack_prompts, text_tower_of
 from skl2rclip.errors import InvalidParameterError
 
 CPU = torch.device("cpu")
@@ -109,23 +115,202 @@ def test_packs_are_bounded_so_that_memory_is_linear_in_the_ranks():
     assert sum(len(pack.rows) for pack in packs) < 1.1 * 3000
 
 
-@pytest.mark.parametrize("kind", [*CONFIGS, EMBEDDED_NAME])
-def test_words_between_start_and_end_make_what_the_tokenizer_makes(model_names, kind):
-    name = model_names.get(kind, kind)
-    tokenizer = PromptTokenizer(name, model_config(BackboneSource(name)))
-    for sentence in (*SENTENCES, ""):
-        whole = [*tokenizer.start, *tokenizer.words(sentence), *tokenizer.end]
-        ids = tokenizer._tokenize([sentence], context_length=tokenizer.context_length)[0].tolist()
-        assert ids == whole + [0] * (tokenizer.context_length - len(whole))
+NAMES = ["7", "21", "100", "very old indeed", "excellent"]
+PACKED = {"pe_core", "worldwide", "worldwide_mt5"}
 
 
-def test_long_texts_keep_every_word(tiny):
-    tokenizer = PromptTokenizer(tiny, model_config(BackboneSource(tiny)))
-    assert len(tokenizer.words("old " * 300)) == 300
+def tokens_of(backbone, prompt, position="tail", more=0, names=NAMES):
+    """Tokens of a prompt with all of its words, and so many random ones behind them."""
+    tokenizer = backbone.tokenizer()
+    before, _, after = prompt.partition("{}")
+    n_context = len(tokenizer.words(before)) + len(tokenizer.words(after, before + names[0])) + more
+    return tokenize_prompts(tokenizer, prompt, names, n_context, position)
 
 
-def test_a_vocabulary_that_does_not_fit_is_named(tiny):
-    config = model_config(BackboneSource(tiny))
-    config["text_cfg"]["vocab_size"] = 1000
-    with pytest.raises(InvalidParameterError, match="the model's vocabulary has 1000 entries: vocab_size"):
-        PromptTokenizer(tiny, config).words("a photo")
+def prompts_of(backbone, tokens):
+    return RankPrompts(tokens, backbone.text_tower(CPU), None, generator=torch.Generator().manual_seed(0))
+
+
+def encoded_sentences(backbone, sentences):
+    with torch.no_grad():
+        return backbone.model.encode_text(
+            open_clip.get_tokenizer(backbone.source.model_name)(sentences), normalize=True
+        )
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
+@pytest.mark.parametrize("position", ["tail", "front", "middle"])
+def test_every_family_equals_open_clips_encode_text_of_the_sentences(family_sources, kind, position):
+    """Whether the parts are tokenised as the whole is asked too: 'of 7' and '7' are not the same to all tokenizers."""
+    backbone = load_backbone(family_sources(kind))
+    words = "a photo of the".split()
+    place = {"tail": 4, "front": 0, "middle": 2}[position]
+    sentences = [" ".join([*words[:place], name, *words[place:]]) for name in NAMES]
+    prompts = prompts_of(backbone, tokens_of(backbone, "a photo of the", position))
+    assert isinstance(prompts._arranged[0], PackedPrompts) == (kind in PACKED)
+    expected = encoded_sentences(backbone, sentences)
+    torch.testing.assert_close(prompts().detach(), expected, atol=1e-5, rtol=0)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3  # ranks differ by more than what is let pass
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
+@pytest.mark.parametrize("prompt", ["a photo of a {} old person", "{} years", "aged {}", "{}"])
+def test_braces_place_the_rank_in_every_family(family_sources, kind, prompt):
+    backbone = load_backbone(family_sources(kind))
+    expected = encoded_sentences(backbone, [prompt.replace("{}", name) for name in NAMES])
+    actual = prompts_of(backbone, tokens_of(backbone, prompt))().detach()
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+def through_open_clip(backbone, tokens, context, rank_tokens):
+    """Encode prompts by open_clip from token ids, what comes out of its table of embeddings being replaced."""
+    model, tower = backbone.model, backbone.text_tower(CPU)
+    length = backbone.tokenizer().context_length
+    words = [
+        *tokens.context,
+        *[tokens.ranks[0][0]] * (tokens.n_context - len(tokens.context)),
+    ]  # learned ones are words
+    pad, last = tokens.filler[0], tokens.filler[1:]
+    ids, embedded, offset = [], [], 0
+    for rank in tokens.ranks:
+        before, after = words[: tokens.n_before], words[tokens.n_before :]
+        row = [*tokens.start, *before, *rank, *after, *tokens.end]
+        row += [pad] * (length - len(row) - len(last)) + [*last]
+        x = tower.token_embedding(torch.tensor(row)).detach()
+        own = torch.cat(
+            [context[: tokens.n_before], rank_tokens[offset : offset + len(rank)], context[tokens.n_before :]]
+        )
+        first = len(tokens.start)
+        ids.append(row)
+        embedded.append(torch.cat([x[:first], own, x[first + len(own) :]]))
+        offset += len(rank)
+    hook = tower.token_embedding.register_forward_hook(lambda *_: torch.stack(embedded))
+    try:
+        return model.encode_text(torch.tensor(ids), normalize=True)
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
+@pytest.mark.parametrize("position", ["tail", "front", "middle"])
+@pytest.mark.parametrize("n_bytes", [2**31, 1])
+def test_gradients_equal_those_through_open_clips_full_tower(family_sources, monkeypatch, kind, position, n_bytes):
+    """Learned tokens that began as no word among them; all ranks at once, and each by itself."""
+    monkeypatch.setattr(_text_tower, "_MAX_ACTIVATION_BYTES", n_bytes)
+    backbone = load_backbone(family_sources(kind))
+    tokens = tokens_of(backbone, "a photo of", position, more=3)
+    prompts = prompts_of(backbone, tokens)
+    assert len(prompts._arranged) == (1 if kind in PACKED or n_bytes > 1 else len(NAMES))
+    with torch.no_grad():
+        prompts.context += 0.1 * torch.randn(prompts.context.shape, generator=torch.Generator().manual_seed(1))
+    learned = [prompts.context.detach().clone().requires_grad_(), prompts.rank_tokens.detach().clone().requires_grad_()]
+    expected = through_open_clip(backbone, tokens, *learned)
+    actual = prompts()
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
+    (actual * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for ours, theirs in zip((prompts.context, prompts.rank_tokens), learned, strict=True):
+        largest = theirs.grad.abs().max()
+        assert theirs.grad.abs().sum(dim=1).min() > 0
+        torch.testing.assert_close(ours.grad / largest, theirs.grad / largest, atol=1e-4, rtol=0)
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["siglip", "coca", "xlm_roberta"])
+def test_what_is_kept_for_the_gradient_does_not_grow_with_the_ranks_beyond_a_chunk(family_sources, monkeypatch, kind):
+    backbone = load_backbone(family_sources(kind))
+    tokens = tokens_of(backbone, "a photo of", names=[str(number) for number in range(200)])
+
+    def kept():
+        sizes = []
+        prompts = prompts_of(backbone, tokens)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.nbytes) or x, lambda x: x):
+            prompts()
+        return sum(sizes), prompts._arranged[0].rows.shape
+
+    at_once, (n_ranks, length) = kept()
+    assert n_ranks == 200
+    monkeypatch.setattr(_text_tower, "_MAX_ACTIVATION_BYTES", at_once / 10)
+    in_chunks, (n_ranks, _) = kept()
+    assert 1 < n_ranks < 100
+    # beside the embeddings of all tokens, from which each chunk is computed anew
+    assert in_chunks < 200 * length * 32 * 4 + at_once / 10
+
+
+@pytest.mark.parametrize("settings", [
+    {"use_pad_mask": True},
+    {"use_pad_mask": True, "pool_type": "last"},
+    {"use_pad_mask": True, "pool_type": "first"},
+    {"use_pad_mask": True, "embed_cls": True},
+    {"embed_cls": True, "correct_cls_mask": True},
+    {"embed_cls": True, "correct_cls_mask": True, "no_causal_mask": False},
+    {"embed_cls": True, "no_causal_mask": False, "pad_id": 1},
+    {"use_pad_mask": True, "proj_type": "none", "proj_bias": True},
+])  # fmt: skip
+def test_masks_of_padding_that_no_configuration_names_yet_equal_open_clips(settings):
+    """A short text, a long one, and one that fills the tower; with padding in the words where it is no padding."""
+    torch.manual_seed(0)
+    settings = {"no_causal_mask": True, **settings}
+    text = TextTransformer(context_length=12, vocab_size=60, width=32, heads=4, layers=2, output_dim=24, **settings)
+    for parameter in text.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    texts = [[50, 7, 8, 59], [50, 7, *range(20, 27), 59], [50, 7, *range(30, 39), 59]]
+    pad = settings.get("pad_id", 0)
+    ids = torch.tensor([row + [pad] * (12 - len(row)) for row in texts])
+    tower = TextTower(types.SimpleNamespace(text=text))
+    arranged = tower.arrange([50, 7], [row[2:] for row in texts], range(60), [pad])
+    with torch.no_grad():
+        torch.testing.assert_close(tower.encode(text.token_embedding.weight, arranged), text(ids), atol=1e-5, rtol=0)
+
+
+def test_hidden_padding_is_not_computed(family_sources):
+    """CoCa's class token stands at the end of 20 places; the longest prompt has eight, and one of padding is seen."""
+    backbone = load_backbone(family_sources("coca"))
+    [chunk] = prompts_of(backbone, tokens_of(backbone, "a photo of", names=["7", "very old indeed"]))._arranged
+    assert chunk.positions.tolist() == [*range(9), 20]
+    backbone = load_backbone(family_sources("xlm_roberta"))
+    [chunk] = prompts_of(backbone, tokens_of(backbone, "a photo of", names=["7", "very old indeed"]))._arranged
+    assert chunk.rows.shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "reason"),
+    [
+        ({"pool_type": "none"}, {"custom_text": True}, "does not pool its tokens"),
+        ({"pool_type": "first"}, {}, "which sees no word of any text"),
+        ({"embed_cls": True}, {}, "which open_clip runs with custom_text only"),
+        ({"hf_model_name": "x", "hf_pooler_type": "max_pooler"}, {}, "which open_clip itself cannot run"),
+        ({"hf_model_name": "x", "tokenizer_mode": "clips"}, {}, "is not for Hugging Face text towers"),
+    ],
+)
+def test_what_cannot_be_is_told_from_the_configuration(text, more, reason):
+    assert reason in _text_tower.refusal({"embed_dim": 24, "text_cfg": text, **more})
+
+
+def test_open_clip_itself_cannot_run_what_is_refused(family_sources):
+    """As the reasons say: maximum pooling, a class token without custom_text."""
+    backbone = load_backbone(family_sources("roberta"))
+    pooler = open_clip.hf_model.MaxPooler()
+    output = types.SimpleNamespace(last_hidden_state=torch.ones(1, 3, 4))
+    with pytest.raises(RuntimeError, match="bool"):
+        pooler(output, torch.ones(1, 3, dtype=torch.int64))
+    config = {**CONFIGS["clip"], "text_cfg": {**CONFIGS["clip"]["text_cfg"], "embed_cls": True}}
+    with pytest.raises(RuntimeError, match="size"):
+        open_clip.CLIP(**config).encode_text(backbone.tokenizer()._tokenize(["a"], context_length=77))
+
+
+def test_word_embeddings_that_are_not_what_the_tower_starts_from_are_refused(family_sources):
+    model = open_clip.create_model(family_sources("bert").model_name, pretrained_text=False).eval()
+    words = model.text.transformer.embeddings.word_embeddings
+    text_tower_of(model, "mine")
+    model.text.transformer.get_input_embeddings = lambda: nn.Embedding(*words.weight.shape)
+    with pytest.raises(InvalidParameterError, match=r"'mine' cannot be used: the word embeddings .* cannot be reached"):
+        text_tower_of(model, "mine")
+
+    def missing():
+        raise NotImplementedError
+
+    model.text.transformer.get_input_embeddings = missing
+    with pytest.raises(InvalidParameterError, match="it has no table of them"):
+        text_tower_of(model, "mine")
