@@ -195,7 +195,7 @@ class RankCalibrationDisplay:
 
         n_bins = len(self.pit)
         low, high = (n_bins * end for end in _by_chance(self.n_images, np.array(1 / n_bins)))
-        ax.axhspan(low, high, color="0.85", linewidth=0, label=self._chance_name())
+        ax.axhspan(low, high, color="0.6", alpha=0.45, linewidth=0, zorder=2, label=self._chance_name())
         style = {"width": 1 / n_bins, "align": "edge", "facecolor": BLUE, "edgecolor": "white", "alpha": 0.8}
         heights = n_bins * np.asarray(self.pit)
         self.bars_ = ax.bar(np.arange(n_bins) / n_bins, heights, **styled(style, bar_kw, Rectangle))

@@ -8,7 +8,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from skl2rclip._drawing import BLUE, LEGEND_ABOVE, ORANGE, display_names, mark_ranks, panels, pyplot, short, styled
+from skl2rclip._drawing import (
+    BLUE,
+    LEGEND_ABOVE,
+    ORANGE,
+    display_names,
+    mark_ranks,
+    panels,
+    pyplot,
+    room_for,
+    short,
+    styled,
+)
 from skl2rclip._labels import check_labels, holds_numbers
 from skl2rclip._ranks import central_interval, default_name, expected_value, given_ranks, read_out, scale_of
 from skl2rclip._responses import Response, as_sequence, ordered_scale, response_of, rows_of, scale_of_labels
@@ -179,7 +190,8 @@ class RankDistributionDisplay:
         RankDistributionDisplay
             Itself.
         """
-        picture, ax = panels(type(self).__name__, ax, (9.0, 4.2), (1, 1.6))
+        room = room_for(display_names(self._scale.ranks, self.display_labels))
+        picture, ax = panels(type(self).__name__, ax, (9.0 + room, 4.2 + 0.7 * room), (1, 1.6))
         self._draw_picture(picture)
         self._draw_distribution(ax, bar_kw)
         self.axes_ = np.array([picture, ax], dtype=object)
@@ -188,7 +200,7 @@ class RankDistributionDisplay:
 
     def _name_of(self, label: Any) -> str:
         position = self._scale.encode(check_labels([label]))[0]
-        return short(display_names(self._scale.ranks, self.display_labels)[position])
+        return short(display_names(self._scale.ranks, self.display_labels)[position], 22)
 
     def _draw_picture(self, ax: Any) -> None:
         ax.set_axis_off()
@@ -211,11 +223,15 @@ class RankDistributionDisplay:
         self.bars_ = ax.bar(np.arange(K), row, **styled(style, bar_kw, Rectangle))
         if self.y_true is not None:
             true = int(self._scale.encode(check_labels([self.y_true]))[0])
-            self.bars_[true].set(hatch="////", edgecolor="black", label="true rank")
+            name = f"true: {self._name_of(self.y_true)}"
+            ax.plot(
+                true, row[true] + 0.03 * row.max(), "v", color="black", markeredgecolor="white", label=name, zorder=4
+            )
         top = row.max()
         low, high = self._ends
         style = {"color": ORANGE, "linewidth": 3, "marker": "|", "markersize": 12, "markeredgewidth": 3}
-        name = f"{self.coverage:.0%} interval: {self._name_of(self.interval[0])} to {self._name_of(self.interval[1])}"
+        ends = [self._name_of(end) for end in self.interval]
+        name = f"{self.coverage:.0%} interval: {' to '.join(ends if low < high else ends[:1])}"
         (self.interval_line_,) = ax.plot([low, high], [1.08 * top] * 2, label=name, **style)
         name = f"median: {self._name_of(self.median)}"
         (self.median_line_,) = ax.plot([self._median] * 2, [0, 1.04 * top], color="black", linestyle="-", label=name)
@@ -285,7 +301,7 @@ class _ContactSheet:
         n = len(self.indices)
         if n_columns is not None:
             check_integer("n_columns", n_columns, 1)
-        columns = n_columns or max(1, math.ceil(math.sqrt(1.7 * n)))
+        columns = n_columns or math.ceil(n / max(1, round(math.sqrt(n / 1.7)))) or 1
         rows = max(1, math.ceil(n / columns))
         captions = self._captions()
         n_lines = max([len(lines) for lines in captions], default=1)
@@ -331,7 +347,7 @@ def _caption(
     from matplotlib.text import Text
 
     style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15}
-    return ax.text(*corner, "\n".join(short(line, 26) for line in lines), **styled(style, text_kw, Text))
+    return ax.text(*corner, "\n".join(short(line, 33) for line in lines), **styled(style, text_kw, Text))
 
 
 def _draw_blank(ax: Any, square: tuple[float, float, float], said: str, size: float, letters: int) -> None:
@@ -364,7 +380,7 @@ def _labels_of(said_rows: np.ndarray, labels: np.ndarray | None, indices: np.nda
 
 
 def _line(word: str, name: Any) -> list[str]:
-    return [] if name is None else [f"{word} {short(str(name), 24 - len(word))}"]
+    return [] if name is None else [f"{word} {short(str(name), 31 - len(word))}"]
 
 
 class LargestErrorsDisplay(_ContactSheet):

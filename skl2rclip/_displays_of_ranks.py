@@ -17,6 +17,7 @@ from skl2rclip._drawing import (
     mark_ranks,
     panels,
     pyplot,
+    room_for,
     styled,
     unit_of,
     written_cells,
@@ -43,7 +44,7 @@ class OrdinalConfusionDisplay:
         Words for the ranks; by default 0 to K - 1.
     bands : sequence of int, optional
         Distances in ranks, not negative; each band is outlined, and holds all cells that are at most so far from the
-        diagonal. By default the diagonal and up to three that suit K.
+        diagonal. By default the diagonal and up to two that suit K.
     band_shares : ndarray of shape (len(bands),), optional
         Share of the images in each band, for the legend.
 
@@ -208,27 +209,38 @@ class OrdinalConfusionDisplay:
         OrdinalConfusionDisplay
             Itself.
         """
-        (ax,) = panels(type(self).__name__, ax, (6.0, 5.4))
-        from matplotlib.image import AxesImage
-        from matplotlib.lines import Line2D
-
         matrix = np.asarray(self.confusion_matrix)
         K = len(matrix)
-        self.im_ = ax.imshow(matrix, **styled({"cmap": cmap, "interpolation": "nearest"}, im_kw, AxesImage))
-        if colorbar:
-            ax.figure.colorbar(self.im_, ax=ax, label="images" if matrix.dtype.kind in "iu" else None, shrink=0.8)
         names = display_names(np.arange(K), self.display_labels)
+        (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.4 + 0.7 * room_for(names)))
+        from matplotlib.colors import PowerNorm
+        from matplotlib.image import AxesImage
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
+
+        # where no numbers are written, single images are to be seen beside hundreds
+        style = {"cmap": cmap, "interpolation": "nearest"}
+        style["norm"] = PowerNorm(1.0 if K <= _MOST_WRITTEN else 0.5, vmin=0, vmax=matrix.max() or 1)
+        self.im_ = ax.imshow(matrix, **styled(style, im_kw, AxesImage))
+        if colorbar:
+            are_counts = matrix.dtype.kind in "iu"
+            ticks = MaxNLocator(integer=True) if are_counts else None
+            ax.figure.colorbar(self.im_, ax=ax, label="images" if are_counts else None, shrink=0.8, ticks=ticks)
         ax.set(xlabel="predicted", ylabel="true", xlim=(-0.5, K - 0.5), ylim=(K - 0.5, -0.5))
         for which in "xy":
             mark_ranks(ax, which, names)
         is_written = K <= _MOST_WRITTEN if include_values is None else include_values
         form = values_format or ("d" if matrix.dtype.kind in "iu" else ".2f")
         self.text_ = written_cells(ax, self.im_, matrix, form, text_kw) if is_written else None
-        self.lines_ = [
-            ax.plot(*_outline(K, band), label=self._band_name(place), **styled(_band_style(place), line_kw, Line2D))[0]
-            for place, band in enumerate(self.bands)
-        ]
-        ax.legend(ncols=2, handlelength=3, **LEGEND_ABOVE)
+        self.lines_ = []
+        for place, band in enumerate(self.bands):
+            # the diagonal is plain to see beside other bands
+            points: tuple[Any, Any] = ([], []) if band == 0 and len(self.bands) > 1 else _outline(K, band)
+            line_style = styled(_band_style(place), line_kw, Line2D)
+            if not len(points[0]):
+                line_style["linestyle"] = "none"
+            self.lines_ += ax.plot(*points, label=self._band_name(place), **line_style)
+        ax.legend(handlelength=3, **LEGEND_ABOVE)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -239,7 +251,7 @@ class OrdinalConfusionDisplay:
 
 
 def _bands_for(K: int) -> list[int]:
-    return [0, *[band for band in _NICE_BANDS if K / 25 <= band < K / 2][:3]]
+    return [0, *[band for band in _NICE_BANDS if K / 25 <= band < K / 2][:2]]
 
 
 def _checked_bands(bands: Any, K: int) -> list[int]:
@@ -255,14 +267,14 @@ def _band_style(place: int) -> dict[str, Any]:
 
     return {
         "color": "black",
-        "linestyle": LINES[place % len(LINES)]["linestyle"],
+        "linestyle": LINES[max(place - 1, 0) % len(LINES)]["linestyle"],
         "linewidth": 1.3,
         "path_effects": [Stroke(linewidth=3.0, foreground="white", alpha=0.8), Normal()],  # seen on dark cells too
     }
 
 
 def _outline(K: int, band: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stairs above and below the diagonal, around the cells that are at most `band` off."""
+    """Outline the cells that are at most `band` off the diagonal: stairs above and below it."""
     steps = np.arange(max(K - band, 0))
     across = np.repeat(steps + band + 0.5, 2)
     down = np.repeat(steps, 2) + np.tile([-0.5, 0.5], len(steps))
@@ -493,8 +505,12 @@ class RankPredictionDisplay:
         check_choice("kind", kind, ("both", "predictions", "errors"))
         who = type(self).__name__
         is_both = kind == "both"
-        drawn = panels(who, ax, (10.5 if is_both else 5.5, 4.8), (1, 1) if is_both else (1,))
-        self.points_ = self.intervals_ = self.bars_ = None
+        room = room_for(display_names(self._scale.ranks, self.display_labels))
+        size = (10.5 + 1.5 * room if is_both else 5.5 + room, 4.8 + 0.7 * room)
+        drawn = panels(who, ax, size, (1, 1) if is_both else (1,))
+        self.points_: Any = None
+        self.intervals_: Any = None
+        self.bars_: Any = None
         if kind != "errors":
             self._draw_predictions(drawn[0], max_points, scatter_kw, interval_kw)
         if kind != "predictions":
@@ -514,7 +530,7 @@ class RankPredictionDisplay:
             self._draw_points(ax, scatter_kw, interval_kw)
         else:
             self._draw_discs(ax, scatter_kw, interval_kw)
-        ax.legend(**{**LEGEND_ABOVE, "ncols": 2})
+        ax.legend(**LEGEND_ABOVE)
 
     def _interval_name(self, of: str) -> str:
         return f"interval{of}" if self.coverage is None else f"{self.coverage:.0%} interval{of}"
@@ -554,11 +570,12 @@ class RankPredictionDisplay:
         cells, counts = np.unique(self._true * K + self._predicted, return_counts=True)
         box = ax.get_window_extent()
         cell = min(box.width, box.height) / ax.figure.dpi * 72 / K  # points
-        widest = min(cell * (0.85 if K <= 30 else 2.0), 40)
+        widest = min(cell * (0.7 if K <= 30 else 2.0), 36)
         sizes = widest**2 * counts / counts.max()
         style = {"color": BLUE, "alpha": 0.85, "linewidth": 0, "zorder": 2}
-        style["label"] = f"images, up to {counts.max()} in a disc"
         self.points_ = ax.scatter(cells // K, cells % K, s=sizes, **styled(style, scatter_kw, PathCollection))
+        name = f"images, up to {counts.max()} in a disc"
+        ax.plot([], [], "o", markersize=5, color=self.points_.get_facecolor()[0], label=name)
 
     def _draw_errors(self, ax: Any, bar_kw: Any) -> None:
         from matplotlib.patches import Rectangle
@@ -577,8 +594,9 @@ class RankPredictionDisplay:
         if K <= _MOST_WRITTEN:
             for place, count in enumerate(self.n_by_rank):
                 height = np.nan_to_num(self.mae_by_rank[place])
-                ax.annotate(f"{count}", (place, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
-        ax.legend(**{**LEGEND_ABOVE, "ncols": 2})
+                style = {"ha": "center", "fontsize": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+                ax.annotate(f"{count}", (place, height), (0, 3), textcoords="offset points", **style)
+        ax.legend(**LEGEND_ABOVE)
 
 
 def _side_by_side(slots: np.ndarray, heights: np.ndarray) -> np.ndarray:

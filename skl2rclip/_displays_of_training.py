@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skl2rclip._drawing import LINES, display_names, mark_ranks, panels, pyplot, styled, written_cells
+from skl2rclip._drawing import (
+    LEGEND_ABOVE,
+    LINES,
+    display_names,
+    mark_ranks,
+    panels,
+    pyplot,
+    room_for,
+    styled,
+    written_cells,
+)
 from skl2rclip._scorers import parts_with
 from skl2rclip.metrics import ordinality as ordinality_of
 
@@ -123,15 +133,15 @@ class PrototypeSimilarityDisplay:
         PrototypeSimilarityDisplay
             Itself.
         """
-        (ax,) = panels(type(self).__name__, ax, (6.0, 5.0))
-        from matplotlib.image import AxesImage
-
         matrix = np.asarray(self.similarity)
         K = len(matrix)
+        names = display_names(np.arange(K), self.display_labels)
+        (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.0 + 0.7 * room_for(names)))
+        from matplotlib.image import AxesImage
+
         self.im_ = ax.imshow(matrix, **styled({"cmap": cmap, "interpolation": "nearest"}, im_kw, AxesImage))
         if colorbar:
             ax.figure.colorbar(self.im_, ax=ax, label="cosine similarity", shrink=0.9)
-        names = display_names(np.arange(K), self.display_labels)
         for which in "xy":
             mark_ranks(ax, which, names)
         is_written = K <= _MOST_WRITTEN if include_values is None else include_values
@@ -220,7 +230,7 @@ class TrainingHistoryDisplay:
         TrainingHistoryDisplay
             Itself.
         """
-        groups = [("loss and its terms, not weighted", self.terms), ("on images left out", self.scores)]
+        groups = [("loss, and its terms before weighting", self.terms), ("on images left out", self.scores)]
         groups = [group for group in groups if group[1]]
         drawn = panels(type(self).__name__, ax, (5.6 * len(groups), 4.4), (1,) * len(groups))
         self.lines_: dict[str, Any] = {}
@@ -244,13 +254,12 @@ class TrainingHistoryDisplay:
                 "label": name.replace("_", " "),
             }
             (self.lines_[name],) = ax.plot(epochs[known], values[known], **styled(style, line_kw, Line2D))
-        ax.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
-        ax.set_title(title, fontsize="medium")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel="epoch", ylabel=title, xlim=(0.5, len(epochs) + 0.5))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         changes = [place for place in range(1, len(self.stages)) if self.stages[place] != self.stages[place - 1]]
         for place in changes:
             ax.axvline(place + 0.5, color="0.5", linewidth=1)
             ax.annotate(
                 f" {self.stages[place]}", (place + 0.5, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8
             )
-        ax.legend(fontsize=8)
+        ax.legend(**{**LEGEND_ABOVE, "ncols": 3, "handlelength": 3, "columnspacing": 1})

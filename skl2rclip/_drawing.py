@@ -7,6 +7,7 @@ Nothing is known of estimators or pictures.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,9 +25,10 @@ LINES: list[dict[str, Any]] = [
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": ORANGE, "linestyle": (0, (1, 3)), "marker": "P"},
 ]
-# in the place of a title
-LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.2, "ncols": 2}
+# in the place of a title; one below the other, because what is wider than its axes makes these narrower
+LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.2, "fontsize": 9}
 
+_LINE, _MOST_LINES = 22, 3  # letters of a line of a label beside an axis
 _LONGEST = 28  # letters of a label beside an axis
 _NICE_STEPS = (1, 2, 5)
 
@@ -140,6 +142,20 @@ def short(text: str, longest: int = _LONGEST) -> str:
     return f"{text[: longest - 1 - ending].rstrip()}…{text[len(text) - ending :].lstrip()}"
 
 
+def _wrapped(name: str) -> str:
+    lines = textwrap.wrap(name, _LINE, max_lines=_MOST_LINES, placeholder="…", break_on_hyphens=False)
+    return "\n".join(lines) or name
+
+
+def _width(labels: Iterable[str]) -> int:
+    return max(len(line) for label in labels for line in label.split("\n"))
+
+
+def room_for(names: Iterable[str]) -> float:
+    """Inches that long words take beside an axis, beyond those of short ones."""
+    return 0.075 * max(0, _width(_wrapped(name) for name in names) - 6)
+
+
 def mark_ranks(ax: Any, which: str, names: Sequence[str]) -> None:
     """Put as many ticks along an axis as there is room for, at the positions 0 to K - 1.
 
@@ -156,17 +172,18 @@ def mark_ranks(ax: Any, which: str, names: Sequence[str]) -> None:
     points = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
     box = ax.get_window_extent()
     room = (box.width if which == "x" else box.height) / ax.figure.dpi * 72 / len(names)  # points for each rank
-    shown = [short(name) for name in names]
-    widest = 0.62 * points * (max(map(len, shown)) + 1)
+    shown = [_wrapped(name) for name in names]
+    n_lines = max(name.count("\n") for name in shown) + 1
+    widest = 0.62 * points * (_width(shown) + 1)
     are_numbers = all(_is_number(name) for name in names)
     is_turned = which == "x" and widest > room and not are_numbers
-    needed = 1.25 * points if which == "y" or is_turned else widest
+    needed = 1.25 * n_lines * points if which == "y" or is_turned else widest
     places = _thinned(names, math.ceil(needed / room))
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_ticks(places, [shown[place] for place in places])
     if is_turned:
         for label in axis.get_ticklabels():
-            label.set(rotation=45, ha="right", rotation_mode="anchor")
+            label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
 
 
 def _is_number(name: str) -> bool:
