@@ -224,9 +224,8 @@ class RankDistributionDisplay:
         if self.y_true is not None:
             true = int(self._scale.encode(check_labels([self.y_true]))[0])
             name = f"true: {self._name_of(self.y_true)}"
-            ax.plot(
-                true, row[true] + 0.03 * row.max(), "v", color="black", markeredgecolor="white", label=name, zorder=4
-            )
+            style = {"color": "black", "markeredgecolor": "white", "markersize": 9, "zorder": 4}
+            ax.plot(true, row[true] + 0.03 * row.max(), "v", label=name, **style)
         top = row.max()
         low, high = self._ends
         style = {"color": ORANGE, "linewidth": 3, "marker": "|", "markersize": 12, "markeredgewidth": 3}
@@ -242,11 +241,11 @@ class RankDistributionDisplay:
         )
         ax.set(ylabel="probability", xlim=(-0.7, K - 0.3), ylim=(0, 1.16 * top))
         mark_ranks(ax, "x", display_names(self._scale.ranks, self.display_labels))
-        ax.legend(**{**LEGEND_ABOVE, "ncols": 1, "fontsize": 9})
+        ax.legend(**LEGEND_ABOVE)
 
 
 def position_of(value: float, values: np.ndarray) -> float:
-    """Where a number stands between the positions 0 to K - 1 of ascending or descending values."""
+    """Find where a number stands between the positions 0 to K - 1 of ascending or descending values."""
     positions = np.arange(len(values))
     if values[0] > values[-1]:
         values, positions = values[::-1], positions[::-1]
@@ -305,7 +304,7 @@ class _ContactSheet:
         rows = max(1, math.ceil(n / columns))
         captions = self._captions()
         n_lines = max([len(lines) for lines in captions], default=1)
-        tile, line = 1.35, 0.1  # inches of a tile, and of a line of its caption in tiles
+        tile, line = 1.6, 0.1  # inches of a tile, and of a line of its caption in tiles
         step = 1.06 + line * n_lines + 0.06
         width = max(columns * 1.08 * tile, 4.5)
         (ax,) = panels(type(self).__name__, ax, (width, rows * step * tile + 0.4))
@@ -313,7 +312,7 @@ class _ContactSheet:
         ax.set_axis_off()
         box = ax.get_window_extent()
         scale = min(box.width / (columns * 1.08), box.height / (rows * step + 0.04)) / ax.figure.dpi  # inches of a tile
-        size = max(3.0, 7.2 / tile * scale)
+        size = max(3.0, 8.5 / tile * scale)
         self.images_: list[Any] = []
         self.texts_: list[Any] = []
         for place, lines in enumerate(captions):
@@ -347,7 +346,7 @@ def _caption(
     from matplotlib.text import Text
 
     style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15}
-    return ax.text(*corner, "\n".join(short(line, 33) for line in lines), **styled(style, text_kw, Text))
+    return ax.text(*corner, "\n".join(short(line, 29) for line in lines), **styled(style, text_kw, Text))
 
 
 def _draw_blank(ax: Any, square: tuple[float, float, float], said: str, size: float, letters: int) -> None:
@@ -380,7 +379,7 @@ def _labels_of(said_rows: np.ndarray, labels: np.ndarray | None, indices: np.nda
 
 
 def _line(word: str, name: Any) -> list[str]:
-    return [] if name is None else [f"{word} {short(str(name), 31 - len(word))}"]
+    return [] if name is None else [f"{word} {short(str(name), 27 - len(word))}"]
 
 
 class LargestErrorsDisplay(_ContactSheet):

@@ -174,7 +174,7 @@ def mark_ranks(ax: Any, which: str, names: Sequence[str]) -> None:
     room = (box.width if which == "x" else box.height) / ax.figure.dpi * 72 / len(names)  # points for each rank
     shown = [_wrapped(name) for name in names]
     n_lines = max(name.count("\n") for name in shown) + 1
-    widest = 0.62 * points * (_width(shown) + 1)
+    widest = 0.58 * points * (_width(shown) + 1)
     are_numbers = all(_is_number(name) for name in names)
     is_turned = which == "x" and widest > room and not are_numbers
     needed = 1.25 * n_lines * points if which == "y" or is_turned else widest
