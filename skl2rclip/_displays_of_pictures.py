@@ -211,7 +211,7 @@ class RankDistributionDisplay:
         if self.thumbnail is not None:
             ax.imshow(self.thumbnail)
         elif self.problem is not None:
-            _draw_blank(ax, (0, 0, 1), f"cannot be read: {self.problem}", 10, 30)
+            _draw_blank(ax, (0, 0, 1), f"cannot be read: {self.problem}", 9, 18)
             ax.set(xlim=(-0.02, 1.02), ylim=(1.02, -0.02), aspect="equal")
 
     def _draw_distribution(self, ax: Any, bar_kw: dict[str, Any] | None) -> None:
@@ -312,7 +312,7 @@ class _ContactSheet:
         ax.set_axis_off()
         box = ax.get_window_extent()
         scale = min(box.width / (columns * 1.08), box.height / (rows * step + 0.04)) / ax.figure.dpi  # inches of a tile
-        size = max(3.0, 8.5 / tile * scale)
+        size = max(1.0, 8.5 / tile * scale)
         self.images_: list[Any] = []
         self.texts_: list[Any] = []
         for place, lines in enumerate(captions):

@@ -80,7 +80,8 @@ def _within(ax: Any, ratios: Sequence[float]) -> list[Any]:
     ax.set_axis_off()
     spec = ax.get_subplotspec()
     if spec is not None:
-        grid = spec.subgridspec(1, len(ratios), width_ratios=ratios, wspace=0.35)
+        gap = 0.35 if ax.figure.get_layout_engine() is None else None  # a layout engine makes room itself
+        grid = spec.subgridspec(1, len(ratios), width_ratios=ratios, wspace=gap)
         return [ax.figure.add_subplot(grid[place]) for place in range(len(ratios))]
     gap = 0.15
     widths = np.array(ratios) / np.sum(ratios) * (1 - gap * (len(ratios) - 1))

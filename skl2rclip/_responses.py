@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skl2rclip._labels import check_labels, holds_numbers
 from skl2rclip._ranks import RankScale, own_order, scale_of
@@ -78,20 +78,21 @@ def response_of(
     Response
     """
     check_classifier(who, estimator, probabilities)
+    n = _num_samples(X)
     scale = ordered_scale(estimator, y, ranks)
     labels = None if y is None else check_labels(y)
     if labels is not None:
-        check_lengths(X, labels)
+        check_lengths(range(n), labels)
     true = None if labels is None else scale.encode(labels)
     columns = scale.encode(check_labels(estimator.classes_, "classes_"), "classes_")
-    rows, failures = np.arange(len(X)), {}
+    rows, failures = np.arange(n), {}
     try:
         said = _asked(estimator, X, predict, probabilities)
     except UnreadableImagesError as error:
-        if not skip_unreadable or len(error.failures) == len(X):
+        if not skip_unreadable or len(error.failures) == n:
             raise
         failures = error.failures
-        rows = np.array([row for row in range(len(X)) if row not in failures])
+        rows = np.array([row for row in range(n) if row not in failures])
         said = _asked(estimator, rows_of(X, rows), predict, probabilities)
     return Response(
         scale,

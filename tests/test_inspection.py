@@ -26,7 +26,7 @@ from skl2rclip._drawing import short
 from skl2rclip.metrics import ordinality
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]  # sorted otherwise than by the alphabet
 OF_LABELS = [inspection.OrdinalConfusionDisplay, inspection.RankPredictionDisplay]
@@ -628,11 +628,13 @@ def test_containers_of_pictures_are_taken_as_the_estimators_take_them(sheet, mod
         np.testing.assert_array_equal(display.thumbnails[0], expected.thumbnails[0])
 
 
-def test_tiles_do_not_overlap_and_captions_stay_in_their_columns():
+@pytest.mark.parametrize("size", [None, (4, 3)])
+def test_tiles_do_not_overlap_and_captions_stay_in_their_columns(size):
+    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
     images = [np.full((30, 40), 9 * i, np.uint8) for i in range(20)]
     words = ["moderate non-proliferative diabetic retinopathy", "severe non-proliferative diabetic retinopathy"]
     y = np.array(words)[np.arange(20) % 2]
-    display = inspection.SortedPicturesDisplay.from_predictions(images, y, y[::-1], ranks=words, n_images=20)
+    display = inspection.SortedPicturesDisplay.from_predictions(images, y, y[::-1], ranks=words, n_images=20, ax=ax)
     display.figure_.canvas.draw()
     artists = [*display.images_, *display.texts_]
     boxes = [artist.get_window_extent() for artist in artists]
