@@ -138,34 +138,66 @@ class RankScorer(_BaseScorer):
         return self._sign * self._score_func(y_true, response, ranks=scale.ranks, **metadata)
 
     def _scale(self, estimator: Any, y: Any, predicted: np.ndarray | None) -> RankScale:
-        labels = check_labels(y, "y")
-        classes = getattr(estimator, "classes_", None)
-        known = [] if classes is None else [check_labels(classes, "classes_")]
-        known += [] if predicted is None else [predicted]
-        for others in known:
-            check_comparable(labels, "y", others, "what the estimator predicts")
-        if self.ranks is not None:
-            return scale_of(given_ranks(self.ranks))
-        learned = [ranks for ranks in _learned(estimator) if holds_numbers(ranks) == holds_numbers(labels)]
-        if holds_numbers(labels):
-            return scale_of(union_of([labels, *known, *learned]))
-        return scale_of(self._order_of_words(union_of([labels, *known]), learned, own_order(y)))
+        advice = f"{self.__name__}.with_ranks([...]) is a scorer that knows it."
+        return known_scale(estimator, y, predicted=predicted, ranks=self.ranks, advice=advice)
 
-    def _order_of_words(self, words: np.ndarray, learned: list[np.ndarray], own: np.ndarray | None) -> np.ndarray:
-        orders = {tuple(ranks.tolist()) for ranks in learned}
-        orders = {order for order in orders if len(orders) == 1}  # parts of an ensemble may disagree
-        if own is not None and orders and not same_order(own, np.array(next(iter(orders)))):
-            raise ValueError(
-                f"y is a Categorical in the order {listing(own.tolist())}, and the estimator has learned the order "
-                f"{listing(list(next(iter(orders))))}: set one of them right, or give ranks=[...] to both."
-            )
-        if orders:
-            return np.array(next(iter(orders)))
-        if own is not None and set(words.tolist()) <= set(own.tolist()):
-            return own
-        if len(words) == 1:
-            return words
-        raise ValueError(f"{order_unknown(words)} {self.__name__}.with_ranks([...]) is a scorer that knows it.")
+
+def known_scale(
+    estimator: Any, y: Any = None, *, predicted: np.ndarray | None = None, ranks: Any = None, advice: str = ""
+) -> RankScale:
+    """Work out the order of a fitted classifier's labels, as `RankScorer` describes it.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        It may be a pipeline that ends in a classifier, or a search for one.
+    y : array-like of shape (n,), optional
+        True labels.
+    predicted : ndarray of shape (n,), optional
+        Labels that it has predicted.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first.
+    advice : str, default=""
+        What to do where the order of words is not known.
+
+    Returns
+    -------
+    RankScale
+
+    Raises
+    ------
+    ValueError
+        If words and numbers would be compared, or the order of words is not known, or known in two ways.
+    """
+    classes = getattr(estimator, "classes_", None)
+    known = [] if classes is None else [check_labels(classes, "classes_")]
+    known += [] if predicted is None else [predicted]
+    labels = known[0] if y is None and known else check_labels(y, "y")
+    for others in known:
+        check_comparable(labels, "y", others, "what the estimator predicts")
+    if ranks is not None:
+        return scale_of(given_ranks(ranks))
+    learned = [ranks for ranks in _learned(estimator) if holds_numbers(ranks) == holds_numbers(labels)]
+    if holds_numbers(labels):
+        return scale_of(union_of([labels, *known, *learned]))
+    return scale_of(_order_of_words(union_of([labels, *known]), learned, own_order(y), advice))
+
+
+def _order_of_words(words: np.ndarray, learned: list[np.ndarray], own: np.ndarray | None, advice: str) -> np.ndarray:
+    orders = {tuple(ranks.tolist()) for ranks in learned}
+    orders = {order for order in orders if len(orders) == 1}  # parts of an ensemble may disagree
+    if own is not None and orders and not same_order(own, np.array(next(iter(orders)))):
+        raise ValueError(
+            f"y is a Categorical in the order {listing(own.tolist())}, and the estimator has learned the order "
+            f"{listing(list(next(iter(orders))))}: set one of them right, or give ranks=[...] to both."
+        )
+    if orders:
+        return np.array(next(iter(orders)))
+    if own is not None and set(words.tolist()) <= set(own.tolist()):
+        return own
+    if len(words) == 1:
+        return words
+    raise ValueError(f"{order_unknown(words)} {advice}".rstrip())
 
 
 def _call(estimator: Any, method: str, X: Any) -> Any:
@@ -182,10 +214,15 @@ def _probabilities(method_caller: MethodCaller, estimator: Any, X: Any) -> np.nd
 
 def _learned(estimator: Any) -> list[np.ndarray]:
     """Ranks that an estimator, or what it is made of, has learned, each an array in rank order."""
-    if getattr(estimator, "ranks_", None) is not None:
-        return [given_ranks(estimator.ranks_)]
+    return [given_ranks(part.ranks_) for part in parts_with(estimator, "ranks_")]
+
+
+def parts_with(estimator: Any, name: str) -> list[Any]:
+    """Find who has learned an attribute of this name: the estimator, or those that it is made of."""
+    if getattr(estimator, name, None) is not None:
+        return [estimator]
     for inner in ("best_estimator_", "_final_estimator", "estimator_"):
         if hasattr(estimator, inner):
-            return _learned(getattr(estimator, inner))
+            return parts_with(getattr(estimator, inner), name)
     parts = getattr(estimator, "calibrated_classifiers_", [])
-    return [ranks for part in parts for ranks in _learned(getattr(part, "estimator", None))]
+    return [found for part in parts for found in parts_with(getattr(part, "estimator", None), name)]

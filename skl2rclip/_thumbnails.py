@@ -1,0 +1,91 @@
+"""Small pictures to look at: some of those in X, decoded as the library decodes them, or why they cannot be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skl2rclip._images import ImageFile, find_damaged, image_threads, known_problem, open_image, stamped
+from skl2rclip._names import visible
+from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._responses import rows_of
+from skl2rclip._validation import column_count
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One picture, small.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8, or None
+        None where it cannot be read.
+    name : str
+        Name of its file, or an empty string.
+    problem : str or None
+        Why it cannot be read.
+    """
+
+    pixels: np.ndarray | None
+    name: str = ""
+    problem: str | None = None
+
+
+def check_pictures(who: str, X: Any, images: Any) -> Any:
+    """Return what the pictures are taken from, `images` or else X, or say before any work that there are none.
+
+    Only the first entry is looked at.
+    """
+    if images is not None:
+        if len(images) != len(X):
+            raise ValueError(f"images must hold one for each of the {len(X)} rows of X, got {len(images)}.")
+        return images
+    advice = f"{who} shows pictures: give them beside X, with images=[...]."
+    if (column_count(X) or 0) > 1 and not holds_images(X):
+        raise ValueError(f"X holds stored embeddings or other numbers, of shape {tuple(X.shape)}. {advice}")
+    try:
+        as_image_list(rows_of(X, [0]) if len(X) else X)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} {advice}") from error
+    return X
+
+
+def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
+    """Decode some pictures, and no others, in threads.
+
+    Parameters
+    ----------
+    pictures : sequence of images
+        As `L2RCLIPClassifier.fit` takes them.
+    rows : sequence of int
+        Which are wanted.
+    side : int
+        Longest side in pixels; smaller pictures stay as they are.
+
+    Returns
+    -------
+    list of Thumbnail
+    """
+    if not len(rows):
+        return []
+    images = stamped(as_image_list(rows_of(pictures, rows)))
+    with image_threads(None) as pool:
+        return list(pool.map(lambda image: _thumbnail(image, side), images))
+
+
+def _thumbnail(image: Any, side: int) -> Thumbnail:
+    name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
+    problem = known_problem(image)
+    if problem is None:
+        try:
+            picture = open_image(image, shrinkage=lambda size: max(1.0, max(size) / side))
+        except Exception as error:  # PIL's plugins raise anything on broken files
+            # said once more by those who know the words for it
+            problem = find_damaged([image], [0], n_jobs=1).get(0, f"{error}" or type(error).__name__)
+    if problem is not None:
+        return Thumbnail(None, name, problem)
+    picture.thumbnail((side, side))
+    return Thumbnail(np.asarray(picture), name)
