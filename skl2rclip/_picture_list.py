@@ -290,17 +290,14 @@ def _checked(index: int, image: Any) -> Any:
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
         raise TypeError(f"X[{index}] must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
-    if image.dtype != np.uint8:
-        raise ValueError(
-            f"X[{index}] must be a uint8 array with values from 0 to 255, got dtype {image.dtype}; "
-            "scale and round it first: (255 * array).round().astype('uint8') for values in [0, 1]."
-        )
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"X[{index}] must be an array of integers, floats or booleans, got dtype {image.dtype}.")
     is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
     if not is_image or image.size == 0:
         raise ValueError(
             f"X[{index}] must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
         )
-    return image
+    return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
 
 
 def _check_content(index: int, content: bytes) -> None:
