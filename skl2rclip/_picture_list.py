@@ -1,4 +1,4 @@
-"""From whatever a user hands over as X to a list of paths, contents of files, PIL images and uint8 arrays.
+"""From whatever a user hands over as X to a list of paths, contents of files, PIL images and arrays.
 
 Containers are read entry by entry: NumPy would make arrays of PIL images, without palette, EXIF and transparency. Only
 arrays of numbers are taken as a whole. What cannot be a picture is named here by its index; nothing is decoded.
@@ -33,13 +33,13 @@ def as_image_list(X: Any) -> list[Any]:
     Parameters
     ----------
     X : sequence, column, one-column table, iterator, data set or stacked ndarray
-        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is uint8 of shape
-        (n, H, W), (n, H, W, 3) or (n, H, W, 4).
+        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is of shape (n, H, W),
+        (n, H, W, 3) or (n, H, W, 4).
 
     Returns
     -------
     list of length n
-        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`.
+        Booleans have become uint8; other arrays are of any integers or floats. Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`.
 
     Raises
     ------
