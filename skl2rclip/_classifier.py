@@ -340,9 +340,9 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-            Paths, contents of files as bytes or open files, PIL images, arrays, or one stacked array; in a list, column,
-            one-column table, data set or generator, which is read entry by entry. Where pictures of 16 bits, other
-            integers or floats do not say which value is white, all of them decide it together.
+            Paths, contents of files as bytes or open files, PIL images, arrays, or one stacked array; in a list,
+            column, one-column table, data set or generator, which is read entry by entry. Where pictures of 16 bits,
+            other integers or floats do not say which value is white, all of them decide it together.
         y : array-like of shape (n,)
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional

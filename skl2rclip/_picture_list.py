@@ -28,7 +28,7 @@ _LONGEST_NAME = 4096
 
 
 def as_image_list(X: Any) -> list[Any]:
-    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or uint8 arrays.
+    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or arrays.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def as_image_list(X: Any) -> list[Any]:
     Returns
     -------
     list of length n
-        Booleans have become uint8; other arrays are of any integers or floats. Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`.
+        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`. Arrays of
+        booleans have become uint8; others are of any integers or floats.
 
     Raises
     ------
