@@ -2,21 +2,27 @@
 
 import io
 import json
+import os
 import pickle
 import warnings
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import tifffile
-from helpers import embedded, toy_encoding
+from helpers import embedded, file_access, toy_encoding
 from PIL import Image
 from sklearn.model_selection import cross_val_score
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
 from skl2rclip._embedder import check_headers, embed_images
 from skl2rclip._embedding_cache import forget_embeddings
-from skl2rclip._images import Scaled, open_image, stamped
+from skl2rclip._images import ImageFile, Scaled, open_image, stamped
+from skl2rclip._picture_list import as_image_list
+from skl2rclip._thumbnails import thumbnails_of
 from skl2rclip._white_levels import Whites
+from skl2rclip.embedding_store import EmbeddingStore, digest_of
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 RNG = np.random.default_rng(0)
@@ -91,8 +97,6 @@ def test_arrays_of_colours_and_stacks_of_any_type_are_pictures():
         "float64": colours.astype(np.float64),
         "int16": colours.astype(np.int16),
     }
-    from skl2rclip._picture_list import as_image_list
-
     for name, stack in stacks.items():
         pixels, _, _ = decoded(as_image_list(stack))
         for found, expected in zip(pixels, colours, strict=True):
@@ -210,6 +214,42 @@ def test_an_embedding_is_known_by_its_white_too(tmp_path):
     darkest = embedded(paths[2:], tmp_path / "cache")  # by itself it is of eight bits or of ten
     assert np.abs(darkest - expected[2:]).max() > 0.01
     np.testing.assert_array_equal(embedded(paths, tmp_path / "cache"), expected)
+
+
+@pytest.mark.filterwarnings("ignore:X")
+def test_files_are_decoded_for_their_range_once_and_always_opened(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, array in zip(paths, of_bits(12), strict=True):
+        Path(path).write_bytes(png(array))
+        os.utime(path, (1e9, 1e9))
+    with mock.patch.object(ImageFile, "is_settled", return_value=True):
+        with file_access() as asked:
+            check_headers(stamped(paths), tmp_path / "cache", 1)
+        assert asked.of(paths) == {(1, 2)}
+        embedded(paths, tmp_path / "cache")
+        with file_access() as asked:
+            check_headers(stamped(paths), tmp_path / "cache", 1)
+        assert asked.of(paths) == {(1, 1)}
+
+
+@pytest.mark.filterwarnings("ignore:X")
+def test_files_that_were_known_before_headers_were_asked_for_white_are_opened_again(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, array in zip(paths, of_bits(12), strict=True):
+        Path(path).write_bytes(png(array))
+    files = stamped(paths)
+    assert all(file.stamp.endswith(" white") for file in files)
+    before = [(file.location, file.stamp.removesuffix(" white"), digest_of(file.read())) for file in files]
+    EmbeddingStore(tmp_path / "cache").remember_files(before)
+    np.testing.assert_array_equal(embedded(paths, tmp_path / "cache"), embedded(EIGHT_BITS, None))
+
+
+def test_thumbnails_are_of_one_white():
+    with pytest.warns(UserWarning, match=r"X\[0\] and 1 more hold 16 bits"):
+        bright, dark = thumbnails_of(of_bits(12), [0, 2], 24)
+    same_as_eight_bits([bright.pixels, dark.pixels], EIGHT_BITS[::2])
+    [ambiguous] = thumbnails_of([EIGHT_BITS[0].astype(int) * 5], [0], 24)
+    assert "nothing says which is white" in ambiguous.problem
 
 
 # -------------------------------------------------------------- the estimators
