@@ -87,7 +87,10 @@ class ValueRange:
     def remedy(self) -> str:
         """What to write instead."""
         if self.is_cut:
-            return "read it as an array, with tifffile.imread or cv2.imread(name, cv2.IMREAD_UNCHANGED), and give that"
+            return (
+                "read it as an array in the order red, green, blue, with tifffile.imread(name) or "
+                "cv2.imread(name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)[..., ::-1], and give that"
+            )
         scaled = "({} / white * 255).round().astype('uint8')"
         if self.is_array:
             return _REMEDY.format(scaled.format("array"))
