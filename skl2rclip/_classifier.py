@@ -42,6 +42,7 @@ from skl2rclip._validation import (
     maker_of,
     seed_from,
 )
+from skl2rclip._white_levels import NOTHING_DECIDED
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
@@ -219,6 +220,9 @@ class L2RCLIPClassifier(
         it was one-dimensional.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had them.
+    white_values_ : dict of str to int
+        Which value was taken as white, and is at prediction, by kind of picture: ``"uint16"``, ``"integer"`` and
+        ``"floating"``. Kinds that did not come are absent, and so is what says it itself, as all of eight bits does.
 
     See Also
     --------
@@ -336,8 +340,9 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-            Paths, contents of files as bytes or open files, PIL images, uint8 arrays, or one stacked uint8 array; in a
-            list, column, one-column table, data set or generator, which is read entry by entry.
+            Paths, contents of files as bytes or open files, PIL images, arrays, or one stacked array; in a list,
+            column, one-column table, data set or generator, which is read entry by entry. Where pictures of 16 bits,
+            other integers or floats do not say which value is white, all of them decide it together.
         y : array-like of shape (n,)
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional
@@ -480,6 +485,7 @@ class L2RCLIPClassifier(
             maker=maker_of(X) if settings.is_precomputed else None,
             kept=np.arange(len(labels)),
             n_given=len(labels),
+            whites=NOTHING_DECIDED if previous is None else previous.whites,
         )
         return request.keep(weight > 0)
 
@@ -826,6 +832,7 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
         "history_": list(state.history),
         "n_iter_": len(state.history),
         "device_": state.device,
+        "white_values_": state.whites.known(),
     }
     if state.noise is not None:
         attributes |= {"label_noise_": state.noise, "label_trust_": state.trust}

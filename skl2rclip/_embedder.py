@@ -21,12 +21,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skl2rclip._backbone import Backbone, BackboneRecord
+from skl2rclip._depths import settle
 from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
-from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, identity_of, image_threads
+from skl2rclip._images import (
+    Decoder,
+    ImageFile,
+    ImageLike,
+    as_given,
+    find_damaged,
+    find_unreadable,
+    identity_of,
+    image_threads,
+)
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip._progress import counted
 from skl2rclip._validation import warn_user
+from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import UnreadableImagesError
 
 _log = logging.getLogger(__name__)
@@ -97,8 +108,12 @@ def check_headers(
     folder: str | os.PathLike | None,
     n_jobs: int | None,
     max_memory: int | None = None,
-) -> None:
+    whites: Whites = NOTHING_DECIDED,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[ImageLike], Whites]:
     """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
+
+    Which value is white is decided here too, for all pictures of a kind, where files, modes and dtypes do not say it.
 
     Parameters
     ----------
@@ -110,17 +125,33 @@ def check_headers(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
+    whites : Whites, optional
+        What was decided before, and stays.
+    numbers : sequence of int, optional
+        Indices in the user's X, where these are others.
+
+    Returns
+    -------
+    images : list of length n
+        The same, `Scaled` where it had to be decided which value is white.
+    whites : Whites
+        What was decided before, and now.
 
     Raises
     ------
     UnreadableImagesError
     """
-    is_known = known_files(images, folder)
-    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory)
+    is_known, kinds = known_files(images, folder), dict[Hashable, str]()
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, kinds=kinds)
+    settled = settle(images, kinds, whites, n_jobs=n_jobs, max_memory=max_memory, numbers=numbers)
+    unreadable |= settled.failures
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
-        unreadable |= find_damaged(images, rest, n_jobs=n_jobs, max_memory=max_memory)
+        unreadable |= find_damaged(settled.images, rest, n_jobs=n_jobs, max_memory=max_memory)
         raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
+    for guess in settled.guesses:
+        warn_user(guess)
+    return settled.images, settled.whites
 
 
 def embed_chunks(
@@ -307,7 +338,7 @@ class _Stream:
             waiting = self._left
         if self._decoder.failures:
             failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
-            raise UnreadableImagesError(failures, self._images, len(self._images))
+            raise UnreadableImagesError(failures, [as_given(image) for image in self._images], len(self._images))
         if self._decoder.without_alpha:
             _warn_of_transparent(sorted(row for first in self._decoder.without_alpha for row in self._copies[first]))
         _log.info(
@@ -413,7 +444,7 @@ def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[lis
     chunk: list[int] = []
     n_bytes = 0
     for row in rows:
-        image = images[row]
+        image = as_given(images[row])
         size = image.size if isinstance(image, ImageFile) else 0
         if chunk and (len(chunk) == _CHUNK or n_bytes + size > _CHUNK_BYTES):
             yield chunk

@@ -20,7 +20,7 @@ from types import TracebackType
 import numpy as np
 
 from skl2rclip._forks import in_forked_child
-from skl2rclip._images import ImageFile, ImageLike, open_image
+from skl2rclip._images import ImageFile, ImageLike, Scaled, open_image
 from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
@@ -238,26 +238,28 @@ class EmbeddingCache:
             What is in the file; None for what is no file, and for what cannot be read.
         """
         content = None
+        given, white = (image.image, image.white) if isinstance(image, Scaled) else (image, None)
         try:
-            if isinstance(image, bytes):
-                return self._key_of(digest_of(image)), None  # as of a file with this content
-            if not isinstance(image, ImageFile):
+            if isinstance(given, bytes):
+                return self._key_of(digest_of(given), white), None  # as of a file with this content
+            if not isinstance(given, ImageFile):
                 pixels = np.asarray(open_image(image))
                 return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
-            if image.problem is None:
-                is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
-                content = image.read()
+            if given.problem is None:
+                is_settled = given.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+                content = given.read()
                 digest = digest_of(content)
-                key = self._key_of(digest)
-                if is_settled:
-                    self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
+                key = self._key_of(digest, white)
+                # what is known is not opened, and whether white has to be decided shows only where it is
+                if is_settled and white is None:
+                    self._unrecorded.setdefault(key, []).append((given.location, given.stamp, digest))
                 return key, content
         except Exception:  # decoding will say what is wrong with it
             content = None
         return os.urandom(16), content
 
-    def _key_of(self, digest: bytes) -> bytes:
-        return digest_of(self._context + digest)
+    def _key_of(self, digest: bytes, white: int | None = None) -> bytes:
+        return digest_of(self._context + digest + (b"" if white is None else b" white %d" % white))
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
-from skl2rclip._images import stamped
+from skl2rclip._images import ImageLike, stamped
 from skl2rclip._picture_list import as_image_list
 from skl2rclip._pillow_settings import taken_over, with_settings
 from skl2rclip._validation import (
@@ -31,6 +31,7 @@ from skl2rclip._validation import (
     path_or_string,
     seed_from,
 )
+from skl2rclip._white_levels import Whites
 
 
 class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -89,6 +90,9 @@ class CLIPImageEncoder(_Embedding):
         1 where X came as one column; absent where it was one-dimensional, or left out.
     feature_names_in_ : ndarray of shape (1,)
         Name of that column, where it has one.
+    white_values_ : dict of str to int
+        Which value was taken as white in the images of `fit`, and is by `transform`, by kind of picture: ``"uint16"``,
+        ``"integer"`` and ``"floating"``. Empty where `fit` had no images, or all of them say it themselves.
 
     See Also
     --------
@@ -130,12 +134,13 @@ class CLIPImageEncoder(_Embedding):
 
     @with_callbacks
     def fit(self, X: Any = None, y: Any = None) -> CLIPImageEncoder:
-        """Load the model; images are not needed.
+        """Load the model; images are not needed, but for those that do not say which value is white.
 
         Parameters
         ----------
         X : sequence of n images, optional
-            Not looked at, but for the name of its column.
+            Looked at for the name of its column, and for which value is white in pictures of 16 bits and of floats.
+            Without it, and with a generator, which is not used up, each call of `transform` decides that by itself.
         y : ignored
             Here for scikit-learn's pipelines.
 
@@ -148,6 +153,8 @@ class CLIPImageEncoder(_Embedding):
         ------
         InvalidParameterError
             If a parameter is out of range, or there is no such model or device.
+        UnreadableImagesError
+            If images of X cannot be read.
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
@@ -172,6 +179,9 @@ class CLIPImageEncoder(_Embedding):
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
         self._note_column(X)
+        self.white_values_: dict[str, int] = {}
+        if X is not None and not hasattr(X, "__next__"):
+            self.white_values_ = self._looked_at(stamped(as_image_list(X)))[1].known()
         listener.fit_ends()
         return self
 
@@ -181,6 +191,23 @@ class CLIPImageEncoder(_Embedding):
             delattr(self, name)
         if column_count(X) is not None:
             validate_data(self, X, skip_check_array=True)
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Load the model and embed images, of which a generator is gone through once.
+
+        Parameters
+        ----------
+        X : sequence of n images
+        y : ignored
+            Here for scikit-learn's pipelines.
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+            As `transform`.
+        """
+        X = as_image_list(X) if hasattr(X, "__next__") else X
+        return self.fit(X, y).transform(X)
 
     def transform(self, X: Any) -> Any:
         """Embed images.
@@ -211,18 +238,24 @@ class CLIPImageEncoder(_Embedding):
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         from skl2rclip._devices import resolve_device
-        from skl2rclip._embedder import cache_of, check_headers, embed_images, shared_encoding
+        from skl2rclip._embedder import cache_of, embed_images, shared_encoding
 
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
-        images = stamped(as_image_list(X))
+        images, _ = self._looked_at(stamped(as_image_list(X)))
         max_memory = parse_max_memory(self.max_memory)
-        check_headers(images, self.embedding_cache, self.n_jobs, max_memory)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
         cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
         return embed_images(images, encoding, cache, self.n_jobs, max_memory, self.verbose)
+
+    def _looked_at(self, images: list[ImageLike]) -> tuple[list[ImageLike], Whites]:
+        """Look at headers, and decide which value is white where nobody says it, and `fit` has not done so."""
+        from skl2rclip._embedder import check_headers
+
+        whites = Whites(**getattr(self, "white_values_", {}))  # a pickle of an earlier version has none
+        return check_headers(images, self.embedding_cache, self.n_jobs, parse_max_memory(self.max_memory), whites)
 
     def __getstate__(self) -> dict[str, Any]:
         return with_settings(dict(super().__getstate__()))

@@ -61,8 +61,7 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
     """
     while True:
         try:
-            _judge(request)
-            return _fit_on_devices(request, on_epoch_end, listener)
+            return _fit_on_devices(_judged(request), on_epoch_end, listener)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
 
@@ -153,11 +152,14 @@ def _started(request: FitRequest, stage: PromptStage, prepared: Prepared, n_epoc
     return PromptStage(learner, request.settings, contest)
 
 
-def _judge(request: FitRequest) -> None:
-    """Look at the headers of images before anything is loaded, where they stream through a tower or are not read."""
-    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
-    if not isinstance(request.data, np.ndarray) and "pixels" not in needs:
-        check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory)
+def _judged(request: FitRequest) -> FitRequest:
+    """Look at the headers of images before any work, and decide which value is white where they do not say it."""
+    settings, numbers = request.settings, request.kept.tolist()
+    if isinstance(request.data, np.ndarray):
+        return request
+    folder, n_jobs, max_memory = settings.embedding_cache, settings.n_jobs, settings.max_memory
+    images, whites = check_headers(request.data, folder, n_jobs, max_memory, request.whites, numbers)
+    return replace(request, data=images, whites=whites)
 
 
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
@@ -266,4 +268,5 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         errors=prepared.errors,
         n_columns=request.n_columns,
         column_names=request.column_names,
+        whites=request.whites,
     )

@@ -34,14 +34,18 @@ from skl2rclip._picture_cost import (
     reduction_that_fits,
 )
 from skl2rclip._picture_formats import check_format, opened_picture
-from skl2rclip._picture_levels import GreyLevels, bands_of
+from skl2rclip._picture_levels import GreyLevels, array_as_bytes, bands_of, is_cut_to_eight_bits, kind_of, range_of
+from skl2rclip._white_levels import KINDS, ValueRange, decide, misfit
 
 if TYPE_CHECKING:
     from skl2rclip._preprocessing import Preprocessing
 
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
+# what was found sound before it was asked whether white has to be decided is to be opened again
+_LOOKED_AT = "white"
 _IS_FOLDER = "this is a folder, not an image file"
+_HAS_CHANGED = "it is of more than eight bits, and was another picture when its header was read"
 _ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
 _KINDS = {  # what is opened in vain, or waited for
     stat.S_ISDIR: _IS_FOLDER,
@@ -72,7 +76,8 @@ class ImageFile(os.PathLike[str]):
     location : str
         The path from the root, which tells whether two of them are the same.
     stamp : str
-        Changes with the file's content: size, times and place. It is empty where there is no such file.
+        Changes with the file's content: size, times and place; and with what is looked for in headers. It is empty
+        where there is no such file.
     size : int
         Bytes.
     changed : float
@@ -96,7 +101,7 @@ class ImageFile(os.PathLike[str]):
             status = os.stat(path)
         except (OSError, ValueError) as error:
             return cls(path, location, problem=_why_no_status(error, os.fsdecode(path), location))
-        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {_LOOKED_AT}"
         changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
         return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
 
@@ -152,12 +157,32 @@ class Unread:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A picture for which neither file, mode nor dtype say which value is white, with what has been decided.
+
+    Attributes
+    ----------
+    image : ImageFile, bytes, PIL image or ndarray
+    white : int
+    """
+
+    image: ImageFile | bytes | Image.Image | np.ndarray
+    white: int
+
+
 # bytes are always what is in a file, and never its name
-ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread
+ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread | Scaled
+
+
+def as_given(image: ImageLike) -> ImageLike:
+    """Return what the user gave, without what was decided."""
+    return image.image if isinstance(image, Scaled) else image
 
 
 def identity_of(image: ImageLike) -> Hashable:
     """Tell what images have in common that are the same file, the same content or the same object."""
+    image = as_given(image)
     if isinstance(image, ImageFile):
         return image.location
     return image if isinstance(image, bytes) else id(image)
@@ -165,6 +190,7 @@ def identity_of(image: ImageLike) -> Hashable:
 
 def known_problem(image: ImageLike) -> str | None:
     """Why an image cannot be read, as far as is known without looking."""
+    image = as_given(image)
     if isinstance(image, bytes):
         return None if image else "its content is empty"
     return image.problem if isinstance(image, ImageFile | Unread) else None
@@ -211,13 +237,13 @@ def open_image(
 ) -> Image.Image:
     """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
 
-    Of more than eight bits the upper eight are taken, of those that the file says it has. Floating-point grey values
-    are 0 to 1 or 0 to 255, whichever they fit. A TIFF whose 0 is white is inverted, as viewers show it. What is
-    transparent throughout is taken without its alpha.
+    Of more than eight bits the upper eight are taken, of those that the file says it has, or that were decided for all
+    pictures of a kind. Where that was not decided it is judged by itself, and `turn` says so. A TIFF whose 0 is white
+    is inverted, as viewers show it. What is transparent throughout is taken without its alpha.
 
     Parameters
     ----------
-    image : ImageFile, path, bytes, PIL image, uint8 ndarray or Unread
+    image : ImageFile, path, bytes, PIL image, ndarray, Unread or Scaled
     content : bytes, optional
         What is in the file, where it has been read already.
     turn : Turn, optional
@@ -235,11 +261,15 @@ def open_image(
     TooLargeError
         If the picture takes more memory decoded than there is. What has been decoded by others never does.
     ValueError
-        If nothing says which of its values is white.
+        If nothing says which of its values is white, or it does not go with what was decided.
     """
     if turn is None:
         with Turn() as turn:
             return open_image(image, content, turn, shrinkage)
+    white = None
+    if isinstance(image, Scaled):
+        white = image.white
+        image = image.image
     if isinstance(image, Unread):
         raise ValueError(image.problem)
     if isinstance(image, bytes):
@@ -251,10 +281,14 @@ def open_image(
     elif isinstance(image, Image.Image):
         picture = _decoded(image, turn)
     else:
-        turn.wait(image.shape[0] * image.shape[1] * (4 if image.shape[2:] == (3,) else 8))
+        turn.wait(_bytes_of_array(image))
+        if kind_of(image) is not None:
+            image = array_as_bytes(image, _white_of(image, white, turn))
         picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
     orientation = orientation_of(picture)
-    picture = _to_rgb(picture, turn)  # from here on nobody holds the pixels that it was made from
+    if kind_of(picture) is not None or turn.is_cut:
+        white = _white_of(picture, white, turn)
+    picture = _to_rgb(picture, turn, white)  # from here on nobody holds the pixels that it was made from
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
@@ -274,17 +308,43 @@ def _decoded(
         turn.has_reduced = True
         width, height = picture.size
         picture.draft(picture.mode, (width // reduction, height // reduction))
-    mode = picture.mode
+    mode, turn.is_cut = picture.mode, is_cut_to_eight_bits(picture)
     picture.load()
     return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
 
 
-def _to_rgb(image: Image.Image, turn: Turn) -> Image.Image:
+def _bytes_of_array(array: np.ndarray) -> int:
+    """Count what making an array a picture takes, with a copy of it where its values have to be scaled."""
+    return (array.size if kind_of(array) else 0) + array.shape[0] * array.shape[1] * (
+        4 if array.shape[2:] == (3,) else 8
+    )
+
+
+def _white_of(picture: Image.Image | np.ndarray, white: int | None, turn: Turn) -> int:
+    """Hold a decoded picture against what was decided, or judge it by itself.
+
+    Raises
+    ------
+    ValueError
+    """
+    values = turn.value_range = range_of(picture, "uint16" if turn.is_cut else kind_of(picture) or "", turn.is_cut)
+    if white is None:
+        turn.has_guessed = True
+        decision = decide({0: values}, 1)
+        white, reason = decision.white or KINDS[values.kind], decision.reasons.get(0)
+    else:
+        reason = misfit(values, white)
+    if reason is not None:
+        raise ValueError(reason)
+    return white
+
+
+def _to_rgb(image: Image.Image, turn: Turn, white: int | None) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
-        levels = GreyLevels.of(image)
+        levels = GreyLevels.of(image, white if kind_of(image) is not None else None)
         return _by_bands(image, lambda band: Image.fromarray(levels.applied(band)))
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
@@ -315,6 +375,7 @@ def find_unreadable(
     n_jobs: int | None = None,
     is_known: Sequence[bool] | np.ndarray | None = None,
     max_memory: int | None = None,
+    kinds: dict[Hashable, str] | None = None,
 ) -> dict[int, str]:
     """Open files for their headers, once each, and report those that cannot be images, or are too large to decode.
 
@@ -330,6 +391,8 @@ def find_unreadable(
         Which images are known to be sound, and need not be opened.
     max_memory : int or None
         Bytes that the pictures under way may take together, see `Turn`.
+    kinds : dict of hashable to str, optional
+        Takes the kind, by `identity_of`, of files whose headers do not say which value is white.
 
     Returns
     -------
@@ -338,11 +401,16 @@ def find_unreadable(
     """
     is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
     rows = [row for row in range(len(images)) if is_unsure[row] and isinstance(images[row], ImageFile | bytes | Unread)]
-    return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory)), n_jobs)
+    return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory), kinds), n_jobs)
 
 
 def find_damaged(
-    images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: int | None = None, max_memory: int | None = None
+    images: Sequence[ImageLike],
+    rows: Sequence[int],
+    *,
+    n_jobs: int | None = None,
+    max_memory: int | None = None,
+    ranges: dict[Hashable, ValueRange] | None = None,
 ) -> dict[int, str]:
     """Decode images for nothing but to see whether they can be.
 
@@ -356,6 +424,9 @@ def find_damaged(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together, see `Turn`.
+    ranges : dict of hashable to ValueRange, optional
+        Takes where values begin and end, by `identity_of`, of pictures that do not say which of them is white, and are
+        to be judged together. Without it each is judged by itself.
 
     Returns
     -------
@@ -366,11 +437,15 @@ def find_damaged(
     def why(image: ImageLike) -> str | None:
         if known_problem(image) is not None:  # a pipe would be waited for
             return known_problem(image)
+        turn = Turn(max_memory)
         try:
-            with Turn(max_memory) as turn:
+            with turn:
                 open_image(image, None, turn, lambda size: MOST_REDUCED)
         except Exception as error:  # PIL's plugins raise anything on broken files
-            return _reason(error)
+            if ranges is None or not turn.has_guessed:
+                return _reason(error)
+        if ranges is not None and turn.has_guessed and turn.value_range is not None:
+            ranges[identity_of(image)] = turn.value_range
         return None
 
     return _found(images, rows, why, n_jobs)
@@ -389,17 +464,28 @@ def _found(
     return dict(sorted(found.items()))
 
 
-def _why_unreadable(image: ImageLike, bound: int) -> str | None:
+def _why_unreadable(image: ImageLike, bound: int, kinds: dict[Hashable, str] | None) -> str | None:
     if known_problem(image) is not None:
         return known_problem(image)
     assert isinstance(image, ImageFile | bytes)
     try:
         with BytesIO(image) if isinstance(image, bytes) else open(image.path, "rb") as content:
             name = os.fspath(image) if isinstance(image, ImageFile) else ""
-            reduction_that_fits(opened_picture(content, name), bound)
+            picture = opened_picture(content, name)
+            kind = header_kind(picture)
+            if kinds is not None and kind is not None:
+                kinds[identity_of(image)] = kind
+            reduction_that_fits(picture, bound)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
+
+
+def header_kind(image: Image.Image | np.ndarray) -> str | None:
+    """Tell of which kind an opened picture or an array is; None where it says itself which value is white."""
+    if isinstance(image, Image.Image) and is_cut_to_eight_bits(image):
+        return "uint16"
+    return kind_of(image)
 
 
 def _reason(error: Exception) -> str:
@@ -501,6 +587,8 @@ class Decoder:
         try:
             with Turn(self._max_memory) as turn:
                 decoded = open_image(image, content, turn, self._shrinkage)
+                if turn.has_guessed:
+                    raise ValueError(_HAS_CHANGED)
                 if turn.has_reduced:
                     self.reduced.add(row)
                 if turn.has_dropped_alpha:

@@ -28,6 +28,7 @@ from skl2rclip._ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._settings import Settings
 from skl2rclip._targets import RunningErrors
 from skl2rclip._validation import Recorded, check_prompt
+from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import InvalidParameterError
 
 _LARGEST_LABELS = 10**8
@@ -83,6 +84,8 @@ class FittedState:
         Of a table of embeddings, or 1 for a column of images; None for images in a row.
     column_names : tuple of str or None
         Where the table has them.
+    whites : Whites
+        Which value is white in images that do not say it, as it was decided for all of a kind.
     optimizer_state : dict or None
         To go on from, in this process only.
     """
@@ -102,6 +105,7 @@ class FittedState:
     errors: RunningErrors | None = None
     n_columns: int | None = None
     column_names: tuple[str, ...] | None = None
+    whites: Whites = NOTHING_DECIDED
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -209,7 +213,7 @@ class FittedState:
             chunks = [(slice(None), unit_rows(data))]
         else:
             folder = None if "tower" in self.arrays else settings.embedding_cache
-            check_headers(data, folder, settings.n_jobs, settings.max_memory)
+            data, _ = check_headers(data, folder, settings.n_jobs, settings.max_memory, self.whites)
             encoding, cache = self._encoding(settings)
             chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory)
             chunks = counted(chunks, len(data), settings.verbose)
@@ -294,6 +298,7 @@ class FittedState:
             "errors": None if self.errors is None else asdict(self.errors),
             "n_columns": self.n_columns,
             "column_names": None if self.column_names is None else list(self.column_names),
+            **({"whites": self.whites.known()} if self.whites.known() else {}),
         }
 
     @classmethod
@@ -343,6 +348,7 @@ class FittedState:
             errors=None if errors is None else RunningErrors(**errors),
             n_columns=description["n_columns"],
             column_names=None if columns is None else tuple(columns),
+            whites=Whites(**description.get("whites", {})),
         )
 
 

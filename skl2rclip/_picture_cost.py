@@ -15,6 +15,8 @@ from typing import Any
 
 from PIL import ExifTags, Image, Jpeg2KImagePlugin
 
+from skl2rclip._white_levels import ValueRange
+
 # what the pictures under way may take together where no bound is given
 _DEFAULT_BOUND = 10**9
 # a picture of so few bytes is always let through
@@ -298,11 +300,18 @@ class Turn:
         Whether the picture was decoded at smaller sides because it would not fit.
     has_dropped_alpha : bool
         Whether it was transparent throughout, and taken without its alpha.
+    is_cut : bool
+        Whether it has sixteen bits of a colour, of which only the upper eight could be had.
+    value_range : ValueRange or None
+        Where its values begin and end, if neither file, mode nor dtype say which of them is white.
+    has_guessed : bool
+        Whether that was judged from this picture alone.
     """
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
-        self.has_reduced = self.has_dropped_alpha = False
+        self.has_reduced = self.has_dropped_alpha = self.is_cut = self.has_guessed = False
+        self.value_range: ValueRange | None = None
         self._n_bytes = 0
 
     def wait(self, n_bytes: int) -> None:

@@ -1,7 +1,7 @@
-"""Which value is white in a picture of more than eight bits, as far as file and mode tell.
+"""From a picture of more than eight bits to uint8: what file, mode and dtype say of its values, and where these end.
 
-Where neither tells, and where a picture would come out black because its values use little of what its type could hold,
-it is refused by name rather than learned from.
+Where none of them says which value is white, ``_white_levels`` decides, from all pictures of a kind. A picture that
+would come out black, because its values use little of what its type could hold, is refused by name.
 """
 
 from __future__ import annotations
@@ -14,18 +14,71 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._picture_cost import BAND_PIXELS
+from skl2rclip._white_levels import ValueRange, is_black
 
 _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
 _SEPARATE = 2
-# Pillow scales grey values of these to sixteen bits, whatever they had in the file
-_OF_SIXTEEN_BITS = ("PNG", "PPM")
-# what enlarging, sharpening and rounding add to values from 0 to 1
-_MOST_OF_UNIT = 2.0
-_LEAST_OF_BYTES, _MOST_OF_BYTES = 16.0, 270.0
-_MOST_BELOW_ZERO = 0.05
-_REMEDY = "Image.fromarray((np.asarray(image) / white * 255).round().astype('uint8')), with the value that is white"
+_BEYOND_WHITE = 2.0**64
+# Pillow scales grey values of these to sixteen bits, whatever the file says that they have
+_SCALED_TO_SIXTEEN_BITS = ("PPM", "JPEG2000")
+
+
+def kind_of(picture: Image.Image | np.ndarray) -> str | None:
+    """Tell of which of `_white_levels.KINDS` a picture is, from its header or dtype.
+
+    Returns
+    -------
+    str or None
+        None where file, mode or dtype say which value is white.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype.kind in "iu" and picture.dtype.itemsize > 1:
+            return "uint16" if picture.dtype.kind == "u" and picture.dtype.itemsize == 2 else "integer"
+        return {"i": "integer", "f": "floating"}.get(picture.dtype.kind)
+    if picture.mode == "F":
+        return "floating"
+    if picture.mode[0] != "I" or picture.format in _SCALED_TO_SIXTEEN_BITS:
+        return None
+    tags: Any = getattr(picture, "tag_v2", {})
+    if picture.mode == "I":
+        if tags and _bits_of(tags) == 32:
+            return None
+        return "uint16" if picture.format == "PNG" else "integer"
+    return "uint16" if not tags or _bits_of(tags) == 16 else None
+
+
+def is_cut_to_eight_bits(picture: Any) -> bool:
+    """Whether Pillow, which has opened and not decoded a picture, will keep the upper eight bits of sixteen."""
+    if picture.mode[0] == "I":
+        return False
+    modes = (
+        tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in getattr(picture, "tile", ())[:1] if tile[3]
+    )
+    return any(isinstance(mode, str) and ";16" in mode for mode in modes)
+
+
+def range_of(picture: Image.Image | np.ndarray, kind: str, is_cut: bool = False) -> ValueRange:
+    """Find where the values of a decoded picture begin and end."""
+    if isinstance(picture, np.ndarray):
+        extremes = [_extremes(rows) for rows in _rows_of(picture)]
+    elif is_cut:
+        colours = [name for name in picture.getbands() if name != "A"]
+        extremes = [(0, 256 * _extremes(np.asarray(picture.getchannel(name)))[1] + 255) for name in colours]
+    else:
+        extremes = [_extremes(np.asarray(picture.crop(band))) for band in bands_of(picture.size)]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return ValueRange(kind, low, high, is_cut, is_array=isinstance(picture, np.ndarray))
+
+
+def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:
+    """Scale an array of shape (H, W) or (H, W, C) to uint8, some rows at a time."""
+    are_floats = array.dtype.kind == "f"
+    parts = [
+        _scaled(_finite(rows), white, are_floats).clip(0, 255).round().astype(np.uint8) for rows in _rows_of(array)
+    ]
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -50,25 +103,25 @@ class GreyLevels:
     is_unsigned: bool = False
 
     @classmethod
-    def of(cls, image: Image.Image) -> GreyLevels:
+    def of(cls, image: Image.Image, white: float | None = None) -> GreyLevels:
         """Tell from a decoded picture of mode I, F, or one of those of I;16.
+
+        Parameters
+        ----------
+        image : PIL image
+        white : float, optional
+            What has been decided; needed where `kind_of` names a kind.
 
         Raises
         ------
         ValueError
-            If neither file nor mode say which value is white, or all would be black.
+            If all would be black.
         """
         tags: Any = getattr(image, "tag_v2", {})
         is_unsigned = image.mode == "I" and bool(tags) and _bits_of(tags) == 32
-        low, high = _range_of(image, is_unsigned)
-        if image.mode == "F":
-            white = _white_of_floats(low, high)
-        elif image.mode == "I":
-            white = 2.0**32 - 1 if is_unsigned else _white_of_integers(image, low, high)
-        else:
-            white = 2.0 ** _bits_of(tags) - 1 if tags else 65535.0
-        if image.mode != "F":
-            _check_not_black(high, white)
+        if white is None:
+            white = _white_as_told(image, tags)
+            _check_not_black(image, is_unsigned, white)
         transparent = image.info.get("transparency")
         return cls(
             white,
@@ -79,8 +132,8 @@ class GreyLevels:
 
     def applied(self, image: Image.Image) -> np.ndarray:
         """Values of a picture, or of a part of it, as uint8 of shape (H, W)."""
-        values = _finite_values(image, self.is_unsigned)
-        grey = values * (255 / self.white) if image.mode == "F" else np.floor(values * (256 / (self.white + 1)))
+        values = _values_of(image, self.is_unsigned)
+        grey = _scaled(values, self.white, image.mode == "F")
         if self.is_inverted:
             grey = 255 - grey
         grey = grey.clip(0, 255).round().astype(np.uint8)
@@ -117,52 +170,50 @@ def bands_of(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
         yield 0, top, width, min(height, top + n_rows)
 
 
+def _rows_of(array: np.ndarray) -> Iterator[np.ndarray]:
+    for _, top, _, bottom in bands_of((array.shape[1], array.shape[0])):
+        yield array[top:bottom]
+
+
 def _bits_of(tags: Any) -> int:
     return max(tags.get(_BITS, (8,)))
 
 
-def _finite_values(image: Image.Image, is_unsigned: bool) -> np.ndarray:
-    """Values as float64 of shape (H, W): NaN is 0, and infinity is 255."""
+def _values_of(image: Image.Image, is_unsigned: bool) -> np.ndarray:
+    """Values as float64 of shape (H, W), all finite."""
     values = np.asarray(image)
-    if is_unsigned:
-        values = values.view(np.uint32)
-    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    return _finite(values.view(np.uint32) if is_unsigned else values)
 
 
-def _range_of(image: Image.Image, is_unsigned: bool) -> tuple[float, float]:
-    """Lowest and highest value."""
-    extremes = []
-    for band in bands_of(image.size):
-        values = _finite_values(image.crop(band), is_unsigned)
-        extremes.append((float(values.min()), float(values.max())))
-    return min(low for low, _ in extremes), max(high for _, high in extremes)
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Values as float64: NaN and what is infinitely dark are 0, and what is infinitely bright is far beyond white."""
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=_BEYOND_WHITE, neginf=0.0)
 
 
-def _white_of_floats(low: float, high: float) -> float:
-    if high <= _MOST_OF_UNIT and low >= -_MOST_BELOW_ZERO:
-        return 1.0
-    if _LEAST_OF_BYTES <= high <= _MOST_OF_BYTES and low >= -_MOST_BELOW_ZERO * 255:
-        return 255.0
-    raise ValueError(
-        f"its values are floats from {low:.6g} to {high:.6g}, neither 0 to 1 nor 0 to 255, and nothing says which is "
-        f"white: give {_REMEDY}"
-    )
+def _scaled(values: np.ndarray, white: float, are_floats: bool) -> np.ndarray:
+    """Values from 0 to 255; of integers the upper eight bits."""
+    return values * (255 / white) if are_floats else np.floor(values * (256 / (white + 1)))
 
 
-def _white_of_integers(image: Image.Image, low: float, high: float) -> float:
-    # what exceeds 12 bits and not 16 would be black if it were anything else than 16 bits
-    if image.format in _OF_SIXTEEN_BITS or (low >= 0 and (4095 < high <= 65535 or high == 0)):
-        return 65535.0
-    raise ValueError(
-        f"it is of mode I, which may hold 8, 12, 16 or 32 bits, and its values go from {low:.0f} to {high:.0f}: give "
-        f"{_REMEDY}"
-    )
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest value, without NaN and infinities; 0 and 0 where nothing is left."""
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def _check_not_black(high: float, white: float) -> None:
-    """Raise where the brightest pixel is one of the darkest sixteenth: fewer bits in a type that could hold more."""
-    if white > 4095 and 0 < high < (white + 1) / 16:
+def _white_as_told(image: Image.Image, tags: Any) -> float:
+    if tags:
+        return 2.0 ** _bits_of(tags) - 1
+    return 65535.0
+
+
+def _check_not_black(image: Image.Image, is_unsigned: bool, white: float) -> None:
+    """Raise where a picture holds fewer bits than its file says."""
+    high = max(float(_values_of(image.crop(band), is_unsigned).max()) for band in bands_of(image.size))
+    if is_black(high, white):
+        remedy = ValueRange("integer", 0, high).remedy
         raise ValueError(
             f"its values end at {high:.0f} of {white:.0f}, so that it would be black: if it holds fewer bits than its "
-            f"type, give {_REMEDY}"
+            f"type, {remedy}"
         )

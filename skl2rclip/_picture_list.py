@@ -1,4 +1,4 @@
-"""From whatever a user hands over as X to a list of paths, contents of files, PIL images and uint8 arrays.
+"""From whatever a user hands over as X to a list of paths, contents of files, PIL images and arrays.
 
 Containers are read entry by entry: NumPy would make arrays of PIL images, without palette, EXIF and transparency. Only
 arrays of numbers are taken as a whole. What cannot be a picture is named here by its index; nothing is decoded.
@@ -28,18 +28,19 @@ _LONGEST_NAME = 4096
 
 
 def as_image_list(X: Any) -> list[Any]:
-    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or uint8 arrays.
+    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or arrays.
 
     Parameters
     ----------
     X : sequence, column, one-column table, iterator, data set or stacked ndarray
-        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is uint8 of shape
-        (n, H, W), (n, H, W, 3) or (n, H, W, 4).
+        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is of shape (n, H, W),
+        (n, H, W, 3) or (n, H, W, 4).
 
     Returns
     -------
     list of length n
-        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`.
+        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`. Arrays of
+        booleans have become uint8; others are of any integers or floats.
 
     Raises
     ------
@@ -290,17 +291,14 @@ def _checked(index: int, image: Any) -> Any:
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
         raise TypeError(f"X[{index}] must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
-    if image.dtype != np.uint8:
-        raise ValueError(
-            f"X[{index}] must be a uint8 array with values from 0 to 255, got dtype {image.dtype}; "
-            "scale and round it first: (255 * array).round().astype('uint8') for values in [0, 1]."
-        )
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"X[{index}] must be an array of integers, floats or booleans, got dtype {image.dtype}.")
     is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
     if not is_image or image.size == 0:
         raise ValueError(
             f"X[{index}] must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
         )
-    return image
+    return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
 
 
 def _check_content(index: int, content: bytes) -> None:

@@ -22,6 +22,7 @@ from skl2rclip._ranks import RankScale
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, TowerStage
 from skl2rclip._validation import warn_user
+from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import UnreadableImagesError
 
 # of the first stage with prompt_epochs="auto"
@@ -63,6 +64,8 @@ class FitRequest:
         Of a table of embeddings, or 1 for a column of images; None for images in a row.
     maker : str or None
         Fingerprint of the backbone that made a table of embeddings, where the table says it.
+    whites : Whites
+        Which value is white in images that do not say it, as far as it has been decided.
     """
 
     data: Any
@@ -82,6 +85,7 @@ class FitRequest:
     n_given: int
     n_columns: int | None = None
     maker: str | None = None
+    whites: Whites = NOTHING_DECIDED
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""

@@ -13,6 +13,8 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
+from skl2rclip._white_levels import WHITES_OF_FLOATS, WHITES_OF_INTEGERS, WHITES_OF_UINT16
+
 FORMAT_NAME = "skl2rclip model"
 FORMAT_VERSION = 3
 
@@ -85,6 +87,7 @@ _RECORD = _record(
 )
 
 _STATE = _record(
+    ("whites",),  # of models that have seen no picture for which it had to be decided
     record=_RECORD,
     tokens=_record(
         ("filler",),  # folders from before text towers that are not causal
@@ -133,6 +136,12 @@ _STATE = _record(
     ),
     n_columns=_or_null(_integer(1, MAX_WIDTH)),
     column_names=_or_null(_list(_text(), 1, MAX_WIDTH)),
+    whites=_record(
+        ("uint16", "integer", "floating"),
+        uint16=_one_of(*WHITES_OF_UINT16),
+        integer=_one_of(*WHITES_OF_INTEGERS),
+        floating=_one_of(*WHITES_OF_FLOATS),
+    ),
 )
 
 # what a constructor's parameter may be in JSON; its meaning is checked by `Settings`

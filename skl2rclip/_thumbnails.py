@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from skl2rclip._images import ImageFile, find_damaged, image_threads, known_problem, open_image, stamped
+from skl2rclip._depths import settle
+from skl2rclip._images import ImageFile, as_given, find_damaged, find_unreadable, image_threads, open_image, stamped
 from skl2rclip._names import visible
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._responses import rows_of
-from skl2rclip._validation import column_count
+from skl2rclip._validation import column_count, warn_user
+from skl2rclip._white_levels import NOTHING_DECIDED
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,20 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
     """
     if not len(rows):
         return []
-    images = stamped(as_image_list(rows_of(pictures, rows)))
+    images, kinds = stamped(as_image_list(rows_of(pictures, rows))), dict[Hashable, str]()
+    problems = find_unreadable(images, kinds=kinds)
+    settled = settle(images, kinds, NOTHING_DECIDED, numbers=[int(row) for row in rows])
+    problems |= settled.failures
+    for guess in settled.guesses:
+        warn_user(guess)
     with image_threads(None) as pool:
-        return list(pool.map(lambda image: _thumbnail(image, side), images))
+        places = range(len(images))
+        return list(pool.map(lambda place: _thumbnail(settled.images[place], side, problems.get(place)), places))
 
 
-def _thumbnail(image: Any, side: int) -> Thumbnail:
-    name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
-    problem = known_problem(image)
+def _thumbnail(image: Any, side: int, problem: str | None) -> Thumbnail:
+    given = as_given(image)
+    name = visible(os.path.basename(os.fspath(given))) if isinstance(given, ImageFile) else ""
     if problem is None:
         try:
             picture = open_image(image, shrinkage=lambda size: max(1.0, max(size) / side))
