@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,9 @@ from skl2rclip._pillow_settings import taken_over, with_settings
 from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
 from skl2rclip._settings import Settings
 from skl2rclip._validation import (
+    check_apart,
     check_groups,
+    check_label_std,
     check_lengths,
     check_maker,
     check_no_embeddings,
@@ -334,7 +337,17 @@ class L2RCLIPClassifier(
         self.verbose = verbose
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> L2RCLIPClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        *,
+        label_std: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> L2RCLIPClassifier:
         """Learn prompts, and adapter or image tower, from images with ordered labels.
 
         Parameters
@@ -351,6 +364,14 @@ class L2RCLIPClassifier(
             What an image belongs to: a patient, a plant, a burst of frames. Images of one group are left out together
             where soft targets are measured and where images are held out, so that many pictures of one thing are not
             taken for certainty.
+        label_std : array-like of shape (n,), optional
+            How far each label may be off, as a standard deviation in the unit of the labels (of words, in ranks): the
+            spread of an image's raters, or the standard error of their mean where `y` is that mean. An image counts
+            ``v / (v + label_std ** 2)``, v the variance of what is measured of the error without the labels' own. For
+            ``rank_targets="soft"``.
+        X_val, y_val : sequence of images, and array-like of shape (m,), optional
+            Images for `early_stopping` to watch instead of a share of `X`, of the same kinds. Each counts
+            alike.
 
         Returns
         -------
@@ -374,7 +395,9 @@ class L2RCLIPClassifier(
         """
         settings = self._settings()
         previous = getattr(self, "_state", None) if settings.warm_start else None
-        request = self._check(settings, X, y, sample_weight, self.ranks, previous, groups=groups)
+        request = self._check(settings, X, y, sample_weight, self.ranks, previous, groups=groups, label_std=label_std)
+        if X_val is not None or y_val is not None:
+            request = self._watched(request, X_val, y_val)
         listener = listener_of(
             self,
             X,
@@ -430,6 +453,7 @@ class L2RCLIPClassifier(
         previous: FittedState | None,
         one_pass: bool = False,
         groups: Any = None,
+        label_std: Any = None,
     ) -> FitRequest:
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
         from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
@@ -450,6 +474,8 @@ class L2RCLIPClassifier(
         weight = in_range(weight)
         if not weight.any():
             raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
+        if label_std is not None:
+            label_std = check_label_std(label_std, len(labels), is_soft=settings.is_soft)
         seed = seed_from(self.random_state)
         if previous is None:
             source = BackboneSource(settings.model_name, settings.pretrained, seed)
@@ -486,8 +512,24 @@ class L2RCLIPClassifier(
             kept=np.arange(len(labels)),
             n_given=len(labels),
             whites=NOTHING_DECIDED if previous is None else previous.whites,
+            label_std=label_std,
         )
         return request.keep(weight > 0)
+
+    def _watched(self, request: FitRequest, X_val: Any, y_val: Any) -> FitRequest:
+        """Put images behind those of a fit that only judge what is learned from these."""
+        settings, is_table = request.settings, request.settings.is_precomputed
+        check_apart(X_val, y_val, early_stopping=settings.early_stopping)
+        labels = check_labels(y_val)
+        data = self._check_data(settings, X_val, fitted=False)
+        check_lengths(data, labels, "X_val", "y_val")
+        target = request.scale.encode(labels, "y_val")
+        if is_table:
+            check_width(data, request.data.shape[1], settings.model_name, "X_val")
+            maker = maker_of(X_val)
+            check_maker(maker, request.maker or maker, settings.model_name, "X_val")
+            request = replace(request, maker=maker or request.maker)
+        return request.with_apart(data if is_table else stamped(data), target)
 
     def _check_data(self, settings: Settings, X: Any, *, fitted: bool) -> Any:
         """List of images, or table of embeddings with the columns of the fit where there was one."""

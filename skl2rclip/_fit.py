@@ -69,7 +69,7 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
 def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None, listener: FitListener | None) -> FittedState:
     if len(request.devices) == 1 or request.one_pass:
         return train(request, on_epoch_end, listener=listener)
-    n_images, n_devices = len(request.target), len(request.devices)
+    n_images, n_devices = request.n_learned_from, len(request.devices)
     if n_images < n_devices:
         raise InvalidParameterError(f"device names {n_devices} devices, more than the {n_images} images of the fit.")
     return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
@@ -88,7 +88,7 @@ def train(
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
     listener = listener or FitListener()
-    _log.info("Fit of %d images of %d ranks on %s.", len(request.target), len(request.scale.ranks), request.device)
+    _log.info("Fit of %d images of %d ranks on %s.", request.n_learned_from, len(request.scale.ranks), request.device)
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
     check_maker(request.maker, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):

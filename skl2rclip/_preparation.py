@@ -27,7 +27,7 @@ from skl2rclip._progress import counted
 from skl2rclip._request import FitRequest
 from skl2rclip._ridge import blocks_of
 from skl2rclip._selection import EarlyStopping, split_off_validation
-from skl2rclip._start import Measurement, measure
+from skl2rclip._start import Measurement, measure, reliability
 from skl2rclip._targets import RankTargets, RunningErrors, targets_of_predictions
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import UnreadableImagesError
@@ -59,8 +59,8 @@ class Prepared:
 def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepared:
     """Decode and embed what the stages will need, measure soft targets, set images aside for early stopping."""
     settings, group = request.settings, learner.group
-    held_out = np.zeros(len(request.target), dtype=bool)
-    if settings.early_stopping and not request.one_pass:
+    held_out = np.zeros(len(request.target), dtype=bool) if request.held_out is None else request.held_out
+    if settings.early_stopping and not request.one_pass and request.held_out is None:
         generator = np.random.default_rng(request.seed)
         held_out = split_off_validation(request.target, settings.validation_fraction, generator, _together(request))
         if not held_out.any():
@@ -69,14 +69,18 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         decoded = _Decoded(unit_rows(request.data))
     else:
         decoded = _decode(request, backbone, learner, held_out)
-    # equal weights are no weights
-    is_weighted = bool((request.weight != request.weight[0]).any())
     share = None if group is None else torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
     targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
+    weights = request.weight
+    if request.label_std is not None and measured is not None:
+        counts = reliability(request.label_std, measured.variance)
+        weights = weights * (counts if request.held_out is None else np.where(request.held_out, 1, counts))
+    # equal weights are no weights
+    is_weighted = bool((weights != weights[0]).any())
 
     def part(rows: np.ndarray, pixels: PixelStore | None, distributions: np.ndarray | None = None) -> TrainingData:
-        weight = torch.tensor(request.weight[rows], dtype=torch.float32, device=request.device)
+        weight = torch.tensor(weights[rows], dtype=torch.float32, device=request.device)
         embeddings = decoded.embeddings
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
@@ -132,6 +136,7 @@ def _soft_targets(
         values,
         weight,
         None if request.groups is None else request.groups[rows],
+        None if request.label_std is None else request.label_std[rows],
         has_hidden=settings.image_adapter != "linear",
         seed=request.seed,
     )

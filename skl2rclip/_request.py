@@ -66,6 +66,12 @@ class FitRequest:
         Fingerprint of the backbone that made a table of embeddings, where the table says it.
     whites : Whites
         Which value is white in images that do not say it, as far as it has been decided.
+    label_std : ndarray of shape (n,), float64, or None
+        How far each label may be off, in the unit of the ranks' values.
+    held_out : ndarray of shape (n,), bool, or None
+        Images that only judge what is learned from the others, which the user gave apart, behind them.
+    n_given_apart : int
+        How many of these the user gave.
     """
 
     data: Any
@@ -86,20 +92,43 @@ class FitRequest:
     n_columns: int | None = None
     maker: str | None = None
     whites: Whites = NOTHING_DECIDED
+    label_std: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+    n_given_apart: int = 0
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""
         index = np.flatnonzero(rows)
         data = self.data[index] if isinstance(self.data, np.ndarray) else [self.data[i] for i in index]
-        groups = None if self.groups is None else self.groups[index]
+        parts = {name: getattr(self, name) for name in ("target", "weight", "groups", "kept", "label_std", "held_out")}
+        return replace(self, data=data, **{name: part[index] for name, part in parts.items() if part is not None})
+
+    def with_apart(self, data: Any, target: np.ndarray) -> FitRequest:
+        """Return the same with images behind its own that only judge what is learned from those."""
+        n, n_apart = len(self.target), len(target)
+        is_apart = np.arange(n + n_apart) >= n
         return replace(
-            self, data=data, target=self.target[index], weight=self.weight[index], groups=groups, kept=self.kept[index]
+            self,
+            data=np.concatenate([self.data, data]) if isinstance(data, np.ndarray) else [*self.data, *data],
+            target=np.concatenate([self.target, target]),
+            weight=np.concatenate([self.weight, np.ones(n_apart)]),
+            # which groups these are in does not matter, and neither how far their labels are off
+            groups=None if self.groups is None else np.concatenate([self.groups, np.full(n_apart, -1)]),
+            label_std=None if self.label_std is None else np.concatenate([self.label_std, np.zeros(n_apart)]),
+            kept=np.concatenate([self.kept, self.n_given + np.arange(n_apart)]),
+            held_out=is_apart,
+            n_given_apart=n_apart,
         )
 
     @property
     def device(self) -> torch.device:
         """Where this process trains."""
         return self.devices[0]
+
+    @property
+    def n_learned_from(self) -> int:
+        """How many images there are without those that the user gave apart."""
+        return len(self.target) if self.held_out is None else int((~self.held_out).sum())
 
     def plan(self) -> list[tuple[type[PromptStage] | type[TowerStage], int]]:
         """Stages in order, with their numbers of epochs."""
@@ -111,7 +140,7 @@ class FitRequest:
             prompt_epochs = _HARD_EPOCHS
         elif isinstance(prompt_epochs, str):
             batch_size = LARGEST_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size
-            prompt_epochs = max(1, round(_STEPS / math.ceil(len(self.target) / batch_size)))
+            prompt_epochs = max(1, round(_STEPS / math.ceil(self.n_learned_from / batch_size)))
         stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, prompt_epochs)]
         if settings.finetunes:
             stages.append((TowerStage, settings.image_epochs))
@@ -119,18 +148,28 @@ class FitRequest:
 
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""
-        is_skipped = self.settings.on_bad_image == "skip"
-        is_last = len(error.failures) == len(self.target)
-        advice = "" if is_skipped else "on_bad_image='skip' makes fit leave such images out. "
-        if is_skipped and is_last:
-            advice = "No image is left to learn from. "
-        named = UnreadableImagesError(
-            {int(self.kept[i]): reason for i, reason in error.failures.items()},
-            {int(self.kept[i]): self.data[i] for i in error.failures},
-            self.n_given,
-            advice,
-        )
-        if not is_skipped or is_last:
-            raise named from None
-        warn_user(f"on_bad_image='skip' leaves images out: {named}")
-        return self.keep(~np.isin(np.arange(len(self.target)), list(error.failures)))
+        failed = np.isin(np.arange(len(self.target)), list(error.failures))
+        apart = np.zeros(len(failed), dtype=bool) if self.held_out is None else self.held_out
+        for name, is_part, n_before, n_images in (
+            ("X", ~apart, 0, self.n_given),
+            ("X_val", apart, self.n_given, self.n_given_apart),
+        ):
+            rows = np.flatnonzero(failed & is_part)
+            if not len(rows):
+                continue
+            is_skipped, is_last = self.settings.on_bad_image == "skip", len(rows) == is_part.sum()
+            advice = "" if is_skipped else "on_bad_image='skip' makes fit leave such images out. "
+            if is_skipped and is_last:
+                advice = f"No image is left to {'learn from' if name == 'X' else 'judge by'}. "
+            index = {int(self.kept[row]) - n_before: row for row in rows.tolist()}
+            named = UnreadableImagesError(
+                {place: error.failures[row] for place, row in index.items()},
+                {place: self.data[row] for place, row in index.items()},
+                n_images,
+                advice,
+                name,
+            )
+            if not is_skipped or is_last:
+                raise named from None
+            warn_user(f"on_bad_image='skip' leaves images out: {named}")
+        return self.keep(~failed)

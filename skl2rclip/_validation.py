@@ -206,20 +206,54 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     return weight
 
 
-def check_lengths(data: Any, labels: np.ndarray) -> None:
+def check_lengths(data: Any, labels: np.ndarray, name: str = "X", name_of_labels: str = "y") -> None:
     """Raise unless there is one label for each image."""
     if len(data) != len(labels):
         raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {len(data)} images in X and {len(labels)} "
-            "labels in y."
+            f"Found input variables with inconsistent numbers of samples: {len(data)} images in {name} and "
+            f"{len(labels)} labels in {name_of_labels}."
         )
 
 
-def check_width(embeddings: np.ndarray, width: int, model_name: str) -> None:
+def check_apart(X_val: Any, y_val: Any, *, early_stopping: bool) -> None:
+    """Raise unless images for early stopping come with labels, and are asked for."""
+    if X_val is None or y_val is None:
+        given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
+        raise ValueError(f"{given} is given without {missing}: images that training does not see need labels.")
+    if not early_stopping:
+        raise ValueError("X_val is given, but nothing watches it: set early_stopping=True.")
+
+
+def check_label_std(label_std: Any, n_samples: int, *, is_soft: bool) -> np.ndarray:
+    """Return how far labels may be off, ndarray of shape (n_samples,), float64.
+
+    Raises
+    ------
+    ValueError
+        If there is not one number for each image, or one is negative or not finite, or targets are not soft.
+    """
+    if not is_soft:
+        raise ValueError("label_std belongs to soft targets; with rank_targets='hard' use sample_weight.")
+    try:
+        std = np.asarray(label_std, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"label_std must hold numbers: {error}.") from error
+    if std.shape != (n_samples,):
+        raise ValueError(f"label_std has the shape {std.shape}, expected {(n_samples,)}: one for each image.")
+    wrong = np.flatnonzero(~(np.isfinite(std) & (std >= 0)))
+    if len(wrong):
+        raise ValueError(
+            f"label_std must not be negative, infinite or missing, got {std[wrong[0]]} at index {wrong[0]}. Where it "
+            "is not known, the mean of the others is a guess."
+        )
+    return std
+
+
+def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str = "X") -> None:
     """Raise unless a table of embeddings is as wide as those of the model."""
     if embeddings.shape[1] != width:
         raise ValueError(
-            f"X has {embeddings.shape[1]} features, but embeddings of {model_name} have {width}: make X with "
+            f"{name} has {embeddings.shape[1]} features, but embeddings of {model_name} have {width}: make {name} with "
             "CLIPImageEncoder and the same model."
         )
 
@@ -254,11 +288,11 @@ def _holds_floats(X: Any) -> bool:
     return are_numbers and any(name.startswith("float") for name in names)
 
 
-def check_maker(maker: str | None, fingerprint: str, model_name: str) -> None:
+def check_maker(maker: str | None, fingerprint: str | None, model_name: str, name: str = "X") -> None:
     """Raise where a table's `maker_of` is another model, which its width may not show."""
     if maker is not None and maker != fingerprint:
         raise ValueError(
-            f"X holds embeddings of another model than {model_name}, or of other weights of it: make X with "
+            f"{name} holds embeddings of another model than {model_name}, or of other weights of it: make {name} with "
             "CLIPImageEncoder and the same model_name and pretrained."
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 from skl2rclip._names import visible
 
 _MAX_REPORTED = 5
-_ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable(X) tells which and why, also behind headers."
+_ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -36,6 +36,8 @@ class UnreadableImagesError(ValueError):
         Length of X.
     advice : str, default=""
         What else can be done; how they are found beforehand is always said.
+    name : str, default="X"
+        What the images are in.
 
     Attributes
     ----------
@@ -44,17 +46,23 @@ class UnreadableImagesError(ValueError):
     """
 
     def __init__(
-        self, failures: dict[int, str], images: Mapping[int, Any] | Sequence[Any], n_images: int, advice: str = ""
+        self,
+        failures: dict[int, str],
+        images: Mapping[int, Any] | Sequence[Any],
+        n_images: int,
+        advice: str = "",
+        name: str = "X",
     ):
         self.failures = dict(sorted(failures.items()))
         lines = [
-            f"  X[{index}]{_path_suffix(images[index])}: {failures[index]}"
+            f"  {name}[{index}]{_path_suffix(images[index])}: {failures[index]}"
             for index in sorted(failures)[:_MAX_REPORTED]
         ]
         if len(failures) > _MAX_REPORTED:
             lines.append(f"  ... and {len(failures) - _MAX_REPORTED} more")
         count = "1 image" if len(failures) == 1 else f"{len(failures)} images"
-        super().__init__(f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + f"\n{advice}{_ADVICE}")
+        advice += _ADVICE.format(name=name)
+        super().__init__(f"{count} of {n_images} cannot be read:\n" + "\n".join(lines) + f"\n{advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # between processes the message goes, not the images

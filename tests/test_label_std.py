@@ -1,0 +1,184 @@
+"""Labels that are known to be off by so much, and images that only judge."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.model_selection import GridSearchCV
+
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip._start import measure, reliability
+from skl2rclip.errors import UnreadableImagesError
+
+
+def line(n=400, width=8, noise=0.0, seed=0):
+    """Unit rows along which labels of 0 to 20 rise, and these labels before and after some raters were off by 3."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 21, n)
+    Z = np.ones((n, width)) + 0.01 * rng.standard_normal((n, width))
+    Z[:, 0] += 0.1 * (truth + noise * rng.standard_normal(n))
+    std = np.where(rng.random(n) < 0.5, 0.0, 3.0)
+    marked = np.clip(np.rint(truth + std * rng.standard_normal(n)), 0, 20).astype(int)
+    return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32), truth, marked, std
+
+
+# ----------------------------------------------------------------- label_std
+
+
+def test_the_measured_width_is_that_of_the_error_without_the_labels_own():
+    Z, truth, marked, std = line(noise=1.0)
+    values, ones = np.arange(21.0), np.ones(len(Z))
+
+    def noise(target, std=None):
+        return measure(Z, target, values, ones, None, std, has_hidden=False, seed=0).targets.noise
+
+    of_truth, ignored, known = noise(truth), noise(marked), noise(marked, std)
+    assert ignored > 1.7 * of_truth
+    assert known == pytest.approx(of_truth, rel=0.2)
+
+
+def test_an_image_counts_by_its_share_of_the_variance():
+    np.testing.assert_allclose(reliability(np.array([0.0, 1.0, 3.0]), 1.0), [1, 0.5, 0.1])
+    np.testing.assert_array_equal(reliability(np.array([0.0, 5.0]), 0.0), [1, 1])
+
+
+@pytest.mark.parametrize("unit", [1, 10])
+def test_label_std_is_in_the_unit_of_the_labels(make_classifier, shades, unit):
+    X, y = shades
+    std = np.where(np.arange(40) % 3 == 0, 2.0, 0.1)
+    reference = make_classifier().fit(X, y, label_std=std)
+    scaled = make_classifier(ranks=list(range(0, 5 * unit, unit)), rank_names=[str(k) for k in range(5)])
+    scaled.fit(X, y * unit, label_std=std * unit)
+    assert scaled.label_noise_ == pytest.approx(unit * reference.label_noise_)
+    np.testing.assert_allclose(scaled.predict_proba(X), reference.predict_proba(X), atol=1e-4)
+
+
+def test_without_doubt_nothing_changes(make_classifier, shades):
+    X, y = shades
+    plain, certain = make_classifier().fit(X, y), make_classifier().fit(X, y, label_std=np.zeros(40))
+    np.testing.assert_allclose(certain.predict_proba(X), plain.predict_proba(X), atol=1e-5)
+    doubtful = make_classifier().fit(X, y, label_std=np.where(y == 4, 3.0, 0.0))
+    assert np.abs(doubtful.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+
+
+def test_marks_that_are_far_off_hurt_less_when_it_is_known(make_classifier, shades):
+    X, y = shades
+    rng = np.random.default_rng(3)
+    std = np.where(np.arange(40) % 2 == 0, 0.1, 3.0)
+    marked = np.clip(np.rint(y + std * rng.standard_normal(40)), 0, 4).astype(int)
+    errors = [
+        np.abs(make_classifier(ranks=range(5)).fit(X, marked, label_std=known).predict_expectation(X) - y).mean()
+        for known in (None, std)
+    ]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_label_std_goes_along_with_images_that_are_left_out_and_with_a_search(make_classifier, shade_paths, shades):
+    X, y, std = [*shade_paths, "missing.png"], [*shades[1], 4], np.linspace(0, 2, 41)
+    with pytest.warns(UserWarning, match="leaves images out"):
+        skipped = make_classifier(on_bad_image="skip").fit(X, y, label_std=std)
+    direct = make_classifier().fit(X[:-1], y[:-1], label_std=std[:-1])
+    np.testing.assert_array_equal(skipped.predict_proba(X[:-1]), direct.predict_proba(X[:-1]))
+    search = GridSearchCV(make_classifier(), {"prompt_epochs": [1, 2]}, cv=2).fit(X[:-1], y[:-1], label_std=std[:-1])
+    assert search.best_score_ > 0.5
+
+
+@pytest.mark.parametrize(
+    ("std", "message"),
+    [
+        ([1.0] * 39, r"label_std has the shape \(39,\), expected \(40,\)"),
+        ([1.0] * 39 + [-1.0], "label_std must not be negative, infinite or missing, got -1.0 at index 39"),
+        ([1.0] * 39 + [None], "got nan at index 39"),
+        (["a"] * 40, "label_std must hold numbers"),
+    ],
+)
+def test_unusable_label_std_is_named(make_classifier, shades, std, message):
+    with pytest.raises(ValueError, match=message):
+        make_classifier().fit(*shades, label_std=std)
+
+
+def test_hard_targets_have_no_use_for_label_std(make_classifier, shades):
+    with pytest.raises(ValueError, match="label_std belongs to soft targets"):
+        make_classifier(rank_targets="hard").fit(*shades, label_std=np.ones(40))
+
+
+# -------------------------------------------------------------- X_val, y_val
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+@pytest.mark.parametrize("rank_targets", ["soft", "hard"])
+def test_own_images_are_watched_and_not_learned_from(make_classifier, shades, image_tower, rank_targets):
+    X, y = shades
+    settings = {"image_tower": image_tower, "rank_targets": rank_targets, "early_stopping": True}
+    classifier = make_classifier(**settings).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    name = "validation_rps" if rank_targets == "soft" else "validation_mae"
+    scores = [record[name] for record in classifier.history_]
+    p = classifier.predict_proba(X[30:])
+    ranked = ((p.cumsum(axis=1) - (np.arange(5) >= y[30:, None])) ** 2).sum(axis=1).mean()
+    if rank_targets == "soft":
+        assert ranked <= min(scores) + 1e-3  # the start counts as well
+    else:
+        assert np.abs(classifier.predict(X[30:]) - y[30:]).mean() == pytest.approx(min(scores))
+    # what watches does not teach: other labels for it leave the targets as they are
+    other = make_classifier(**settings).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:][::-1])
+    plain = make_classifier(**{**settings, "early_stopping": False}).fit(X[:30], y[:30])
+    if rank_targets == "soft":
+        assert other.label_noise_ == classifier.label_noise_ == plain.label_noise_
+    assert [r["loss"] for r in other.history_][:2] == [r["loss"] for r in plain.history_][:2]
+
+
+def test_own_images_go_with_groups_weights_and_label_std(make_classifier, shade_paths, shades):
+    y, n = shades[1], 30
+    parts = {
+        "sample_weight": np.where(np.arange(n) < 2, 0.0, 1.0),
+        "groups": np.arange(n) // 2,
+        "label_std": np.ones(n),
+    }
+    classifier = make_classifier(early_stopping=True).fit(
+        shade_paths[:n], y[:n], **parts, X_val=pd.Series(shade_paths[n:]), y_val=pd.Series(y[n:])
+    )
+    assert "validation_rps" in classifier.history_[0]
+
+
+def test_embeddings_of_own_images(make_classifier, tiny, shades):
+    from skl2rclip import CLIPImageEncoder
+
+    X, y = shades
+    Z = CLIPImageEncoder(tiny, device="cpu").fit().transform(X)
+    classifier = make_classifier(image_tower="precomputed", early_stopping=True)
+    classifier.fit(Z[:30], y[:30], X_val=Z[30:], y_val=y[30:])
+    pictures = make_classifier(early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    np.testing.assert_allclose(classifier.predict_proba(Z), pictures.predict_proba(X), atol=1e-4)
+    with pytest.raises(ValueError, match=r"X_val has 3 features, but embeddings of .* make X_val with CLIP"):
+        classifier.fit(Z[:30], y[:30], X_val=Z[30:, :3], y_val=y[30:])
+
+
+def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier, shade_paths, shades, tmp_path):
+    y, classifier = shades[1], make_classifier(early_stopping=True)
+    with pytest.raises(ValueError, match="X_val is given without y_val"):
+        classifier.fit(shade_paths, y, X_val=shade_paths)
+    with pytest.raises(ValueError, match="y_val is given without X_val"):
+        classifier.fit(shade_paths, y, y_val=y)
+    with pytest.raises(ValueError, match="nothing watches it: set early_stopping=True"):
+        make_classifier().fit(shade_paths, y, X_val=shade_paths, y_val=y)
+    with pytest.raises(ValueError, match="3 images in X_val and 2 labels in y_val"):
+        classifier.fit(shade_paths, y, X_val=shade_paths[:3], y_val=y[:2])
+    with pytest.raises(ValueError, match="y_val contains labels that are not among the ranks: \\[7\\]"):
+        classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[7])
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    bad, good = str(tmp_path / "bad.png"), str(tmp_path / "good.png")
+    with pytest.raises(
+        UnreadableImagesError, match=r"1 image of 2 cannot be read:\n  X_val\[1\] (.|\n)*find_unreadable\(X_val"
+    ) as caught:
+        classifier.fit(shade_paths, y, X_val=[good, bad], y_val=[0, 1])
+    assert list(caught.value.failures) == [1]
+    skipping = make_classifier(early_stopping=True, on_bad_image="skip")
+    with pytest.warns(UserWarning, match=r"X_val\[1\]"):
+        skipping.fit(shade_paths, y, X_val=[good, bad], y_val=[0, 1])
+    with pytest.raises(UnreadableImagesError, match="No image is left to judge by"):
+        skipping.fit(shade_paths, y, X_val=[bad], y_val=[1])
+
+
+def test_parameters_of_fit_can_be_routed():
+    assert {"label_std", "X_val", "y_val"} <= set(L2RCLIPClassifier().get_metadata_routing().fit.requests)
