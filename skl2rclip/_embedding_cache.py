@@ -18,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from PIL import Image
 
 from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, open_image
+from skl2rclip._picture_copies import own_copy
 from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
@@ -241,6 +243,10 @@ class EmbeddingCache:
         try:
             if isinstance(image, bytes):
                 return self._key_of(digest_of(image)), None  # as of a file with this content
+            if isinstance(image, Image.Image):
+                own = own_copy(image)
+                if own is not None and own.content is not None:
+                    return self._key_of(digest_of(own.content)), None
             if not isinstance(image, ImageFile):
                 pixels = np.asarray(open_image(image))
                 return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._names import near_name
+from skl2rclip._picture_copies import alone_with, decoded_view, own_copy
 from skl2rclip._picture_cost import (
     MOST_REDUCED,
     REDUCIBLE,
@@ -33,7 +34,7 @@ from skl2rclip._picture_cost import (
     orientation_of,
     reduction_that_fits,
 )
-from skl2rclip._picture_formats import check_format, opened_picture
+from skl2rclip._picture_formats import check_decoded_page, halve_transparency, opened_picture
 from skl2rclip._picture_levels import GreyLevels, bands_of
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def open_image(
         with open(name, "rb") if content is None else BytesIO(content) as file:
             picture = _decoded(opened_picture(file, name if content is None else ""), turn, shrinkage)
     elif isinstance(image, Image.Image):
-        picture = _decoded(image, turn)
+        picture = _decoded_from(image, turn, shrinkage)
     else:
         turn.wait(image.shape[0] * image.shape[1] * (4 if image.shape[2:] == (3,) else 8))
         picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
@@ -258,18 +259,31 @@ def open_image(
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
+def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None) -> Image.Image:
+    """Decode a user's image without changing it, or, where its file cannot be read again, decode it itself."""
+    own = own_copy(image)
+    if own is not None:
+        return _decoded(own.picture, turn, shrinkage)
+    with alone_with(image):
+        if is_waiting(image):
+            reduction_that_fits(image, turn.bound, 1)
+        turn.wait(decoding_bytes(image))
+        view = decoded_view(image)
+        check_decoded_page(image)
+    halve_transparency(view)
+    return view
+
+
 def _decoded(
     picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None
 ) -> Image.Image:
-    """Wait for the memory that it takes, and decode a picture, unless that has been done already."""
-    reduction = 1
-    if is_waiting(picture):
-        check_format(picture.format)
-        most = 1.0
-        if shrinkage is not None and picture.format in REDUCIBLE:
-            most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
-        reduction = reduction_that_fits(picture, turn.bound, most)
+    """Wait for the memory that it takes, and decode a picture that was opened here."""
+    most = 1.0
+    if shrinkage is not None and picture.format in REDUCIBLE:
+        most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
+    reduction = reduction_that_fits(picture, turn.bound, most)
     turn.wait(decoding_bytes(picture, reduction))
+    halve_transparency(picture)
     if reduction > 1:
         turn.has_reduced = True
         width, height = picture.size
@@ -318,7 +332,8 @@ def find_unreadable(
 ) -> dict[int, str]:
     """Open files for their headers, once each, and report those that cannot be images, or are too large to decode.
 
-    What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them.
+    What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them;
+    of TIFFs, which Pillow opens without looking at what it would misread, the header is looked at here too.
 
     Parameters
     ----------
@@ -337,8 +352,12 @@ def find_unreadable(
         Reason by index in `images`.
     """
     is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
-    rows = [row for row in range(len(images)) if is_unsure[row] and isinstance(images[row], ImageFile | bytes | Unread)]
+    rows = [row for row in range(len(images)) if is_unsure[row] and _has_header(images[row])]
     return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory)), n_jobs)
+
+
+def _has_header(image: ImageLike) -> bool:
+    return isinstance(image, ImageFile | bytes | Unread) or getattr(image, "format", None) == "TIFF"
 
 
 def find_damaged(
@@ -392,8 +411,15 @@ def _found(
 def _why_unreadable(image: ImageLike, bound: int) -> str | None:
     if known_problem(image) is not None:
         return known_problem(image)
-    assert isinstance(image, ImageFile | bytes)
     try:
+        if isinstance(image, Image.Image):
+            own = own_copy(image)
+            if own is None:
+                check_decoded_page(image)
+            else:
+                reduction_that_fits(own.picture, bound)
+            return None
+        assert isinstance(image, ImageFile | bytes)
         with BytesIO(image) if isinstance(image, bytes) else open(image.path, "rb") as content:
             name = os.fspath(image) if isinstance(image, ImageFile) else ""
             reduction_that_fits(opened_picture(content, name), bound)
