@@ -21,12 +21,15 @@ from skl2rclip._picture_formats import check_format, opened_picture
 
 # in `info`, beside EXIF that has been read already
 _SAYING_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-# images that share a file share a lock, and so do some others
-_locks: list[threading.Lock] = []
+# by image, and by file, which several images may share; which file an image has can change while it is decoded
+_N_LOCKS = 64
+_image_locks: list[threading.Lock] = []
+_file_locks: list[threading.Lock] = []
 
 
 def _make_locks() -> None:
-    _locks[:] = [threading.Lock() for _ in range(64)]
+    for locks in (_image_locks, _file_locks):
+        locks[:] = [threading.Lock() for _ in range(_N_LOCKS)]
 
 
 _make_locks()
@@ -56,22 +59,23 @@ def alone_with(image: Image.Image) -> Iterator[None]:
 
     EXIF that nobody had looked at stays so. Nobody may enter who holds memory that others wait for.
     """
-    file: Any = getattr(image, "fp", None)
-    has_exif = is_waiting(image) or image._exif is not None
-    with _locks[id(image if file is None else file) // 16 % len(_locks)]:
-        place = _place_in(file)
-        try:
-            yield
-        except (AssertionError, AttributeError) as error:  # what Pillow raises where it has let go of the file
-            if file is not None:
-                raise
-            message = "it was closed or verified before it was decoded: open it again, or give its path"
-            raise ValueError(message) from error
-        finally:
-            if not has_exif:
-                image._exif = None
-            if place is not None and not getattr(file, "closed", False):
-                file.seek(place)
+    with _image_locks[id(image) // 16 % _N_LOCKS]:
+        file: Any = getattr(image, "fp", None)
+        has_exif = is_waiting(image) or image._exif is not None
+        with _file_locks[id(image if file is None else file) // 16 % _N_LOCKS]:
+            place = _place_in(file)
+            try:
+                yield
+            except (AssertionError, AttributeError) as error:  # what Pillow raises where it has let go of the file
+                if file is not None:
+                    raise
+                message = "it was closed or verified before it was decoded: open it again, or give its path"
+                raise ValueError(message) from error
+            finally:
+                if not has_exif:
+                    image._exif = None
+                if place is not None and not getattr(file, "closed", False):
+                    file.seek(place)
 
 
 def _place_in(file: Any) -> int | None:
@@ -96,10 +100,10 @@ def own_copy(image: Image.Image) -> OwnCopy | None:
     RefusedFormatError, DecompressionBombError, ValueError
         As for a file with this content.
     """
-    if not is_waiting(image):
-        return None
-    check_format(image.format)
     with alone_with(image):
+        if not is_waiting(image):
+            return None
+        check_format(image.format)
         content = _content_of(image)
         if content is None:
             return None
