@@ -23,6 +23,7 @@ from PIL import Image
 from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, open_image
 from skl2rclip._picture_copies import own_copy
+from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
@@ -239,28 +240,31 @@ class EmbeddingCache:
         content : bytes or None
             What is in the file; None for what is no file, and for what cannot be read.
         """
-        content = None
         try:
-            if isinstance(image, bytes):
-                return self._key_of(digest_of(image)), None  # as of a file with this content
-            if isinstance(image, Image.Image):
-                own = own_copy(image)
-                if own is not None and own.content is not None:
-                    return self._key_of(digest_of(own.content)), None
-            if not isinstance(image, ImageFile):
-                pixels = np.asarray(open_image(image))
-                return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
-            if image.problem is None:
-                is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
-                content = image.read()
-                digest = digest_of(content)
-                key = self._key_of(digest)
-                if is_settled:
-                    self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
-                return key, content
+            with PictureWarnings().of(0):  # who decodes it will tell
+                return self._read(image)
         except Exception:  # decoding will say what is wrong with it
-            content = None
-        return os.urandom(16), content
+            return os.urandom(16), None
+
+    def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
+        if isinstance(image, bytes):
+            return self._key_of(digest_of(image)), None  # as of a file with this content
+        if isinstance(image, Image.Image):
+            own = own_copy(image)
+            if own is not None and own.content is not None:
+                return self._key_of(digest_of(own.content)), None
+        if not isinstance(image, ImageFile):
+            pixels = np.asarray(open_image(image))
+            return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
+        if image.problem is not None:
+            raise ValueError(image.problem)
+        is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+        content = image.read()
+        digest = digest_of(content)
+        key = self._key_of(digest)
+        if is_settled:
+            self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
+        return key, content
 
     def _key_of(self, digest: bytes) -> bytes:
         return digest_of(self._context + digest)

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from skl2rclip._picture_cost import (
 )
 from skl2rclip._picture_formats import check_decoded_page, halve_transparency, opened_picture
 from skl2rclip._picture_levels import GreyLevels, bands_of
+from skl2rclip._picture_warnings import PictureWarnings
 
 if TYPE_CHECKING:
     from skl2rclip._preprocessing import Preprocessing
@@ -255,7 +257,7 @@ def open_image(
         turn.wait(image.shape[0] * image.shape[1] * (4 if image.shape[2:] == (3,) else 8))
         picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
     orientation = orientation_of(picture)
-    picture = _to_rgb(picture, turn)  # from here on nobody holds the pixels that it was made from
+    picture = _to_rgb(picture)  # from here on nobody holds the pixels that it was made from
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
@@ -293,7 +295,7 @@ def _decoded(
     return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
 
 
-def _to_rgb(image: Image.Image, turn: Turn) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -303,7 +305,7 @@ def _to_rgb(image: Image.Image, turn: Turn) -> Image.Image:
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
             return _by_bands(image, _over_white)
-        turn.has_dropped_alpha = True
+        warnings.warn("transparent throughout, and taken without transparency", stacklevel=2)
         return _by_bands(image, lambda band: _with_alpha(band).convert("RGB"))
     return image.convert("RGB")
 
@@ -361,7 +363,12 @@ def _has_header(image: ImageLike) -> bool:
 
 
 def find_damaged(
-    images: Sequence[ImageLike], rows: Sequence[int], *, n_jobs: int | None = None, max_memory: int | None = None
+    images: Sequence[ImageLike],
+    rows: Sequence[int],
+    *,
+    n_jobs: int | None = None,
+    max_memory: int | None = None,
+    warns: bool = False,
 ) -> dict[int, str]:
     """Decode images for nothing but to see whether they can be.
 
@@ -375,6 +382,8 @@ def find_damaged(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together, see `Turn`.
+    warns : bool, default=False
+        Whether what Pillow warns of is said, for those whom nobody else will tell.
 
     Returns
     -------
@@ -392,18 +401,30 @@ def find_damaged(
             return _reason(error)
         return None
 
-    return _found(images, rows, why, n_jobs)
+    return _found(images, rows, why, n_jobs, warns)
 
 
 def _found(
-    images: Sequence[ImageLike], rows: Sequence[int], why: Callable[[ImageLike], str | None], n_jobs: int | None
+    images: Sequence[ImageLike],
+    rows: Sequence[int],
+    why: Callable[[ImageLike], str | None],
+    n_jobs: int | None,
+    warns: bool = False,
 ) -> dict[int, str]:
     """Reasons by index, in order, where there are any; what comes several times is looked at once."""
     rows_of: dict[Hashable, list[int]] = {}
     for row in rows:
         rows_of.setdefault(identity_of(images[row]), []).append(row)
+    noted = PictureWarnings()
+
+    def why_first(same: list[int]) -> str | None:
+        with noted.of(same[0]):
+            return why(images[same[0]])
+
     with image_threads(n_jobs) as pool:
-        reasons = list(pool.map(lambda same: why(images[same[0]]), rows_of.values()))
+        reasons = list(pool.map(why_first, rows_of.values()))
+    if warns:
+        noted.warn(images, {same[0]: same for same in rows_of.values()})
     found = {row: reason for same, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in same}
     return dict(sorted(found.items()))
 
@@ -469,8 +490,8 @@ class Decoder:
         Why images could not be decoded so far, by index in `images`.
     reduced : set of int
         Which were decoded at smaller sides, so that with more memory they would look a little different.
-    without_alpha : set of int
-        Which were transparent throughout, and taken without their alpha.
+    warnings : PictureWarnings
+        What was warned of meanwhile, by index in `images`, and shown to nobody.
     """
 
     def __init__(
@@ -482,7 +503,7 @@ class Decoder:
     ):
         self.failures: dict[int, str] = {}
         self.reduced: set[int] = set()
-        self.without_alpha: set[int] = set()
+        self.warnings = PictureWarnings()
         self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
@@ -525,12 +546,10 @@ class Decoder:
             self.failures[row] = problem
             return
         try:
-            with Turn(self._max_memory) as turn:
+            with self.warnings.of(row), Turn(self._max_memory) as turn:
                 decoded = open_image(image, content, turn, self._shrinkage)
                 if turn.has_reduced:
                     self.reduced.add(row)
-                if turn.has_dropped_alpha:
-                    self.without_alpha.add(row)
                 for target, resize in zip(targets, self._resizers, strict=True):
                     target[:] = np.asarray(resize(decoded))
                 del decoded  # before others take its memory

@@ -28,6 +28,12 @@ def visible(name: str) -> str:
     return shown
 
 
+def shown_entry(index: int, image: object) -> str:
+    """Write which entry of X this is, with the name of its file where it has one."""
+    name = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
+    return f"X[{index}]{name}"
+
+
 def _escaped(character: str, decomposed: bool) -> str:
     if character == " " or (character.isprintable() and not (decomposed and unicodedata.combining(character))):
         return character

@@ -296,13 +296,11 @@ class Turn:
         What `max_memory` stands for.
     has_reduced : bool
         Whether the picture was decoded at smaller sides because it would not fit.
-    has_dropped_alpha : bool
-        Whether it was transparent throughout, and taken without its alpha.
     """
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
-        self.has_reduced = self.has_dropped_alpha = False
+        self.has_reduced = False
         self._n_bytes = 0
 
     def wait(self, n_bytes: int) -> None:

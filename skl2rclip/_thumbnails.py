@@ -11,6 +11,7 @@ import numpy as np
 from skl2rclip._images import ImageFile, find_damaged, image_threads, known_problem, open_image, stamped
 from skl2rclip._names import visible
 from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._responses import rows_of
 from skl2rclip._validation import column_count
 
@@ -72,8 +73,16 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
     if not len(rows):
         return []
     images = stamped(as_image_list(rows_of(pictures, rows)))
+    noted = PictureWarnings()
+
+    def thumbnail(place: int) -> Thumbnail:
+        with noted.of(place):
+            return _thumbnail(images[place], side)
+
     with image_threads(None) as pool:
-        return list(pool.map(lambda image: _thumbnail(image, side), images))
+        thumbnails = list(pool.map(thumbnail, range(len(images))))
+    noted.warn(images, places=rows)
+    return thumbnails
 
 
 def _thumbnail(image: Any, side: int) -> Thumbnail:

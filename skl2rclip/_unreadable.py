@@ -44,4 +44,4 @@ def find_unreadable(X: Any, *, n_jobs: int | None = None, max_memory: int | str 
     check_thread_count("n_jobs", n_jobs)
     n_bytes = parse_max_memory(max_memory)
     images = stamped(as_image_list(X))
-    return find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes)
+    return find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes, warns=True)
