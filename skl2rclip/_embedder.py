@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -160,6 +160,7 @@ def embed_chunks(
     cache: EmbeddingCache | None,
     n_jobs: int | None,
     max_memory: int | None = None,
+    places: Sequence[int] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -178,6 +179,8 @@ def embed_chunks(
         Decoding threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
+    places : sequence of int, optional
+        Index in X of each image, which warnings name, where that is not its index here.
 
     Yields
     ------
@@ -191,7 +194,7 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory) as stream:
+    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, places=places) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
@@ -204,13 +207,14 @@ def embed_images(
     n_jobs: int | None,
     max_memory: int | None = None,
     verbose: int = 0,
+    places: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
     result = np.empty((len(images), encoding.width), np.float32)
-    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, places)
     for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
     return result
@@ -223,6 +227,7 @@ def decode_and_embed(
     cache: EmbeddingCache | None,
     n_jobs: int | None,
     max_memory: int | None = None,
+    places: Sequence[int] | None = None,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -242,6 +247,8 @@ def decode_and_embed(
         Decoding threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
+    places : sequence of int, optional
+        Index in X of each image, which warnings name, where that is not its index here.
 
     Yields
     ------
@@ -258,7 +265,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, wants_pixels=True) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, places) as stream:
         yield from stream
 
 
@@ -271,6 +278,7 @@ def _open(
     n_jobs: int | None,
     max_memory: int | None,
     wants_pixels: bool = False,
+    places: Sequence[int] | None = None,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -279,7 +287,7 @@ def _open(
         image_threads(n_jobs) as pool,
     ):
         decoder = Decoder(images, preprocessings, pool, max_memory)
-        yield _Stream(images, decoder, encoding, cache, pool, wants_pixels)
+        yield _Stream(images, decoder, encoding, cache, pool, wants_pixels, places)
 
 
 @dataclass(frozen=True)
@@ -311,13 +319,15 @@ class _Stream:
         cache: EmbeddingCache | None,
         pool: ThreadPoolExecutor,
         wants_pixels: bool,
+        places: Sequence[int] | None,
     ):
         self.keys = {} if cache is None else cache.known_keys(images)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
-        self._wants_pixels = wants_pixels
+        self._wants_pixels, self._places = wants_pixels, places
         self._decoder = decoder
         self._copies = _rows_of_each(images)
         self._left: list[int] = []
+        self._kept: set[int] = set()
         self._n_known = 0
         self._has_progressed = self._is_impatient = False
 
@@ -337,10 +347,11 @@ class _Stream:
                 time.sleep(_POLL_SECONDS)
             waiting = self._left
         if self._decoder.failures:
+            # what is in the cache is not decoded again if the call goes on without the others
+            self._warn({first: rows for first, rows in self._copies.items() if first in self._kept})
             failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
             raise UnreadableImagesError(failures, [as_given(image) for image in self._images], len(self._images))
-        if self._decoder.without_alpha:
-            _warn_of_transparent(sorted(row for first in self._decoder.without_alpha for row in self._copies[first]))
+        self._warn(self._copies)
         _log.info(
             "%d images, %d different ones among them, of which %d were known, took %.1f s.",
             len(self._images),
@@ -348,6 +359,9 @@ class _Stream:
             self._n_known,
             time.monotonic() - begun,
         )
+
+    def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
+        self._decoder.warnings.warn([as_given(image) for image in self._images], copies, self._places)
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
@@ -403,6 +417,7 @@ class _Stream:
                     # what was decoded at smaller sides is not what others would get with more memory
                     reduced = self._decoder.reduced.intersection(chunk.mine)
                     self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in reduced})
+                    self._kept.update(set(chunk.mine) - reduced)
                     if reduced:
                         self._cache.leave({self.keys[row] for row in reduced})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
@@ -423,11 +438,6 @@ class _Stream:
                 [array[part] for array in pixels],
                 None if embeddings is None else embeddings[part],
             )
-
-
-def _warn_of_transparent(rows: list[int]) -> None:
-    named = ", ".join(f"X[{row}]" for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-    warn_user(f"Transparent throughout, and taken without transparency: {named}.")
 
 
 def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:

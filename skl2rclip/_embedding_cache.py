@@ -18,9 +18,12 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from PIL import Image
 
 from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, Scaled, open_image
+from skl2rclip._picture_copies import own_copy
+from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._pixel_store import account
 from skl2rclip._preprocessing import Preprocessing
@@ -237,26 +240,33 @@ class EmbeddingCache:
         content : bytes or None
             What is in the file; None for what is no file, and for what cannot be read.
         """
-        content = None
-        given, white = (image.image, image.white) if isinstance(image, Scaled) else (image, None)
         try:
-            if isinstance(given, bytes):
-                return self._key_of(digest_of(given), white), None  # as of a file with this content
-            if not isinstance(given, ImageFile):
-                pixels = np.asarray(open_image(image))
-                return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
-            if given.problem is None:
-                is_settled = given.is_settled()  # before it is read: what changes meanwhile must show in the stamp
-                content = given.read()
-                digest = digest_of(content)
-                key = self._key_of(digest, white)
-                # what is known is not opened, and whether white has to be decided shows only where it is
-                if is_settled and white is None:
-                    self._unrecorded.setdefault(key, []).append((given.location, given.stamp, digest))
-                return key, content
+            with PictureWarnings().of(0):  # who decodes it will tell
+                return self._read(image)
         except Exception:  # decoding will say what is wrong with it
-            content = None
-        return os.urandom(16), content
+            return os.urandom(16), None
+
+    def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
+        given, white = (image.image, image.white) if isinstance(image, Scaled) else (image, None)
+        if isinstance(given, bytes):
+            return self._key_of(digest_of(given), white), None  # as of a file with this content
+        if isinstance(given, Image.Image):
+            own = own_copy(given)
+            if own is not None and own.content is not None:
+                return self._key_of(digest_of(own.content), white), None
+        if not isinstance(given, ImageFile):
+            pixels = np.asarray(open_image(image))
+            return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
+        if given.problem is not None:
+            raise ValueError(given.problem)
+        is_settled = given.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+        content = given.read()
+        digest = digest_of(content)
+        key = self._key_of(digest, white)
+        # what is known is not opened, and whether white has to be decided shows only where it is
+        if is_settled and white is None:
+            self._unrecorded.setdefault(key, []).append((given.location, given.stamp, digest))
+        return key, content
 
     def _key_of(self, digest: bytes, white: int | None = None) -> bytes:
         return digest_of(self._context + digest + (b"" if white is None else b" white %d" % white))

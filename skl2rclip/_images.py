@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._names import near_name
+from skl2rclip._picture_copies import alone_with, decoded_view, own_copy
 from skl2rclip._picture_cost import (
     MOST_REDUCED,
     REDUCIBLE,
@@ -33,8 +35,9 @@ from skl2rclip._picture_cost import (
     orientation_of,
     reduction_that_fits,
 )
-from skl2rclip._picture_formats import check_format, opened_picture
+from skl2rclip._picture_formats import check_decoded_page, halve_transparency, opened_picture
 from skl2rclip._picture_levels import GreyLevels, array_as_bytes, bands_of, is_cut_to_eight_bits, kind_of, range_of
+from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._white_levels import KINDS, ValueRange, decide, misfit
 
 if TYPE_CHECKING:
@@ -279,7 +282,7 @@ def open_image(
         with open(name, "rb") if content is None else BytesIO(content) as file:
             picture = _decoded(opened_picture(file, name if content is None else ""), turn, shrinkage)
     elif isinstance(image, Image.Image):
-        picture = _decoded(image, turn)
+        picture = _decoded_from(image, turn, shrinkage)
     else:
         turn.wait(_bytes_of_array(image))
         if kind_of(image) is not None:
@@ -288,22 +291,36 @@ def open_image(
     orientation = orientation_of(picture)
     if kind_of(picture) is not None or turn.is_cut:
         white = _white_of(picture, white, turn)
-    picture = _to_rgb(picture, turn, white)  # from here on nobody holds the pixels that it was made from
+    picture = _to_rgb(picture, white)  # from here on nobody holds the pixels that it was made from
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+
+
+def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None) -> Image.Image:
+    """Decode a user's image without changing it, or, where its file cannot be read again, decode it itself."""
+    own = own_copy(image)
+    if own is not None:
+        return _decoded(own.picture, turn, shrinkage)
+    with alone_with(image):
+        if is_waiting(image):
+            reduction_that_fits(image, turn.bound, 1)
+        turn.wait(decoding_bytes(image))
+        turn.is_cut = is_waiting(image) and is_cut_to_eight_bits(image)
+        view = decoded_view(image)
+        check_decoded_page(image)
+    halve_transparency(view)
+    return view
 
 
 def _decoded(
     picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None
 ) -> Image.Image:
-    """Wait for the memory that it takes, and decode a picture, unless that has been done already."""
-    reduction = 1
-    if is_waiting(picture):
-        check_format(picture.format)
-        most = 1.0
-        if shrinkage is not None and picture.format in REDUCIBLE:
-            most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
-        reduction = reduction_that_fits(picture, turn.bound, most)
+    """Wait for the memory that it takes, and decode a picture that was opened here."""
+    most = 1.0
+    if shrinkage is not None and picture.format in REDUCIBLE:
+        most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
+    reduction = reduction_that_fits(picture, turn.bound, most)
     turn.wait(decoding_bytes(picture, reduction))
+    halve_transparency(picture)
     if reduction > 1:
         turn.has_reduced = True
         width, height = picture.size
@@ -339,7 +356,7 @@ def _white_of(picture: Image.Image | np.ndarray, white: int | None, turn: Turn) 
     return white
 
 
-def _to_rgb(image: Image.Image, turn: Turn, white: int | None) -> Image.Image:
+def _to_rgb(image: Image.Image, white: int | None) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -349,7 +366,7 @@ def _to_rgb(image: Image.Image, turn: Turn, white: int | None) -> Image.Image:
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
             return _by_bands(image, _over_white)
-        turn.has_dropped_alpha = True
+        warnings.warn("transparent throughout, and taken without transparency", stacklevel=2)
         return _by_bands(image, lambda band: _with_alpha(band).convert("RGB"))
     return image.convert("RGB")
 
@@ -379,7 +396,8 @@ def find_unreadable(
 ) -> dict[int, str]:
     """Open files for their headers, once each, and report those that cannot be images, or are too large to decode.
 
-    What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them.
+    What lies behind the header is seen by decoding only. PIL images and arrays have been opened by whoever made them;
+    of TIFFs, which Pillow opens without looking at what it would misread, the header is looked at here too.
 
     Parameters
     ----------
@@ -400,8 +418,12 @@ def find_unreadable(
         Reason by index in `images`.
     """
     is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
-    rows = [row for row in range(len(images)) if is_unsure[row] and isinstance(images[row], ImageFile | bytes | Unread)]
+    rows = [row for row in range(len(images)) if is_unsure[row] and _has_header(images[row])]
     return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory), kinds), n_jobs)
+
+
+def _has_header(image: ImageLike) -> bool:
+    return isinstance(image, ImageFile | bytes | Unread) or getattr(image, "format", None) == "TIFF"
 
 
 def find_damaged(
@@ -411,6 +433,7 @@ def find_damaged(
     n_jobs: int | None = None,
     max_memory: int | None = None,
     ranges: dict[Hashable, ValueRange] | None = None,
+    warns: bool = False,
 ) -> dict[int, str]:
     """Decode images for nothing but to see whether they can be.
 
@@ -427,6 +450,8 @@ def find_damaged(
     ranges : dict of hashable to ValueRange, optional
         Takes where values begin and end, by `identity_of`, of pictures that do not say which of them is white, and are
         to be judged together. Without it each is judged by itself.
+    warns : bool, default=False
+        Whether what Pillow warns of is said, for those whom nobody else will tell.
 
     Returns
     -------
@@ -448,18 +473,30 @@ def find_damaged(
             ranges[identity_of(image)] = turn.value_range
         return None
 
-    return _found(images, rows, why, n_jobs)
+    return _found(images, rows, why, n_jobs, warns)
 
 
 def _found(
-    images: Sequence[ImageLike], rows: Sequence[int], why: Callable[[ImageLike], str | None], n_jobs: int | None
+    images: Sequence[ImageLike],
+    rows: Sequence[int],
+    why: Callable[[ImageLike], str | None],
+    n_jobs: int | None,
+    warns: bool = False,
 ) -> dict[int, str]:
     """Reasons by index, in order, where there are any; what comes several times is looked at once."""
     rows_of: dict[Hashable, list[int]] = {}
     for row in rows:
         rows_of.setdefault(identity_of(images[row]), []).append(row)
+    noted = PictureWarnings()
+
+    def why_first(same: list[int]) -> str | None:
+        with noted.of(same[0]):
+            return why(images[same[0]])
+
     with image_threads(n_jobs) as pool:
-        reasons = list(pool.map(lambda same: why(images[same[0]]), rows_of.values()))
+        reasons = list(pool.map(why_first, rows_of.values()))
+    if warns:
+        noted.warn(images, {same[0]: same for same in rows_of.values()})
     found = {row: reason for same, reason in zip(rows_of.values(), reasons, strict=True) if reason for row in same}
     return dict(sorted(found.items()))
 
@@ -467,8 +504,15 @@ def _found(
 def _why_unreadable(image: ImageLike, bound: int, kinds: dict[Hashable, str] | None) -> str | None:
     if known_problem(image) is not None:
         return known_problem(image)
-    assert isinstance(image, ImageFile | bytes)
     try:
+        if isinstance(image, Image.Image):
+            own = own_copy(image)
+            if own is None:
+                check_decoded_page(image)
+            else:
+                reduction_that_fits(own.picture, bound)
+            return None
+        assert isinstance(image, ImageFile | bytes)
         with BytesIO(image) if isinstance(image, bytes) else open(image.path, "rb") as content:
             name = os.fspath(image) if isinstance(image, ImageFile) else ""
             picture = opened_picture(content, name)
@@ -529,8 +573,8 @@ class Decoder:
         Why images could not be decoded so far, by index in `images`.
     reduced : set of int
         Which were decoded at smaller sides, so that with more memory they would look a little different.
-    without_alpha : set of int
-        Which were transparent throughout, and taken without their alpha.
+    warnings : PictureWarnings
+        What was warned of meanwhile, by index in `images`, and shown to nobody.
     """
 
     def __init__(
@@ -542,7 +586,7 @@ class Decoder:
     ):
         self.failures: dict[int, str] = {}
         self.reduced: set[int] = set()
-        self.without_alpha: set[int] = set()
+        self.warnings = PictureWarnings()
         self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
@@ -585,14 +629,12 @@ class Decoder:
             self.failures[row] = problem
             return
         try:
-            with Turn(self._max_memory) as turn:
+            with self.warnings.of(row), Turn(self._max_memory) as turn:
                 decoded = open_image(image, content, turn, self._shrinkage)
                 if turn.has_guessed:
                     raise ValueError(_HAS_CHANGED)
                 if turn.has_reduced:
                     self.reduced.add(row)
-                if turn.has_dropped_alpha:
-                    self.without_alpha.add(row)
                 for target, resize in zip(targets, self._resizers, strict=True):
                     target[:] = np.asarray(resize(decoded))
                 del decoded  # before others take its memory

@@ -28,6 +28,12 @@ def visible(name: str) -> str:
     return shown
 
 
+def shown_entry(index: int, image: object, name: str = "X") -> str:
+    """Write which entry of X this is, with the name of its file where it has one."""
+    file = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
+    return f"{name}[{index}]{file}"
+
+
 def _escaped(character: str, decomposed: bool) -> str:
     if character == " " or (character.isprintable() and not (decomposed and unicodedata.combining(character))):
         return character

@@ -298,8 +298,6 @@ class Turn:
         What `max_memory` stands for.
     has_reduced : bool
         Whether the picture was decoded at smaller sides because it would not fit.
-    has_dropped_alpha : bool
-        Whether it was transparent throughout, and taken without its alpha.
     is_cut : bool
         Whether it has sixteen bits of a colour, of which only the upper eight could be had.
     value_range : ValueRange or None
@@ -310,7 +308,7 @@ class Turn:
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
-        self.has_reduced = self.has_dropped_alpha = self.is_cut = self.has_guessed = False
+        self.has_reduced = self.is_cut = self.has_guessed = False
         self.value_range: ValueRange | None = None
         self._n_bytes = 0
 

@@ -32,7 +32,7 @@ class RefusedFormatError(ValueError):
     """A format that Pillow knows and that is not read here."""
 
 
-def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
+def opened_picture(file: IO[bytes], name: str = "", frame: int | None = None) -> Image.Image:
     """Open a picture for its header, as `PIL.Image.open` does.
 
     Pillow warns of pictures above `PIL.Image.MAX_IMAGE_PIXELS` and refuses them above twice as many. Here nobody is
@@ -44,6 +44,8 @@ def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
         Which the picture reads from when it is decoded, and never closes.
     name : str, default=""
         Of the file, where it has one: Pillow maps uncompressed pixels into memory.
+    frame : int or None
+        Which of several; None for the first, and of a TIFF for the first that is no thumbnail.
 
     Returns
     -------
@@ -65,11 +67,13 @@ def opened_picture(file: IO[bytes], name: str = "") -> Image.Image:
     if picture is None:
         raise Image.UnidentifiedImageError(_why_unknown(prefix))
     _check_size(*picture.size)
+    if frame is not None:
+        picture.seek(frame)
+        _check_size(*picture.size)
     if picture.format == "TIFF":
-        _go_to_full_page(picture, prefix)
+        if frame is None:
+            _go_to_full_page(picture, prefix)
         check_samples(picture)
-    if picture.format == "PNG":
-        _halve_transparency(picture)
     return picture
 
 
@@ -142,11 +146,31 @@ def _is_reduced(tags: Any) -> bool:
     return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 0b101) or tags.get(_OLD_SUBFILE_TYPE) == 2
 
 
-def _halve_transparency(picture: Any) -> None:
+def halve_transparency(picture: Any) -> None:
     """Give the transparent colour of a PNG of 3 x 16 bits the eight bits that Pillow gives to its pixels."""
     colour = picture.info.get("transparency")
-    if isinstance(colour, tuple) and any(tile[3] == "RGB;16B" for tile in picture.tile):
+    is_deep = any(tile[3] == "RGB;16B" for tile in getattr(picture, "tile", ()))
+    if isinstance(colour, tuple) and (is_deep or max(colour) > 255):  # what has been decoded has no tiles any more
         picture.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
+def check_decoded_page(picture: Any) -> None:
+    """Refuse a TIFF that others have decoded where it would not have been opened here.
+
+    Raises
+    ------
+    RefusedFormatError, ValueError
+    """
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return
+    if _DNG_VERSION in tags:
+        raise RefusedFormatError(f"camera raw {_DEVELOP}")
+    if picture.tell() == 0 and _is_reduced(tags):
+        raise RefusedFormatError(
+            "it was decoded at a page that the file calls a thumbnail: give its path, or seek to the full page first"
+        )
+    check_samples(picture)
 
 
 def _check_icon(file: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from skl2rclip._picture_cost import BAND_PIXELS
 from skl2rclip._white_levels import ValueRange, is_black
 
-_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
 _SEPARATE = 2
@@ -143,14 +143,15 @@ class GreyLevels:
 
 
 def check_samples(picture: Any) -> None:
-    """Refuse a TIFF, of which only the header has been read, whose samples Pillow would misread.
+    """Refuse a TIFF whose samples Pillow misreads, from its tags.
 
     Raises
     ------
     ValueError
     """
     tags = picture.tag_v2
-    if tags.get(_PLANES) == _SEPARATE and _bits_of(tags) > 8 and any(tile[0] == "raw" for tile in picture.tile):
+    is_raw = tags.get(_COMPRESSION, 1) == 1  # told by the tag, because what has been decoded has no tiles any more
+    if tags.get(_PLANES) == _SEPARATE and _bits_of(tags) > 8 and is_raw:
         raise ValueError(
             f"its planes of {_bits_of(tags)} bits are stored one behind the other, which Pillow misreads: save it "
             "interleaved (PlanarConfiguration 1)"

@@ -191,7 +191,9 @@ def _decode_mine(
         embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
-            embeddings[mine] = embed_images(images, encoding, cache, settings.n_jobs, settings.max_memory, verbose)
+            embeddings[mine] = embed_images(
+                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, request.kept[mine]
+            )
             return _Decoded(embeddings)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
@@ -200,7 +202,7 @@ def _decode_mine(
     pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
-    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory)
+    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, request.kept[mine])
     description = "decoding" if encoding is None else "embedding"
     for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]

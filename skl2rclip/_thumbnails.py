@@ -13,6 +13,7 @@ from skl2rclip._depths import settle
 from skl2rclip._images import ImageFile, as_given, find_damaged, find_unreadable, image_threads, open_image, stamped
 from skl2rclip._names import visible
 from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._responses import rows_of
 from skl2rclip._validation import column_count, warn_user
 from skl2rclip._white_levels import NOTHING_DECIDED
@@ -80,9 +81,16 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
     problems |= settled.failures
     for guess in settled.guesses:
         warn_user(guess)
+    noted = PictureWarnings()
+
+    def thumbnail(place: int) -> Thumbnail:
+        with noted.of(place):
+            return _thumbnail(settled.images[place], side, problems.get(place))
+
     with image_threads(None) as pool:
-        places = range(len(images))
-        return list(pool.map(lambda place: _thumbnail(settled.images[place], side, problems.get(place)), places))
+        thumbnails = list(pool.map(thumbnail, range(len(images))))
+    noted.warn(images, places=rows)
+    return thumbnails
 
 
 def _thumbnail(image: Any, side: int, problem: str | None) -> Thumbnail:

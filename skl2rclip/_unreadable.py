@@ -59,7 +59,7 @@ def find_unreadable(
     n_bytes, whites = parse_max_memory(max_memory), _whites_of(white_values)
     images = stamped(as_image_list(X))
     ranges: dict[Hashable, ValueRange] = {}
-    damaged = find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes, ranges=ranges)
+    damaged = find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes, ranges=ranges, warns=True)
     by_row = {row: ranges[key] for row, image in enumerate(images) if (key := identity_of(image)) in ranges}
     return dict(sorted((damaged | decided(images, by_row, whites).failures).items()))
 

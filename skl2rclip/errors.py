@@ -5,11 +5,10 @@ Where they are raised, and which parameter they name, is the business of the roo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skl2rclip._names import visible
+from skl2rclip._names import shown_entry
 
 _MAX_REPORTED = 5
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
@@ -55,7 +54,7 @@ class UnreadableImagesError(ValueError):
     ):
         self.failures = dict(sorted(failures.items()))
         lines = [
-            f"  {name}[{index}]{_path_suffix(images[index])}: {failures[index]}"
+            f"  {shown_entry(index, images[index], name)}: {failures[index]}"
             for index in sorted(failures)[:_MAX_REPORTED]
         ]
         if len(failures) > _MAX_REPORTED:
@@ -73,10 +72,6 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
     error = kind.__new__(kind, message)
     error.failures = failures
     return error
-
-
-def _path_suffix(image: Any) -> str:
-    return f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
 
 
 class MissingBackboneError(RuntimeError):

@@ -152,7 +152,7 @@ def test_what_is_transparent_throughout_is_taken_without_its_alpha(mode):
         decoder = Decoder(decoder_images, [SQUARE], pool)
         decoder.start([0, 1])()
     assert decoder.failures == {}
-    assert decoder.without_alpha == {0}
+    assert decoder.warnings.rows() == {0}
 
 
 @pytest.mark.parametrize(
