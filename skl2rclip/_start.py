@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._objective import distribution_loss
+from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._ridge import Features, blocks_of, folds, ridge_map
 from skl2rclip._selection import Contest
 from skl2rclip._targets import RankTargets, measure_targets
@@ -98,6 +99,8 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
         return
     targets = torch.from_numpy(of_ranks).to(learner.device)
     optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
+    quicker = [*quicker_device(learner.device), "a model_name with a smaller text tower"]
+    outlook = Outlook(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
     for step in range(_ORDERING_STEPS):
         falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
         for group in optimizer.param_groups:
@@ -107,6 +110,7 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        outlook.step()
 
 
 def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:

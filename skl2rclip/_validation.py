@@ -27,12 +27,12 @@ from skl2rclip.errors import InvalidParameterError
 MAKER = "skl2rclip_backbone"
 
 
-def warn_user(message: str) -> None:
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, and name the line outside this package that led here."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _is_between(frame):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=depth + 1)
+    warnings.warn(message, category, stacklevel=depth + 1)
 
 
 def _is_between(frame: FrameType) -> bool:

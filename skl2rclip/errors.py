@@ -1,5 +1,7 @@
 """Every exception that this library raises itself, each also one of Python's own, so that either can be caught.
 
+A warning that one may want to silence by itself has a class here, too.
+
 Where they are raised, and which parameter they name, is the business of the rooms that raise them.
 """
 
@@ -69,6 +71,10 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
 
 def _path_suffix(image: Any) -> str:
     return f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
+
+
+class LongWorkWarning(UserWarning):
+    """A fit or a prediction will take longer than a minute; the message says how long, and what would be quicker."""
 
 
 class MissingBackboneError(RuntimeError):
