@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skl2rclip._backbone import Backbone, BackboneRecord
-from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
+from skl2rclip._devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
 from skl2rclip._images import Decoder, ImageFile, ImageLike, find_damaged, find_unreadable, identity_of, image_threads
 from skl2rclip._outlook import Outlook, quicker_device
@@ -84,8 +84,8 @@ class ImageEncoding:
         while True:
             try:
                 return self._of_pixels(pixels, size)
-            except torch.OutOfMemoryError:
-                if not is_auto or size == 1:
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or not is_auto or size == 1:
                     raise
             size //= 2
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from skl2rclip._device_group import DeviceGroup
-from skl2rclip._devices import to_device
+from skl2rclip._devices import is_out_of_memory, release_memory, to_device
 from skl2rclip._learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._objective import TERMS
 from skl2rclip._outlook import Outlook, quicker_device
@@ -361,13 +361,12 @@ def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> i
         try:
             _try_step(trial, data, size)
             return size
-        except torch.OutOfMemoryError:
-            if size == 1 and keep_less is None:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or (size == 1 and keep_less is None):
                 raise
         finally:
             learner.modules().zero_grad(set_to_none=True)
-        if learner.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(learner.device)
         if keep_less is not None:
             keep_less(True)
             keep_less = None
