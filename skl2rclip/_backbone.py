@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from skl2rclip._forks import in_forked_child
+from skl2rclip._hub import fetch, what_is_damaged
 from skl2rclip._hugging_face import check_text_model
 from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._prompt_tokenizer import PromptTokenizer, tokenizer_of
@@ -42,6 +43,8 @@ HUB_PREFIX = "hf-hub:"
 _log = logging.getLogger(__name__)
 _CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_FILE = "open_clip_model.safetensors"
+# as open_clip looks for them at a hub
+_HUB_WEIGHTS = [_WEIGHTS_FILE, "open_clip_pytorch_model.bin"]
 _MAX_RANDOM_BACKBONES = 4
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
 # what makes Hugging Face's libraries run code that comes with a model
@@ -181,11 +184,7 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
     elif source.local_folder is not None:
         config = _local_config(source)
     elif source.model_name.startswith(HUB_PREFIX):
-        try:
-            config = open_clip.get_model_config(source.model_name)
-        except Exception as error:  # the hub's client raises its own family of errors
-            raise RuntimeError(_not_fetched(source, error)) from error
-        check_config(f"model_name={source.model_name!r}", config)
+        config = _hub_config(source)
     else:
         config = open_clip.get_model_config(source.model_name.replace("/", "-"))
         if config is None:
@@ -193,9 +192,8 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
         _check_pretrained(source)
     config = copy.deepcopy(config)
     if not source.has_own_weights and source.pretrained is not None:
-        tag = open_clip.get_pretrained_cfg(source.model_name.replace("/", "-"), source.pretrained)
         # weights trained with QuickGELU are run with it, also under the plain name of the architecture
-        config["quick_gelu"] = bool(config.get("quick_gelu", False) or tag.get("quick_gelu", False))
+        config["quick_gelu"] = bool(config.get("quick_gelu", False) or _tag_of(source).get("quick_gelu", False))
     return config
 
 
@@ -222,6 +220,52 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
             "Put them there, or say pretrained=None for random weights."
         )
     return config
+
+
+def _hub_config(source: BackboneSource) -> dict[str, Any]:
+    """Architecture of an ``hf-hub:`` model; the hub is asked once a process."""
+    where, repository = f"model_name={source.model_name!r}", source.model_name.removeprefix(HUB_PREFIX)
+    with _lock:
+        path = _hub_configs.get(repository)
+        if path is None or not path.is_file():
+            path = _hub_configs[repository] = _fetched(source, repository, [_CONFIG_FILE])
+    try:
+        description = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _LARGEST_CONFIG else {}
+    except (ValueError, RecursionError) as error:
+        raise RuntimeError(f"{where}: its {_CONFIG_FILE} cannot be read ({error}). {what_is_damaged(path)}") from error
+    if not isinstance(description, dict) or "model_cfg" not in description:
+        raise InvalidParameterError(f"{where}: its {_CONFIG_FILE} is no open_clip configuration with a 'model_cfg'.")
+    check_config(where, description["model_cfg"])
+    return description["model_cfg"]
+
+
+def _fetched(source: BackboneSource, repository: str, names: list[str], revision: str | None = None) -> Path:
+    try:
+        return fetch(repository, names, revision)
+    except RuntimeError as error:
+        raise RuntimeError(f"The model {source} could not be fetched. {error}") from error.__cause__
+
+
+def _fetched_weights(source: BackboneSource) -> Path | None:
+    """File of a model's weights in the hub's cache; None where they are no file of a hub."""
+    if source.model_name.startswith(HUB_PREFIX):
+        repository = source.model_name.removeprefix(HUB_PREFIX)
+        config_file = _hub_configs.get(repository)  # None where another thread has unloaded everything just now
+        # those of the commit whose configuration was read
+        return _fetched(source, repository, _HUB_WEIGHTS, None if config_file is None else config_file.parent.name)
+    if source.has_own_weights or source.pretrained is None:
+        return None
+    place = _tag_of(source).get("hf_hub", "")
+    if not place:  # a checkpoint file, or what open_clip itself fetches from elsewhere
+        return None
+    repository, name = os.path.split(place)
+    others = [str(Path(name).with_suffix(".safetensors"))] if name.endswith((".bin", ".pth")) else []
+    return _fetched(source, repository, [*others, name] if name else _HUB_WEIGHTS)
+
+
+def _tag_of(source: BackboneSource) -> dict[str, Any]:
+    """Return what open_clip knows of published weights: where they are, and what they want of pictures."""
+    return open_clip.get_pretrained_cfg(source.model_name.replace("/", "-"), source.pretrained)
 
 
 def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
@@ -341,13 +385,6 @@ def _check_pretrained(source: BackboneSource) -> None:
     )
 
 
-def _not_fetched(source: BackboneSource, error: Exception) -> str:
-    return (
-        f"The model {source} could not be fetched: {error}. Weights are downloaded at the first use: check the network "
-        "and the name, or give a checkpoint file (pretrained=path) or a folder (model_name='local-dir:path')."
-    )
-
-
 def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
     """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings.
 
@@ -449,6 +486,8 @@ class Backbone:
 
 
 _loaded: OrderedDict[tuple, Backbone] = OrderedDict()
+# by repository, in the folder of the commit
+_hub_configs: dict[str, Path] = {}
 _lock = threading.RLock()
 
 
@@ -517,6 +556,7 @@ def unload_backbones() -> None:
     """Forget every loaded model, so that their memory is freed once no fit is using them."""
     with _lock:
         _loaded.clear()
+        _hub_configs.clear()
 
 
 @contextmanager
@@ -531,10 +571,11 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     if config["text_cfg"].get("hf_model_name"):
         check_text_model(source.model_name, config["text_cfg"]["hf_model_name"])
     since = time.monotonic()
+    weights_file = _fetched_weights(source)
     try:
-        model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config)
-    except Exception as error:  # open_clip, torch and the hub's client raise families of their own
-        raise RuntimeError(_not_loaded(source, error)) from error
+        model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config, weights_file)
+    except Exception as error:  # open_clip, torch and safetensors raise families of their own
+        raise RuntimeError(_not_loaded(source, weights_file, error)) from error
     model = model.eval().requires_grad_(False)
     if getattr(model.visual, "output_tokens", False):  # CoCa's, which only its captions need
         model.visual.output_tokens = False
@@ -550,15 +591,23 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     return backbone
 
 
-def _create_model(source: BackboneSource, config: dict[str, Any]) -> Any:
+def _create_model(source: BackboneSource, config: dict[str, Any], weights_file: Path | None) -> Any:
+    """Build a model with its weights, which open_clip reads from `weights_file` where they came from a hub."""
     model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
+    pretrained: str | None = None if source.has_own_weights else source.pretrained
+    preprocess: dict[str, Any] | None = None
+    if weights_file is not None and source.has_own_weights:
+        model_name = LOCAL_DIR_PREFIX + str(weights_file.parent)
+    elif weights_file is not None:
+        pretrained, preprocess = str(weights_file), _tag_of(source)
     if source.local_folder is not None and not source.is_random:
         _check_size(config, source.local_folder)
     with seeded(source.seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
         return open_clip.create_model(
             model_name,
-            pretrained=None if source.has_own_weights else source.pretrained,
+            pretrained=pretrained,
+            force_preprocess_cfg=preprocess,
             precision="fp32",
             device="cpu",
             force_quick_gelu=config.get("quick_gelu", False),
@@ -583,11 +632,12 @@ def _check_size(config: dict[str, Any], folder: Path) -> None:
         )
 
 
-def _not_loaded(source: BackboneSource, error: Exception) -> str:
+def _not_loaded(source: BackboneSource, weights_file: Path | None, error: Exception) -> str:
     is_file = source.pretrained is not None and os.path.isfile(source.pretrained)
-    if is_file or source.local_folder is not None:
-        return f"The weights of {source} do not load into this architecture, or are damaged: {error}"
-    return _not_fetched(source, error)
+    if weights_file is None and not is_file and source.local_folder is None:
+        return f"The model {source} could not be made: {error}"
+    where = "" if weights_file is None else f"\n{what_is_damaged(weights_file)}"
+    return f"The weights of {source} do not load into this architecture, or are damaged: {error}{where}"
 
 
 def warn_if_random(source: BackboneSource) -> None:

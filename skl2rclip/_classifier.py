@@ -158,9 +158,9 @@ class L2RCLIPClassifier(
         Read-out of `predict`: the median (least absolute error), the likeliest rank (fewest errors, and what other
         classifiers of scikit-learn do), or the one nearest to the expected value (least squared error).
     device : str or list of str, default="auto"
-        Where to compute: "auto" takes CUDA where there is one, else the CPU. A list, such as ``["cuda:0", "cuda:1"]``
-        or ``["cpu", "cpu"]``, fits with a process for each, and needs lightning-fabric; `partial_fit` and predictions
-        use the first.
+        Where to compute: "auto" takes CUDA where there is one, else Apple's GPU (MPS), else the CPU. A list, such as
+        ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``, fits with a process for each, and needs lightning-fabric;
+        `partial_fit` and predictions use the first.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are always in
         float32.

@@ -34,8 +34,8 @@ def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.
     Parameters
     ----------
     device : str, or list or tuple of str
-        "auto" (CUDA where there is one, else the CPU), a name that torch knows, or a list of such names, which stands
-        for one process each.
+        "auto" (CUDA where there is one, else Apple's GPU, else the CPU), a name that torch knows, or a list of
+        such names, which stands for one process each.
     strict : bool, default=True
         Raise where a device is not there; else warn and take the CPU in its place, so that a model fitted elsewhere
         still predicts.
@@ -95,7 +95,8 @@ def _parse(name: str) -> torch.device:
 
 def _resolve(name: str, strict: bool) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, is_there in there.items() if is_there), "cpu"))
     resolved = _parse(name)
     problem = _problem_of(resolved)
     if problem is None:
@@ -122,7 +123,7 @@ def _problem_of(device: torch.device) -> str | None:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Precision of the towers: what "auto" stands for is bfloat16 on CUDA from Ampere on, else float32."""
+    """Precision of the towers: what "auto" stands for is bfloat16 on CUDA from Ampere on, else, on MPS too, float32."""
     if precision != "auto":
         return precision
     capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -142,6 +143,19 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says that a device's memory does not suffice; of Apple's GPUs it says so in plain words."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back the memory of a device that torch holds without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 @contextmanager
 def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
     """Say which parameters to lower where the device runs out of memory.
@@ -158,7 +172,9 @@ def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         remedy = "name a small one" if batch_size == "auto" else "lower batch_size or set it to 'auto'"
         raise MemoryError(
             f"The device ran out of memory at batch_size={batch_size!r}: {remedy}, run fewer fits at once (n_jobs of "

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from skl2rclip._backbone import Backbone, BackboneRecord
 from skl2rclip._depths import settle
-from skl2rclip._devices import autocast_for, explain_out_of_memory, resolve_precision, to_device
+from skl2rclip._devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files
 from skl2rclip._images import (
     Decoder,
@@ -34,6 +35,7 @@ from skl2rclip._images import (
     identity_of,
     image_threads,
 )
+from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip._progress import counted
 from skl2rclip._validation import warn_user
@@ -45,6 +47,8 @@ Tower = Callable[[Tensor], Tensor]
 # of batch_size="auto"
 LARGEST_AUTO_BATCH = 64
 _CHUNK = 256
+# of the first ones on the CPU, where a large tower takes seconds for a picture
+_SMALL_BATCH, _N_SMALL = 4, 3
 # of files that are read into memory together; two chunks of them are there at a time
 _CHUNK_BYTES = 100 * 10**6
 _POLL_SECONDS = 0.05
@@ -70,6 +74,9 @@ class ImageEncoding:
         In which the tower computes.
     batch_size : int or "auto"
         Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
+    on_batch : callable, optional
+        Told after each batch how many of the images are done. Small batches go first then, so that it is soon known
+        how long all of them will take.
     """
 
     tower: Tower
@@ -78,6 +85,7 @@ class ImageEncoding:
     device: torch.device
     precision: str
     batch_size: int | str
+    on_batch: Callable[[int], None] | None = None
 
     @torch.inference_mode()
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
@@ -87,18 +95,24 @@ class ImageEncoding:
         while True:
             try:
                 return self._of_pixels(pixels, size)
-            except torch.OutOfMemoryError:
-                if not is_auto or size == 1:
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or not is_auto or size == 1:
                     raise
             size //= 2
 
     def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
         parts = []
-        for start in range(0, len(pixels), batch_size):
-            batch = to_device(torch.from_numpy(pixels[start : start + batch_size]), self.device)
+        starts = list(range(0, len(pixels), batch_size))
+        n_small = _N_SMALL * _SMALL_BATCH
+        if self.on_batch is not None and batch_size > _SMALL_BATCH and len(pixels) > n_small:
+            starts = [*range(0, n_small, _SMALL_BATCH), *range(n_small, len(pixels), batch_size)]
+        for start, end in pairwise([*starts, len(pixels)]):
+            batch = to_device(torch.from_numpy(pixels[start:end]), self.device)
             with autocast_for(self.precision, self.device):
                 embeddings = self.tower(normalize(batch, self.preprocessing))
             parts.append(F.normalize(embeddings.float(), dim=-1))
+            if self.on_batch is not None:
+                self.on_batch(end)
         # one copy to the host: the device works through the batches without waiting for it
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
 
@@ -287,7 +301,21 @@ def _open(
         image_threads(n_jobs) as pool,
     ):
         decoder = Decoder(images, preprocessings, pool, max_memory)
-        yield _Stream(images, decoder, encoding, cache, pool, wants_pixels, places)
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, places)
+        stream.outlook = _outlook(stream, encoding, cache)
+        yield stream
+
+
+def _outlook(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCache | None) -> Outlook:
+    quicker = ["more n_jobs, the threads that decode, if there are cores left"]
+    if encoding is None:
+        return Outlook("Decoding the images", stream.n_images, "image", quicker)
+    quicker = [*quicker_device(encoding.device), "a smaller model_name", *quicker]
+    if encoding.device.type == "cuda" and encoding.precision == "float32":
+        quicker.insert(0, "precision='auto'")
+    if cache is None or cache.folder is None:
+        quicker.append("embedding_cache=folder, which keeps the embeddings for all that follows")
+    return Outlook(f"Embedding the images on {encoding.device}", stream.n_images, "image", quicker)
 
 
 @dataclass(frozen=True)
@@ -328,8 +356,14 @@ class _Stream:
         self._copies = _rows_of_each(images)
         self._left: list[int] = []
         self._kept: set[int] = set()
-        self._n_known = 0
+        self._n_known = self._n_done = 0
+        self.outlook: Outlook | None = None
         self._has_progressed = self._is_impatient = False
+
+    @property
+    def n_images(self) -> int:
+        """Number of different images."""
+        return len(self._copies)
 
     def __iter__(self) -> Iterator[_Part]:
         """Go over the images until each is done; what others are embedding is asked for again and again."""
@@ -411,7 +445,7 @@ class _Stream:
             embedded = dict(chunk.known)
             if chunk.mine:
                 is_mine = np.isin(chunk.decoded, chunk.mine)
-                computed = self._encoding.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
+                computed = self._watched.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
                 embedded |= zip(chunk.mine, computed, strict=True)
                 if self._cache is not None:
                     # what was decoded at smaller sides is not what others would get with more memory
@@ -421,7 +455,21 @@ class _Stream:
                     if reduced:
                         self._cache.leave({self.keys[row] for row in reduced})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
+        self._n_done += len(chunk.rows)
+        if self.outlook is not None:
+            self.outlook.done(self._n_done)
         yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
+
+    @property
+    def _watched(self) -> ImageEncoding:
+        """The encoding; as long as the first chunk passes it on the CPU, each batch is heard of."""
+        assert self._encoding is not None
+        outlook = self.outlook
+        # elsewhere batches are begun long before they are done; a compiled tower is not to be compiled for small ones
+        is_plain = self._encoding.device.type == "cpu" and not hasattr(self._encoding.tower, "_orig_mod")
+        if self._n_done or outlook is None or not is_plain or self.n_images <= 2 * _N_SMALL * _SMALL_BATCH:
+            return self._encoding
+        return replace(self._encoding, on_batch=outlook.done)
 
     def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
         """Hand the same on for every place that a file has among the images."""

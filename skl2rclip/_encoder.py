@@ -61,7 +61,8 @@ class CLIPImageEncoder(_Embedding):
         Images that pass the tower at once. Higher values use a GPU better and need more of its memory; "auto" halves
         64 until they fit. The embeddings do not depend on it beyond rounding.
     device : str, default="auto"
-        Where to compute, by the name that torch has for it; "auto" takes CUDA where there is one, else the CPU.
+        Where to compute, by the name that torch has for it; "auto" takes CUDA where there is one, else MPS, else
+        the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         In which precision the tower computes. "bfloat16" is faster where the hardware knows it and rounds more;
         "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32".

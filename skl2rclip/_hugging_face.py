@@ -11,6 +11,7 @@ from typing import Any
 
 from open_clip.hf_configs import arch_dict
 
+from skl2rclip._hub import concerns_the_hub, why_not_fetched
 from skl2rclip.errors import InvalidParameterError
 
 EXTRA = "pip install 'skl2rclip[transformers]'"
@@ -51,12 +52,18 @@ def check_text_model(model_name: str, hub_name: str) -> None:
     ------
     InvalidParameterError
         If transformers is missing, code would come with the tower, or open_clip knows no such architecture.
+    RuntimeError
+        If its description cannot be fetched.
     """
     require_transformers(model_name, f"the Hugging Face text tower {hub_name!r}")
     from transformers import PretrainedConfig
 
-    config: dict[str, Any] = PretrainedConfig.get_config_dict(hub_name)[0]
     where = f"model_name={model_name!r}: its text tower {hub_name!r}"
+    try:
+        config: dict[str, Any] = PretrainedConfig.get_config_dict(hub_name)[0]
+    except Exception as error:  # transformers and the hub's client raise families of their own
+        why = why_not_fetched(error) if concerns_the_hub(error) else str(error)
+        raise RuntimeError(f"{where} cannot be described, since its config.json is not there. {why}") from error
     if config.get("auto_map"):
         raise InvalidParameterError(f"{where} would run code that came with the model (auto_map), which is never done.")
     if config.get("model_type") not in arch_dict:

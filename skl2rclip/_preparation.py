@@ -85,7 +85,7 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
             weight=weight if is_weighted else None,
-            distributions=None if distributions is None else torch.from_numpy(distributions).to(request.device),
+            distributions=None if distributions is None else torch.from_numpy(distributions).float().to(request.device),
             embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
             pixels=pixels,
             share=share,
@@ -147,7 +147,7 @@ def _soft_targets(
 def _probabilities(learner: Learner, embeddings: np.ndarray) -> np.ndarray:
     adapted = learner.adapt(torch.from_numpy(embeddings).to(learner.device))
     logits = learner.objective.logit_scale * adapted @ learner.prototypes().T
-    return logits.double().softmax(dim=1).cpu().numpy()
+    return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
 
 
 @dataclass(frozen=True)

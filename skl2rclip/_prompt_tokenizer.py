@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 
+from skl2rclip._hub import concerns_the_hub, why_not_fetched
 from skl2rclip._hugging_face import EXTRA, require_transformers
 from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_tokenizer
 from skl2rclip.errors import InvalidParameterError
@@ -40,9 +41,12 @@ def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
         # it would else ask, at the terminal, whether to run code that came with the model
         return open_clip.get_tokenizer(name, trust_remote_code=False)
     except Exception as error:  # transformers, its tokenizers and the hub's client raise families of their own
+        which = f"The tokenizer {hub_name!r} of model_name={model_name!r}"
+        if concerns_the_hub(error):
+            raise RuntimeError(f"{which} could not be fetched. {why_not_fetched(error)}") from error
         raise RuntimeError(
-            f"The tokenizer {hub_name!r} of model_name={model_name!r} could not be made: {error}\nTokenizers of "
-            f"Hugging Face are downloaded at the first use, and need what {EXTRA} installs."
+            f"{which} could not be made: {error}\nTokenizers of Hugging Face are fetched at the first use, and need "
+            f"what {EXTRA} installs."
         ) from error
 
 

@@ -86,7 +86,7 @@ class EarlyStopping:
         weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
         loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
         values = self._values
-        probabilities, target = logits.double().softmax(dim=1).cpu().numpy(), data.target.cpu().numpy()
+        probabilities, target = logits.cpu().double().softmax(dim=1).numpy(), data.target.cpu().numpy()
         error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
         return {
             "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
@@ -171,8 +171,8 @@ class Contest:
         scores = []
         for first in range(0, len(adapted), self._n_maps):
             missed = adapted[first + 1 + self._fold, rows]  # of each image by the adapter that misses it
-            probabilities = (learner.objective.logit_scale * missed @ prototypes.T).double().softmax(dim=1)
-            each = ranked_scores(probabilities.cpu().numpy(), target)
+            probabilities = (learner.objective.logit_scale * missed @ prototypes.T).cpu().double().softmax(dim=1)
+            each = ranked_scores(probabilities.numpy(), target)
             scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
         if learner.group is not None:
             scores = learner.group.as_the_first(scores)

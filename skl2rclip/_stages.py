@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from skl2rclip._device_group import DeviceGroup
-from skl2rclip._devices import to_device
+from skl2rclip._devices import is_out_of_memory, release_memory, to_device
 from skl2rclip._learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._objective import TERMS
+from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._progress import progress_bar
 from skl2rclip._selection import Contest, EarlyStopping
 from skl2rclip._settings import Settings
@@ -79,6 +80,11 @@ class PromptStage:
         """Keep what was judged best."""
         if self._contest is not None:
             self._contest.restore(self.learner)
+
+    def quicker(self) -> list[str]:
+        """Say what would take less time."""
+        ends = [] if self._settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        return ["fewer prompt_epochs", "a larger batch_size", *ends, "a model_name with a smaller text tower"]
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
@@ -164,6 +170,12 @@ class TowerStage:
     def finish(self) -> None:
         """Keep what is there."""
 
+    def quicker(self) -> list[str]:
+        """Say what would take less time."""
+        ends = [] if self._settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        frozen = "image_tower='frozen', whose images pass the tower once"
+        return [frozen, "fewer image_epochs", *ends, "a smaller model_name"]
+
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
         assert data.pixels is not None
@@ -233,7 +245,8 @@ def run_stage(
     optimizer = optimizer or optimizer_for(stage)
     if optimizer is None or n_epochs == 0:
         return optimizer
-    falling = _cosine(optimizer, n_epochs * math.ceil(len(data.target) / batch_size)) if decay else None
+    n_steps = n_epochs * math.ceil(len(data.target) / batch_size)
+    falling = _cosine(optimizer, n_steps) if decay else None
     if stopping is not None:
         stopping.begin()
     is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
@@ -246,13 +259,14 @@ def run_stage(
         learner.device,
     )
     since, n_before = time.monotonic(), len(learner.history)
+    outlook = _outlook(stage, n_steps)
     with progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
         for _ in range(n_epochs):
             if on_epoch_begin is not None:
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
-            means = _epoch(stage, data, batch_size, optimizer, falling).tolist()
+            means = _epoch(stage, data, batch_size, optimizer, falling, outlook).tolist()
             if learner.group is not None:
                 means = learner.group.as_the_first(means)
             _check_finite(means, stage, record, optimizer)
@@ -277,6 +291,15 @@ def run_stage(
     return optimizer
 
 
+def _outlook(stage: Stage, n_steps: int) -> Outlook | None:
+    """Watch a stage, to say where it takes long; of several processes, the first one."""
+    learner = stage.learner
+    if learner.group is not None and learner.group.rank > 0:
+        return None
+    quicker = [*quicker_device(learner.device), *stage.quicker()]
+    return Outlook(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
+
+
 def _cosine(optimizer: torch.optim.AdamW, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
 
@@ -287,6 +310,7 @@ def _epoch(
     batch_size: int,
     optimizer: torch.optim.AdamW,
     falling: torch.optim.lr_scheduler.LambdaLR | None,
+    outlook: Outlook | None,
 ) -> Tensor:
     """One pass over the data; means of the loss and of the terms, tensor of shape (5,), left on the device."""
     sums, count = torch.zeros(1 + len(TERMS), device=stage.learner.device), 0
@@ -297,6 +321,8 @@ def _epoch(
         optimizer.step()
         if falling is not None:
             falling.step()
+        if outlook is not None:
+            outlook.step()
         sums += len(batch.target) * torch.cat([loss.detach()[None], terms.detach()])
         count += len(batch.target)
     return sums / count
@@ -335,13 +361,12 @@ def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> i
         try:
             _try_step(trial, data, size)
             return size
-        except torch.OutOfMemoryError:
-            if size == 1 and keep_less is None:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or (size == 1 and keep_less is None):
                 raise
         finally:
             learner.modules().zero_grad(set_to_none=True)
-        if learner.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(learner.device)
         if keep_less is not None:
             keep_less(True)
             keep_less = None

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._objective import distribution_loss
+from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._ridge import Features, blocks_of, folds, ridge_map
 from skl2rclip._selection import Contest
 from skl2rclip._targets import RankTargets, measure_targets
@@ -145,8 +146,10 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
     parameters = [parameter for parameter in learner.prompts.parameters() if parameter.requires_grad]
     if not parameters:
         return
-    targets = torch.from_numpy(of_ranks).to(learner.device)
+    targets = torch.from_numpy(of_ranks).float().to(learner.device)
     optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
+    quicker = [*quicker_device(learner.device), "a model_name with a smaller text tower"]
+    outlook = Outlook(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
     for step in range(_ORDERING_STEPS):
         falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
         for group in optimizer.param_groups:
@@ -156,6 +159,7 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        outlook.step()
 
 
 def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
@@ -213,10 +217,10 @@ def _adapters(learner: Learner, measured: Measurement, kind: str, n_copies: int)
     features = measured.features
     adapters = RidgeAdapter(len(features.mean), kind, n_copies).to(learner.device)
     with torch.no_grad():
-        adapters.mean.copy_(torch.from_numpy(features.mean))
+        adapters.mean.copy_(torch.from_numpy(features.mean).float())
         adapters.spread.fill_(features.spread)
-        adapters.hidden_weight.copy_(torch.from_numpy(features.hidden_weight))
-        adapters.hidden_bias.copy_(torch.from_numpy(features.hidden_bias))
+        adapters.hidden_weight.copy_(torch.from_numpy(features.hidden_weight).float())
+        adapters.hidden_bias.copy_(torch.from_numpy(features.hidden_bias).float())
     return adapters
 
 
@@ -230,7 +234,7 @@ def _start_maps(
     candidates: list[np.ndarray],
 ) -> None:
     """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
-    prototypes = learner.prototypes().double().cpu()
+    prototypes = learner.prototypes().cpu().double()
     width = prototypes.shape[1]
     aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
     penalty = measured.targets.penalty * seen.mean()
@@ -238,6 +242,6 @@ def _start_maps(
     for place, own, offset in zip(
         places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
     ):
-        adapters.linear[place] = torch.from_numpy(own[:width])
-        adapters.output[place] = torch.from_numpy(own[width:])
-        adapters.bias[place, 0] = torch.from_numpy(offset)
+        adapters.linear[place] = torch.from_numpy(own[:width]).float()
+        adapters.output[place] = torch.from_numpy(own[width:]).float()
+        adapters.bias[place, 0] = torch.from_numpy(offset).float()

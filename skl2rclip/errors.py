@@ -1,5 +1,7 @@
 """Every exception that this library raises itself, each also one of Python's own, so that either can be caught.
 
+A warning that one may want to silence by itself has a class here, too.
+
 Where they are raised, and which parameter they name, is the business of the rooms that raise them.
 """
 
@@ -72,6 +74,10 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
     error = kind.__new__(kind, message)
     error.failures = failures
     return error
+
+
+class LongWorkWarning(UserWarning):
+    """A fit or a prediction will take longer than a minute; the message says how long, and what would be quicker."""
 
 
 class MissingBackboneError(RuntimeError):

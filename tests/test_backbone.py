@@ -107,11 +107,9 @@ def test_weights_come_from_the_hub(tmp_path, tiny, monkeypatch):
         load_backbone(BackboneSource("hf-hub:someone/else"))
 
 
-def test_weights_of_a_tag_that_cannot_be_fetched_say_what_to_do(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr("open_clip.factory.download_pretrained", refuse)
+def test_weights_of_a_tag_that_cannot_be_fetched_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(RuntimeError, match=r"'RN50' with pretrained='openai' could not be fetched.*checkpoint file"):
         load_backbone(BackboneSource("RN50", "openai"))
 
@@ -273,7 +271,10 @@ def test_tokenizer_settings_that_name_code_are_refused(tmp_path, name):
 
 def test_a_hubs_model_that_would_run_code_is_refused(tmp_path, monkeypatch):
     config = {**CONFIGS["clip"], "text_cfg": {**TEXT, "tokenizer_kwargs": {"trust_remote_code": True}}}
-    monkeypatch.setattr(open_clip, "get_model_config", lambda name: config)
+    file = tmp_path / "open_clip_config.json"
+    file.write_text(json.dumps({"model_cfg": config}))
+    monkeypatch.setattr(backbone_module, "fetch", lambda repository, names, revision: file)
+    monkeypatch.setattr(backbone_module, "_hub_configs", {})
     with pytest.raises(InvalidParameterError, match="would run code that came with the model, which is never done"):
         model_config(BackboneSource("hf-hub:someone/model"))
 

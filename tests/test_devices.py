@@ -1,10 +1,12 @@
 import multiprocessing
 
 import numpy as np
+import pretended
 import pytest
 import torch
 from torch import nn
 
+from skl2rclip._backbone import unload_backbones
 from skl2rclip._devices import (
     autocast_for,
     explain_out_of_memory,
@@ -13,6 +15,8 @@ from skl2rclip._devices import (
     resolve_precision,
     to_device,
 )
+from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._preprocessing import _mean_and_std
 from skl2rclip.errors import InvalidParameterError
 
 CPU = torch.device("cpu")
@@ -29,9 +33,12 @@ def cuda(monkeypatch):
     return pretend
 
 
-@pytest.mark.parametrize(("count", "kind"), [(0, "cpu"), (2, "cuda")])
-def test_auto_takes_cuda_where_there_is_one(cuda, count, kind):
+@pytest.mark.parametrize(
+    ("count", "has_mps", "kind"), [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (2, True, "cuda")]
+)
+def test_auto_takes_cuda_then_apples_gpu_then_the_cpu(cuda, monkeypatch, count, has_mps, kind):
     cuda(count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
     assert resolve_device("auto") == torch.device(kind)
     assert resolve_devices("auto") == (torch.device(kind),)
 
@@ -120,6 +127,17 @@ def test_out_of_memory_says_what_to_lower(batch_size, message):
     assert "checkpointing" not in str(error.value)
 
 
+def test_apples_gpus_without_memory_are_explained_too():
+    with pytest.raises(MemoryError, match=r"lower batch_size.*MPS backend out of memory"), explain_out_of_memory(64):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+    with pytest.raises(RuntimeError, match="another"), explain_out_of_memory(64):
+        raise RuntimeError("another")
+
+
+def test_auto_precision_is_float32_on_apples_gpus():
+    assert resolve_precision("auto", torch.device("mps")) == "float32"
+
+
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
 def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(make_classifier, shades):
     """OpenMP's threads stay behind in a fork, and whoever hands them work there waits for ever."""
@@ -150,3 +168,37 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(make_classif
         assert torch.get_num_threads() == 2  # the process that forked keeps its own
     finally:
         torch.set_num_threads(before)
+
+
+def test_no_double_comes_to_a_device_that_has_none(make_classifier, shades, monkeypatch):
+    """A whole fit with early stopping, and a prediction, on a device that is played on the CPU."""
+    X, y = shades
+    expected = make_classifier(early_stopping=True).fit(X, y).predict_proba(X)
+    forget_embeddings()
+    unload_backbones()
+    played = pretended.Pretended()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mps, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        with pretended.Operations(played), pretended.Device(played):
+            actual = make_classifier(device="auto", early_stopping=True).fit(X, y).predict_proba(X)
+    unload_backbones()  # its copy on the device is none
+    _mean_and_std.cache_clear()
+    assert played.n_operations > 1000
+    assert not played.doubles
+    assert not played.mixed
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_the_played_device_notices_doubles_and_mixtures():
+    played = pretended.Pretended()
+    with pretended.Operations(played), pretended.Device(played):
+        there = torch.ones(3).to("mps")
+        assert there.device.type == "mps"
+        assert (2 * there).device.type == "mps"
+        assert there.cpu().double().device.type == "cpu"
+        assert not played.doubles
+        there.double()
+        there + torch.ones(3)
+    assert played.doubles
+    assert played.mixed

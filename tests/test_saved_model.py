@@ -342,6 +342,7 @@ def test_a_model_of_a_hub_is_used_from_the_cache_or_named_by_the_caller(
 
     with monkeypatch.context() as patch:
         patch.setattr("open_clip.pretrained.hf_hub_download", refuse)
+        patch.setattr("skl2rclip._hub.hf_hub_download", refuse)
         loaded = L2RCLIPClassifier.load(tmp_path / "model")
         np.testing.assert_array_equal(loaded.predict_proba(X), expected)
         assert clone(loaded).fit(X, y).predict(X).shape == y.shape

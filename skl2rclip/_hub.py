@@ -1,0 +1,218 @@
+"""Files of the Hugging Face hub: fetched into the cache of the hub's own client, checked, and what keeps them away.
+
+The client asks, resumes, waits and shows its bar. Here one of several names is chosen, what came is compared with the
+checksum that the hub names, and errors say what happened and what helps. What the files are for is not known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+
+_log = logging.getLogger(__name__)
+_SHA256 = re.compile("[0-9a-f]{64}")
+_INSTEAD = (
+    "Without a network there are model_name='skl2rclip-tiny', which comes with the package, a checkpoint file "
+    "(pretrained=path) and a folder (model_name='local-dir:path')."
+)
+_LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
+
+
+def fetch(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
+    """Return the first of several files that a repository of the hub holds, from the cache or fetched into it.
+
+    Parameters
+    ----------
+    repository : str
+        Id of a model at the hub.
+    names : sequence of str
+        In order of preference.
+    revision : str, optional
+        Commit; the newest by default. What the cache holds of a commit is not asked for again.
+
+    Returns
+    -------
+    Path
+        In the folder of the cache that is named after the commit.
+
+    Raises
+    ------
+    RuntimeError
+        Saying why there is none, and what helps.
+    """
+    _log.info("Fetching %s of %s from %s, unless it is in %s.", names[0], repository, constants.ENDPOINT, _cache())
+    before, since = _blobs(repository), time.monotonic()
+    failures: list[Exception] = []
+    for name in names:
+        try:
+            # what is not there for want of an answer need not be asked for once more under its other names
+            path = Path(hf_hub_download(repository, name, revision=revision, local_files_only=bool(failures)))
+        except LocalEntryNotFoundError as error:
+            failures.append(error)
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the clients of the hub raise families of their own
+            raise RuntimeError(why_not_fetched(error)) from error
+        else:
+            _check_download(path, repository, before, since)
+            return path
+    if failures:
+        raise RuntimeError(why_not_fetched(failures[0])) from failures[0]
+    _raise_absent(repository, names)
+
+
+def _raise_absent(repository: str, names: Sequence[str]) -> NoReturn:
+    raise RuntimeError(
+        f"{constants.ENDPOINT}/{repository} holds no file {' or '.join(names)}, so it is no model of open_clip: "
+        "check the name."
+    )
+
+
+def _cache() -> str:
+    return str(constants.HF_HUB_CACHE)
+
+
+def _blobs(repository: str) -> set[str]:
+    """Names of the files that the cache holds of a repository."""
+    folder = Path(_cache(), repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
+    return {path.name for path in folder.glob("*")}
+
+
+def _check_download(path: Path, repository: str, before: set[str], since: float) -> None:
+    """Compare what has come just now with its checksum, and keep it only where they agree."""
+    blob = blob_of(path)
+    if blob.name in before:
+        return
+    size, seconds = blob.stat().st_size, time.monotonic() - since
+    _log.info("Fetched %s of %s, %.1f MB, in %.1f s.", path.name, repository, size / 1e6, seconds)
+    if is_as_sent(path) is False:
+        for file in {path, blob}:
+            file.unlink()
+        raise RuntimeError(
+            f"{path.name} of {constants.ENDPOINT}/{repository} came damaged: its SHA-256 is not the one that the hub "
+            "names. It was removed again; the next call begins anew."
+        )
+
+
+def blob_of(path: Path) -> Path:
+    """Return the file behind the link that the cache has under a file's name; this one is to be deleted."""
+    return Path(os.path.realpath(path))
+
+
+def is_as_sent(path: Path) -> bool | None:
+    """Whether a file of the cache has the checksum that the hub named; None where the hub named none."""
+    blob = blob_of(path)
+    if not _SHA256.fullmatch(blob.name):
+        return None
+    with blob.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+
+
+def what_is_damaged(path: Path) -> str:
+    """Say of a file of the cache that cannot be used where it is, and what to do about it."""
+    blob = blob_of(path)
+    verdict = is_as_sent(path)
+    if verdict:
+        return f"The file {blob} is as the hub sent it (its SHA-256 is right): it is the hub's that does not fit."
+    known = "Its SHA-256 is not the one that the hub named" if verdict is False else "The hub named no SHA-256 of it"
+    return f"The file is {blob}. {known}: delete it, and the next call fetches it again."
+
+
+def why_not_fetched(error: BaseException) -> str:
+    """Say in plain words what kept a file away, and what helps; whole sentences.
+
+    Parameters
+    ----------
+    error : Exception
+        As the hub's client, or who called it, has raised it.
+    """
+    chain = list(_chain(error))
+    kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
+    first = chain[-1]
+    endpoint, cache = constants.ENDPOINT, _cache()
+    if constants.HF_HUB_OFFLINE or any(isinstance(each, OfflineModeIsEnabled) for each in chain):
+        return f"It is not in the cache {cache}, and HF_HUB_OFFLINE is set, so that nobody is asked. {_network()}"
+    if any(isinstance(each, GatedRepoError) for each in chain):
+        return f"{_address(chain)} wants its terms to be accepted: do so there, and {_LOGIN}."
+    if any(isinstance(each, RepositoryNotFoundError) for each in chain) or _status(chain) in (401, 404):
+        return f"{endpoint} does not know it, or hides it from you: check the name; where it is private, {_LOGIN}."
+    if any(isinstance(each, HFValidationError) for each in chain):
+        return f"{first}"
+    if any("Timeout" in kind for kind in kinds):
+        return (
+            f"{endpoint} did not answer in time, or ceased to send (HF_HUB_DOWNLOAD_TIMEOUT, now "
+            f"{constants.HF_HUB_DOWNLOAD_TIMEOUT} s, and HF_HUB_ETAG_TIMEOUT, now {constants.HF_HUB_ETAG_TIMEOUT} s): "
+            f"raise them for a slow network, or try again; files that came whole are kept. {_network()}"
+        )
+    if "Consistency check failed" in str(error) or kinds & {"RemoteProtocolError", "ReadError", "ChunkedEncodingError"}:
+        return (
+            f"The download from {endpoint} broke off ({_line(first)}). Nothing half is kept: call again. {_network()}"
+        )
+    if _status(chain) is not None:
+        return f"{endpoint} answered with the status {_status(chain)} ({_line(error)}). {_network()}"
+    if kinds & {"ConnectError", "ConnectionError", "ProxyError", "LocalEntryNotFoundError"}:
+        return f"{endpoint} cannot be reached ({_line(first)}). {_network()}"
+    if isinstance(first, OSError):  # a disk that is full, a folder that is not ours
+        return f"It cannot be written into the cache {cache} ({first}). HF_HOME names another place for it."
+    return f"{error}. {_network()}"
+
+
+def concerns_the_hub(error: BaseException) -> bool:
+    """Whether an error of another library came from asking the hub."""
+    own = (HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError)
+    return any(isinstance(each, own) for each in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came from, the first cause last."""
+    seen: set[int] = set()
+    present: BaseException | None = error
+    while present is not None and id(present) not in seen:
+        seen.add(id(present))
+        yield present
+        present = present.__cause__ or present.__context__
+
+
+def _status(chain: Sequence[BaseException]) -> int | None:
+    responses = [each.response for each in chain if isinstance(each, HfHubHTTPError)]
+    return next((response.status_code for response in responses if response is not None), None)
+
+
+def _address(chain: Sequence[BaseException]) -> str:
+    """Page of the model that was asked for."""
+    urls = [str(each.response.url) for each in chain if isinstance(each, HfHubHTTPError) and each.response is not None]
+    return urls[0].split("/resolve/")[0] if urls else constants.ENDPOINT
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _network() -> str:
+    proxy = any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy"))
+    offline = "set" if constants.HF_HUB_OFFLINE else "not set"
+    return (
+        f"{_INSTEAD} The environment, read when Python starts, has HF_ENDPOINT (which hub is asked; now "
+        f"{constants.ENDPOINT}), HF_HOME (where the cache is, which may be copied from another machine; now "
+        f"{constants.HF_HOME}), HTTPS_PROXY (now {'set' if proxy else 'not set'}) and HF_HUB_OFFLINE (take what the "
+        f"cache holds and ask nobody; now {offline})."
+    )

@@ -1,0 +1,286 @@
+"""A stand-in for the Hugging Face hub on this machine, and processes that ask it. No torch is imported here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "c" * 40
+_RESOLVE = re.compile(r"/([^/]+/[^/]+|[^/]+)/resolve/([^/]+)/(.+)")
+_API = re.compile(r"/api/models/([^/]+/[^/]+|[^/]+?)(/.*)?")
+_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_DISABLE_PROGRESS_BARS")
+_OUTPUTS = ("out.txt", "error.txt")
+_CHUNK = 1 << 16
+# what a repository keeps apart from git
+_LARGE = (".safetensors", ".bin", ".model")
+
+
+@dataclass
+class StandIn:
+    """A hub with repositories and faults, which remembers what it was asked.
+
+    Attributes
+    ----------
+    repositories : dict of str to dict of str to bytes
+        Files by name, by repository.
+    gated : set of str
+        Repositories whose terms nobody has accepted.
+    cuts : dict of str to list of int
+        By file name, after how many bytes each of the next answers breaks off.
+    swaps : dict of str to list of bytes
+        By file name, what each of the next answers sends in the place of what was announced.
+    pauses : dict of str to list of float
+        By file name, seconds for which each of the next answers pauses behind its header.
+    status : int or None
+        What every question is answered with.
+    asked : list of tuple
+        Method, path and the Range of each request.
+    """
+
+    repositories: dict = field(default_factory=dict)
+    gated: set = field(default_factory=set)
+    cuts: dict = field(default_factory=dict)
+    swaps: dict = field(default_factory=dict)
+    pauses: dict = field(default_factory=dict)
+    status: int | None = None
+    asked: list = field(default_factory=list)
+
+    def __enter__(self):
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Answer no more; the address stays free."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add(self, repository, folder, names=None):
+        """Take the files of a folder, under other names where `names` gives them."""
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+        self.repositories[repository] = {(names or {}).get(name, name): content for name, content in files.items()}
+
+    def fetched(self, name):
+        """Ranges of all requests for the content of a file, None for all of it."""
+        return [
+            bounds
+            for method, path, bounds in self.asked
+            if method == "GET" and path.endswith("/" + name) and (path.startswith("/stored/") or name.endswith(".json"))
+        ]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: StandIn
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(with_body=False)
+
+    def do_GET(self):
+        self._answer(with_body=True)
+
+    def _answer(self, with_body):
+        bounds = self.headers.get("Range")
+        self.hub.asked.append((self.command, self.path, bounds))
+        path = self.path.partition("?")[0]
+        is_stored = path.startswith("/stored/")
+        path = path.removeprefix("/stored")
+        resolve, api = _RESOLVE.fullmatch(path), _API.fullmatch(path)
+        repository = (resolve or api)[1] if resolve or api else None
+        files = self.hub.repositories.get(repository)
+        if self.hub.status is not None:
+            self._refuse(self.hub.status, "Trouble")
+        elif files is None:  # as the real one, which does not tell strangers what is private
+            self._refuse(401, "RepoNotFound")
+        elif repository in self.hub.gated:
+            self._refuse(401, "GatedRepo")
+        elif api:
+            self._send_json(repository, files, api[2] or "")
+        elif resolve[2] not in ("main", COMMIT):
+            self._refuse(404, "RevisionNotFound")
+        elif resolve[3] not in files:
+            self._refuse(404, "EntryNotFound")
+        elif is_stored:
+            self._send_file(resolve[3], files[resolve[3]], bounds, with_body, {})
+        else:
+            self._resolve(resolve[3], files[resolve[3]], bounds, with_body)
+
+    def _resolve(self, name, content, bounds, with_body):
+        if not name.endswith(_LARGE):
+            etag = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()  # noqa: S324 - as git names it
+            self._send_file(name, content, bounds, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+            return
+        etag = hashlib.sha256(content).hexdigest()
+        self.send_response(302)
+        headers = {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": len(content), "X-Repo-Commit": COMMIT}
+        # where large files are stored is another host, which is not told the user's token
+        place = f"{self.hub.address.replace('127.0.0.1', 'localhost')}/stored/{self.path.lstrip('/')}"
+        for header, value in {**headers, "Location": place, "Content-Length": 0}.items():
+            self.send_header(header, str(value))
+        self.end_headers()
+
+    def _refuse(self, status, code):
+        self.send_response(status)
+        for name, value in (("X-Error-Code", code), ("X-Repo-Commit", COMMIT), ("Content-Length", "0")):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send_json(self, repository, files, rest):
+        if rest.startswith("/tree/"):  # of folders, of which there are none
+            self._refuse(404, "EntryNotFound")
+            return
+        answer = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _send_file(self, name, content, bounds, with_body, headers):
+        swaps = self.hub.swaps.get(name, []) if with_body else []
+        content = swaps.pop(0) if swaps else content
+        start = int(re.fullmatch(r"bytes=(\d+)-", bounds)[1]) if bounds else 0
+        self.send_response(206 if bounds else 200)
+        if bounds:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        for header, value in {**headers, "Content-Length": len(content) - start}.items():
+            self.send_header(header, str(value))
+        self.end_headers()
+        if with_body:
+            self._write(name, content[start:])
+
+    def _write(self, name, content):
+        pauses, cuts = self.hub.pauses.get(name, []), self.hub.cuts.get(name, [])
+        end = min(len(content), cuts.pop(0)) if cuts else len(content)
+        with contextlib.suppress(ConnectionError):  # who asked may have gone
+            self.wfile.flush()
+            time.sleep(pauses.pop(0) if pauses else 0)
+            for start in range(0, end, _CHUNK):
+                self.wfile.write(content[start : min(start + _CHUNK, end)])
+        if end < len(content):
+            self.close_connection = True
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process has left: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    error: str
+
+
+def begin(code, folder, hub, *, offline=False, terminal=False, **environment):
+    """Start a process that runs code, as `ask` does, and return it."""
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), **environment}
+    if offline:
+        settings["HF_HUB_OFFLINE"] = "1"
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["torch", "torch._dynamo", "torchvision.ops", "sklearn.model_selection"])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [str(folder / name) for name in _OUTPUTS]
+    process = context.Process(target=_run, args=(code, settings, *files, terminal))
+    process.start()
+    return process
+
+
+def ask(code, folder, hub, *, timeout=120, **options):
+    """Run code in a process of its own, whose hub is the stand-in and whose cache is in `folder`.
+
+    Torch is imported beforehand, once for all of these processes where the system can fork; open_clip, the hub's
+    client and this library are not.
+
+    Parameters
+    ----------
+    code : str
+    folder : Path
+        ``HF_HOME`` is in it, and what the process writes.
+    hub : StandIn
+    timeout : float, default=120
+        Seconds.
+    **options
+        ``offline=True`` sets ``HF_HUB_OFFLINE``, ``terminal=True`` lets the standard error be a terminal; all others
+        are the environment's.
+
+    Returns
+    -------
+    Ended
+    """
+    process = begin(code, folder, hub, **options)
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        raise TimeoutError(f"The process has not ended in {timeout} seconds.")
+    return Ended(process.exitcode, *((folder / name).read_text(encoding="utf-8") for name in _OUTPUTS))
+
+
+def _run(code, settings, out, error, terminal):
+    for name in _ENVIRONMENT:
+        os.environ.pop(name, None)
+    os.environ.update(settings)
+    with open(out, "w", encoding="utf-8", buffering=1) as sys.stdout:
+        end = contextlib.nullcontext()
+        if terminal:
+            end = _terminal(error)
+        else:
+            sys.stderr = open(error, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the process ends
+        with end:
+            try:
+                exec(compile(code, "<asked>", "exec"), {"__name__": "asked"})
+            except BaseException as caught:
+                traceback.print_exception(caught)
+                sys.stderr.flush()
+                raise SystemExit(1) from None
+            finally:
+                sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _terminal(file):
+    """Make the standard error a terminal, and write what it is told to a file."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
+    sys.stderr = os.fdopen(follower, "w", encoding="utf-8", buffering=1)
+
+    def copy():
+        with open(file, "wb", buffering=0) as into, contextlib.suppress(OSError):  # it ends so on Linux
+            while piece := os.read(leader, 1 << 12):
+                into.write(piece)
+
+    copier = threading.Thread(target=copy, daemon=True)
+    copier.start()
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = sys.__stderr__
+        copier.join(10)
