@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skl2rclip._folders import load_image_folder as load_image_folder
+    from skl2rclip._graded_photographs import make_graded_photographs as make_graded_photographs
     from skl2rclip._image_tables import read_image_table as read_image_table
     from skl2rclip._splitters import DistributionShiftSplit as DistributionShiftSplit
     from skl2rclip._splitters import FewShotSplit as FewShotSplit
@@ -21,6 +22,7 @@ _HOME = {
     "DistributionShiftSplit": "skl2rclip._splitters",
     "FewShotSplit": "skl2rclip._splitters",
     "load_image_folder": "skl2rclip._folders",
+    "make_graded_photographs": "skl2rclip._graded_photographs",
     "read_image_table": "skl2rclip._image_tables",
 }
 __all__ = list(_HOME)
