@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, check_cv
 from sklearn.utils import check_random_state, indexable
+from sklearn.utils.validation import _num_samples
 
 from skl2rclip._labels import check_labels, listing
 from skl2rclip._validation import check_boolean, check_choice, check_groups, check_integer, check_real, plain_label
@@ -292,3 +293,60 @@ class DistributionShiftSplit(_ThinningSplit):
         kept[thinned] = 0 if self.keep == 0 else np.maximum(1, np.rint(self.keep * counts[thinned]))
         parts = [rng.permutation(train[index == k])[: kept[k]] for k in range(len(ranks))]
         return np.concatenate(parts)
+
+
+class ListedSplits(BaseCrossValidator):
+    """Splits that are known beforehand, as a benchmark lists them; pictures may be in none or in several.
+
+    Parameters
+    ----------
+    splits : list of pairs of ndarray of int
+        Indices of training and test pictures.
+    """
+
+    def __init__(self, splits: Sequence[tuple[Any, Any]]):
+        self.splits = splits
+
+    def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[Split]:
+        """Generate the indices of training and test pictures.
+
+        Parameters
+        ----------
+        X, y, groups : optional
+            Ignored, but for the length of X.
+
+        Yields
+        ------
+        train, test : ndarray of int
+
+        Raises
+        ------
+        ValueError
+            If X is shorter than the data set that the splits are of.
+        """
+        listed = [(np.asarray(train), np.asarray(test)) for train, test in self.splits]
+        longest = 1 + max(int(part.max(initial=-1)) for split in listed for part in split)
+        given = X if X is not None else y
+        if given is not None and _num_samples(given) < longest:
+            raise ValueError(
+                f"X has {_num_samples(given)} pictures, and these splits are of a set of at least {longest}: give all "
+                "of data and target, in their order."
+            )
+        yield from listed
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : optional
+            Ignored.
+
+        Returns
+        -------
+        int
+        """
+        return len(self.splits)
+
+    def __repr__(self) -> str:
+        return f"ListedSplits({len(self.splits)} splits)"
