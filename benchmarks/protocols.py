@@ -5,8 +5,8 @@
     python -m benchmarks.protocols hci --root FOLDER --shots 1 2 4 8 16 32 64
     python -m benchmarks.protocols morph2 --root FOLDER --shift 10 20 30 40 --keep 0.1
 
-FOLDER holds what you have downloaded; what is missing is said, with where it is to be had. Each finished split is a line
-of a file, and the same command goes on where it stopped. ``--report`` prints what there is.
+FOLDER holds what you have downloaded; what is missing is said, with where it is to be had. Each finished split is a
+line of a file, and the same command goes on where it stopped. ``--report`` prints what there is.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ PUBLISHED = {
     "image-aesthetics": [Published("NumCLIP (ECCV 2024), overall", 76.53, 0.23)],
     "morph2": [Published("NumCLIP (ECCV 2024), in its setting", None, 2.08)],
 }
+# as OrdinalCLIP has; no prompt of a benchmark is longer
+CONTEXT_TOKENS = 10
 METHODS = ("most frequent rank", "logistic regression", "L2RCLIPClassifier")
 # what a fit is read out as, and what the table calls it
 READ_OUTS = {
@@ -81,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"{heading(data)}\n{len(data.data)} pictures of {len(data.ranks)} ranks\n", flush=True)
     for title, key, cv in conditions(data, options):
-        n_splits = cv.get_n_splits(data.data, data.target, data.get("groups"))
+        n_splits = cv.get_n_splits(data.data, data.target)
         wanted = n_splits if options.max_splits is None else min(n_splits, options.max_splits)
         if not options.report:
             run(data, cv, key, wanted, options)
@@ -164,7 +166,7 @@ def conditions(data: Bunch, options: argparse.Namespace) -> Iterator[tuple[str, 
 def run(data: Bunch, cv: Any, key: dict[str, Any], wanted: int, options: argparse.Namespace) -> None:
     """Fit what is not in the store, split by split."""
     done = {(line["split"], line["method"]) for line in of_key(finished(options.store), key)}
-    for split, (train, test) in enumerate(cv.split(data.data, data.target, data.get("groups"))):
+    for split, (train, test) in enumerate(cv.split(data.data, data.target)):
         if split == wanted:
             return
         for method in METHODS:
@@ -185,7 +187,12 @@ def scored(
     X, y = data.data, data.target
     backbone = {"model_name": options.model_name, "pretrained": options.pretrained}
     if method == "L2RCLIPClassifier":
-        settings = {"ranks": data.ranks, "rank_names": data.rank_names, "prompt": data.prompt}
+        settings: dict[str, Any] = {
+            "n_context_tokens": CONTEXT_TOKENS,
+            "ranks": data.ranks,
+            "rank_names": data.rank_names,
+            "prompt": data.prompt,
+        }
         model = L2RCLIPClassifier(**{**backbone, **settings, "random_state": options.seed, **options.parameters})
         model.fit(X[train], y[train], groups=data.groups[train] if "groups" in data else None)
         values = {

@@ -129,6 +129,6 @@ def bccd(root):
         draw(folder / "JPEGImages" / f"{name}.jpg", i % 6 / 6, rng)
         cells = "".join(f"<object><name>{kind}</name></object>" for kind in ["WBC", *["RBC"] * count, "Platelets"])
         write(folder / "Annotations" / f"{name}.xml", [f"<annotation>{cells}</annotation>"])
-        parts["test" if i % 3 == 2 else "trainval"].append(name)
+        parts["test" if i // 6 % 3 == 2 else "trainval"].append(name)
     for part, names in parts.items():
         write(folder / "ImageSets" / "Main" / f"{part}.txt", names)
