@@ -261,7 +261,8 @@ def report(
     lines = of_key(lines, key)
     unit = UNITS.get(options.name, "ranks")
     has_epsilon = "stdv" in data
-    print(f"{title}, {options.model_name}, pretrained={options.pretrained}")
+    weights = "" if options.model_name == "skl2rclip-tiny" else f", pretrained={options.pretrained}"
+    print(f"{title}, {options.model_name}{weights}")
     print(f"{'':<44} {'accuracy in %':>15} {'MAE in ' + unit:>16}" + f" {'epsilon':>15}" * has_epsilon + "  splits")
     for method in METHODS:
         of_method = [line for line in lines if line["method"] == method]
