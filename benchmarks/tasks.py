@@ -28,6 +28,7 @@ import pictures  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
+from skl2rclip.datasets import FewShotSplit  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
 TRAIN_PER_RANK, TEST_PER_RANK = 96, 32
@@ -76,9 +77,10 @@ class Task:
     def draw(self, shots: int | np.ndarray, seed: int) -> np.ndarray:
         """Indices of `shots` training images of each rank (a number, or one for each rank)."""
         rng = np.random.default_rng([seed, 3])
-        shots = np.broadcast_to(shots, self.n_ranks)
-        chosen = [rng.permutation(np.flatnonzero(self.train.target == k))[: shots[k]] for k in range(self.n_ranks)]
-        return np.concatenate(chosen)
+        wanted = dict(enumerate(np.broadcast_to(shots, self.n_ranks).tolist()))
+        pool = np.arange(len(self.train.target))
+        draws = FewShotSplit(wanted, 1, cv=[(pool, [])], allow_fewer=True, random_state=rng)  # the test is elsewhere
+        return next(draws.split(pool, self.train.target))[0]
 
 
 def _part(pixels: list[np.ndarray], target: list[int]) -> Part:

@@ -1,6 +1,7 @@
 """Orders that words show by themselves: numbers and ranges, Roman numerals, dates, and scales of everyday words.
 
-What is found here is only ever proposed to the user. Nothing is known of ranks, models or arrays.
+What is found here is proposed to the user; only readers of data sets, which say what they found, take it as it is.
+Nothing is known of ranks, models or arrays.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ _ROMAN = {
     for value, name in enumerate("i ii iii iv v vi vii viii ix x xi xii".split(), start=1)
 }  # fmt: skip
 
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _BELOW = r"<=?|≤|(?<![a-z])(?:under|below|before|pre|up to|less than|younger than|at most|until)"
 _ABOVE = r">=?|≥|(?<![a-z])(?:over|above|after|post|from|more than|older than|at least|since)"
@@ -183,6 +185,8 @@ def _of_ranges(words: Sequence[str]) -> list[_Key] | None:
 
 
 def _number(text: str) -> float:
+    if "," in text and not _THOUSANDS.fullmatch(text):  # a decimal comma
+        return math.nan
     try:
         return float(text.replace(",", ""))
     except ValueError:

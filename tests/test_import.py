@@ -12,6 +12,7 @@ import skl2rclip
 assert "sklearn" not in sys.modules, "import skl2rclip is not cheap"
 import pickle
 import skl2rclip.embedding_store, skl2rclip.errors, skl2rclip.metrics
+from skl2rclip.datasets import load_image_folder, read_image_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV

@@ -1,0 +1,150 @@
+"""A folder for each rank: which files are pictures, in which order the ranks are, and what is said of the rest."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_files
+
+from skl2rclip.datasets import load_image_folder
+
+
+def draw(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), "green").save(path)
+
+
+@pytest.fixture
+def fruit(tmp_path):
+    for folder in ("ripe", "unripe", "overripe"):
+        for i in range(3):
+            draw(tmp_path / "fruit" / folder / f"{i}.png")
+    return tmp_path / "fruit"
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_the_same_files_and_folders_are_found_as_by_scikit_learn(fruit):
+    found, expected = load_image_folder(fruit), load_files(fruit, load_content=False)
+    of_ours = dict(zip(found.data.tolist(), (found.rank_names[k] for k in found.target), strict=True))
+    of_theirs = dict(zip(expected.filenames, (expected.target_names[k] for k in expected.target), strict=True))
+    assert of_ours == {str(path): name for path, name in of_theirs.items()}
+
+
+def test_words_become_places_in_the_order_that_they_show(fruit):
+    found = load_image_folder(fruit)
+    assert found.rank_names == ["unripe", "ripe", "overripe"]
+    assert found.ranks == [0, 1, 2]
+    assert found.target.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert [Path(path).parent.name for path in found.data] == ["unripe"] * 3 + ["ripe"] * 3 + ["overripe"] * 3
+
+
+def test_numbers_stay_and_sort_as_numbers(tmp_path):
+    for folder in ("9", "10", "100"):
+        draw(tmp_path / folder / "a.png")
+    found = load_image_folder(tmp_path)
+    assert (found.target.tolist(), found.ranks, found.rank_names) == ([9, 10, 100], [9, 10, 100], ["9", "10", "100"])
+    assert found.target.dtype == np.int64
+    draw(tmp_path / "9.5" / "a.png")
+    assert load_image_folder(tmp_path).target.tolist() == [9, 9.5, 10, 100]
+
+
+def test_given_ranks_are_the_order_and_may_have_no_pictures(fruit):
+    found = load_image_folder(fruit, ranks=["seed", "overripe", "ripe", "unripe"])
+    assert (found.rank_names, found.ranks) == (["seed", "overripe", "ripe", "unripe"], [0, 1, 2, 3])
+    assert [Path(path).parent.name for path in found.data[found.target == 1]] == ["overripe"] * 3
+
+
+def test_given_numbers_keep_a_rank_without_pictures(tmp_path):
+    for folder in ("1", "3"):
+        draw(tmp_path / folder / "a.png")
+    found = load_image_folder(tmp_path, ranks=[1, 2, 3])
+    assert (found.ranks, found.target.tolist()) == ([1, 2, 3], [1, 3])
+
+
+def test_an_order_that_is_not_plain_is_asked_for(tmp_path):
+    for folder in ("cat", "dog"):
+        draw(tmp_path / folder / "a.png")
+    with pytest.raises(ValueError, match=r"order is not known.*ranks=\['cat', 'dog'\] put into the right order"):
+        load_image_folder(tmp_path)
+
+
+def test_x_and_y_alone(fruit):
+    X, y = load_image_folder(fruit, return_X_y=True)
+    found = load_image_folder(fruit)
+    np.testing.assert_array_equal(X, found.data)
+    np.testing.assert_array_equal(y, found.target)
+
+
+def test_what_is_no_picture_is_left_out_and_counted_in_one_warning(fruit):
+    (fruit / "ripe" / "notes.txt").write_text("not a picture")
+    (fruit / "ripe" / "empty.png").touch()
+    (fruit / "loose.png").touch()
+    (fruit / "rotten").mkdir()
+    for name in (".DS_Store", "ripe/.hidden.png", "Thumbs.db"):
+        (fruit / name).touch()
+    with pytest.warns(UserWarning, match="not everything was taken") as caught:
+        found = load_image_folder(fruit)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    said = str(caught[0].message)
+    for part in ("2, namely empty.png (the file is empty); notes.txt", "1, namely loose.png", "1, namely rotten"):
+        assert part in said
+        assert part in found.DESCR
+    assert "Thumbs" not in said
+    assert len(found.data) == 9
+    assert found.rank_names == ["unripe", "ripe", "overripe"]
+
+
+def test_pictures_are_told_by_their_headers_at_any_depth(fruit):
+    draw(fruit / "ripe" / "plot 3" / "b.png")
+    os.rename(fruit / "ripe" / "plot 3" / "b.png", fruit / "ripe" / "plot 3" / "without suffix")
+    found = load_image_folder(fruit)
+    assert str(fruit / "ripe" / "plot 3" / "without suffix") in found.data[found.target == 1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_link_that_leads_back_ends(fruit):
+    os.symlink(fruit / "ripe", fruit / "ripe" / "again")
+    assert len(load_image_folder(fruit).data) == 9
+
+
+def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):
+    with pytest.raises(FileNotFoundError, match="root must be a folder, and there is none at"):
+        load_image_folder(tmp_path / "absent")
+    with pytest.raises(NotADirectoryError, match="root must be a folder, got a file"):
+        load_image_folder(fruit / "ripe" / "0.png")
+    with pytest.raises(ValueError, match="a folder of pictures for each rank is expected"):
+        load_image_folder(fruit / "ripe")
+    (tmp_path / "texts" / "low").mkdir(parents=True)
+    with pytest.raises(ValueError, match="No file in the 1 folders"):
+        load_image_folder(tmp_path / "texts")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        (["unripe", "ripe"], r"not in ranks=\[...\]: \['overripe'\]"),
+        ([1, 2, 3], "ranks holds numbers, and .* has ranks that are none"),
+        ("ripe", "ranks must be a list"),
+        (["ripe", "ripe"], "must not repeat"),
+    ],
+)
+def test_ranks_that_do_not_fit_are_refused(fruit, ranks, said):
+    with pytest.raises(ValueError, match=said):
+        load_image_folder(fruit, ranks=ranks)
+
+
+def test_a_classifier_takes_what_is_read(fruit, make_classifier):
+    found = load_image_folder(fruit, ranks=["unripe", "ripe", "overripe", "rotten"])
+    model = make_classifier(ranks=found.ranks, rank_names=found.rank_names).fit(found.data, found.target)
+    assert model.rank_names_ == {0: "unripe", 1: "ripe", 2: "overripe", 3: "rotten"}
+    assert set(model.predict(found.data)) <= set(found.ranks)

@@ -1,0 +1,251 @@
+"""Tables of pictures: kinds of tables, what spreadsheets do to cells, and what is said of rows that are left out."""
+
+import csv
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skl2rclip.datasets import read_image_table
+
+COLUMNS = {
+    "file": ["a.png", "b.png", "inner/c.png", "d.png"],
+    "grade": ["good", "poor", "fair", "good"],
+    "person": [7, 7, 8, 9],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for name in COLUMNS["file"]:
+        Image.new("RGB", (4, 4), "green").save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def written(folder, text, name="table.csv", encoding="utf-8"):
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+def delimited(folder, delimiter, name, encoding="utf-8"):
+    with open(folder / name, "w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(*COLUMNS.values(), strict=True))
+    return folder / name
+
+
+def excel(folder):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (list(COLUMNS), *map(list, zip(*COLUMNS.values(), strict=True))):
+        book.active.append(row)
+    book.save(folder / "table.xlsx")
+    return folder / "table.xlsx"
+
+
+def parquet(folder):
+    pytest.importorskip("pyarrow.parquet").write_table(arrow(folder), folder / "table.parquet")
+    return folder / "table.parquet"
+
+
+def arrow(folder):
+    return pytest.importorskip("pyarrow").table(COLUMNS)
+
+
+KINDS = {
+    "csv": lambda folder: delimited(folder, ",", "table.csv"),
+    "csv of a continental spreadsheet": lambda folder: delimited(folder, ";", "table.csv", "utf-8-sig"),
+    "tsv": lambda folder: delimited(folder, "\t", "table.tsv"),
+    "text of a spreadsheet": lambda folder: delimited(folder, "\t", "table.txt", "utf-16"),
+    "excel": excel,
+    "parquet": parquet,
+    "pandas": lambda folder: pytest.importorskip("pandas").DataFrame(COLUMNS),
+    "polars": lambda folder: pytest.importorskip("polars").DataFrame(COLUMNS),
+    "arrow": arrow,
+    "hugging face": lambda folder: pytest.importorskip("datasets").Dataset.from_dict(COLUMNS),
+    "mapping": lambda folder: COLUMNS,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_table_gives_the_same(folder, kind):
+    table = KINDS[kind](folder)
+    read = read_image_table(table, image="file", rank="grade", group="person", root=folder)
+    assert read.data.tolist() == [str(folder / name) for name in COLUMNS["file"]]
+    assert (read.rank_names, read.ranks) == (["poor", "fair", "good"], [0, 1, 2])
+    assert read.target.tolist() == [2, 0, 1, 2]
+    assert read.rows.tolist() == [0, 1, 2, 3]
+    assert read.groups.astype(str).tolist() == ["7", "7", "8", "9"]
+
+
+def test_relative_paths_start_from_the_folder_of_the_table(folder, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    X, y = read_image_table(KINDS["csv"](folder), image="file", rank="grade", return_X_y=True)
+    assert X.tolist() == [str(folder / name) for name in COLUMNS["file"]]
+    assert y.tolist() == [2, 0, 1, 2]
+
+
+def test_paths_of_a_frame_start_from_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert read_image_table(COLUMNS, image="file", rank="grade").data.tolist() == COLUMNS["file"]
+
+
+def test_an_absolute_path_is_taken_as_it_is(folder):
+    table = written(folder, f"path,rank\n{folder / 'a.png'},1\nb.png,2\n")
+    assert read_image_table(table).data.tolist() == [str(folder / "a.png"), str(folder / "b.png")]
+
+
+def test_blanks_backslashes_and_marks_do_no_harm(folder):
+    table = written(folder, "\ufeff path , rank\n a.png , 2 \n inner\\c.png,10\n./b.png\xa0, 3\n")
+    read = read_image_table(table)
+    assert read.data.tolist() == [str(folder / name) for name in ("a.png", "inner/c.png", "b.png")]
+    assert (read.target.tolist(), read.ranks) == ([2, 10, 3], [2, 3, 10])
+
+
+def test_what_is_left_out_is_counted_in_one_warning(folder):
+    (folder / "notes.png").write_text("not a picture")
+    table = written(
+        folder, "path,rank\na.png,1\n,\n\nb.png,\n,2\nB.png,3\na.png,1\n./a.png,1\nnotes.png,2\ninner/c.png,2\n"
+    )
+    with pytest.warns(UserWarning, match="not everything was taken") as caught:
+        read = read_image_table(table)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert [line.strip() for line in str(caught[0].message).splitlines()[1:]] == [
+        "empty rows: 2",
+        "rows without a picture: 1, namely row 5 below the header",
+        "rows without a rank: 1, namely b.png",
+        "files that are not there: 1, namely B.png (the folder has b.png, in other letter case)",
+        "rows that repeat another: 2, namely a.png; a.png",
+        "files that cannot be opened as pictures: 1, namely notes.png (not an image, or of a format that Pillow cannot "
+        "read)",
+    ]
+    assert read.data.tolist() == [str(folder / "a.png"), str(folder / "inner/c.png")]
+    assert read.rows.tolist() == [0, 9]
+    assert str(caught[0].message).splitlines()[-1].strip() in read.DESCR
+
+
+def test_many_absent_files_are_counted_and_the_first_named(folder):
+    table = {"path": ["a.png", *(f"{i}.png" for i in range(20))], "rank": [1, *range(20)]}
+    with pytest.warns(UserWarning, match=r"files that are not there: 20, such as 0.png; 1.png; 2.png$"):
+        read_image_table(table, root=folder)
+
+
+def test_missing_cells_of_a_frame_are_missing(folder):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"path": ["a.png", "b.png", None, None], "rank": [3.0, np.nan, 4.0, np.nan]})
+    with pytest.warns(UserWarning, match=r"empty rows: 1\n.*without a picture: 1.*\n.*without a rank: 1, namely b.png"):
+        read = read_image_table(table, root=folder)
+    assert read.target.tolist() == [3]
+    assert read.target.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("text", "group", "said"),
+    [
+        (
+            "path,rank\na.png,1\nb.png,2\n./a.png,2\n",
+            None,
+            "more than one rank to 1 of its .*: a.png '1' and '2'",
+        ),
+        ("path,rank,who\na.png,1,x\na.png,1,y\n", "who", "more than one group to 1 of its .*: a.png 'x' and 'y'"),
+    ],
+)
+def test_a_picture_of_two_ranks_or_groups_is_refused(folder, text, group, said):
+    with pytest.raises(ValueError, match=said):
+        read_image_table(written(folder, text), group=group)
+
+
+def test_an_ordered_categorical_brings_its_order(folder):
+    pandas = pytest.importorskip("pandas")
+    grade = pandas.Categorical(["cat", "dog", "cat"], categories=["dog", "eel", "cat"], ordered=True)
+    read = read_image_table(pandas.DataFrame({"path": COLUMNS["file"][:3], "rank": grade}), root=folder)
+    assert (read.rank_names, read.target.tolist()) == (["dog", "eel", "cat"], [2, 0, 2])
+
+
+def test_an_enum_of_polars_brings_its_order(folder):
+    polars = pytest.importorskip("polars")
+    grade = polars.Series(["cat", "dog", "cat"], dtype=polars.Enum(["dog", "cat"]))
+    read = read_image_table(polars.DataFrame({"path": COLUMNS["file"][:3], "rank": grade}), root=folder)
+    assert (read.rank_names, read.target.tolist()) == (["dog", "cat"], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,rank\na.png,1\n", r"has no column 'path'; it has \['file', 'rank'\]. Name the right one with image="),
+        ("path,grade\na.png,1\n", r"has no column 'rank'; it has \['path', 'grade'\]. Name the right one with rank="),
+        ("path,rank, path\na.png,1,b.png\n", "has 2 columns 'path': rename one of them"),
+        ("", "is empty; a header row"),
+        ("path,rank\na.png,1,2\n", "Row 2 of .* has 3 cells where the header has 2"),
+        ("path,rank\n,\n", r"lists no picture with a rank.\n  empty rows: 1"),
+        ("path,rank\na.png,cat\nb.png,dog\n", "words and their order is not known"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_refused(folder, text, said):
+    with pytest.raises(ValueError, match=said):
+        read_image_table(written(folder, text))
+
+
+def test_text_of_another_encoding_is_refused(folder):
+    with pytest.raises(ValueError, match=r"is not UTF-8 text \(line 2\): save it as UTF-8"):
+        read_image_table(written(folder, "path,rank\nfrüh.png,1\n", encoding="latin-1"))
+
+
+def test_where_no_file_is_there_the_folder_is_asked_for(folder):
+    table = written(folder / "inner", "path,rank\na.png,1\nd.png,2\n")
+    with pytest.raises(FileNotFoundError, match=r"None of the 2 files .*inner/a.png. Give the folder .* root="):
+        read_image_table(table)
+    assert len(read_image_table(table, root=folder).data) == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "said"),
+    [
+        (3, TypeError, "table must be a path of a .csv.* got int"),
+        ([["a.png", 1]], TypeError, "table must be a path of a .csv.* got list"),
+        ("absent.csv", FileNotFoundError, "absent.csv is no such file"),
+        (".", FileNotFoundError, "is a folder"),
+        (__file__, ValueError, "Save it as one of them"),
+        ({"path": [np.zeros((2, 2))], "rank": [1]}, TypeError, "must hold paths, got ndarray.*give the column to fit"),
+    ],
+)
+def test_what_is_no_table_is_refused(table, kind, said):
+    with pytest.raises(kind, match=said):
+        read_image_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("table.xlsx", "openpyxl"), ("table.parquet", "pyarrow"), ("table.csv", "")]
+)
+def test_a_library_is_asked_for_only_where_a_table_needs_it(folder, name, package):
+    table = KINDS["csv"](folder)
+    (folder / name).write_bytes(table.read_bytes())
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(name, *rest):\n"
+        "        if name in ('torch', 'pandas', 'polars', 'pyarrow', 'openpyxl', 'datasets'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent)\n"
+        "from skl2rclip.datasets import read_image_table\n"
+        "try:\n"
+        f"    print(len(read_image_table({name!r}, image='file', rank='grade').data))\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=120)
+    assert f"pip install {package}" in done.stdout if package else done.stdout.strip() == "4"
