@@ -1,10 +1,10 @@
 """How many pictures do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
 
-What one learns: to draw a learning curve with scikit-learn's `learning_curve`, on embeddings that are computed once, and to
-read it: whether more pictures would help, and whether the order of the labels does. The first task has an order that
-pictures show (crops of one photograph graded by quality, those of another as the test); there L2RCLIP and ridge, which know
-the order, are ahead of logistic regression once there are several pictures of each rank. The second has an order that
-shapes do not follow (handwritten digits); there logistic regression is better throughout.
+What one learns: to draw a learning curve with scikit-learn's `learning_curve`, on embeddings that are computed once, and
+to read it: whether more pictures would help, and whether the order of the labels does. The first task has an order that
+pictures show (crops of one photograph graded by quality, those of another as the test); there L2RCLIP and ridge, which
+know the order, are ahead of logistic regression once there are several pictures of each rank. The second has an order
+that shapes do not follow (handwritten digits); there logistic regression is better throughout.
 
 Run it with ``python how_many_pictures.py``; it takes less than a minute on two cores, needs no network, and draws
 ``how-many-pictures/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
