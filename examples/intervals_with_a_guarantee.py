@@ -1,16 +1,19 @@
 """Intervals with a guarantee: conformal prediction by MAPIE, on top of `L2RCLIPClassifier`.
 
-What one learns: the classifier's own intervals are as honest as its probabilities, and those are too sure on pictures of
-another origin: it has learned from crops of a temple and grades crops of a flower. MAPIE's `SplitConformalClassifier`
-widens what it says by as much as some labelled pictures ask for, and its sets then hold the true grade as often as promised,
-on average over draws of those pictures. The guarantee needs these to be of the same origin as the pictures that it is for:
-with crops of the temple in their place it does not hold, which is drawn too.
+What one learns: the classifier's own intervals are as honest as its probabilities, and those are too sure on pictures
+of another origin: it has learned from crops of a temple and grades crops of a flower. MAPIE's
+`SplitConformalClassifier` widens what it says by as much as some labelled pictures ask for, and its sets then hold
+the true grade as often as promised, on average over draws of those pictures. The guarantee needs these to be of the
+same origin as the pictures that it is for: with crops of the temple in their place it does not hold, which is drawn
+too.
 
-Sets of neighbouring grades are intervals; the few with a hole in them are filled here, which keeps the promise. Labels are
-numbers in rank order, because MAPIE's columns are in the order of `classes_`, which words would sort by the alphabet.
+Sets of neighbouring grades are intervals; the few with a hole in them are filled here, which keeps the promise.
+Labels are numbers in rank order, because MAPIE's columns are in the order of `classes_`, which words would sort by
+the alphabet.
 
-Run it with ``python intervals_with_a_guarantee.py``; it takes less than a minute on two cores, needs no network, and draws
-``intervals/coverage.png``. It needs MAPIE 1.x and matplotlib, as ``pip install ".[gallery]"`` in a checkout installs them.
+Run it with ``python intervals_with_a_guarantee.py``; it takes less than a minute on two cores, needs no network, and
+draws ``intervals/coverage.png``. It needs MAPIE 1.x and matplotlib, as ``pip install ".[gallery]"`` in a checkout
+installs them.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ STYLES = {
 }
 
 
-def embedded_crops(photograph: np.ndarray, folder: Path, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def embedded_crops(
+    photograph: np.ndarray, folder: Path, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Return embeddings and grades, 0 to 4."""
     paths, labels = write_crops(photograph, folder, n, rng)
     grades = np.array([GRADES.index(label) for label in labels])
@@ -58,7 +63,7 @@ def conformal_intervals(model: Any, labelled: tuple[np.ndarray, np.ndarray], Z: 
 def coverage_and_width(y: np.ndarray, intervals: np.ndarray) -> np.ndarray:
     """Return an array of shape (levels, 2)."""
     every = np.moveaxis(intervals, 2, 0)
-    return np.array([[interval_coverage(y, each), mean_interval_width(each)] for each in every])
+    return np.array([[interval_coverage(y, each), mean_interval_width(y, each)] for each in every])
 
 
 def draw_of(part: tuple[np.ndarray, np.ndarray], n: int, rng: np.random.Generator) -> tuple[Any, Any]:
@@ -87,7 +92,9 @@ def draw(axes: Any, measured: dict[str, np.ndarray]) -> None:
     for name, values in measured.items():
         low, high = np.quantile(values, [0.05, 0.95], axis=0)
         for column, ax in enumerate(axes):
-            ax.fill_between(LEVELS, low[:, column], high[:, column], color=STYLES[name]["color"], alpha=0.15, linewidth=0)
+            ax.fill_between(
+                LEVELS, low[:, column], high[:, column], color=STYLES[name]["color"], alpha=0.15, linewidth=0
+            )
             ax.plot(LEVELS, values[:, :, column].mean(axis=0), label=name, **STYLES[name])
     axes[0].set(xlabel="promised coverage", ylabel="coverage on other crops of the flower")
     axes[1].set(xlabel="promised coverage", ylabel="mean width of the intervals, in ranks", ylim=(0, None))

@@ -1,13 +1,14 @@
 """Which pictures are probably mislabelled? cleanlab on cross-validated probabilities.
 
 What one learns: to get probabilities of each picture from models that have not seen it (`cross_val_predict`), to let
-cleanlab rank the pictures by how little they support their label, and what to expect of that. Of 400 graded crops 40 have
-their label swapped on purpose, so that it can be counted how many are found; a logistic probe does the same for comparison.
-`cross_val_predict` numbers the labels in sorted order, so they are numbers in rank order here, and `rank_names` has the
-words (see "Meta-estimators that number the labels" in the user guide).
+cleanlab rank the pictures by how little they support their label, and what to expect of that. Of 400 graded crops 40
+have their label swapped on purpose, so that it can be counted how many are found; a logistic probe does the same for
+comparison. `cross_val_predict` numbers the labels in sorted order, so they are numbers in rank order here, and
+`rank_names` has the words (see "Meta-estimators that number the labels" in the user guide).
 
 Run it with ``python mislabelled.py``; it takes less than a minute on two cores, needs no network, and draws
-``mislabelled/suspects.png``. It needs cleanlab and matplotlib, as ``pip install ".[gallery]"`` in a checkout installs them.
+``mislabelled/suspects.png``. It needs cleanlab and matplotlib, as ``pip install ".[gallery]"`` in a checkout installs
+them.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ def suspects(model: Any, Z: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, 
 def report(name: str, order: np.ndarray, is_flagged: np.ndarray, is_swapped: np.ndarray, is_far: np.ndarray) -> None:
     n = int(is_swapped.sum())
     first = order[:n]
+    print(f"{name}: among the {n} most suspect pictures are {is_swapped[first].sum()} of the {n} swapped labels,")
+    print(f"  {is_far[first].sum()} of the {is_far.sum()} that are two grades off or more among them;")
     print(
-        f"{name:<20} among the first {n}: {is_swapped[first].sum()} of {n} swapped ones, {is_far[first].sum()} of the "
-        f"{is_far.sum()} that are two grades off or more; flagged: {is_flagged.sum()}, {is_swapped[is_flagged].sum()} of them swapped"
+        f"  cleanlab flags {is_flagged.sum()} pictures, {is_swapped[is_flagged].sum()} of the swapped ones among them"
     )
 
 
@@ -63,7 +65,9 @@ def draw_sheet(axes: Any, paths: list[str], captions: list[str], is_swapped: np.
         ax.set(xticks=[], yticks=[])
         ax.set_title(caption, fontsize=8)
         for edge in ax.spines.values():
-            edge.set(color=SWAPPED if swapped else KEPT, linewidth=3 if swapped else 1.5, linestyle="-" if swapped else "--")
+            edge.set(
+                color=SWAPPED if swapped else KEPT, linewidth=3 if swapped else 1.5, linestyle="-" if swapped else "--"
+            )
 
 
 def draw_found(ax: Any, orders: dict[str, np.ndarray], is_swapped: np.ndarray) -> None:
@@ -102,8 +106,8 @@ def main() -> None:
     likeliest = probabilities.argmax(axis=1)
     shown = order[:18]
     captions = [f"label: {GRADES[given[i]]}\nlooks {GRADES[likeliest[i]]}" for i in shown]
-    figure = plt.figure(figsize=(10, 7.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    figure = plt.figure(figsize=(10, 6.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     above.suptitle("Most suspect first: thick frames were swapped, thin dashed ones were not", fontsize="medium")
     draw_sheet(above.subplots(2, 9).ravel()[: len(shown)], [paths[i] for i in shown], captions, is_swapped[shown])
     draw_found(below.subplots(), {name: order for name, (order, _, _) in found.items()}, is_swapped)
