@@ -97,7 +97,7 @@ def draw(axes: Any, measured: dict[str, np.ndarray]) -> None:
             )
             ax.plot(LEVELS, values[:, :, column].mean(axis=0), label=name, **STYLES[name])
     axes[0].set(xlabel="promised coverage", ylabel="coverage on other crops of the flower")
-    axes[1].set(xlabel="promised coverage", ylabel="mean width of the intervals, in ranks", ylim=(0, None))
+    axes[1].set(xlabel="promised coverage", ylabel="mean distance of the ends, in ranks (0: one grade)", ylim=(0, None))
     axes[0].legend(frameon=False, loc="upper left")
 
 

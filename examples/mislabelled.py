@@ -40,9 +40,9 @@ def swap_some(y: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarr
     return given, is_swapped
 
 
-def suspects(model: Any, Z: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def suspects(model: Any, Z: np.ndarray, given: np.ndarray, n_folds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the order of suspicion, which pictures cleanlab flags, and the cross-validated probabilities."""
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     probabilities = cross_val_predict(model, Z, given, cv=folds, method="predict_proba")
     order = np.argsort(get_label_quality_scores(given, probabilities), kind="stable")
     return order, find_label_issues(given, probabilities), probabilities
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("mislabelled"), help="where crops and plot go")
     parser.add_argument("--n-pictures", type=int, default=400)
     parser.add_argument("--n-swapped", type=int, default=40)
+    parser.add_argument("--n-folds", type=int, default=5, help="of the cross-validation")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -98,7 +99,7 @@ def main() -> None:
         "L2RCLIP": L2RCLIPClassifier("skl2rclip-tiny", image_tower="precomputed", **settings),
         "logistic regression": LogisticRegression(C=10, max_iter=2000),
     }
-    found = {name: suspects(model, Z, given) for name, model in models.items()}
+    found = {name: suspects(model, Z, given, options.n_folds) for name, model in models.items()}
     for name, (order, is_flagged, _) in found.items():
         report(name, order, is_flagged, is_swapped, is_far)
 

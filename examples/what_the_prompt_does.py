@@ -56,7 +56,8 @@ def classifier(prompt: str, names: list[str], **parameters: Any) -> L2RCLIPClass
 
 
 def draw_similarity(ax: Any, model: L2RCLIPClassifier, names: list[str], title: str) -> None:
-    PrototypeSimilarityDisplay.from_estimator(model, display_labels=names, ax=ax)
+    style = {"colorbar": False, "im_kw": {"vmin": -0.4, "vmax": 1}, "text_kw": {"fontsize": 8}}
+    PrototypeSimilarityDisplay.from_estimator(model, display_labels=names, ax=ax, **style)
     ax.set_title(title, fontsize="medium")
 
 
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"MAE in steps of blur on another photograph; always the middle one: {constant:.2f}\n")
     print(f"{'prompt':<17} {'untrained':>10}   fitted on {options.n_train} crops")
 
-    figure, axes = plt.subplots(2, len(PROMPTS), figsize=(13, 7), layout="constrained")
+    figure, axes = plt.subplots(2, len(PROMPTS), figsize=(11, 6.4), layout="constrained")
     for column, (kind, (prompt, names)) in zip(axes.T, PROMPTS.items(), strict=True):
         models = [classifier(prompt, names, **UNTRAINED, random_state=0)]
         models += [classifier(prompt, names, random_state=seed) for seed in range(options.n_fits)]

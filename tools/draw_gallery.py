@@ -20,6 +20,10 @@ FOLDER = ROOT / "docs" / "images" / "gallery"
 # pictures of each example by the names that they have in the documentation
 PICTURES = {
     "graded_photographs": {"overview.png": "overview.png", "largest-errors.png": "largest-errors.png"},
+    "how_many_pictures": {"learning-curves.png": "learning-curves.png"},
+    "mislabelled": {"suspects.png": "suspects.png"},
+    "intervals_with_a_guarantee": {"coverage.png": "intervals.png"},
+    "what_the_prompt_does": {"prompts.png": "prompts.png"},
 }
 
 
