@@ -5,6 +5,9 @@ compression, under-exposure), named on the five-grade scale of ITU-R BT.500 and 
 learns from the paths. The backbone is skl2rclip-tiny, the small CLIP inside the package, which has seen neither of the
 two photographs; on larger pictures than these use ``model_name="ViT-B-16", pretrained="openai"``.
 
+What one learns: how labels with an order go in, how far the predictions are off beside those of simpler methods, and
+how to look at them. Beside the table, plots of the predictions are written where matplotlib is installed.
+
 Run it with ``python graded_photographs.py``; it takes half a minute on two cores and needs no network.
 """
 
@@ -127,6 +130,31 @@ def report(name: str, truth: list[str], predicted: np.ndarray) -> None:
     print(f"{name:<42} {accuracy:8.3f} {mae:13.3f} {kappa:9.3f}", flush=True)
 
 
+def draw(model: L2RCLIPClassifier, paths: list[str], labels: list[str], folder: Path) -> list[Path]:
+    """Write plots of what the model says of the photograph that it has not seen."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        print("\nNo plots, because matplotlib is not installed: pip install matplotlib, and run this again.")
+        return []
+    from skl2rclip import inspection  # which takes matplotlib only to draw
+
+    figure = plt.figure(figsize=(10, 6.2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
+    ax, (left, right) = above.subplots(), below.subplots(1, 2)
+    in_a_row = {"n_images": 7, "n_columns": 7, "text_kw": {"fontsize": 8}}
+    inspection.SortedPicturesDisplay.from_estimator(model, paths, labels, ax=ax, **in_a_row)
+    inspection.OrdinalConfusionDisplay.from_estimator(model, paths, labels, ax=left)
+    inspection.RankPredictionDisplay.from_estimator(model, paths, labels, kind="predictions", ax=right)
+    errors = inspection.LargestErrorsDisplay.from_estimator(model, paths, labels, n_images=12)
+    written = []
+    for name, drawn in {"overview.png": figure, "largest-errors.png": errors.figure_}.items():
+        written.append(folder / name)
+        drawn.savefig(written[-1])
+        plt.close(drawn)
+    return written
+
+
 # what the second process runs: it has neither this file nor anything else of the first
 PREDICT = """
 import sys, joblib
@@ -175,6 +203,10 @@ def main() -> None:
     print(f"\nSaved {file} ({file.stat().st_size / 1e6:.1f} MB). A second process loads it and grades one file:")
     grade, position = grade_in_a_second_process(file, test[0][2])
     print(f"{test[0][2]} is {grade}, {position} on the scale of 1 to 5")
+
+    plots = draw(model.set_params(verbose=0), *test, options.folder)
+    if plots:
+        print(f"\nPlots of the unseen photograph: {', '.join(map(str, plots))}")
 
 
 if __name__ == "__main__":
