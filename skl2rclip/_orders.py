@@ -97,6 +97,8 @@ _RANGE = re.compile(
 _INTERVAL = re.compile(r"[(\[]\s*([^,\s]+)\s*,\s*([^,\s]+)\s*[)\]]")
 _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?")
 
+_PLACE = re.compile(r"(\d{1,3})\s*[-.:)]?\s*[^\W\d].*")
+
 # no label that somebody gives is longer, and regular expressions are slow on such
 _LONGEST = 100
 
@@ -120,7 +122,7 @@ def plain_order(labels: Iterable[str]) -> list[str] | None:
     if len(words) < 2 or max(map(len, words)) > _LONGEST:
         return None
     simple = [_simple(word) for word in words]
-    for keys_of in (_of_numbers, _of_intervals, _of_dates, _of_ranges, _of_scales, _of_numerals):
+    for keys_of in (_of_numbers, _of_intervals, _of_dates, _of_ranges, _of_scales, _of_numerals, _of_places):
         keys = keys_of(simple)
         if keys is not None and len(set(keys)) == len(words):
             return [words[i] for i in sorted(range(len(words)), key=keys.__getitem__)]
@@ -134,6 +136,15 @@ def _simple(word: str) -> str:
 def _of_numbers(words: Sequence[str]) -> list[_Key] | None:
     values = [_number(word) for word in words]
     return [(value, 0, "") for value in values] if all(map(math.isfinite, values)) else None
+
+
+def _of_places(words: Sequence[str]) -> list[_Key] | None:
+    """Keys of words with their places before them, as folders often have them: ``0 healthy``, ``1 rusty``."""
+    matches = [_PLACE.fullmatch(word) for word in words]
+    places = [int(match[1]) for match in matches if match]
+    if len(places) < len(words) or sorted(places) != list(range(min(places), min(places) + len(places))):
+        return None
+    return [(place, 0, "") for place in places]
 
 
 def _of_intervals(words: Sequence[str]) -> list[_Key] | None:

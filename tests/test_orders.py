@@ -41,6 +41,8 @@ PLAIN = [
     ["Monday", "Wednesday", "Sunday"],
     ["jan", "feb", "dec"],
     ["zero", "two", "ten"],
+    ["0 healthy", "1 very low", "2 eaten"],
+    [f"{place:02d}_{word}" for place, word in enumerate("abcdefghijklm")],
 ]
 NOT_PLAIN = [
     ["cat", "dog"],
@@ -57,6 +59,8 @@ NOT_PLAIN = [
     ["", "a"],
     ["a" * 5000, "1" * 5000],
     ["one"],
+    ["1 cat", "3 dog"],  # may count them
+    ["0 healthy", "1 rusty", "dead"],
 ]
 
 
