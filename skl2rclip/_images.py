@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._names import near_name
+from skl2rclip._picture_colours import conversion_of
 from skl2rclip._picture_copies import alone_with, decoded_view, own_copy
 from skl2rclip._picture_cost import (
     MOST_REDUCED,
@@ -216,7 +217,7 @@ def open_image(
 
     Of more than eight bits the upper eight are taken, of those that the file says it has. Floating-point grey values
     are 0 to 1 or 0 to 255, whichever they fit. A TIFF whose 0 is white is inverted, as viewers show it. What is
-    transparent throughout is taken without its alpha.
+    transparent throughout is taken without its alpha. Colours of an embedded profile become those of sRGB.
 
     Parameters
     ----------
@@ -297,17 +298,20 @@ def _decoded(
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
+    to_srgb = conversion_of(image)
+    if to_srgb.problem:
+        warnings.warn(to_srgb.problem, stacklevel=2)
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+        return image if to_srgb.transform is None else _by_bands(image, to_srgb)
     if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
         levels = GreyLevels.of(image)
-        return _by_bands(image, lambda band: Image.fromarray(levels.applied(band)))
+        return _by_bands(image, lambda band: to_srgb(Image.fromarray(levels.applied(band))))
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
-            return _by_bands(image, _over_white)
+            return _by_bands(image, lambda band: _over_white(to_srgb(_with_alpha(band))))
         warnings.warn("transparent throughout, and taken without transparency", stacklevel=2)
-        return _by_bands(image, lambda band: _with_alpha(band).convert("RGB"))
-    return image.convert("RGB")
+        return _by_bands(image, lambda band: to_srgb(_with_alpha(band).convert("RGB")))
+    return image.convert("RGB") if to_srgb.transform is None else _by_bands(image, to_srgb)
 
 
 def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -322,7 +326,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), _with_alpha(image))
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def find_unreadable(
