@@ -22,6 +22,7 @@ from PIL import Image
 
 from skl2rclip._forks import in_forked_child
 from skl2rclip._images import ImageFile, ImageLike, Scaled, open_image
+from skl2rclip._picture_colours import can_convert
 from skl2rclip._picture_copies import own_copy
 from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._pillow_settings import PillowSettings
@@ -32,7 +33,7 @@ from skl2rclip.embedding_store import EmbeddingStore, digest_of
 _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000
 # to be raised where the same file is decoded to other pixels than before
-_DECODING = "decoding 2"
+_DECODING = "decoding 3"
 
 
 class _Memory:
@@ -196,6 +197,8 @@ class EmbeddingCache:
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowSettings.of_this_process().load_truncated_images:
             context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
+        if not can_convert():
+            context.append("all colours taken for sRGB")
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = None if folder is None else EmbeddingStore(folder)

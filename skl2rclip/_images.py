@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._names import near_name
+from skl2rclip._picture_colours import conversion_of
 from skl2rclip._picture_copies import alone_with, decoded_view, own_copy
 from skl2rclip._picture_cost import (
     MOST_REDUCED,
@@ -242,7 +243,8 @@ def open_image(
 
     Of more than eight bits the upper eight are taken, of those that the file says it has, or that were decided for all
     pictures of a kind. Where that was not decided it is judged by itself, and `turn` says so. A TIFF whose 0 is white
-    is inverted, as viewers show it. What is transparent throughout is taken without its alpha.
+    is inverted, as viewers show it. What is transparent throughout is taken without its alpha. Colours of an embedded
+    profile become those of sRGB.
 
     Parameters
     ----------
@@ -358,17 +360,20 @@ def _white_of(picture: Image.Image | np.ndarray, white: int | None, turn: Turn) 
 
 def _to_rgb(image: Image.Image, white: int | None) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
+    to_srgb = conversion_of(image)
+    if to_srgb.problem:
+        warnings.warn(to_srgb.problem, stacklevel=2)
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+        return image if to_srgb.transform is None else _by_bands(image, to_srgb)
     if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
         levels = GreyLevels.of(image, white if kind_of(image) is not None else None)
-        return _by_bands(image, lambda band: Image.fromarray(levels.applied(band)))
+        return _by_bands(image, lambda band: to_srgb(Image.fromarray(levels.applied(band))))
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
-            return _by_bands(image, _over_white)
+            return _by_bands(image, lambda band: _over_white(to_srgb(_with_alpha(band))))
         warnings.warn("transparent throughout, and taken without transparency", stacklevel=2)
-        return _by_bands(image, lambda band: _with_alpha(band).convert("RGB"))
-    return image.convert("RGB")
+        return _by_bands(image, lambda band: to_srgb(_with_alpha(band).convert("RGB")))
+    return image.convert("RGB") if to_srgb.transform is None else _by_bands(image, to_srgb)
 
 
 def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -383,7 +388,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), _with_alpha(image))
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def find_unreadable(

@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, Jpeg2KImagePlugin
 
+from skl2rclip._picture_colours import conversion_of
 from skl2rclip._white_levels import ValueRange
 
 # what the pictures under way may take together where no bound is given
@@ -116,7 +117,7 @@ def decoding_bytes(image: Image.Image, reduction: int = 1, is_turned: bool | Non
     if not (_may_be_turned(image) if is_turned is None else is_turned):
         turned = 0
     converted = 0
-    if image.mode != "RGB" or "transparency" in image.info:
+    if image.mode != "RGB" or "transparency" in image.info or conversion_of(image).transform is not None:
         bytes_of_band = _BYTES_OF_GREY_BAND if image.mode[0] in "IF" else _BYTES_OF_BAND
         converted = result + bytes_of_band * min(n_pixels, BAND_PIXELS)
     if not is_waiting(image):
