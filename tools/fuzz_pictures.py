@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from skl2rclip._images import Decoder, find_unreadable, stamped
 from skl2rclip._preprocessing import Preprocessing
@@ -86,14 +86,28 @@ def _modes(rng: np.random.Generator, width: int, height: int) -> Iterator[Image.
 def _options(kind: str, image: Image.Image) -> list[dict]:
     turned = Image.Exif()
     turned[0x0112] = 6
+    # a profile that is not sRGB: the primaries are not where they should be
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
     options: dict[str, list[dict]] = {
-        "JPEG": [{"progressive": True}, {"exif": turned}],
-        "PNG": [{"exif": turned}, {"transparency": 0}, {"save_all": True, "append_images": [image]}],
+        "JPEG": [{"progressive": True}, {"exif": turned}, {"icc_profile": profile}],
+        "PNG": [
+            {"exif": turned},
+            {"icc_profile": profile},
+            {"transparency": 0},
+            {"save_all": True, "append_images": [image]},
+        ],
         "GIF": [{"transparency": 0}, {"interlace": 1}, {"save_all": True, "append_images": [image.rotate(90)]}],
-        "WEBP": [{"lossless": True}, {"exif": turned}, {"save_all": True, "append_images": [image.rotate(90)]}],
+        "WEBP": [
+            {"lossless": True},
+            {"exif": turned},
+            {"lossless": True, "icc_profile": profile},
+            {"save_all": True, "append_images": [image.rotate(90)]},
+        ],
         "TIFF": [
             *({"compression": name} for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4")),
             {"exif": turned},
+            {"icc_profile": profile},
             {"tiffinfo": {322: 16, 323: 16}, "compression": "tiff_lzw"},
         ],
         "JPEG2000": [{"tile_size": (16, 16)}, {"irreversible": True}],
