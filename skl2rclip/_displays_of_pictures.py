@@ -305,7 +305,8 @@ class _ContactSheet:
         captions = self._captions()
         n_lines = max([len(lines) for lines in captions], default=1)
         tile, line = 1.6, 0.1  # inches of a tile, and of a line of its caption in tiles
-        step = 1.06 + line * n_lines + 0.06
+        self._tallest = max([_sides(pixels)[0] for pixels in self.thumbnails], default=1.0)
+        step = self._tallest + 0.06 + line * n_lines + 0.06
         width = max(columns * 1.08 * tile, 4.5)
         (ax,) = panels(type(self).__name__, ax, (width, rows * step * tile + 0.4))
         ax.set(xlim=(-0.04, columns * 1.08 - 0.04), ylim=(rows * step, -0.04), aspect="equal")
@@ -318,7 +319,7 @@ class _ContactSheet:
         for place, lines in enumerate(captions):
             corner = (place % columns * 1.08, place // columns * step)
             self._draw_tile(ax, place, corner, size)
-            self.texts_.append(_caption(ax, (corner[0], corner[1] + 1.03), lines, size, text_kw))
+            self.texts_.append(_caption(ax, (corner[0], corner[1] + self._tallest + 0.03), lines, size, text_kw))
         ax.set_title(self.title, fontsize="medium", loc="left")
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -331,13 +332,21 @@ class _ContactSheet:
             _draw_blank(ax, (left, top, 1), f"{name}{self.problems[place]}", size, 20)
             self.images_.append(None)
             return
-        height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2])
-        left, top = left + (1 - width) / 2, top + 1 - height  # on the line of its caption
+        height, width = _sides(pixels)
+        left, top = left + (1 - width) / 2, top + self._tallest - height  # on the line of its caption
         limits = ax.get_xlim(), ax.get_ylim()
         self.images_.append(
             ax.imshow(pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
         )
         ax.set(xlim=limits[0], ylim=limits[1])
+
+
+def _sides(pixels: np.ndarray | None) -> tuple[float, float]:
+    """Height and width in tiles; what cannot be read has a whole one."""
+    if pixels is None:
+        return 1.0, 1.0
+    height, width = pixels.shape[:2]
+    return height / max(height, width), width / max(height, width)
 
 
 def _caption(

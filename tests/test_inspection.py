@@ -654,3 +654,12 @@ def test_the_pictures_of_the_documentation_are_drawn(tmp_path, monkeypatch):
     assert drawn == {path.name for path in draw_displays.FOLDER.glob("*.png")}
     page = (draw_displays.ROOT / "docs" / "inspection.md").read_text()
     assert all(f"images/{name}" in page for name in drawn)
+
+
+@pytest.mark.parametrize(("shape", "share"), [((10, 40), 0.25), ((40, 40), 1.0), ((40, 20), 1.0)])
+def test_rows_of_a_contact_sheet_are_as_high_as_their_pictures(shape, share):
+    pictures = [np.zeros((*shape, 3), np.uint8)] * 6
+    display = inspection.LargestErrorsDisplay.from_predictions(pictures, [0, 1] * 3, [1, 0] * 3).plot(n_columns=3)
+    tops = sorted({round(min(image.get_extent()[2:]), 6) for image in display.images_})
+    lines = 0.1 * max(text.get_text().count("\n") + 1 for text in display.texts_)
+    assert np.diff(tops) == pytest.approx([share + lines + 0.12])
