@@ -19,16 +19,16 @@ from xml.etree import ElementTree
 import joblib
 import numpy as np
 from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "tools")]
 
-import graded_photographs  # noqa: E402
 import pictures  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
-from skl2rclip.datasets import FewShotSplit  # noqa: E402
+from skl2rclip.datasets import FewShotSplit, make_graded_photographs  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
 TRAIN_PER_RANK, TEST_PER_RANK = 96, 32
@@ -102,15 +102,13 @@ def _rendered(name: str, prompt: str) -> Task:
 
 
 def _graded() -> Task:
-    china, flower = graded_photographs.photographs()
-
-    def part(photograph: np.ndarray, per_rank: int, seed: int) -> Part:
+    def part(photograph: str, per_rank: int, seed: int) -> Bunch:
         rng = np.random.default_rng([seed, 9])
-        triples = [graded_photographs.degraded_crop(photograph, i, rng) for i in range(5 * per_rank)]
-        return _part([np.asarray(crop) for crop, _ in triples], [grade for _, grade in triples])
+        return make_graded_photographs(5 * per_rank, photograph=photograph, random_state=rng)
 
-    parts = (part(china, TRAIN_PER_RANK, 0), part(china, TEST_PER_RANK, 1), part(flower, 3 * TEST_PER_RANK, 2))
-    return Task("graded photographs", tuple(graded_photographs.GRADES), "the quality of this photo is", *parts)
+    made = (part("temple", TRAIN_PER_RANK, 0), part("temple", TEST_PER_RANK, 1), part("flower", 3 * TEST_PER_RANK, 2))
+    parts = [_part(list(each.data), each.target.tolist()) for each in made]
+    return Task("graded photographs", tuple(made[0].rank_names), made[0].prompt, *parts)
 
 
 def _digits() -> Task:

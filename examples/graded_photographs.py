@@ -14,7 +14,6 @@ Run it with ``python graded_photographs.py``; it takes half a minute on two core
 from __future__ import annotations
 
 import argparse
-import io
 import subprocess
 import sys
 import time
@@ -22,8 +21,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from PIL import Image, ImageFilter
-from sklearn.datasets import load_sample_images
+from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score
@@ -31,62 +29,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip.datasets import make_graded_photographs
 from skl2rclip.metrics import mean_absolute_rank_error, quadratic_weighted_kappa
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]
-BLUR_RADIUS = [3.5, 2.2, 1.4, 0.8, 0.3]  # pixels
-NOISE_DEVIATION = [64, 32, 16, 8, 2]  # grey levels of 255
-JPEG_QUALITY = [4, 9, 18, 40, 90]
-STOPS_UNDER = [3.2, 2.2, 1.4, 0.7, 0.1]  # halvings of the light
-SIDE = 64
 
 
-def blur(crop: Image.Image, grade: int, rng: np.random.Generator) -> Image.Image:
-    return crop.filter(ImageFilter.GaussianBlur(BLUR_RADIUS[grade]))
-
-
-def sensor_noise(crop: Image.Image, grade: int, rng: np.random.Generator) -> Image.Image:
-    noisy = np.asarray(crop) + rng.normal(0, NOISE_DEVIATION[grade], (*crop.size[::-1], 3))
-    return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
-
-
-def jpeg_compression(crop: Image.Image, grade: int, rng: np.random.Generator) -> Image.Image:
-    file = io.BytesIO()
-    crop.save(file, "JPEG", quality=JPEG_QUALITY[grade])
-    return Image.open(file).convert("RGB")
-
-
-def under_exposure(crop: Image.Image, grade: int, rng: np.random.Generator) -> Image.Image:
-    light = (np.asarray(crop) / 255) ** 2.2 * 2.0 ** -STOPS_UNDER[grade]
-    return Image.fromarray((255 * light ** (1 / 2.2)).round().astype(np.uint8))
-
-
-DEGRADATIONS = [blur, sensor_noise, jpeg_compression, under_exposure]
-
-
-def photographs() -> list[np.ndarray]:
-    """Return a Chinese temple and a flower, uint8."""
-    return load_sample_images().images
-
-
-def degraded_crop(photograph: np.ndarray, number: int, rng: np.random.Generator) -> tuple[Image.Image, int]:
-    """Cut a crop of random place and size, and degrade it; twenty numbers in a row make each way and grade once."""
-    side = int(rng.integers(2 * SIDE, 6 * SIDE))
-    top, left = (int(rng.integers(length - side + 1)) for length in photograph.shape[:2])
-    crop = Image.fromarray(photograph[top : top + side, left : left + side]).resize((SIDE, SIDE))
-    grade, way = number % len(GRADES), number // len(GRADES) % len(DEGRADATIONS)
-    return DEGRADATIONS[way](crop, grade, rng), grade
-
-
-def write_crops(photograph: np.ndarray, folder: Path, n: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Write `n` degraded crops and return paths and labels."""
+def write_crops(photograph: str, folder: Path, n: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Write `n` degraded crops of the "temple" or the "flower" and return paths and labels."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths, labels = [], []
-    for number in range(n):
-        crop, grade = degraded_crop(photograph, number, rng)
-        paths.append(str(folder / f"{number:04d}-{GRADES[grade]}.png"))
-        labels.append(GRADES[grade])
-        crop.save(paths[-1])
+    made = make_graded_photographs(n, photograph=photograph, random_state=rng)
+    labels = [made.rank_names[grade] for grade in made.target]
+    paths = [str(folder / f"{number:04d}-{label}.png") for number, label in enumerate(labels)]
+    for path, pixels in zip(paths, made.data, strict=True):
+        Image.fromarray(pixels).save(path)
     return paths, labels
 
 
@@ -179,9 +135,8 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = np.random.default_rng(options.seed)
-    temple, flower = photographs()
-    train = write_crops(temple, options.folder / "train", options.n_train, rng)
-    test = write_crops(flower, options.folder / "test", options.n_test, rng)
+    train = write_crops("temple", options.folder / "train", options.n_train, rng)
+    test = write_crops("flower", options.folder / "test", options.n_test, rng)
     print(f"{len(train[0])} crops of a temple to learn from, {len(test[0])} of a flower as the test: {options.folder}/")
 
     print(f"\n{'on the unseen photograph':<42} {'accuracy':>8} {'MAE in ranks':>13} {'QW kappa':>9}")

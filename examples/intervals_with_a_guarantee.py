@@ -24,7 +24,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from graded_photographs import GRADES, photographs, write_crops
+from graded_photographs import GRADES, write_crops
 from mapie.classification import SplitConformalClassifier
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
@@ -39,9 +39,7 @@ STYLES = {
 }
 
 
-def embedded_crops(
-    photograph: np.ndarray, folder: Path, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def embedded_crops(photograph: str, folder: Path, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return embeddings and grades, 0 to 4."""
     paths, labels = write_crops(photograph, folder, n, rng)
     grades = np.array([GRADES.index(label) for label in labels])
@@ -110,10 +108,9 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    temple, flower = photographs()
-    train = embedded_crops(temple, options.folder / "train", options.n_pictures, rng)
-    held_out = embedded_crops(temple, options.folder / "temple", options.n_pictures // 2, rng)
-    other = embedded_crops(flower, options.folder / "flower", options.n_pictures, rng)
+    train = embedded_crops("temple", options.folder / "train", options.n_pictures, rng)
+    held_out = embedded_crops("temple", options.folder / "temple", options.n_pictures // 2, rng)
+    other = embedded_crops("flower", options.folder / "flower", options.n_pictures, rng)
     settings = {"rank_names": dict(enumerate(GRADES)), "prompt": "the quality of this photo is", "random_state": 0}
     model = L2RCLIPClassifier("skl2rclip-tiny", image_tower="precomputed", **settings).fit(*train)
 

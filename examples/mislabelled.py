@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from graded_photographs import GRADES, photographs, write_crops
+from graded_photographs import GRADES, write_crops
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    paths, labels = write_crops(photographs()[1], options.folder / "crops", options.n_pictures, rng)
+    paths, labels = write_crops("flower", options.folder / "crops", options.n_pictures, rng)
     y = np.array([GRADES.index(label) for label in labels])
     given, is_swapped = swap_some(y, options.n_swapped, rng)
     is_far = np.abs(given - y) >= 2

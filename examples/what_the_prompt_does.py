@@ -22,8 +22,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from graded_photographs import SIDE, photographs
 from PIL import Image, ImageFilter
+from sklearn.datasets import load_sample_images
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip.inspection import PrototypeSimilarityDisplay
@@ -36,6 +36,7 @@ PROMPTS: dict[str, tuple[str, list[str]]] = {
     "meaningless": ("zebra lamp soup", ["red", "cat", "seven", "tuesday", "spoon"]),
     "wrongly ordered": ("a photo with blur level", ["20", "5", "15", "0", "10"]),
 }
+SIDE = 64
 UNTRAINED = {"prompt_epochs": 0, "blend_ratio": 0.0, "image_adapter": None, "rank_targets": "hard"}
 
 
@@ -71,7 +72,7 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     encoder = CLIPImageEncoder("skl2rclip-tiny").fit()
-    parts = zip(photographs(), (options.n_train, options.n_test), strict=True)
+    parts = zip(load_sample_images().images, (options.n_train, options.n_test), strict=True)
     (train, y_train), (test, y_test) = (blurred_crops(photograph, n, rng) for photograph, n in parts)
     Z_train, Z_test = encoder.transform(train), encoder.transform(test)
     constant = mean_absolute_rank_error(y_test, np.full(len(y_test), 2))
