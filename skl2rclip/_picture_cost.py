@@ -46,7 +46,7 @@ _BESIDE = {
 _BESIDE_OTHERS = 10.0
 # what is converted by way of several copies is converted so many pixels at a time, with so many bytes for each
 BAND_PIXELS = 2**16
-_BYTES_OF_BAND, _BYTES_OF_GREY_BAND = 24, 40
+_BYTES_OF_BAND, _BYTES_OF_GREY_BAND = 24, 80
 # of these the whole file is in memory while it is decoded
 _READ_AS_A_WHOLE = {"AVIF", "JPEG2000", "SGI", "TIFF", "WEBP"}
 # formats that can be decoded at a fraction of their sides

@@ -126,7 +126,11 @@ def main() -> None:
                     continue
                 content = path.read_bytes()
                 with io.BytesIO(content) as file:
-                    opened = opened_picture(file)
+                    try:
+                        opened = opened_picture(file)
+                    except ValueError as error:
+                        print(f"{name:28} refused: {error}")
+                        continue
                     told, mode = decoding_bytes(opened), opened.mode
                 measured = in_child(lambda: peak_of(lambda: open_image(path)))
                 row = f"{name:28} {mode:5} {len(content) / n_pixels:6.2f} {told / n_pixels:6.2f}"
