@@ -10,6 +10,8 @@ import csv
 import importlib
 import io
 import os
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +49,7 @@ class Table:
     columns: list[Any]
     folder: Path | None
 
-    def column(self, parameter: str, name: str) -> Any:
+    def column(self, parameter: str, name: str | int) -> Any:
         """Choose the column that a parameter names.
 
         Raises
@@ -55,6 +57,8 @@ class Table:
         ValueError
             If there is none of this name, or there are two.
         """
+        if isinstance(name, int):  # pandas numbers columns that have no names
+            name = str(name)
         if self.names.count(name) > 1:
             raise ValueError(f"{self.source} has {self.names.count(name)} columns {name!r}: rename one of them.")
         if name not in self.names:
@@ -88,8 +92,7 @@ def read_table(table: Any) -> Table:
     elif suffix in _EXCEL:
         rows = _excel_rows(path)
     elif suffix in _PARQUET:
-        frame = _imported("pyarrow.parquet", "pyarrow", "Parquet").read_table(path)
-        return _of_frame(frame, visible(str(path)), path.parent)
+        return _of_frame(_parquet_table(path), visible(str(path)), path.parent)
     else:
         raise ValueError(
             f"table must be {_KINDS}, got {visible(str(path))}. Save it as one of them, or read it with pandas and "
@@ -122,7 +125,10 @@ def _text_rows(path: Path, delimiters: str) -> list[list[str]]:
             f"{visible(str(path))} is not UTF-8 text (line {line}): save it as UTF-8, or read it with "
             "pandas.read_csv(..., encoding=...) and give the frame."
         ) from error
-    first = text.lstrip().partition("\n")[0]
+    first, _, rest = text.lstrip().partition("\n")
+    named = re.fullmatch(r"sep=([,;|\t])", first.rstrip("\r"))  # a line by which Excel tells the delimiter
+    if named:
+        return [[], *csv.reader(io.StringIO(rest, newline=""), delimiter=named[1])]
     delimiter = max(delimiters, key=first.count)  # the earlier one where none is there
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
@@ -130,11 +136,26 @@ def _text_rows(path: Path, delimiters: str) -> list[list[str]]:
 def _excel_rows(path: Path) -> list[tuple[Any, ...]]:
     """Cells of the first sheet, formulas as the values that were last computed."""
     openpyxl = _imported("openpyxl", "openpyxl", "Excel")
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _damaged(path, "an Excel file (.xlsx) without a password", error) from error
     try:
         return list(book.worksheets[0].iter_rows(values_only=True))
     finally:
         book.close()
+
+
+def _parquet_table(path: Path) -> Any:
+    parquet = _imported("pyarrow.parquet", "pyarrow", "Parquet")
+    try:
+        return parquet.read_table(path)
+    except ValueError as error:  # that of Arrow is one
+        raise _damaged(path, "a Parquet file", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    return ValueError(f"{visible(str(path))} cannot be read as {kind}, whatever its name says: {error}")
 
 
 def _of_rows(rows: Sequence[Sequence[Any]], path: Path) -> Table:
@@ -163,6 +184,8 @@ def _is_blank(cell: Any) -> bool:
 
 
 def _of_frame(frame: Any, source: str = "the table", folder: Path | None = None) -> Table:
+    if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):  # a LazyFrame of polars
+        frame = frame.collect()
     names = frame.keys() if isinstance(frame, Mapping) else getattr(frame, "column_names", None)
     if names is None and hasattr(frame, "columns") and hasattr(frame, "__getitem__"):
         names = frame.columns

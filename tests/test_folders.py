@@ -57,6 +57,12 @@ def test_numbers_stay_and_sort_as_numbers(tmp_path):
     assert load_image_folder(tmp_path).target.tolist() == [9, 9.5, 10, 100]
 
 
+def test_names_with_decimal_commas_are_numbers(tmp_path):
+    for folder in ("2,5", "10", "0,125"):
+        draw(tmp_path / folder / "a.png")
+    assert load_image_folder(tmp_path).target.tolist() == [0.125, 2.5, 10]
+
+
 def test_given_ranks_are_the_order_and_may_have_no_pictures(fruit):
     found = load_image_folder(fruit, ranks=["seed", "overripe", "ripe", "unripe"])
     assert (found.rank_names, found.ranks) == (["seed", "overripe", "ripe", "unripe"], [0, 1, 2, 3])
@@ -115,6 +121,12 @@ def test_pictures_are_told_by_their_headers_at_any_depth(fruit):
 def test_a_link_that_leads_back_ends(fruit):
     os.symlink(fruit / "ripe", fruit / "ripe" / "again")
     assert len(load_image_folder(fruit).data) == 9
+
+
+@pytest.mark.parametrize("root", [None, 3, b"fruit"])
+def test_what_is_no_path_is_refused_by_name(root):
+    with pytest.raises(TypeError, match="root must be the path of a folder, got"):
+        load_image_folder(root)
 
 
 def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):

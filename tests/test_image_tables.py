@@ -199,6 +199,54 @@ def test_a_table_that_cannot_be_understood_is_refused(folder, text, said):
         read_image_table(written(folder, text))
 
 
+def test_decimal_commas_are_those_of_numbers(folder):
+    found = read_image_table(written(folder, "path;rank\na.png;2,5\nb.png;10\nd.png;-1\n"))
+    assert (found.ranks, found.target.tolist(), found.rank_names) == ([-1, 2.5, 10], [2.5, 10, -1], ["-1", "2.5", "10"])
+    listed = read_image_table(folder / "table.csv", ranks=[-1, 0, 2.5, 10])
+    assert (listed.ranks, listed.target.tolist()) == ([-1, 0, 2.5, 10], [2.5, 10, -1])
+
+
+def test_a_comma_that_may_be_that_of_thousands_makes_no_number(folder):
+    found = read_image_table(written(folder, "path;rank\na.png;1,500\nb.png;10\n"))
+    assert found.rank_names == ["10", "1,500"]
+
+
+def test_words_for_nothing_are_missing_among_numbers_and_words_among_words(folder):
+    table = written(folder, "path,rank\na.png,1\nb.png,NA\ninner/c.png,nan\nd.png,2\n")
+    with pytest.warns(UserWarning, match="rows without a rank: 2, namely b.png; inner/c.png"):
+        assert read_image_table(table).target.tolist() == [1, 2]
+    named = read_image_table(table, ranks=["nan", "NA", "1", "2"])
+    assert named.target.tolist() == [2, 1, 0, 3]
+    words = read_image_table(written(folder, "path,rank\na.png,mild\nb.png,None\nd.png,severe\n"))
+    assert words.rank_names == ["None", "mild", "severe"]
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(folder, delimiter):
+    text = "\r\n".join(["sep=,", "path,rank", "a.png,1", "b.png,2", ""]).replace(",", delimiter)
+    assert read_image_table(written(folder, text)).target.tolist() == [1, 2]
+
+
+def test_columns_that_pandas_numbers_are_chosen_by_number(folder):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([["a.png", 1, "x"], ["b.png", 2, "y"]])
+    found = read_image_table(frame, image=0, rank=1, group=2, root=folder)
+    assert (found.target.tolist(), found.groups.tolist()) == ([1, 2], ["x", "y"])
+
+
+def test_a_lazy_frame_of_polars_is_a_table(folder):
+    polars = pytest.importorskip("polars")
+    frame = polars.LazyFrame({"path": ["a.png", "b.png"], "rank": [1, 2]})
+    assert read_image_table(frame, root=folder).target.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "package"), [("table.xlsx", "openpyxl"), ("table.parquet", "pyarrow.parquet")])
+def test_a_file_that_is_not_what_its_name_says_is_named(folder, name, package):
+    pytest.importorskip(package)
+    with pytest.raises(ValueError, match=f"{name} cannot be read as .* whatever its name says"):
+        read_image_table(written(folder, "path,rank\na.png,1\n", name))
+
+
 def test_text_of_another_encoding_is_refused(folder):
     with pytest.raises(ValueError, match=r"is not UTF-8 text \(line 2\): save it as UTF-8"):
         read_image_table(written(folder, "path,rank\nfrüh.png,1\n", encoding="latin-1"))

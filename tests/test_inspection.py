@@ -164,6 +164,11 @@ def test_who_cannot_answer_is_refused_by_name(display, graded):
     if display is not inspection.OrdinalConfusionDisplay:
         with pytest.raises(ValueError, match="needs probabilities, and LinearSVC has no predict_proba"):
             display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES)
+    if display is inspection.RankPredictionDisplay:
+        with pytest.raises(ValueError, match="coverage=None draws without intervals"):
+            display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES)
+        drawn = display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES, coverage=None)
+        assert drawn.y_interval is None
     with pytest.raises(ValueError, match="120 images in X and 119"):
         display.from_estimator(graded[0], X, words[1:], ranks=GRADES)
 
