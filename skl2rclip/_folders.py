@@ -18,6 +18,7 @@ from skl2rclip._picture_sets import (
     picture_bunch,
     put_in_order,
 )
+from skl2rclip._validation import warn_user
 
 # what systems put beside pictures by themselves, and nobody wants to hear of
 _OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -66,7 +67,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     -----
     UserWarning
         Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures.
-        Names that begin with a dot are passed over.
+        Names that begin with a dot are passed over. Another, if all pictures are of one rank.
 
     See Also
     --------
@@ -99,12 +100,29 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         raise ValueError(f"No file in the {len(folders)} folders of {account.source} is a picture.")
     empty = [folder for folder in folders if folder not in set(labels)]
     account.add(len(empty), "folders without a picture, ranks only where ranks=[...] lists them", map(visible, empty))
-    parts = put_in_order(labels, ranks, account.source)
+    try:
+        parts = put_in_order(labels, ranks, account.source)
+    except ValueError as error:
+        raise type(error)(f"{error}{_deeper(root, folders)}") from None
+    if len(parts[1]) == 1:
+        warn_user(
+            f"All pictures in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
+            "own folders are the ranks."
+        )
     order = np.argsort([parts[1].index(label) for label in parts[0].tolist()], kind="stable")
     data, parts = [paths[row] for row in order], (parts[0][order], *parts[1:])
     account.tell()
     descr = described(f"Pictures in a folder for each rank: {account.source}", parts, account)
     return (np.array(data), parts[0]) if return_X_y else picture_bunch(data, *parts, descr)
+
+
+def _deeper(root: Path, folders: list[str]) -> str:
+    """Say which folder may have been meant, where all hold nothing but folders: train/ripe, test/ripe."""
+    below = [_folders_of(root / folder) for folder in folders]
+    if not all(inner and not files for inner, files in below):
+        return ""
+    meant = visible(str(root / folders[0]))
+    return f" If the ranks are the folders below them, such as {below[0][0][0]!r}, give one of them: root={meant!r}."
 
 
 def _folders_of(root: Path) -> tuple[list[str], list[str]]:

@@ -224,10 +224,21 @@ def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Ro
         tried = os.path.join(folder, absent[0])
         raise FileNotFoundError(
             f"None of the {len(absent)} files that {account.source} lists is there; the first was looked for at "
-            f"{visible(os.path.abspath(tried))}. Give the folder that paths start from with root=..."
+            f"{visible(os.path.abspath(tried))}. {_advice(tried)}"
         )
     account.add(len(absent), "files that are not there", (_absent(folder, name) for name in absent))
     return found
+
+
+def _advice(tried: str) -> str:
+    folder, name = os.path.split(tried)
+    try:
+        ended = sorted(file for file in os.listdir(folder or ".") if os.path.splitext(file)[0] == name)
+    except (OSError, ValueError):
+        ended = []
+    if not ended:
+        return "Give the folder that paths start from with root=..."
+    return f"The folder has {visible(ended[0])}: read the table into a frame, and add the ending to its names."
 
 
 def _existing(cell: str, folder: Path) -> str | None:

@@ -83,6 +83,21 @@ def test_an_order_that_is_not_plain_is_asked_for(tmp_path):
         load_image_folder(tmp_path)
 
 
+def test_where_the_ranks_may_lie_deeper_the_error_says_so(tmp_path):
+    for folder in ("train/ripe", "train/unripe", "val/ripe"):
+        draw(tmp_path / folder / "a.png")
+    with pytest.raises(ValueError, match=r"order is not known.* below them, such as 'ripe', .*root='.*train'"):
+        load_image_folder(tmp_path)
+    draw(tmp_path / "train" / "a.png")
+    with pytest.raises(ValueError, match=r"put into the right order\.$"):
+        load_image_folder(tmp_path)
+
+
+def test_a_folder_too_high_is_warned_about(fruit):
+    with pytest.warns(UserWarning, match="are of one rank, 'fruit'. root must be the folder whose own folders"):
+        assert len(load_image_folder(fruit.parent).ranks) == 1
+
+
 def test_x_and_y_alone(fruit):
     X, y = load_image_folder(fruit, return_X_y=True)
     found = load_image_folder(fruit)

@@ -259,6 +259,11 @@ def test_where_no_file_is_there_the_folder_is_asked_for(folder):
     assert len(read_image_table(table, root=folder).data) == 2
 
 
+def test_names_without_their_ending_are_told_from_a_wrong_folder(folder):
+    with pytest.raises(FileNotFoundError, match=r"None of the 2 files .*The folder has a.png: .*add the ending"):
+        read_image_table(written(folder, "path,rank\na,1\nb,2\n"))
+
+
 @pytest.mark.parametrize(
     ("table", "kind", "said"),
     [
