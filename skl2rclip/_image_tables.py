@@ -19,6 +19,7 @@ from skl2rclip._picture_sets import (
     picture_bunch,
     put_in_order,
 )
+from skl2rclip._ranks import given_ranks
 from skl2rclip._tables import cells_of, order_of, read_table
 from skl2rclip._validation import is_missing, plain_label
 
@@ -169,7 +170,7 @@ def _label_cell(cell: Any) -> Any:
 def _without_words_for_nothing(labels: list[Any], ranks: Any) -> list[Any]:
     """Make None of NA and the like where all others are numbers; among words they may be a rank, such as none."""
     words = {label for label in labels if isinstance(label, str) and label.casefold() in _NOTHING}
-    if not words or (ranks is not None and words & set(map(str, ranks))):
+    if not words or (ranks is not None and words & set(map(str, given_ranks(ranks).tolist()))):
         return labels
     if numbers_in([label for label in labels if label is not None and label not in words]) is None:
         return labels

@@ -148,6 +148,8 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
         return _in_numbers(labels, given, source) if holds_numbers(given) else _in_words(labels, given.tolist(), source)
     numbers = numbers_in(labels)
     if numbers is not None:
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
         return _in_numbers(labels, np.unique(numbers), source)
     distinct = sorted({_word(label) for label in labels})
     order = plain_order(distinct)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skl2rclip._labels import listing
 from skl2rclip._names import near_name, visible
 from skl2rclip._validation import is_missing
@@ -25,6 +27,7 @@ _DELIMITERS = {".csv": ",;\t|", ".txt": "\t,;|", ".tsv": "\t", ".tab": "\t"}
 _EXCEL = (".xlsx", ".xlsm")
 _PARQUET = (".parquet", ".pq")
 _KINDS = "a path of a .csv, .tsv, .txt, .xlsx or .parquet file, or a data frame"
+_SHORT_FLOAT = re.compile(r"(?:half_?)?float(?:16|32)?(?:\[pyarrow\])?", re.IGNORECASE)  # float64 and double are not
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
@@ -198,11 +201,13 @@ def _of_frame(frame: Any, source: str = "the table", folder: Path | None = None)
 
 
 def cells_of(column: Any) -> list[Any]:
-    """Cells of a column of any library, as Python's own objects."""
-    for method in ("to_pylist", "to_list", "tolist"):
-        if hasattr(column, method):
-            return list(getattr(column, method)())
-    return list(column)
+    """Cells of a column of any library, as Python's own objects; fractions as they print where they are short."""
+    method = next((method for method in ("to_pylist", "to_list", "tolist") if hasattr(column, method)), None)
+    cells = list(column) if method is None else list(getattr(column, method)())
+    kind = getattr(column, "dtype", getattr(column, "type", None))
+    if _SHORT_FLOAT.fullmatch(str(kind)):  # 0.1 has become 0.10000000149
+        return [cell if is_missing(cell) else float(str(np.float32(cell))) for cell in cells]
+    return cells
 
 
 def order_of(column: Any) -> list[Any] | None:

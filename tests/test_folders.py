@@ -61,6 +61,7 @@ def test_names_with_decimal_commas_are_numbers(tmp_path):
     for folder in ("2,5", "10", "0,125"):
         draw(tmp_path / folder / "a.png")
     assert load_image_folder(tmp_path).target.tolist() == [0.125, 2.5, 10]
+    assert load_image_folder(tmp_path, ranks=["0,125", "2,5", "10"]).target.tolist() == [0, 1, 2]
 
 
 def test_given_ranks_are_the_order_and_may_have_no_pictures(fruit):

@@ -234,6 +234,26 @@ def test_columns_that_pandas_numbers_are_chosen_by_number(folder):
     assert (found.target.tolist(), found.groups.tolist()) == ([1, 2], ["x", "y"])
 
 
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "pyarrow"])
+def test_fractions_in_single_precision_are_the_numbers_that_they_print_as(folder, library):
+    module = pytest.importorskip(library)
+    single = np.array([0.1, 2.5], dtype=np.float32)
+    columns = {"path": ["a.png", "b.png"], "rank": single}
+    make = {"numpy": dict, "pandas": getattr(module, "DataFrame", None), "polars": getattr(module, "DataFrame", None)}
+    found = read_image_table(make[library](columns) if library in make else module.table(columns), root=folder)
+    assert (found.ranks, found.rank_names) == ([0.1, 2.5], ["0.1", "2.5"])
+
+
+def test_an_infinite_rank_is_refused(folder):
+    with pytest.raises(ValueError, match="has infinite ranks"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": [1, np.inf]}, root=folder)
+
+
+def test_ranks_are_checked_beside_words_for_nothing(folder):
+    with pytest.raises(ValueError, match="ranks must be a list of all labels, lowest first, got 5"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": ["1", "NA"]}, root=folder, ranks=5)
+
+
 def test_a_lazy_frame_of_polars_is_a_table(folder):
     polars = pytest.importorskip("polars")
     frame = polars.LazyFrame({"path": ["a.png", "b.png"], "rank": [1, 2]})
