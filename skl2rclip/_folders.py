@@ -66,7 +66,8 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     Warns
     -----
     UserWarning
-        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures.
+        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures
+        or that could not be opened.
         Names that begin with a dot are passed over. Another, if all pictures are of one rank.
 
     See Also
@@ -90,10 +91,13 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         raise ValueError(f"{account.source} has no folders in it; a folder of pictures for each rank is expected.")
     account.add(len(beside), "files beside the folders of the ranks", map(visible, beside))
     paths, labels = [], []
+    unopened: list[OSError] = []
     for folder in folders:
-        files = _files_below(root / folder)
+        files = _files_below(root / folder, unopened)
         paths += files
         labels += [folder] * len(files)
+    closed = (visible(os.path.relpath(error.filename, root)) for error in unopened)
+    account.add(len(unopened), "folders that could not be opened", closed)
     kept = keep_pictures(paths, account) if paths else np.zeros(0, bool)
     paths, labels = [[each for each, keep in zip(column, kept, strict=True) if keep] for column in (paths, labels)]
     if not paths:
@@ -135,11 +139,11 @@ def _folders_of(root: Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _files_below(folder: Path) -> list[str]:
-    """Return the files at any depth, in the order of their names."""
+def _files_below(folder: Path, unopened: list[OSError]) -> list[str]:
+    """Return the files at any depth, in the order of their names; why folders were not opened is noted."""
     found: list[str] = []
     seen = set()
-    for place, inner, files in os.walk(folder, followlinks=True):
+    for place, inner, files in os.walk(folder, onerror=unopened.append, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link that leads back
             inner.clear()
             continue

@@ -120,6 +120,11 @@ def read_image_table(
     group_column = None if group is None else read.column("group", group)
     pictures = [_path_cell(cell, image) for cell in cells_of(read.column("image", image))]
     labels = _without_words_for_nothing([_label_cell(cell) for cell in cells_of(rank_column)], ranks)
+    if len(pictures) != len(labels):
+        raise ValueError(
+            f"Columns of {read.source} differ in length: {image!r} has {len(pictures)} rows, {rank!r} has "
+            f"{len(labels)}."
+        )
     groups = [None] * len(labels) if group_column is None else [_label_cell(cell) for cell in cells_of(group_column)]
     rows = _complete(dict(enumerate(zip(pictures, labels, groups, strict=True))), group, account)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()

@@ -131,9 +131,21 @@ def _text_rows(path: Path, delimiters: str) -> list[list[str]]:
     first, _, rest = text.lstrip().partition("\n")
     named = re.fullmatch(r"sep=([,;|\t])", first.rstrip("\r"))  # a line by which Excel tells the delimiter
     if named:
-        return [[], *csv.reader(io.StringIO(rest, newline=""), delimiter=named[1])]
-    delimiter = max(delimiters, key=first.count)  # the earlier one where none is there
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        return [[], *_cells(rest, named[1], path)]
+    outside_quotes = re.sub(r'"[^"]*"', "", first)
+    delimiter = max(delimiters, key=outside_quotes.count)  # the earlier one where none is there
+    return _cells(text, delimiter, path)
+
+
+def _cells(text: str, delimiter: str, path: Path) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise ValueError(
+            f"{visible(str(path))} cannot be divided into cells near line {reader.line_num}: {error}. Look for a quote "
+            "that is not closed."
+        ) from error
 
 
 def _excel_rows(path: Path) -> list[tuple[Any, ...]]:

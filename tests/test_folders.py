@@ -99,6 +99,20 @@ def test_a_folder_too_high_is_warned_about(fruit):
         assert len(load_image_folder(fruit.parent).ranks) == 1
 
 
+def test_folders_that_cannot_be_opened_are_counted(fruit, monkeypatch):
+    closed, scandir = str(fruit / "ripe" / "closed"), os.scandir
+    draw(fruit / "ripe" / "closed" / "b.png")
+
+    def refuse(place):
+        if str(place) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.warns(UserWarning, match="folders that could not be opened: 1, namely ripe.closed"):
+        assert len(load_image_folder(fruit).data) == 9
+
+
 def test_x_and_y_alone(fruit):
     X, y = load_image_folder(fruit, return_X_y=True)
     found = load_image_folder(fruit)

@@ -221,6 +221,24 @@ def test_words_for_nothing_are_missing_among_numbers_and_words_among_words(folde
     assert words.rank_names == ["None", "mild", "severe"]
 
 
+def test_delimiters_within_quotes_divide_nothing(folder):
+    table = written(folder, 'path;"rank, of two, of three"\na.png;1\nb.png;2\n')
+    assert read_image_table(table, rank="rank, of two, of three").target.tolist() == [1, 2]
+
+
+def test_a_quote_that_is_never_closed_is_told_by_its_line(folder):
+    text = 'path,rank\na.png,1\n"b.png,2\n' + "c.png,3\n" * 20_000
+    with pytest.raises(
+        ValueError, match=r"table.csv cannot be divided into cells near line .*quote that is not closed"
+    ):
+        read_image_table(written(folder, text))
+
+
+def test_columns_of_two_lengths_are_named(folder):
+    with pytest.raises(ValueError, match="'path' has 2 rows, 'rank' has 1"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": [1]}, root=folder)
+
+
 @pytest.mark.parametrize("delimiter", list(",;\t|"))
 def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(folder, delimiter):
     text = "\r\n".join(["sep=,", "path,rank", "a.png,1", "b.png,2", ""]).replace(",", delimiter)
