@@ -520,8 +520,12 @@ class L2RCLIPClassifier(
         """Put images behind those of a fit that only judge what is learned from these."""
         settings, is_table = request.settings, request.settings.is_precomputed
         check_apart(X_val, y_val, early_stopping=settings.early_stopping)
-        labels = check_labels(y_val)
-        data = self._check_data(settings, X_val, fitted=False)
+        labels = check_labels(y_val, "y_val")
+        try:
+            data = self._check_data(settings, X_val, fitted=False)
+        except (ValueError, TypeError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"X_val must be what X may be. {error}") from error
         check_lengths(data, labels, "X_val", "y_val")
         target = request.scale.encode(labels, "y_val")
         if is_table:
@@ -719,7 +723,8 @@ class L2RCLIPClassifier(
             If `coverage` is out of range.
         """
         check_real("coverage", coverage, 0, 1, open_ends=True)
-        return self.ranks_[central_interval(softmax(self._logits(X), axis=1), float(coverage))]
+        logits = self._logits(X)  # first, for it tells what is not fitted
+        return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict`.

@@ -158,7 +158,7 @@ class RankDistributionDisplay:
         if truth is not None:
             check_lengths(X, truth)
             ranks = ordered_scale(estimator, y, ranks).ranks  # which one label alone does not show
-        said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks)
+        said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks, needs_labels=False)
         (thumbnail,) = thumbnails_of(pictures, [index], _LARGE_SIDE)
         assert said.probabilities is not None
         assert said.predicted is not None
@@ -699,7 +699,16 @@ class SortedPicturesDisplay(_ContactSheet):
         X = as_sequence(X)
         pictures = check_pictures(who, X, images)
         has_probabilities = hasattr(estimator, "predict_proba")
-        said = response_of(who, estimator, X, y, ranks=ranks, probabilities=has_probabilities, skip_unreadable=True)
+        said = response_of(
+            who,
+            estimator,
+            X,
+            y,
+            ranks=ranks,
+            probabilities=has_probabilities,
+            needs_labels=False,
+            skip_unreadable=True,
+        )
         return cls._of(said, pictures, len(X), n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod

@@ -24,7 +24,7 @@ from skl2rclip._drawing import (
 )
 from skl2rclip._labels import check_labels
 from skl2rclip._ranks import central_interval, given_ranks, scale_of
-from skl2rclip._responses import as_sequence, response_of, scale_of_labels
+from skl2rclip._responses import as_sequence, check_classifier, response_of, scale_of_labels
 from skl2rclip._validation import check_choice, check_integer, check_real
 
 _MOST_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
@@ -293,6 +293,15 @@ def _encoded(scale: Any, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarr
 # ----------------------------------------------------- predicted against true
 
 
+def _check_gives_intervals(who: str, estimator: Any) -> None:
+    check_classifier(who, estimator, probabilities=False)
+    if not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"{who} needs probabilities, and {type(estimator).__name__} has no predict_proba: coverage=None draws "
+            "without intervals."
+        )
+
+
 class RankPredictionDisplay:
     """Predicted against true ranks with intervals, and the mean absolute error of each rank.
 
@@ -414,6 +423,7 @@ class RankPredictionDisplay:
         pyplot(cls.__name__)
         if coverage is not None:
             check_real("coverage", coverage, 0, 1, open_ends=True)
+            _check_gives_intervals(cls.__name__, estimator)
         X = as_sequence(X)
         said = response_of(cls.__name__, estimator, X, y, ranks=ranks, probabilities=coverage is not None)
         labels = said.scale.ranks

@@ -18,6 +18,7 @@ from skl2rclip._picture_sets import (
     picture_bunch,
     put_in_order,
 )
+from skl2rclip._validation import warn_user
 
 # what systems put beside pictures by themselves, and nobody wants to hear of
 _OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -65,8 +66,9 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     Warns
     -----
     UserWarning
-        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures.
-        Names that begin with a dot are passed over.
+        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures
+        or that could not be opened.
+        Names that begin with a dot are passed over. Another, if all pictures are of one rank.
 
     See Also
     --------
@@ -89,22 +91,42 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         raise ValueError(f"{account.source} has no folders in it; a folder of pictures for each rank is expected.")
     account.add(len(beside), "files beside the folders of the ranks", map(visible, beside))
     paths, labels = [], []
+    unopened: list[OSError] = []
     for folder in folders:
-        files = _files_below(root / folder)
+        files = _files_below(root / folder, unopened)
         paths += files
         labels += [folder] * len(files)
+    closed = (visible(os.path.relpath(error.filename, root)) for error in unopened)
+    account.add(len(unopened), "folders that could not be opened", closed)
     kept = keep_pictures(paths, account) if paths else np.zeros(0, bool)
     paths, labels = [[each for each, keep in zip(column, kept, strict=True) if keep] for column in (paths, labels)]
     if not paths:
         raise ValueError(f"No file in the {len(folders)} folders of {account.source} is a picture.")
     empty = [folder for folder in folders if folder not in set(labels)]
     account.add(len(empty), "folders without a picture, ranks only where ranks=[...] lists them", map(visible, empty))
-    parts = put_in_order(labels, ranks, account.source)
+    try:
+        parts = put_in_order(labels, ranks, account.source)
+    except ValueError as error:
+        raise type(error)(f"{error}{_deeper(root, folders)}") from None
+    if len(parts[1]) == 1:
+        warn_user(
+            f"All pictures in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
+            "own folders are the ranks."
+        )
     order = np.argsort([parts[1].index(label) for label in parts[0].tolist()], kind="stable")
     data, parts = [paths[row] for row in order], (parts[0][order], *parts[1:])
     account.tell()
     descr = described(f"Pictures in a folder for each rank: {account.source}", parts, account)
     return (np.array(data), parts[0]) if return_X_y else picture_bunch(data, *parts, descr)
+
+
+def _deeper(root: Path, folders: list[str]) -> str:
+    """Say which folder may have been meant, where all hold nothing but folders: train/ripe, test/ripe."""
+    below = [_folders_of(root / folder) for folder in folders]
+    if not all(inner and not files for inner, files in below):
+        return ""
+    meant = visible(str(root / folders[0]))
+    return f" If the ranks are the folders below them, such as {below[0][0][0]!r}, give one of them: root={meant!r}."
 
 
 def _folders_of(root: Path) -> tuple[list[str], list[str]]:
@@ -117,11 +139,11 @@ def _folders_of(root: Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _files_below(folder: Path) -> list[str]:
-    """Return the files at any depth, in the order of their names."""
+def _files_below(folder: Path, unopened: list[OSError]) -> list[str]:
+    """Return the files at any depth, in the order of their names; why folders were not opened is noted."""
     found: list[str] = []
     seen = set()
-    for place, inner, files in os.walk(folder, followlinks=True):
+    for place, inner, files in os.walk(folder, onerror=unopened.append, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link that leads back
             inner.clear()
             continue

@@ -10,12 +10,23 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._names import near_name, visible
-from skl2rclip._picture_sets import Account, described, existing_folder, keep_pictures, picture_bunch, put_in_order
+from skl2rclip._picture_sets import (
+    Account,
+    described,
+    existing_folder,
+    keep_pictures,
+    numbers_in,
+    picture_bunch,
+    put_in_order,
+)
+from skl2rclip._ranks import given_ranks
 from skl2rclip._tables import cells_of, order_of, read_table
 from skl2rclip._validation import is_missing, plain_label
 
 _BLANKS = "\ufeff\u200b \t\r\n\xa0"
 _MOST_NAMED = 3
+# what R, pandas, spreadsheets and databases write for a missing value
+_NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
 Row = tuple[Any, Any, Any]  # picture, rank, group
 
@@ -23,9 +34,9 @@ Row = tuple[Any, Any, Any]  # picture, rank, group
 def read_image_table(
     table: Any,
     *,
-    image: str = "path",
-    rank: str = "rank",
-    group: str | None = None,
+    image: str | int = "path",
+    rank: str | int = "rank",
+    group: str | int | None = None,
     root: Any = None,
     ranks: Any = None,
     return_X_y: bool = False,
@@ -42,11 +53,11 @@ def read_image_table(
         A file that ends in .csv, .tsv, .txt (UTF-8, or UTF-16 with its mark; commas, semicolons, tabs or bars), .xlsx
         (its first sheet; needs openpyxl) or .parquet (needs pyarrow); or a frame of pandas, polars or Arrow, a table of
         Hugging Face ``datasets``, or a mapping from names to columns.
-    image : str, default="path"
-        Column of the paths of the pictures.
-    rank : str, default="rank"
-        Column of their ranks.
-    group : str, optional
+    image : str or int, default="path"
+        Column of the paths of the pictures; an int where a frame numbers its columns.
+    rank : str or int, default="rank"
+        Column of their ranks. Where all other ranks are numbers, NA, NaN, N/A, null and None stand for a missing one.
+    group : str or int, optional
         Column that says whose picture each is: subject, plant or burst. They are `groups` of the result, for
         ``GroupKFold`` and for `L2RCLIPClassifier.fit`.
     root : str or path-like, optional
@@ -108,7 +119,12 @@ def read_image_table(
     rank_column = read.column("rank", rank)
     group_column = None if group is None else read.column("group", group)
     pictures = [_path_cell(cell, image) for cell in cells_of(read.column("image", image))]
-    labels = [_label_cell(cell) for cell in cells_of(rank_column)]
+    labels = _without_words_for_nothing([_label_cell(cell) for cell in cells_of(rank_column)], ranks)
+    if len(pictures) != len(labels):
+        raise ValueError(
+            f"Columns of {read.source} differ in length: {image!r} has {len(pictures)} rows, {rank!r} has "
+            f"{len(labels)}."
+        )
     groups = [None] * len(labels) if group_column is None else [_label_cell(cell) for cell in cells_of(group_column)]
     rows = _complete(dict(enumerate(zip(pictures, labels, groups, strict=True))), group, account)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
@@ -131,7 +147,7 @@ def _told(account: Account) -> str:
     return "".join(f"\n  {line}" for line in account.lines)
 
 
-def _path_cell(cell: Any, column: str) -> str:
+def _path_cell(cell: Any, column: str | int) -> str:
     if isinstance(cell, str | os.PathLike):
         return os.fspath(cell)
     if np.ndim(cell) == 0 and is_missing(cell):
@@ -156,7 +172,17 @@ def _label_cell(cell: Any) -> Any:
     return label if isinstance(label, int | float) else str(label).strip(_BLANKS) or None
 
 
-def _complete(rows: dict[int, Row], group: str | None, account: Account) -> dict[int, Row]:
+def _without_words_for_nothing(labels: list[Any], ranks: Any) -> list[Any]:
+    """Make None of NA and the like where all others are numbers; among words they may be a rank, such as none."""
+    words = {label for label in labels if isinstance(label, str) and label.casefold() in _NOTHING}
+    if not words or (ranks is not None and words & set(map(str, given_ranks(ranks).tolist()))):
+        return labels
+    if numbers_in([label for label in labels if label is not None and label not in words]) is None:
+        return labels
+    return [None if label in words else label for label in labels]
+
+
+def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -> dict[int, Row]:
     """Leave out rows without a picture, a rank or a group."""
 
     def lacking(number: int) -> str:
@@ -204,10 +230,21 @@ def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Ro
         tried = os.path.join(folder, absent[0])
         raise FileNotFoundError(
             f"None of the {len(absent)} files that {account.source} lists is there; the first was looked for at "
-            f"{visible(os.path.abspath(tried))}. Give the folder that paths start from with root=..."
+            f"{visible(os.path.abspath(tried))}. {_advice(tried)}"
         )
     account.add(len(absent), "files that are not there", (_absent(folder, name) for name in absent))
     return found
+
+
+def _advice(tried: str) -> str:
+    folder, name = os.path.split(tried)
+    try:
+        ended = sorted(file for file in os.listdir(folder or ".") if os.path.splitext(file)[0] == name)
+    except (OSError, ValueError):
+        ended = []
+    if not ended:
+        return "Give the folder that paths start from with root=..."
+    return f"The folder has {visible(ended[0])}: read the table into a frame, and add the ending to its names."
 
 
 def _existing(cell: str, folder: Path) -> str | None:

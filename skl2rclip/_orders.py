@@ -82,8 +82,8 @@ _ROMAN = {
     for value, name in enumerate("i ii iii iv v vi vii viii ix x xi xii".split(), start=1)
 }  # fmt: skip
 
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_NUMBER = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _BELOW = r"<=?|≤|(?<![a-z])(?:under|below|before|pre|up to|less than|younger than|at most|until)"
 _ABOVE = r">=?|≥|(?<![a-z])(?:over|above|after|post|from|more than|older than|at least|since)"
 _AND_LESS = r"(?:and|or) (?:under|below|less|younger|earlier|before|lower|fewer)"

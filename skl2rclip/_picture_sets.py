@@ -5,6 +5,7 @@ Nothing is known here of folders, tables or benchmarks, and pictures are opened 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from skl2rclip._validation import warn_user
 _MOST_NAMED = 3
 _MOST_LISTED = 100
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
+_WITH_COMMA = re.compile(r"[+-]?\d*(?:\d|,\d+)")  # or whole, where others have a comma
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 class Account:
@@ -56,9 +59,11 @@ def existing_folder(name: str, folder: Any) -> Path:
 
     Raises
     ------
-    NotADirectoryError, FileNotFoundError
+    NotADirectoryError, FileNotFoundError, TypeError
         Naming the parameter.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of a folder, got {folder!r}.")
     path = Path(folder).expanduser()
     if path.is_dir():
         return path
@@ -88,16 +93,28 @@ def keep_pictures(paths: Sequence[str], account: Account) -> np.ndarray:
 def numbers_in(labels: Sequence[Any]) -> np.ndarray | None:
     """Make numbers of labels, which may be written ones, or return None where one is no number.
 
+    A comma is a decimal one where at least one of them cannot be that of thousands: 2,5 and 10 are numbers, 2,500 and
+    10 are not, for it may be either.
+
     Returns
     -------
     ndarray of shape (n,), or None
         Of int64 where all are whole, else of float64.
     """
+    if _has_decimal_commas(labels):
+        labels = [label.replace(",", ".") if isinstance(label, str) else label for label in labels]
     if not all(isinstance(label, int | float) or _NUMBER.fullmatch(label) for label in labels):
         return None
     values = np.array([float(label) for label in labels])
     is_whole = np.isfinite(values).all() and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
     return values.astype(np.int64) if is_whole else values
+
+
+def _has_decimal_commas(labels: Sequence[Any]) -> bool:
+    written = [label for label in labels if isinstance(label, str)]
+    if not all(map(_WITH_COMMA.fullmatch, written)):
+        return False
+    return any("," in label and not _THOUSANDS.fullmatch(label) for label in written)
 
 
 def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.ndarray, list[Any], list[str]]:
@@ -131,6 +148,8 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
         return _in_numbers(labels, given, source) if holds_numbers(given) else _in_words(labels, given.tolist(), source)
     numbers = numbers_in(labels)
     if numbers is not None:
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
         return _in_numbers(labels, np.unique(numbers), source)
     distinct = sorted({_word(label) for label in labels})
     order = plain_order(distinct)

@@ -5,6 +5,7 @@ Where the order of its labels comes from is the business of ``_scorers``. Nothin
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ def response_of(
     ranks: Any = None,
     predict: bool = True,
     probabilities: bool = True,
+    needs_labels: bool = True,
     skip_unreadable: bool = False,
 ) -> Response:
     """Ask a fitted classifier.
@@ -70,6 +72,8 @@ def response_of(
         All labels, lowest first.
     predict, probabilities : bool, default=True
         What is asked.
+    needs_labels : bool, default=True
+        Whether y must be given.
     skip_unreadable : bool, default=False
         Leave out images that the classifier names as unreadable.
 
@@ -78,6 +82,8 @@ def response_of(
     Response
     """
     check_classifier(who, estimator, probabilities)
+    if needs_labels and y is None:
+        raise ValueError(f"{who} compares with true labels, and y is None.")
     n = _num_samples(X)
     scale = ordered_scale(estimator, y, ranks)
     labels = None if y is None else check_labels(y)
@@ -175,7 +181,16 @@ def in_rank_order(probabilities: Any, columns: np.ndarray, n_ranks: int) -> np.n
 
 
 def as_sequence(X: Any) -> Any:
-    """Return X, or a list of what it hands out where it can be gone through only once."""
+    """Return X, or a list of what it hands out where it can be gone through only once.
+
+    Raises
+    ------
+    ValueError
+        If it is a path, which is a sequence of letters.
+    """
+    if isinstance(X, str | bytes | os.PathLike):
+        shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
+        raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")
     return list(X) if hasattr(X, "__iter__") and not hasattr(X, "__getitem__") else X
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples
 
 from skl2rclip._labels import check_labels, listing
 from skl2rclip._validation import check_boolean, check_choice, check_groups, check_integer, check_real, plain_label
+from skl2rclip.errors import InvalidParameterError
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -182,6 +183,9 @@ class FewShotSplit(_ThinningSplit):
                 check_integer(f"n_per_rank[{rank!r}]", number, 0)
         else:
             check_integer("n_per_rank", self.n_per_rank, 1)
+
+        if self.unseen_ranks is not None and (isinstance(self.unseen_ranks, str) or np.ndim(self.unseen_ranks) != 1):
+            raise InvalidParameterError(f"unseen_ranks must be a list of ranks, got {self.unseen_ranks!r}.")
 
     def _drawn(self, labels: np.ndarray, train: np.ndarray, rng: Any) -> np.ndarray:
         wanted = self._wanted(np.unique(labels).tolist())

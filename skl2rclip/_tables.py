@@ -10,10 +10,14 @@ import csv
 import importlib
 import io
 import os
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from skl2rclip._labels import listing
 from skl2rclip._names import near_name, visible
@@ -23,6 +27,7 @@ _DELIMITERS = {".csv": ",;\t|", ".txt": "\t,;|", ".tsv": "\t", ".tab": "\t"}
 _EXCEL = (".xlsx", ".xlsm")
 _PARQUET = (".parquet", ".pq")
 _KINDS = "a path of a .csv, .tsv, .txt, .xlsx or .parquet file, or a data frame"
+_SHORT_FLOAT = re.compile(r"(?:half_?)?float(?:16|32)?(?:\[pyarrow\])?", re.IGNORECASE)  # float64 and double are not
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
@@ -47,7 +52,7 @@ class Table:
     columns: list[Any]
     folder: Path | None
 
-    def column(self, parameter: str, name: str) -> Any:
+    def column(self, parameter: str, name: str | int) -> Any:
         """Choose the column that a parameter names.
 
         Raises
@@ -55,6 +60,8 @@ class Table:
         ValueError
             If there is none of this name, or there are two.
         """
+        if isinstance(name, int):  # pandas numbers columns that have no names
+            name = str(name)
         if self.names.count(name) > 1:
             raise ValueError(f"{self.source} has {self.names.count(name)} columns {name!r}: rename one of them.")
         if name not in self.names:
@@ -88,8 +95,7 @@ def read_table(table: Any) -> Table:
     elif suffix in _EXCEL:
         rows = _excel_rows(path)
     elif suffix in _PARQUET:
-        frame = _imported("pyarrow.parquet", "pyarrow", "Parquet").read_table(path)
-        return _of_frame(frame, visible(str(path)), path.parent)
+        return _of_frame(_parquet_table(path), visible(str(path)), path.parent)
     else:
         raise ValueError(
             f"table must be {_KINDS}, got {visible(str(path))}. Save it as one of them, or read it with pandas and "
@@ -122,19 +128,49 @@ def _text_rows(path: Path, delimiters: str) -> list[list[str]]:
             f"{visible(str(path))} is not UTF-8 text (line {line}): save it as UTF-8, or read it with "
             "pandas.read_csv(..., encoding=...) and give the frame."
         ) from error
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(delimiters, key=first.count)  # the earlier one where none is there
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    first, _, rest = text.lstrip().partition("\n")
+    named = re.fullmatch(r"sep=([,;|\t])", first.rstrip("\r"))  # a line by which Excel tells the delimiter
+    if named:
+        return [[], *_cells(rest, named[1], path)]
+    outside_quotes = re.sub(r'"[^"]*"', "", first)
+    delimiter = max(delimiters, key=outside_quotes.count)  # the earlier one where none is there
+    return _cells(text, delimiter, path)
+
+
+def _cells(text: str, delimiter: str, path: Path) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise ValueError(
+            f"{visible(str(path))} cannot be divided into cells near line {reader.line_num}: {error}. Look for a quote "
+            "that is not closed."
+        ) from error
 
 
 def _excel_rows(path: Path) -> list[tuple[Any, ...]]:
     """Cells of the first sheet, formulas as the values that were last computed."""
     openpyxl = _imported("openpyxl", "openpyxl", "Excel")
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _damaged(path, "an Excel file (.xlsx) without a password", error) from error
     try:
         return list(book.worksheets[0].iter_rows(values_only=True))
     finally:
         book.close()
+
+
+def _parquet_table(path: Path) -> Any:
+    parquet = _imported("pyarrow.parquet", "pyarrow", "Parquet")
+    try:
+        return parquet.read_table(path)
+    except ValueError as error:  # that of Arrow is one
+        raise _damaged(path, "a Parquet file", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    return ValueError(f"{visible(str(path))} cannot be read as {kind}, whatever its name says: {error}")
 
 
 def _of_rows(rows: Sequence[Sequence[Any]], path: Path) -> Table:
@@ -163,6 +199,8 @@ def _is_blank(cell: Any) -> bool:
 
 
 def _of_frame(frame: Any, source: str = "the table", folder: Path | None = None) -> Table:
+    if hasattr(frame, "collect_schema") and hasattr(frame, "collect"):  # a LazyFrame of polars
+        frame = frame.collect()
     names = frame.keys() if isinstance(frame, Mapping) else getattr(frame, "column_names", None)
     if names is None and hasattr(frame, "columns") and hasattr(frame, "__getitem__"):
         names = frame.columns
@@ -175,11 +213,13 @@ def _of_frame(frame: Any, source: str = "the table", folder: Path | None = None)
 
 
 def cells_of(column: Any) -> list[Any]:
-    """Cells of a column of any library, as Python's own objects."""
-    for method in ("to_pylist", "to_list", "tolist"):
-        if hasattr(column, method):
-            return list(getattr(column, method)())
-    return list(column)
+    """Cells of a column of any library, as Python's own objects; fractions as they print where they are short."""
+    method = next((method for method in ("to_pylist", "to_list", "tolist") if hasattr(column, method)), None)
+    cells = list(column) if method is None else list(getattr(column, method)())
+    kind = getattr(column, "dtype", getattr(column, "type", None))
+    if _SHORT_FLOAT.fullmatch(str(kind)):  # 0.1 has become 0.10000000149
+        return [cell if is_missing(cell) else float(str(np.float32(cell))) for cell in cells]
+    return cells
 
 
 def order_of(column: Any) -> list[Any] | None:

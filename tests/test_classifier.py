@@ -1042,8 +1042,9 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
         patch.setattr("skl2rclip._selection.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             unfitted.fit(*shades)
-    with pytest.raises(NotFittedError):
-        unfitted.predict(shades[0])
+    for predict in (unfitted.predict, unfitted.predict_interval, unfitted.predict_expectation):
+        with pytest.raises(NotFittedError):
+            predict(shades[0])
 
 
 def test_random_weights_are_warned_about_once_and_seeded(tmp_path, make_classifier, shades):

@@ -57,6 +57,13 @@ def test_numbers_stay_and_sort_as_numbers(tmp_path):
     assert load_image_folder(tmp_path).target.tolist() == [9, 9.5, 10, 100]
 
 
+def test_names_with_decimal_commas_are_numbers(tmp_path):
+    for folder in ("2,5", "10", "0,125"):
+        draw(tmp_path / folder / "a.png")
+    assert load_image_folder(tmp_path).target.tolist() == [0.125, 2.5, 10]
+    assert load_image_folder(tmp_path, ranks=["0,125", "2,5", "10"]).target.tolist() == [0, 1, 2]
+
+
 def test_given_ranks_are_the_order_and_may_have_no_pictures(fruit):
     found = load_image_folder(fruit, ranks=["seed", "overripe", "ripe", "unripe"])
     assert (found.rank_names, found.ranks) == (["seed", "overripe", "ripe", "unripe"], [0, 1, 2, 3])
@@ -75,6 +82,35 @@ def test_an_order_that_is_not_plain_is_asked_for(tmp_path):
         draw(tmp_path / folder / "a.png")
     with pytest.raises(ValueError, match=r"order is not known.*ranks=\['cat', 'dog'\] put into the right order"):
         load_image_folder(tmp_path)
+
+
+def test_where_the_ranks_may_lie_deeper_the_error_says_so(tmp_path):
+    for folder in ("train/ripe", "train/unripe", "val/ripe"):
+        draw(tmp_path / folder / "a.png")
+    with pytest.raises(ValueError, match=r"order is not known.* below them, such as 'ripe', .*root='.*train'"):
+        load_image_folder(tmp_path)
+    draw(tmp_path / "train" / "a.png")
+    with pytest.raises(ValueError, match=r"put into the right order\.$"):
+        load_image_folder(tmp_path)
+
+
+def test_a_folder_too_high_is_warned_about(fruit):
+    with pytest.warns(UserWarning, match="are of one rank, 'fruit'. root must be the folder whose own folders"):
+        assert len(load_image_folder(fruit.parent).ranks) == 1
+
+
+def test_folders_that_cannot_be_opened_are_counted(fruit, monkeypatch):
+    closed, scandir = str(fruit / "ripe" / "closed"), os.scandir
+    draw(fruit / "ripe" / "closed" / "b.png")
+
+    def refuse(place):
+        if str(place) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.warns(UserWarning, match="folders that could not be opened: 1, namely ripe.closed"):
+        assert len(load_image_folder(fruit).data) == 9
 
 
 def test_x_and_y_alone(fruit):
@@ -115,6 +151,12 @@ def test_pictures_are_told_by_their_headers_at_any_depth(fruit):
 def test_a_link_that_leads_back_ends(fruit):
     os.symlink(fruit / "ripe", fruit / "ripe" / "again")
     assert len(load_image_folder(fruit).data) == 9
+
+
+@pytest.mark.parametrize("root", [None, 3, b"fruit"])
+def test_what_is_no_path_is_refused_by_name(root):
+    with pytest.raises(TypeError, match="root must be the path of a folder, got"):
+        load_image_folder(root)
 
 
 def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):

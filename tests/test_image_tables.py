@@ -199,6 +199,92 @@ def test_a_table_that_cannot_be_understood_is_refused(folder, text, said):
         read_image_table(written(folder, text))
 
 
+def test_decimal_commas_are_those_of_numbers(folder):
+    found = read_image_table(written(folder, "path;rank\na.png;2,5\nb.png;10\nd.png;-1\n"))
+    assert (found.ranks, found.target.tolist(), found.rank_names) == ([-1, 2.5, 10], [2.5, 10, -1], ["-1", "2.5", "10"])
+    listed = read_image_table(folder / "table.csv", ranks=[-1, 0, 2.5, 10])
+    assert (listed.ranks, listed.target.tolist()) == ([-1, 0, 2.5, 10], [2.5, 10, -1])
+
+
+def test_a_comma_that_may_be_that_of_thousands_makes_no_number(folder):
+    found = read_image_table(written(folder, "path;rank\na.png;1,500\nb.png;10\n"))
+    assert found.rank_names == ["10", "1,500"]
+
+
+def test_words_for_nothing_are_missing_among_numbers_and_words_among_words(folder):
+    table = written(folder, "path,rank\na.png,1\nb.png,NA\ninner/c.png,nan\nd.png,2\n")
+    with pytest.warns(UserWarning, match="rows without a rank: 2, namely b.png; inner/c.png"):
+        assert read_image_table(table).target.tolist() == [1, 2]
+    named = read_image_table(table, ranks=["nan", "NA", "1", "2"])
+    assert named.target.tolist() == [2, 1, 0, 3]
+    words = read_image_table(written(folder, "path,rank\na.png,mild\nb.png,None\nd.png,severe\n"))
+    assert words.rank_names == ["None", "mild", "severe"]
+
+
+def test_delimiters_within_quotes_divide_nothing(folder):
+    table = written(folder, 'path;"rank, of two, of three"\na.png;1\nb.png;2\n')
+    assert read_image_table(table, rank="rank, of two, of three").target.tolist() == [1, 2]
+
+
+def test_a_quote_that_is_never_closed_is_told_by_its_line(folder):
+    text = 'path,rank\na.png,1\n"b.png,2\n' + "c.png,3\n" * 20_000
+    with pytest.raises(
+        ValueError, match=r"table.csv cannot be divided into cells near line .*quote that is not closed"
+    ):
+        read_image_table(written(folder, text))
+
+
+def test_columns_of_two_lengths_are_named(folder):
+    with pytest.raises(ValueError, match="'path' has 2 rows, 'rank' has 1"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": [1]}, root=folder)
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+def test_the_line_by_which_excel_tells_the_delimiter_is_no_header(folder, delimiter):
+    text = "\r\n".join(["sep=,", "path,rank", "a.png,1", "b.png,2", ""]).replace(",", delimiter)
+    assert read_image_table(written(folder, text)).target.tolist() == [1, 2]
+
+
+def test_columns_that_pandas_numbers_are_chosen_by_number(folder):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([["a.png", 1, "x"], ["b.png", 2, "y"]])
+    found = read_image_table(frame, image=0, rank=1, group=2, root=folder)
+    assert (found.target.tolist(), found.groups.tolist()) == ([1, 2], ["x", "y"])
+
+
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "pyarrow"])
+def test_fractions_in_single_precision_are_the_numbers_that_they_print_as(folder, library):
+    module = pytest.importorskip(library)
+    single = np.array([0.1, 2.5], dtype=np.float32)
+    columns = {"path": ["a.png", "b.png"], "rank": single}
+    make = {"numpy": dict, "pandas": getattr(module, "DataFrame", None), "polars": getattr(module, "DataFrame", None)}
+    found = read_image_table(make[library](columns) if library in make else module.table(columns), root=folder)
+    assert (found.ranks, found.rank_names) == ([0.1, 2.5], ["0.1", "2.5"])
+
+
+def test_an_infinite_rank_is_refused(folder):
+    with pytest.raises(ValueError, match="has infinite ranks"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": [1, np.inf]}, root=folder)
+
+
+def test_ranks_are_checked_beside_words_for_nothing(folder):
+    with pytest.raises(ValueError, match="ranks must be a list of all labels, lowest first, got 5"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": ["1", "NA"]}, root=folder, ranks=5)
+
+
+def test_a_lazy_frame_of_polars_is_a_table(folder):
+    polars = pytest.importorskip("polars")
+    frame = polars.LazyFrame({"path": ["a.png", "b.png"], "rank": [1, 2]})
+    assert read_image_table(frame, root=folder).target.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "package"), [("table.xlsx", "openpyxl"), ("table.parquet", "pyarrow.parquet")])
+def test_a_file_that_is_not_what_its_name_says_is_named(folder, name, package):
+    pytest.importorskip(package)
+    with pytest.raises(ValueError, match=f"{name} cannot be read as .* whatever its name says"):
+        read_image_table(written(folder, "path,rank\na.png,1\n", name))
+
+
 def test_text_of_another_encoding_is_refused(folder):
     with pytest.raises(ValueError, match=r"is not UTF-8 text \(line 2\): save it as UTF-8"):
         read_image_table(written(folder, "path,rank\nfrüh.png,1\n", encoding="latin-1"))
@@ -209,6 +295,11 @@ def test_where_no_file_is_there_the_folder_is_asked_for(folder):
     with pytest.raises(FileNotFoundError, match=r"None of the 2 files .*inner/a.png. Give the folder .* root="):
         read_image_table(table)
     assert len(read_image_table(table, root=folder).data) == 2
+
+
+def test_names_without_their_ending_are_told_from_a_wrong_folder(folder):
+    with pytest.raises(FileNotFoundError, match=r"None of the 2 files .*The folder has a.png: .*add the ending"):
+        read_image_table(written(folder, "path,rank\na,1\nb,2\n"))
 
 
 @pytest.mark.parametrize(

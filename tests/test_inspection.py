@@ -154,6 +154,19 @@ def test_numbers_descend_where_the_classifier_has_learned_that_they_do(make_clas
     np.testing.assert_array_equal(display.confusion_matrix, expected)
 
 
+@pytest.mark.parametrize("display", [*OF_LABELS, inspection.RankCalibrationDisplay, inspection.LargestErrorsDisplay])
+def test_labels_that_are_needed_are_asked_for(display, graded):
+    images = {"images": list(np.zeros((120, 4, 4, 3), np.uint8))} if display in SHEETS else {}
+    with pytest.raises(ValueError, match=f"{display.__name__} compares with true labels, and y is None"):
+        display.from_estimator(*graded[:2], None, ranks=GRADES, **images)
+
+
+@pytest.mark.parametrize("display", [*OF_LABELS, *SHEETS, inspection.RankDistributionDisplay])
+def test_a_path_is_no_sequence_of_letters(display, graded):
+    with pytest.raises(ValueError, match=r"X must be a sequence of images, got one \('a.png'\): write \[image\]"):
+        display.from_estimator(graded[0], "a.png", list("words"), ranks=GRADES)
+
+
 @pytest.mark.parametrize("display", [*OF_LABELS, inspection.RankCalibrationDisplay])
 def test_who_cannot_answer_is_refused_by_name(display, graded):
     _, X, words = graded
@@ -164,6 +177,11 @@ def test_who_cannot_answer_is_refused_by_name(display, graded):
     if display is not inspection.OrdinalConfusionDisplay:
         with pytest.raises(ValueError, match="needs probabilities, and LinearSVC has no predict_proba"):
             display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES)
+    if display is inspection.RankPredictionDisplay:
+        with pytest.raises(ValueError, match="coverage=None draws without intervals"):
+            display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES)
+        drawn = display.from_estimator(LinearSVC().fit(X, words), X, words, ranks=GRADES, coverage=None)
+        assert drawn.y_interval is None
     with pytest.raises(ValueError, match="120 images in X and 119"):
         display.from_estimator(graded[0], X, words[1:], ranks=GRADES)
 

@@ -165,6 +165,12 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         classifier.fit(shade_paths, y, X_val=shade_paths[:3], y_val=y[:2])
     with pytest.raises(ValueError, match="y_val contains labels that are not among the ranks: \\[7\\]"):
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[7])
+    with pytest.raises(ValueError, match="Input y_val contains NaN"):
+        classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[np.nan])
+    with pytest.raises(ValueError, match=r"X_val must be what X may be. .*\(X is empty\)"):
+        classifier.fit(shade_paths, y, X_val=[], y_val=[])
+    with pytest.raises(TypeError, match=r"X_val must be what X may be. X must be a sequence"):
+        classifier.fit(shade_paths, y, X_val=3, y_val=[1])
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
     bad, good = str(tmp_path / "bad.png"), str(tmp_path / "good.png")

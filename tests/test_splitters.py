@@ -155,6 +155,8 @@ def test_words_are_drawn_by_as_well():
         (FewShotSplit({1: 1}), r"n_per_rank has no number for the ranks \[2, 3, 7\]"),
         (FewShotSplit(1, 0), "n_repeats must be"),
         (FewShotSplit(1, unseen_ranks=[4]), r"ranks that y does not hold: \[4\]"),
+        (FewShotSplit(1, unseen_ranks=3), "unseen_ranks must be a list of ranks, got 3"),
+        (FewShotSplit(1, unseen_ranks="bad"), "unseen_ranks must be a list of ranks, got 'bad'"),
         (FewShotSplit(1, unseen_ranks=[1, 2, 3, 7]), "Nothing is drawn"),
         (FewShotSplit({1: 5, 2: 12, 3: 20, 7: 9}), "none is left to test"),
         (FewShotSplit(1, cv=iter([])), "make it a list"),
