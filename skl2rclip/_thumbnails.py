@@ -11,7 +11,7 @@ import numpy as np
 
 from skl2rclip._depths import settle
 from skl2rclip._images import ImageFile, as_given, find_damaged, find_unreadable, image_threads, open_image, stamped
-from skl2rclip._names import visible
+from skl2rclip._names import EntryNames, visible
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._responses import rows_of
@@ -77,7 +77,7 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
         return []
     images, kinds = stamped(as_image_list(rows_of(pictures, rows))), dict[Hashable, str]()
     problems = find_unreadable(images, kinds=kinds)
-    settled = settle(images, kinds, NOTHING_DECIDED, numbers=[int(row) for row in rows])
+    settled = settle(images, kinds, NOTHING_DECIDED, names=EntryNames([int(row) for row in rows]))
     problems |= settled.failures
     for guess in settled.guesses:
         warn_user(guess)
@@ -89,7 +89,7 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
 
     with image_threads(None) as pool:
         thumbnails = list(pool.map(thumbnail, range(len(images))))
-    noted.warn(images, places=rows)
+    noted.warn(images, names=EntryNames([int(row) for row in rows]))
     return thumbnails
 
 

@@ -19,6 +19,7 @@ from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
 from skl2rclip._embedder import check_headers, embed_images
 from skl2rclip._embedding_cache import forget_embeddings
 from skl2rclip._images import ImageFile, Scaled, open_image, stamped
+from skl2rclip._names import EntryNames
 from skl2rclip._picture_list import as_image_list
 from skl2rclip._thumbnails import thumbnails_of
 from skl2rclip._white_levels import Whites
@@ -196,7 +197,7 @@ def test_what_was_decided_before_stays_and_what_exceeds_it_is_named(tmp_path):
 def test_the_user_counts_in_his_own_numbers_and_each_kind_is_told_once():
     images = [*of_bits(12), *[picture.astype(int) for picture in EIGHT_BITS]]
     with pytest.warns(UserWarning, match="is taken as white") as told:
-        check_headers(images, None, 1, numbers=[3, 5, 7, 11, 13, 17])
+        check_headers(images, None, 1, names=EntryNames([3, 5, 7, 11, 13, 17]))
     first, second = (str(each.message) for each in told)
     assert first.startswith("X[3] and 2 more hold 16 bits")
     assert second.startswith("X[11] and 2 more hold integers")
