@@ -13,7 +13,9 @@ import pytest
 import tifffile
 from helpers import embedded, file_access, toy_encoding
 from PIL import Image
-from sklearn.model_selection import cross_val_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
 from skl2rclip._embedder import check_headers, embed_images
@@ -378,3 +380,31 @@ def test_a_file_that_became_another_picture_after_its_header_was_read_is_named(t
     path.write_bytes(png(of_bits(12)[0]))
     with pytest.raises(UnreadableImagesError, match="was another picture when its header was read"):
         embed_images(images, toy_encoding(), None, 1)
+
+
+@pytest.mark.filterwarnings("error:X")
+@pytest.mark.parametrize("kind", ["classifier", "search", "pipeline"])
+def test_pictures_are_shown_as_the_model_takes_them(make_classifier, tiny, kind):
+    pytest.importorskip("matplotlib").use("Agg")
+    from skl2rclip.inspection import LargestErrorsDisplay, RankDistributionDisplay, SortedPicturesDisplay
+
+    y = np.arange(12) % 3
+    estimator = make_classifier(ranks=range(3))
+    if kind == "search":
+        estimator = GridSearchCV(estimator, {"pairwise_weight": [0.1]}, cv=2, error_score="raise")
+    elif kind == "pipeline":
+        estimator = make_pipeline(CLIPImageEncoder(tiny, device="cpu"), LogisticRegression())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(of_bits(12) * 4, y)
+    dark = of_bits(12)[2:] * 3
+    true = (estimator.predict(dark) + 1) % 3
+    for display in (
+        LargestErrorsDisplay.from_estimator(estimator, dark, true),
+        SortedPicturesDisplay.from_estimator(estimator, dark),
+    ):
+        same_as_eight_bits(display.thumbnails, EIGHT_BITS[2:] * 3)
+    same_as_eight_bits([RankDistributionDisplay.from_estimator(estimator, dark).thumbnail], EIGHT_BITS[2:])
+    # pictures beside X may be of another kind, and say themselves
+    with pytest.raises(UserWarning, match="1023 is taken"):
+        SortedPicturesDisplay.from_estimator(estimator, dark, images=dark)
