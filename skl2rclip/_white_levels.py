@@ -77,6 +77,8 @@ class ValueRange:
         Whether only the upper eight of sixteen bits can be had; the lower ones count as ones.
     is_array : bool
         Whether it is an array, and no PIL image or file.
+    parts : tuple of two float, optional
+        Highest value of the colours and of the alpha channel, where an array has one.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class ValueRange:
     high: float
     is_cut: bool = False
     is_array: bool = False
+    parts: tuple[float, float] | None = None
 
     @property
     def remedy(self) -> str:
@@ -164,6 +167,9 @@ def misfit(values: ValueRange, white: int) -> str | None:
 
 def _own_fault(values: ValueRange) -> str | None:
     """Say what is wrong with a picture whatever others are."""
+    if values.parts is not None and _have_two_whites(*values.parts, values.kind):
+        colour, alpha = values.parts
+        return f"its colours go up to {colour:.6g} and its alpha up to {alpha:.6g}, which cannot have the same white"
     if values.kind != "floating":
         return None if values.low >= 0 else f"its values go from {values.low:.0f} to {values.high:.0f}, below 0"
     most_below = _MOST_BELOW_ZERO * (1 if values.high <= _MOST_OF_UNIT else 255)
@@ -173,6 +179,14 @@ def _own_fault(values: ValueRange) -> str | None:
         f"its values are floats from {values.low:.6g} to {values.high:.6g}, neither 0 to 1 nor 0 to 255, and nothing "
         "says which is white"
     )
+
+
+def _have_two_whites(colour: float, alpha: float, kind: str) -> bool:
+    """Whether colours would be black by the white of alpha, or alpha nothing by that of colours."""
+    lower, higher = sorted((colour, alpha))
+    if lower <= 0:
+        return False
+    return lower <= _MOST_OF_UNIT < higher if kind == "floating" else is_black(lower, higher)
 
 
 # -------------------------------------------------------------------- integers

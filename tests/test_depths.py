@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -408,3 +409,21 @@ def test_pictures_are_shown_as_the_model_takes_them(make_classifier, tiny, kind)
     # pictures beside X may be of another kind, and say themselves
     with pytest.raises(UserWarning, match="1023 is taken"):
         SortedPicturesDisplay.from_estimator(estimator, dark, images=dark)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_colours", "of_alpha"),
+    [(np.uint16, 16, 257), (np.uint16, 257, 1), (np.float32, 1 / 255, 1), (np.float64, 1, 1 / 255)],
+)
+def test_colours_and_alpha_of_different_whites_are_refused_and_none_is_black(dtype, of_colours, of_alpha):
+    colours = np.stack([EIGHT_BITS[0]] * 3, axis=2).astype(np.float64)
+    opaque = np.full((*EIGHT_BITS[0].shape, 1), 255)
+    mixed = np.concatenate([colours * of_colours, opaque * of_alpha], axis=2).astype(dtype)
+    assert re.fullmatch(
+        "its colours go up to .* and its alpha up to .*", find_unreadable([mixed])[0].split(", which")[0]
+    )
+    for scale in (of_colours, of_alpha):
+        same = np.concatenate([colours * scale, opaque * scale], axis=2).astype(dtype)
+        assert find_unreadable([same, same[..., :3]]) == {}
+    unseen = np.concatenate([colours * of_colours, opaque * 0], axis=2).astype(dtype)
+    assert find_unreadable([unseen]) == {}
