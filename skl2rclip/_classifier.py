@@ -521,11 +521,7 @@ class L2RCLIPClassifier(
         settings, is_table = request.settings, request.settings.is_precomputed
         check_apart(X_val, y_val, early_stopping=settings.early_stopping)
         labels = check_labels(y_val, "y_val")
-        try:
-            data = self._check_data(settings, X_val, fitted=False)
-        except (ValueError, TypeError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"X_val must be what X may be. {error}") from error
+        data = self._check_data(settings, X_val, fitted=False, name="X_val")
         check_lengths(data, labels, "X_val", "y_val")
         target = request.scale.encode(labels, "y_val")
         if is_table:
@@ -535,22 +531,22 @@ class L2RCLIPClassifier(
             request = replace(request, maker=maker or request.maker)
         return request.with_apart(data if is_table else stamped(data), target)
 
-    def _check_data(self, settings: Settings, X: Any, *, fitted: bool) -> Any:
+    def _check_data(self, settings: Settings, X: Any, *, fitted: bool, name: str = "X") -> Any:
         """List of images, or table of embeddings with the columns of the fit where there was one."""
         has_columns = fitted and self._has_columns_for(settings)
         if not settings.is_precomputed:
-            check_no_embeddings(X)
+            check_no_embeddings(X, name)
             if has_columns and column_count(X) is not None:
                 validate_data(self, X, reset=False, skip_check_array=True)
-            return as_image_list(X)
+            return as_image_list(X, name)
         if holds_images(X):
             raise ValueError(
-                "image_tower='precomputed' takes a table of embeddings, of shape (n, D), and X holds images or paths: "
-                "embed them with CLIPImageEncoder, or set image_tower='frozen'."
+                f"image_tower='precomputed' takes a table of embeddings, of shape (n, D), and {name} holds images or "
+                "paths: embed them with CLIPImageEncoder, or set image_tower='frozen'."
             )
         if has_columns:
             return validate_data(self, X, dtype=np.float32, reset=False)
-        return check_array(X, dtype=np.float32, input_name="X", estimator=self)
+        return check_array(X, dtype=np.float32, input_name=name, estimator=self)
 
     def _has_columns_for(self, settings: Settings) -> bool:
         """Whether the columns of the fit are known, and X is still what it was then: images, or embeddings."""

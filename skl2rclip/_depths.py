@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._images import ImageFile, ImageLike, Scaled, find_damaged, header_kind, identity_of
+from skl2rclip._names import IN_ORDER, EntryNames
 from skl2rclip._white_levels import KINDS, ValueRange, Whites, decide, misfit
 
 _NAMES = {"uint16": "16 bits", "integer": "integers", "floating": "floats"}
@@ -49,7 +50,7 @@ def settle(
     *,
     n_jobs: int | None = None,
     max_memory: int | None = None,
-    numbers: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> Settled:
     """Decide which value is white, from all pictures of a kind together.
 
@@ -67,8 +68,8 @@ def settle(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
-    numbers : sequence of int, optional
-        Indices in the user's X, where these are others.
+    names : EntryNames, optional
+        What the user calls each picture, where that is not its index in X.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def settle(
     damaged = find_damaged(images, rest, n_jobs=n_jobs, max_memory=max_memory, ranges=found) if rest else {}
     ranges |= {row: found[identity_of(images[row])] for row in rest if identity_of(images[row]) in found}
     _remember({key: ranges[row] for row in rest if row in ranges and (key := _memo_key(images[row]))})
-    settled = decided(images, ranges, whites, numbers)
+    settled = decided(images, ranges, whites, names)
     result = list(settled.images)
     for row, kind in kinds.items():
         result[row] = Scaled(images[row], settled.whites.of(kind) or KINDS[kind])  # type: ignore[arg-type]
@@ -93,7 +94,7 @@ def decided(
     images: Sequence[ImageLike],
     ranges: Mapping[int, ValueRange],
     whites: Whites,
-    numbers: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> Settled:
     """Decide from ranges, by row, that have been found; the images stay as they are."""
     failures: dict[int, str] = {}
@@ -104,11 +105,11 @@ def decided(
         if white is not None:
             failures |= {row: reason for row, each in same.items() if (reason := misfit(each, white)) is not None}
         elif same:
-            decision = decide(same, len({identity_of(images[row]) for row in same}), numbers)
+            decision = decide(same, len({identity_of(images[row]) for row in same}), names)
             failures |= decision.reasons
             whites = whites.plus(kind, decision.white)
             if decision.has_doubt and decision.white is not None:
-                guesses.append(_guess(same, decision.white, numbers))
+                guesses.append(_guess(same, decision.white, names))
     return Settled(list(images), whites, dict(sorted(failures.items())), guesses)
 
 
@@ -126,14 +127,13 @@ def _kinds_by_row(images: Sequence[ImageLike], kinds_of_files: Mapping[Hashable,
     return kinds
 
 
-def _guess(ranges: Mapping[int, ValueRange], white: int, numbers: Sequence[int] | None) -> str:
+def _guess(ranges: Mapping[int, ValueRange], white: int, names: EntryNames) -> str:
     first, values = next(iter(ranges.items()))
-    number = first if numbers is None else numbers[first]
     others = f" and {len(ranges) - 1} more hold" if len(ranges) > 1 else " holds"
     high = max(each.high for each in ranges.values())
     where = "whose highest value in all of them is" if len(ranges) > 1 else "whose highest value is"
     return (
-        f"X[{number}]{others} {_NAMES[values.kind]}, {where} {high:.6g}: {white} is taken as white. Where that is "
+        f"{names[first]}{others} {_NAMES[values.kind]}, {where} {high:.6g}: {white} is taken as white. Where that is "
         f"wrong, {values.remedy}."
     )
 

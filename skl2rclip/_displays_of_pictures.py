@@ -23,8 +23,9 @@ from skl2rclip._drawing import (
 from skl2rclip._labels import check_labels, holds_numbers
 from skl2rclip._ranks import central_interval, default_name, expected_value, given_ranks, read_out, scale_of
 from skl2rclip._responses import Response, as_sequence, ordered_scale, response_of, rows_of, scale_of_labels
-from skl2rclip._thumbnails import Thumbnail, check_pictures, thumbnails_of
+from skl2rclip._thumbnails import Thumbnail, check_pictures, thumbnails_of, whites_of
 from skl2rclip._validation import check_integer, check_lengths, check_real
+from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import InvalidParameterError
 
 _SIDE, _LARGE_SIDE = 160, 512  # pixels of thumbnails, and of one picture alone
@@ -159,7 +160,7 @@ class RankDistributionDisplay:
             check_lengths(X, truth)
             ranks = ordered_scale(estimator, y, ranks).ranks  # which one label alone does not show
         said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks, needs_labels=False)
-        (thumbnail,) = thumbnails_of(pictures, [index], _LARGE_SIDE)
+        (thumbnail,) = thumbnails_of(pictures, [index], _LARGE_SIDE, _whites(estimator, images))
         assert said.probabilities is not None
         assert said.predicted is not None
         display = cls(
@@ -250,6 +251,11 @@ def position_of(value: float, values: np.ndarray) -> float:
     if values[0] > values[-1]:
         values, positions = values[::-1], positions[::-1]
     return float(np.interp(value, values, positions))
+
+
+def _whites(estimator: Any, images: Any) -> Whites:
+    """Tell what is white in the pictures that are shown: as the estimator takes them, unless they are others than X."""
+    return whites_of(estimator) if images is None else NOTHING_DECIDED
 
 
 def _check_index(index: Any, n: int) -> None:
@@ -493,7 +499,8 @@ class LargestErrorsDisplay(_ContactSheet):
         pictures = check_pictures(who, X, images)
         has_probabilities = hasattr(estimator, "predict_proba")
         said = response_of(who, estimator, X, y, ranks=ranks, probabilities=has_probabilities, skip_unreadable=True)
-        return cls._of(said, pictures, len(X), n_images, display_labels).plot(ax=ax, **kwargs)
+        whites = _whites(estimator, images)
+        return cls._of(said, pictures, len(X), n_images, display_labels, whites).plot(ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
@@ -543,7 +550,15 @@ class LargestErrorsDisplay(_ContactSheet):
         return cls._of(said, images, len(true), n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _of(cls, said: Response, pictures: Any, n: int, n_images: int, display_labels: Any) -> LargestErrorsDisplay:
+    def _of(
+        cls,
+        said: Response,
+        pictures: Any,
+        n: int,
+        n_images: int,
+        display_labels: Any,
+        whites: Whites = NOTHING_DECIDED,
+    ) -> LargestErrorsDisplay:
         assert said.true is not None
         assert said.predicted is not None
         scale = said.scale
@@ -556,7 +571,7 @@ class LargestErrorsDisplay(_ContactSheet):
             _labels_of(said.rows, scale.ranks[said.true], indices),
             _labels_of(said.rows, scale.ranks[said.predicted], indices),
             errors=np.array([error_of.get(index, np.nan) for index in indices.tolist()]),
-            thumbnails=thumbnails_of(pictures, indices, _SIDE),
+            thumbnails=thumbnails_of(pictures, indices, _SIDE, whites),
             title=_title("Largest errors" if len(order) else "No errors", len(indices), n, len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
         )
@@ -709,7 +724,8 @@ class SortedPicturesDisplay(_ContactSheet):
             needs_labels=False,
             skip_unreadable=True,
         )
-        return cls._of(said, pictures, len(X), n_images, display_labels).plot(ax=ax, **kwargs)
+        whites = _whites(estimator, images)
+        return cls._of(said, pictures, len(X), n_images, display_labels, whites).plot(ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
@@ -762,7 +778,15 @@ class SortedPicturesDisplay(_ContactSheet):
         return cls._of(said, images, len(predicted), n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _of(cls, said: Response, pictures: Any, n: int, n_images: int, display_labels: Any) -> SortedPicturesDisplay:
+    def _of(
+        cls,
+        said: Response,
+        pictures: Any,
+        n: int,
+        n_images: int,
+        display_labels: Any,
+        whites: Whites = NOTHING_DECIDED,
+    ) -> SortedPicturesDisplay:
         assert said.predicted is not None
         scale = said.scale
         order = lowest_first(said.predicted, said.probabilities)
@@ -773,7 +797,7 @@ class SortedPicturesDisplay(_ContactSheet):
         return cls(
             indices,
             _labels_of(said.rows, scale.ranks[said.predicted], indices),
-            thumbnails=thumbnails_of(pictures, indices, _SIDE),
+            thumbnails=thumbnails_of(pictures, indices, _SIDE, whites),
             y_true=true,
             title=_title("By predicted rank", len(indices), n, len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),

@@ -35,6 +35,7 @@ from skl2rclip._images import (
     identity_of,
     image_threads,
 )
+from skl2rclip._names import IN_ORDER, EntryNames
 from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip._progress import counted
@@ -123,7 +124,7 @@ def check_headers(
     n_jobs: int | None,
     max_memory: int | None = None,
     whites: Whites = NOTHING_DECIDED,
-    numbers: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> tuple[list[ImageLike], Whites]:
     """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
 
@@ -141,8 +142,8 @@ def check_headers(
         Bytes that the pictures under way may take together.
     whites : Whites, optional
         What was decided before, and stays.
-    numbers : sequence of int, optional
-        Indices in the user's X, where these are others.
+    names : EntryNames, optional
+        What the user calls each image, where that is not its index in X.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def check_headers(
     """
     is_known, kinds = known_files(images, folder), dict[Hashable, str]()
     unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, kinds=kinds)
-    settled = settle(images, kinds, whites, n_jobs=n_jobs, max_memory=max_memory, numbers=numbers)
+    settled = settle(images, kinds, whites, n_jobs=n_jobs, max_memory=max_memory, names=names)
     unreadable |= settled.failures
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
@@ -174,7 +175,7 @@ def embed_chunks(
     cache: EmbeddingCache | None,
     n_jobs: int | None,
     max_memory: int | None = None,
-    places: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -193,8 +194,8 @@ def embed_chunks(
         Decoding threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
-    places : sequence of int, optional
-        Index in X of each image, which warnings name, where that is not its index here.
+    names : EntryNames, optional
+        What the user calls each image, which warnings say, where that is not its index in X.
 
     Yields
     ------
@@ -208,7 +209,7 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, places=places) as stream:
+    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
@@ -221,14 +222,14 @@ def embed_images(
     n_jobs: int | None,
     max_memory: int | None = None,
     verbose: int = 0,
-    places: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> np.ndarray:
     """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
     result = np.empty((len(images), encoding.width), np.float32)
-    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, places)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names)
     for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
     return result
@@ -241,7 +242,7 @@ def decode_and_embed(
     cache: EmbeddingCache | None,
     n_jobs: int | None,
     max_memory: int | None = None,
-    places: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -261,8 +262,8 @@ def decode_and_embed(
         Decoding threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
-    places : sequence of int, optional
-        Index in X of each image, which warnings name, where that is not its index here.
+    names : EntryNames, optional
+        What the user calls each image, which warnings say, where that is not its index in X.
 
     Yields
     ------
@@ -279,7 +280,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, places) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names) as stream:
         yield from stream
 
 
@@ -292,7 +293,7 @@ def _open(
     n_jobs: int | None,
     max_memory: int | None,
     wants_pixels: bool = False,
-    places: Sequence[int] | None = None,
+    names: EntryNames = IN_ORDER,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -301,7 +302,7 @@ def _open(
         image_threads(n_jobs) as pool,
     ):
         decoder = Decoder(images, preprocessings, pool, max_memory)
-        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, places)
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names)
         stream.outlook = _outlook(stream, encoding, cache)
         yield stream
 
@@ -347,11 +348,11 @@ class _Stream:
         cache: EmbeddingCache | None,
         pool: ThreadPoolExecutor,
         wants_pixels: bool,
-        places: Sequence[int] | None,
+        names: EntryNames,
     ):
         self.keys = {} if cache is None else cache.known_keys(images)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
-        self._wants_pixels, self._places = wants_pixels, places
+        self._wants_pixels, self._names = wants_pixels, names
         self._decoder = decoder
         self._copies = _rows_of_each(images)
         self._left: list[int] = []
@@ -395,7 +396,7 @@ class _Stream:
         )
 
     def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
-        self._decoder.warnings.warn([as_given(image) for image in self._images], copies, self._places)
+        self._decoder.warnings.warn([as_given(image) for image in self._images], copies, self._names)
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""

@@ -154,11 +154,11 @@ def _started(request: FitRequest, stage: PromptStage, prepared: Prepared, n_epoc
 
 def _judged(request: FitRequest) -> FitRequest:
     """Look at the headers of images before any work, and decide which value is white where they do not say it."""
-    settings, numbers = request.settings, request.kept.tolist()
+    settings = request.settings
     if isinstance(request.data, np.ndarray):
         return request
     folder, n_jobs, max_memory = settings.embedding_cache, settings.n_jobs, settings.max_memory
-    images, whites = check_headers(request.data, folder, n_jobs, max_memory, request.whites, numbers)
+    images, whites = check_headers(request.data, folder, n_jobs, max_memory, request.whites, request.names)
     return replace(request, data=images, whites=whites)
 
 

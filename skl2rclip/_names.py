@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 _LONGEST_SHOWN = 300
@@ -28,10 +30,40 @@ def visible(name: str) -> str:
     return shown
 
 
-def shown_entry(index: int, image: object, name: str = "X") -> str:
-    """Write which entry of X this is, with the name of its file where it has one."""
+def shown_entry(entry: str, image: object) -> str:
+    """Write which entry of X this is, such as `X[3]`, with the name of its file where it has one."""
     file = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
-    return f"{name}[{index}]{file}"
+    return f"{entry}{file}"
+
+
+@dataclass(frozen=True)
+class EntryNames:
+    """What the user calls each of some pictures, such as `X[3]` or `X_val[0]`.
+
+    Attributes
+    ----------
+    numbers : sequence of int, optional
+        Number of each picture; by default they are counted from 0.
+    n_before_apart : int, optional
+        From this number on pictures are those of `X_val`, counted behind those of X; by default all are of X.
+    """
+
+    numbers: Sequence[int] | None = None
+    n_before_apart: int | None = None
+
+    def __getitem__(self, row: int) -> str:
+        number = row if self.numbers is None else int(self.numbers[row])
+        if self.n_before_apart is None or number < self.n_before_apart:
+            return f"X[{number}]"
+        return f"X_val[{number - self.n_before_apart}]"
+
+    def at(self, rows: Sequence[int]) -> EntryNames:
+        """Names of some of these pictures."""
+        numbers = rows if self.numbers is None else [self.numbers[row] for row in rows]
+        return EntryNames(numbers, self.n_before_apart)
+
+
+IN_ORDER = EntryNames()
 
 
 def _escaped(character: str, decomposed: bool) -> str:

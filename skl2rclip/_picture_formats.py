@@ -20,6 +20,8 @@ _REFUSED = {
     "WMF": "it would be drawn by the operating system",
 }
 # what follows "ftyp" in files of HEIF whose pixels are not AV1
+# of either byte order, and with addresses of 64 bits
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # of Windows, whose own are of 256 x 256 pixels at most
 _MOST_ICON_PIXELS = 2**20
@@ -88,6 +90,11 @@ def _why_unknown(prefix: bytes) -> str:
         name, plugin = "JPEG XL", "pillow-jxl-plugin and import pillow_jxl"
     if name:
         return f"{name}, which Pillow reads with a plugin: install {plugin}, also in each worker process"
+    if prefix.startswith(_TIFF_BEGINNINGS):
+        return (
+            "damaged, or a TIFF of a kind that Pillow cannot read: give the array of tifffile.imread(name), inverted "
+            "where its 0 is white, or save it as PNG"
+        )
     return "not an image, or of a format that Pillow cannot read"
 
 

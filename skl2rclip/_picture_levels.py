@@ -69,7 +69,17 @@ def range_of(picture: Image.Image | np.ndarray, kind: str, is_cut: bool = False)
     else:
         extremes = [_extremes(np.asarray(picture.crop(band))) for band in bands_of(picture.size)]
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    return ValueRange(kind, low, high, is_cut, is_array=isinstance(picture, np.ndarray))
+    return ValueRange(kind, low, high, is_cut, isinstance(picture, np.ndarray), _highest_parts(picture))
+
+
+def _highest_parts(picture: Image.Image | np.ndarray) -> tuple[float, float] | None:
+    """Highest value of the colours and of alpha, of an array that has both."""
+    if not isinstance(picture, np.ndarray) or picture.ndim < 3 or picture.shape[2] != 4:
+        return None
+    colour, alpha = (
+        max(_extremes(rows)[1] for rows in _rows_of(part)) for part in (picture[..., :3], picture[..., 3:])
+    )
+    return colour, alpha
 
 
 def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:

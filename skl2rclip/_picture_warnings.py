@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skl2rclip._forks import in_forked_child
-from skl2rclip._names import shown_entry
+from skl2rclip._names import IN_ORDER, EntryNames, shown_entry
 from skl2rclip._validation import warn_user
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class PictureWarnings:
         self,
         images: Mapping[int, Any] | Sequence[Any],
         copies: Mapping[int, Sequence[int]] | None = None,
-        places: Sequence[int] | None = None,
+        names: EntryNames = IN_ORDER,
     ) -> None:
         """Warn once for each kind, with the first picture and the number of the others.
 
@@ -75,8 +75,8 @@ class PictureWarnings:
             By row; paths are named.
         copies : mapping of int to sequence of int, optional
             All rows that hold the same picture as one that was decoded for them. Rows that are not in it are left out.
-        places : sequence of int, optional
-            Index in X by row, where that is another.
+        names : EntryNames, optional
+            What the user calls each row, where that is not its index in X.
 
         Raises
         ------
@@ -90,12 +90,11 @@ class PictureWarnings:
             if not heeded:
                 continue
             rows = sorted({copy for row in heeded for copy in (copies[row] if copies else [row])})
-            named = [row if places is None else int(places[row]) for row in rows]
             others = {0: "", 1: " and 1 other"}.get(len(rows) - 1, f" and {len(rows) - 1} others")
             text = by_row[heeded[0]].text
-            message = f"{shown_entry(named[0], images[rows[0]])}{others}: {text}"
+            message = f"{shown_entry(names[rows[0]], images[rows[0]])}{others}: {text}"
             if len(rows) > 1:
-                _log.info("%s: X[i] for i in %s", text, named[:_MOST_LOGGED])
+                _log.info("%s: %s", text, ", ".join(names[row] for row in rows[:_MOST_LOGGED]))
             if "error" in actions.values():
                 raise category(message)
             warn_user(message, category)

@@ -183,7 +183,7 @@ def _decode_mine(
     settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
     if not needs:
         return _Decoded()
-    images = [request.data[i] for i in mine]
+    images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())
     verbose = settings.verbose if learner.group is None or learner.group.rank == 0 else 0
     encoding = cache = embeddings = None
     # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
@@ -192,7 +192,7 @@ def _decode_mine(
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
             embeddings[mine] = embed_images(
-                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, request.kept[mine]
+                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names
             )
             return _Decoded(embeddings)
     own = backbone.preprocessing
@@ -202,7 +202,7 @@ def _decode_mine(
     pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
-    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, request.kept[mine])
+    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names)
     description = "decoding" if encoding is None else "embedding"
     for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]

@@ -17,6 +17,7 @@ from skl2rclip._embedder import (
     LARGEST_AUTO_BATCH,
 )
 from skl2rclip._model import FittedState
+from skl2rclip._names import EntryNames
 from skl2rclip._prompts import PromptTokens
 from skl2rclip._ranks import RankScale
 from skl2rclip._settings import Settings
@@ -119,6 +120,11 @@ class FitRequest:
             held_out=is_apart,
             n_given_apart=n_apart,
         )
+
+    @property
+    def names(self) -> EntryNames:
+        """What the user calls each image."""
+        return EntryNames(self.kept.tolist(), self.n_given)
 
     @property
     def device(self) -> torch.device:

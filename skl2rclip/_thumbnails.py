@@ -11,12 +11,13 @@ import numpy as np
 
 from skl2rclip._depths import settle
 from skl2rclip._images import ImageFile, as_given, find_damaged, find_unreadable, image_threads, open_image, stamped
-from skl2rclip._names import visible
+from skl2rclip._names import EntryNames, visible
 from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._picture_warnings import PictureWarnings
 from skl2rclip._responses import rows_of
+from skl2rclip._scorers import parts_with
 from skl2rclip._validation import column_count, warn_user
-from skl2rclip._white_levels import NOTHING_DECIDED
+from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,19 @@ def check_pictures(who: str, X: Any, images: Any) -> Any:
     return X
 
 
-def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
+def whites_of(estimator: Any) -> Whites:
+    """Tell what was decided when a classifier was fitted, or what comes before it in a pipeline.
+
+    Nothing is, where it is made of several that decided differently.
+    """
+    found = parts_with(estimator, "white_values_")
+    for pipeline in parts_with(estimator, "steps"):
+        found += [part for _, step in pipeline.steps for part in parts_with(step, "white_values_")]
+    values = [part.white_values_ for part in found]
+    return Whites(**values[0]) if values and all(each == values[0] for each in values) else NOTHING_DECIDED
+
+
+def thumbnails_of(pictures: Any, rows: Any, side: int, whites: Whites = NOTHING_DECIDED) -> list[Thumbnail]:
     """Decode some pictures, and no others, in threads.
 
     Parameters
@@ -68,6 +81,8 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
         Which are wanted.
     side : int
         Longest side in pixels; smaller pictures stay as they are.
+    whites : Whites, optional
+        What was decided before; the rest these pictures decide together.
 
     Returns
     -------
@@ -77,7 +92,7 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
         return []
     images, kinds = stamped(as_image_list(rows_of(pictures, rows))), dict[Hashable, str]()
     problems = find_unreadable(images, kinds=kinds)
-    settled = settle(images, kinds, NOTHING_DECIDED, numbers=[int(row) for row in rows])
+    settled = settle(images, kinds, whites, names=EntryNames([int(row) for row in rows]))
     problems |= settled.failures
     for guess in settled.guesses:
         warn_user(guess)
@@ -89,7 +104,7 @@ def thumbnails_of(pictures: Any, rows: Any, side: int) -> list[Thumbnail]:
 
     with image_threads(None) as pool:
         thumbnails = list(pool.map(thumbnail, range(len(images))))
-    noted.warn(images, places=rows)
+    noted.warn(images, names=EntryNames([int(row) for row in rows]))
     return thumbnails
 
 

@@ -270,12 +270,12 @@ def column_count(X: Any) -> int | None:
     return int(shape[1]) if len(shape) == 2 else None
 
 
-def check_no_embeddings(X: Any) -> None:
+def check_no_embeddings(X: Any, name: str = "X") -> None:
     """Raise where X is a table of floating-point numbers, though images are expected."""
     if column_count(X) is not None and _holds_floats(X):
         raise ValueError(
-            f"X must hold images, got a table of numbers of shape {X.shape}: for embeddings of CLIPImageEncoder set "
-            "image_tower='precomputed'. Reshape your data if its rows are flattened images."
+            f"{name} must hold images, got a table of numbers of shape {X.shape}: for embeddings of CLIPImageEncoder "
+            "set image_tower='precomputed'. Reshape your data if its rows are flattened images."
         )
 
 

@@ -6,8 +6,10 @@ it again when it is decoded. No picture is known here, only where its values beg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+from skl2rclip._names import IN_ORDER, EntryNames
 
 # of pictures for which neither file nor mode say which value is white, and what is white where all of them are black
 KINDS = {"uint16": 65535, "integer": 255, "floating": 1}
@@ -75,6 +77,8 @@ class ValueRange:
         Whether only the upper eight of sixteen bits can be had; the lower ones count as ones.
     is_array : bool
         Whether it is an array, and no PIL image or file.
+    parts : tuple of two float, optional
+        Highest value of the colours and of the alpha channel, where an array has one.
     """
 
     kind: str
@@ -82,6 +86,7 @@ class ValueRange:
     high: float
     is_cut: bool = False
     is_array: bool = False
+    parts: tuple[float, float] | None = None
 
     @property
     def remedy(self) -> str:
@@ -116,7 +121,7 @@ class Decision:
     has_doubt: bool = False
 
 
-def decide(ranges: Mapping[int, ValueRange], n_different: int, numbers: Sequence[int] | None = None) -> Decision:
+def decide(ranges: Mapping[int, ValueRange], n_different: int, names: EntryNames = IN_ORDER) -> Decision:
     """Decide which value is white in pictures of one kind, from all of them together.
 
     Of `uint16` it is the smallest that 8, 10, 12, 14 or 16 bits reach and no picture exceeds. Of `integer` it is the
@@ -129,8 +134,8 @@ def decide(ranges: Mapping[int, ValueRange], n_different: int, numbers: Sequence
         By index, all of one kind.
     n_different : int
         How many different pictures these are.
-    numbers : sequence of int, optional
-        Indices in the user's X, where these are others.
+    names : EntryNames, optional
+        What the user calls each picture, where that is not its index in X.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def decide(ranges: Mapping[int, ValueRange], n_different: int, numbers: Sequence
     bright = {row: each for row, each in rest.items() if each.high > 0}
     if not bright:
         return Decision(None, reasons)
-    decision = _of_floats(bright, n_different, numbers) if kind == "floating" else _of_integers(bright, kind)
+    decision = _of_floats(bright, n_different, names) if kind == "floating" else _of_integers(bright, kind)
     if decision.white is not None:
         misfits = {row: misfit(each, decision.white) for row, each in bright.items()}
         reasons |= {row: reason for row, reason in misfits.items() if reason is not None}
@@ -162,6 +167,9 @@ def misfit(values: ValueRange, white: int) -> str | None:
 
 def _own_fault(values: ValueRange) -> str | None:
     """Say what is wrong with a picture whatever others are."""
+    if values.parts is not None and _have_two_whites(*values.parts, values.kind):
+        colour, alpha = values.parts
+        return f"its colours go up to {colour:.6g} and its alpha up to {alpha:.6g}, which cannot have the same white"
     if values.kind != "floating":
         return None if values.low >= 0 else f"its values go from {values.low:.0f} to {values.high:.0f}, below 0"
     most_below = _MOST_BELOW_ZERO * (1 if values.high <= _MOST_OF_UNIT else 255)
@@ -171,6 +179,14 @@ def _own_fault(values: ValueRange) -> str | None:
         f"its values are floats from {values.low:.6g} to {values.high:.6g}, neither 0 to 1 nor 0 to 255, and nothing "
         "says which is white"
     )
+
+
+def _have_two_whites(colour: float, alpha: float, kind: str) -> bool:
+    """Whether colours would be black by the white of alpha, or alpha nothing by that of colours."""
+    lower, higher = sorted((colour, alpha))
+    if lower <= 0:
+        return False
+    return lower <= _MOST_OF_UNIT < higher if kind == "floating" else is_black(lower, higher)
 
 
 # -------------------------------------------------------------------- integers
@@ -212,7 +228,7 @@ def is_black(high: float, white: float) -> bool:
 # ---------------------------------------------------------------------- floats
 
 
-def _of_floats(ranges: Mapping[int, ValueRange], n_different: int, numbers: Sequence[int] | None) -> Decision:
+def _of_floats(ranges: Mapping[int, ValueRange], n_different: int, names: EntryNames) -> Decision:
     by_white: dict[int, list[int]] = {white: [] for white in WHITES_OF_FLOATS}
     for row, each in ranges.items():
         by_white[_white_of_floats(each)].append(row)
@@ -230,23 +246,22 @@ def _of_floats(ranges: Mapping[int, ValueRange], n_different: int, numbers: Sequ
         white = _white_of_floats(ranges[more[0]])
         low_end, high_end = _CLEARLY_UNIT if white == 1 else _CLEARLY_BYTES
         return Decision(white, {}, has_doubt=n_different == 1 or not low_end <= high <= high_end)
-    reasons = {row: _mixed(ranges, row, more, numbers) for row in fewer}
+    reasons = {row: _mixed(ranges, row, more, names) for row in fewer}
     if len(fewer) < len(more):
         return Decision(_white_of_floats(ranges[more[0]]), reasons, has_doubt=True)
     # as many of the one as of the other: nobody can say which are right
-    return Decision(None, reasons | {row: _mixed(ranges, row, fewer, numbers) for row in more})
+    return Decision(None, reasons | {row: _mixed(ranges, row, fewer, names) for row in more})
 
 
 def _white_of_floats(values: ValueRange) -> int:
     return 1 if values.high <= _MOST_OF_UNIT else 255
 
 
-def _mixed(ranges: Mapping[int, ValueRange], row: int, others: list[int], numbers: Sequence[int] | None) -> str:
+def _mixed(ranges: Mapping[int, ValueRange], row: int, others: list[int], names: EntryNames) -> str:
     own, other = ranges[row], ranges[others[0]]
-    number = others[0] if numbers is None else numbers[others[0]]
     rest = f" and of {len(others) - 1} more" if len(others) > 1 else ""
     return (
-        f"its values are floats up to {own.high:.6g}, and those of X[{number}]{rest} go up to "
+        f"its values are floats up to {own.high:.6g}, and those of {names[others[0]]}{rest} go up to "
         f"{other.high:.6g}: give all of them from 0 to 1, or all of them from 0 to 255"
     )
 

@@ -56,7 +56,7 @@ class UnreadableImagesError(ValueError):
     ):
         self.failures = dict(sorted(failures.items()))
         lines = [
-            f"  {shown_entry(index, images[index], name)}: {failures[index]}"
+            f"  {shown_entry(f'{name}[{index}]', images[index])}: {failures[index]}"
             for index in sorted(failures)[:_MAX_REPORTED]
         ]
         if len(failures) > _MAX_REPORTED:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -13,12 +14,15 @@ import pytest
 import tifffile
 from helpers import embedded, file_access, toy_encoding
 from PIL import Image
-from sklearn.model_selection import cross_val_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
 from skl2rclip._embedder import check_headers, embed_images
 from skl2rclip._embedding_cache import forget_embeddings
 from skl2rclip._images import ImageFile, Scaled, open_image, stamped
+from skl2rclip._names import EntryNames
 from skl2rclip._picture_list import as_image_list
 from skl2rclip._thumbnails import thumbnails_of
 from skl2rclip._white_levels import Whites
@@ -196,7 +200,7 @@ def test_what_was_decided_before_stays_and_what_exceeds_it_is_named(tmp_path):
 def test_the_user_counts_in_his_own_numbers_and_each_kind_is_told_once():
     images = [*of_bits(12), *[picture.astype(int) for picture in EIGHT_BITS]]
     with pytest.warns(UserWarning, match="is taken as white") as told:
-        check_headers(images, None, 1, numbers=[3, 5, 7, 11, 13, 17])
+        check_headers(images, None, 1, names=EntryNames([3, 5, 7, 11, 13, 17]))
     first, second = (str(each.message) for each in told)
     assert first.startswith("X[3] and 2 more hold 16 bits")
     assert second.startswith("X[11] and 2 more hold integers")
@@ -377,3 +381,49 @@ def test_a_file_that_became_another_picture_after_its_header_was_read_is_named(t
     path.write_bytes(png(of_bits(12)[0]))
     with pytest.raises(UnreadableImagesError, match="was another picture when its header was read"):
         embed_images(images, toy_encoding(), None, 1)
+
+
+@pytest.mark.filterwarnings("error:X")
+@pytest.mark.parametrize("kind", ["classifier", "search", "pipeline"])
+def test_pictures_are_shown_as_the_model_takes_them(make_classifier, tiny, kind):
+    pytest.importorskip("matplotlib").use("Agg")
+    from skl2rclip.inspection import LargestErrorsDisplay, RankDistributionDisplay, SortedPicturesDisplay
+
+    y = np.arange(12) % 3
+    estimator = make_classifier(ranks=range(3))
+    if kind == "search":
+        estimator = GridSearchCV(estimator, {"pairwise_weight": [0.1]}, cv=2, error_score="raise")
+    elif kind == "pipeline":
+        estimator = make_pipeline(CLIPImageEncoder(tiny, device="cpu"), LogisticRegression())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(of_bits(12) * 4, y)
+    dark = of_bits(12)[2:] * 3
+    true = (estimator.predict(dark) + 1) % 3
+    for display in (
+        LargestErrorsDisplay.from_estimator(estimator, dark, true),
+        SortedPicturesDisplay.from_estimator(estimator, dark),
+    ):
+        same_as_eight_bits(display.thumbnails, EIGHT_BITS[2:] * 3)
+    same_as_eight_bits([RankDistributionDisplay.from_estimator(estimator, dark).thumbnail], EIGHT_BITS[2:])
+    # pictures beside X may be of another kind, and say themselves
+    with pytest.raises(UserWarning, match="1023 is taken"):
+        SortedPicturesDisplay.from_estimator(estimator, dark, images=dark)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_colours", "of_alpha"),
+    [(np.uint16, 16, 257), (np.uint16, 257, 1), (np.float32, 1 / 255, 1), (np.float64, 1, 1 / 255)],
+)
+def test_colours_and_alpha_of_different_whites_are_refused_and_none_is_black(dtype, of_colours, of_alpha):
+    colours = np.stack([EIGHT_BITS[0]] * 3, axis=2).astype(np.float64)
+    opaque = np.full((*EIGHT_BITS[0].shape, 1), 255)
+    mixed = np.concatenate([colours * of_colours, opaque * of_alpha], axis=2).astype(dtype)
+    assert re.fullmatch(
+        "its colours go up to .* and its alpha up to .*", find_unreadable([mixed])[0].split(", which")[0]
+    )
+    for scale in (of_colours, of_alpha):
+        same = np.concatenate([colours * scale, opaque * scale], axis=2).astype(dtype)
+        assert find_unreadable([same, same[..., :3]]) == {}
+    unseen = np.concatenate([colours * of_colours, opaque * 0], axis=2).astype(dtype)
+    assert find_unreadable([unseen]) == {}

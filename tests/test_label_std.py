@@ -167,7 +167,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[7])
     with pytest.raises(ValueError, match="Input y_val contains NaN"):
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[np.nan])
-    with pytest.raises(ValueError, match=r"X_val must be what X may be. .*\(X is empty\)"):
+    with pytest.raises(ValueError, match=r"\(X_val is empty\)"):
         classifier.fit(shade_paths, y, X_val=[], y_val=[])
     with pytest.raises(TypeError, match=r"X_val must be what X may be. X must be a sequence"):
         classifier.fit(shade_paths, y, X_val=3, y_val=[1])
@@ -184,6 +184,46 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         skipping.fit(shade_paths, y, X_val=[good, bad], y_val=[0, 1])
     with pytest.raises(UnreadableImagesError, match="No image is left to judge by"):
         skipping.fit(shade_paths, y, X_val=[bad], y_val=[1])
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (None, "X_val must be a sequence of images"),
+        (Image.new("L", (4, 4)), "X_val must be a sequence of images, got a single PIL image"),
+        ([], "X_val is empty"),
+        (np.zeros((4, 5)), "X_val must hold images, got a table"),
+        ([Image.new("L", (4, 4)), None], r"X_val\[1\] must be a path"),
+        (["https://host/X/a.png"], r"X_val\[0\] is an address, 'https://host/X/a.png'"),
+        ([np.zeros((4, 4, 7), np.uint8)], r"X_val\[0\] must have shape"),
+        ([np.full((4, 4), 200.0), np.ones((4, 4))], r"of X_val\[0\] go up to 200"),
+    ],
+)
+def test_what_is_no_picture_among_own_images_is_named_as_one_of_them(
+    make_classifier, shade_paths, shades, others, said
+):
+    y_val = np.zeros(0 if others is None or isinstance(others, Image.Image) else len(others), int)
+    X_val = 3 if others is None else others
+    with pytest.raises((TypeError, ValueError), match=said):
+        make_classifier(early_stopping=True).fit(shade_paths, shades[1], X_val=X_val, y_val=y_val)
+
+
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_what_is_warned_of_among_own_images_is_said_of_them(make_classifier, shade_paths, shades, image_tower):
+    deep = Image.fromarray(np.arange(4000, dtype=np.uint16).reshape(40, 100))
+    classifier = make_classifier(early_stopping=True, image_tower=image_tower)
+    with pytest.warns(UserWarning, match="white|transparent") as told:
+        classifier.fit(
+            [np.zeros((9, 9), np.uint8), *shade_paths],
+            [0, *shades[1]],
+            sample_weight=[0.0] + [1.0] * len(shade_paths),
+            X_val=[shade_paths[0], deep, Image.new("RGBA", (9, 9))],
+            y_val=[0, 1, 2],
+        )
+    said = [str(each.message) for each in told]
+    assert any(each.startswith("X_val[1] holds 16 bits, whose highest value is 3999") for each in said)
+    assert any(each.startswith("X_val[2]: transparent throughout") for each in said)
+    assert not any(each.startswith("X[") for each in said)
 
 
 def test_parameters_of_fit_can_be_routed():

@@ -8,8 +8,10 @@ import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageFile
 
+import skl2rclip
 from skl2rclip._images import find_unreadable, open_image, stamped
 from skl2rclip._picture_formats import RefusedFormatError, opened_picture
 
@@ -103,3 +105,11 @@ def test_a_registered_plugin_is_used(tmp_path, monkeypatch):
     monkeypatch.setitem(Image.OPEN, "HEIF", (Plain, lambda prefix: prefix[4:12] == b"ftypheic"))
     content = b"\0\0\0\x18ftypheic\0\0\0\0" + bytes([9] * 4)
     assert np.asarray(open_image(content)).tolist() == [[[9, 9, 9]] * 2] * 2
+
+
+def test_a_tiff_that_pillow_cannot_read_is_named_with_what_reads_it():
+    levels = np.linspace(0, 1, 48).reshape(6, 8)
+    content = io.BytesIO()
+    tifffile.imwrite(content, levels)
+    assert "give the array of tifffile.imread(name)" in skl2rclip.find_unreadable([content.getvalue()])[0]
+    assert skl2rclip.find_unreadable([tifffile.imread(io.BytesIO(content.getvalue()))]) == {}

@@ -67,7 +67,7 @@ def test_a_picture_given_several_times_is_decoded_once_and_counts_every_time(tmp
     caplog.set_level(logging.INFO, "skl2rclip")
     [(_, message)] = messages(embedded, [picture(), path, picture(2), path, str(path)], None)
     assert message == f"X[1] ({path}) and 2 others: {CORRUPT}"
-    assert "[1, 3, 4]" in caplog.text
+    assert "X[1], X[3], X[4]" in caplog.text
 
 
 def test_without_a_file_the_place_alone_is_named(tmp_path):
