@@ -169,7 +169,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[np.nan])
     with pytest.raises(ValueError, match=r"\(X_val is empty\)"):
         classifier.fit(shade_paths, y, X_val=[], y_val=[])
-    with pytest.raises(TypeError, match=r"X_val must be what X may be. X must be a sequence"):
+    with pytest.raises(TypeError, match="X_val must be a sequence of images"):
         classifier.fit(shade_paths, y, X_val=3, y_val=[1])
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"nothing")
