@@ -375,7 +375,10 @@ print("===")
     assert stand_in.ask(fit, tmp_path / "process", hub, offline=True).out == cold.out
 
 
-def test_causes_are_found_however_deep(tmp_path):
+def test_causes_are_found_however_deep(tmp_path, monkeypatch):
+    # of the environment as it was when the client was imported, which may be that of a worker of the tests
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
     def caused(*errors):
         for outer, inner in itertools.pairwise(errors):
             outer.__cause__ = inner
