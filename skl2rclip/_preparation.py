@@ -74,8 +74,7 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
     targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
     weights = request.weight
     if request.label_std is not None and measured is not None:
-        counts = reliability(request.label_std, measured.variance)
-        weights = weights * (counts if request.held_out is None else np.where(request.held_out, 1, counts))
+        weights = weights * reliability(request.label_std, measured.variance)
     # equal weights are no weights
     is_weighted = bool((weights != weights[0]).any())
 

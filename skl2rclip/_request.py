@@ -113,7 +113,7 @@ class FitRequest:
             data=np.concatenate([self.data, data]) if isinstance(data, np.ndarray) else [*self.data, *data],
             target=np.concatenate([self.target, target]),
             weight=np.concatenate([self.weight, np.ones(n_apart)]),
-            # which groups these are in does not matter, and neither how far their labels are off
+            # which groups these are in does not matter, and their labels are believed
             groups=None if self.groups is None else np.concatenate([self.groups, np.full(n_apart, -1)]),
             label_std=None if self.label_std is None else np.concatenate([self.label_std, np.zeros(n_apart)]),
             kept=np.concatenate([self.kept, self.n_given + np.arange(n_apart)]),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
-from skl2rclip import L2RCLIPClassifier
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._start import measure, reliability
 from skl2rclip.errors import UnreadableImagesError
 
@@ -141,8 +141,6 @@ def test_own_images_go_with_groups_weights_and_label_std(make_classifier, shade_
 
 
 def test_embeddings_of_own_images(make_classifier, tiny, shades):
-    from skl2rclip import CLIPImageEncoder
-
     X, y = shades
     Z = CLIPImageEncoder(tiny, device="cpu").fit().transform(X)
     classifier = make_classifier(image_tower="precomputed", early_stopping=True)
