@@ -236,9 +236,10 @@ def benchmark_bunch(
     names: list[str],
     cv: Any,
     protocol: str,
+    return_X_y: bool,
     **more: Any,
-) -> Bunch:
-    """Put together what readers of benchmarks return.
+) -> Bunch | tuple[Any, Any]:
+    """Put together what readers of benchmarks return: a Bunch, or its data and target alone.
 
     Raises
     ------
@@ -253,4 +254,5 @@ def benchmark_bunch(
     groups = None if entries[0].group is None else np.array([entry.group for entry in entries])
     descr = f"{benchmark.description(protocol)}\n\n{len(entries)} pictures:\n\n{counts_by_rank(target, ranks, names)}\n"
     data = [entry.name for entry in entries]
-    return picture_bunch(data, target, ranks, names, descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)
+    made = picture_bunch(data, target, ranks, names, descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)
+    return (made.data, made.target) if return_X_y else made

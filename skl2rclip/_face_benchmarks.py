@@ -243,8 +243,7 @@ def load_adience(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     cv = PredefinedSplit([entry.part for entry in entries])
     protocol = "five folds of different users; accuracy, and mean absolute error in groups."
     names = list(_ADIENCE_GROUPS)
-    made = benchmark_bunch(_ADIENCE, entries, list(range(len(names))), names, cv, protocol)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(_ADIENCE, entries, list(range(len(names))), names, cv, protocol, return_X_y)
 
 
 def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -304,5 +303,4 @@ def _of_ages(
     """Put together what is labelled by age: all years from the youngest to the oldest are ranks."""
     ages = [int(entry.label) for entry in entries]
     ranks = list(range(min(ages), max(ages) + 1))
-    made = benchmark_bunch(benchmark, entries, ranks, [str(age) for age in ranks], cv, protocol, **more)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(benchmark, entries, ranks, [str(age) for age in ranks], cv, protocol, return_X_y, **more)

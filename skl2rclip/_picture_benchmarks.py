@@ -141,8 +141,7 @@ def load_hci(
         "ten random splits, 210 pictures of each decade to train, 5 for validation, 50 to test; accuracy, and mean "
         "absolute error in decades."
     )
-    made = benchmark_bunch(_HCI, entries, list(range(len(_DECADES))), list(_DECADES), cv, protocol)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(_HCI, entries, list(range(len(_DECADES))), list(_DECADES), cv, protocol, return_X_y)
 
 
 def load_image_aesthetics(
@@ -190,8 +189,7 @@ def load_image_aesthetics(
     protocol = f"the split of the lists, {category}; accuracy, and mean absolute error in ranks."
     of_category = np.array([entry.more for entry in entries])
     ranks, names = list(range(1, 6)), list(_QUALITIES)
-    made = benchmark_bunch(_AESTHETICS, entries, ranks, names, cv, protocol, category=of_category)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(_AESTHETICS, entries, ranks, names, cv, protocol, return_X_y, category=of_category)
 
 
 def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -228,8 +226,7 @@ def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, 
     )
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
     protocol = "five shuffled stratified folds, which are not official; accuracy, and mean absolute error in ranks."
-    made = benchmark_bunch(_LARA, entries, list(range(len(_SEVERITIES))), list(_SEVERITIES), cv, protocol)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(_LARA, entries, list(range(len(_SEVERITIES))), list(_SEVERITIES), cv, protocol, return_X_y)
 
 
 def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -271,8 +268,7 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
     cv = splits_by_part(np.array([entry.part for entry in entries]), [(("trainval",), ("test",))])
     protocol = "the owner's trainval and test; accuracy, and mean absolute error in ranks, which are this library's."
     ranks, counts = list(range(len(_CELL_NAMES))), np.array([entry.more for entry in entries])
-    made = benchmark_bunch(_BCCD, entries, ranks, list(_CELL_NAMES), cv, protocol, count=counts)
-    return (made.data, made.target) if return_X_y else made
+    return benchmark_bunch(_BCCD, entries, ranks, list(_CELL_NAMES), cv, protocol, return_X_y, count=counts)
 
 
 def _red_cells(annotation: str) -> int:
