@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skl2rclip import _forks as _forks  # from here on it notices when this process is forked
+from skl2rclip._lazy import lazily
 
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
@@ -26,13 +26,4 @@ _HOME = {
     "CLIPImageEncoder": "skl2rclip._encoder",
     "find_unreadable": "skl2rclip._unreadable",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'skl2rclip' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOME)

@@ -204,3 +204,14 @@ def _thinned(names: Sequence[str], least: int) -> list[int]:
         if (np.diff(numbers) == 1).all():
             start = int(-numbers[0] % step)
     return list(range(start, len(names), step))
+
+
+def draw_blank(ax: Any, square: tuple[float, float, float], said: str, size: float, letters: int) -> None:
+    """Draw a tile without a picture, which says why."""
+    from matplotlib.patches import Rectangle
+
+    left, top, side = square
+    ax.add_patch(Rectangle((left, top), side, side, facecolor="0.93", edgecolor="0.5", hatch="//", linewidth=0.8))
+    wrapped = "\n".join(line for part in said.splitlines() for line in textwrap.wrap(part, letters)[:4])
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    ax.text(left + side / 2, top + side / 2, wrapped, ha="center", va="center", fontsize=size, bbox=box)

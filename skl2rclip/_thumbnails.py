@@ -58,11 +58,13 @@ def check_pictures(who: str, X: Any, images: Any) -> Any:
     return X
 
 
-def whites_of(estimator: Any) -> Whites:
+def whites_of(estimator: Any, images: Any = None) -> Whites:
     """Tell what was decided when a classifier was fitted, or what comes before it in a pipeline.
 
-    Nothing is, where it is made of several that decided differently.
+    Nothing is, where it is made of several that decided differently, and of other `images` than the classifier takes.
     """
+    if images is not None:
+        return NOTHING_DECIDED
     found = parts_with(estimator, "white_values_")
     for pipeline in parts_with(estimator, "steps"):
         found += [part for _, step in pipeline.steps for part in parts_with(step, "white_values_")]

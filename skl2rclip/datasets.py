@@ -8,8 +8,9 @@ downloaded.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from skl2rclip._lazy import lazily
 
 if TYPE_CHECKING:
     from skl2rclip._face_benchmarks import load_adience as load_adience
@@ -42,13 +43,4 @@ _HOME = {
     "read_image_table": "skl2rclip._image_tables",
 }
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'skl2rclip.datasets' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOME)

@@ -8,14 +8,15 @@ draw with matplotlib (``pip install "skl2rclip[plot]"``), which is imported when
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from skl2rclip._lazy import lazily
 
 if TYPE_CHECKING:
+    from skl2rclip._contact_sheets import LargestErrorsDisplay as LargestErrorsDisplay
+    from skl2rclip._contact_sheets import SortedPicturesDisplay as SortedPicturesDisplay
+    from skl2rclip._display_of_distribution import RankDistributionDisplay as RankDistributionDisplay
     from skl2rclip._displays_of_calibration import RankCalibrationDisplay as RankCalibrationDisplay
-    from skl2rclip._displays_of_pictures import LargestErrorsDisplay as LargestErrorsDisplay
-    from skl2rclip._displays_of_pictures import RankDistributionDisplay as RankDistributionDisplay
-    from skl2rclip._displays_of_pictures import SortedPicturesDisplay as SortedPicturesDisplay
     from skl2rclip._displays_of_ranks import OrdinalConfusionDisplay as OrdinalConfusionDisplay
     from skl2rclip._displays_of_ranks import RankPredictionDisplay as RankPredictionDisplay
     from skl2rclip._displays_of_training import PrototypeSimilarityDisplay as PrototypeSimilarityDisplay
@@ -23,23 +24,14 @@ if TYPE_CHECKING:
 
 # those with pictures decode as the estimators do, which takes torch along
 _HOME = {
-    "LargestErrorsDisplay": "skl2rclip._displays_of_pictures",
+    "LargestErrorsDisplay": "skl2rclip._contact_sheets",
     "OrdinalConfusionDisplay": "skl2rclip._displays_of_ranks",
     "PrototypeSimilarityDisplay": "skl2rclip._displays_of_training",
     "RankCalibrationDisplay": "skl2rclip._displays_of_calibration",
-    "RankDistributionDisplay": "skl2rclip._displays_of_pictures",
+    "RankDistributionDisplay": "skl2rclip._display_of_distribution",
     "RankPredictionDisplay": "skl2rclip._displays_of_ranks",
-    "SortedPicturesDisplay": "skl2rclip._displays_of_pictures",
+    "SortedPicturesDisplay": "skl2rclip._contact_sheets",
     "TrainingHistoryDisplay": "skl2rclip._displays_of_training",
 }
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'skl2rclip.inspection' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOME)
