@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import joblib
 import numpy as np
+from PIL import Image
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
@@ -28,6 +29,7 @@ import pictures  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
+from skl2rclip._backbone import BackboneSource, load_backbone  # noqa: E402
 from skl2rclip.datasets import FewShotSplit, make_graded_photographs  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
@@ -42,7 +44,7 @@ CELL_EDGES, CELL_NAMES = (6, 9, 12, 15, 18), ("4", "8", "11", "14", "17", "20")
 
 @dataclass(frozen=True)
 class Part:
-    """Images, their embeddings, and the index of each image's rank; of photographs only the last two."""
+    """Images, of photographs only as large as the training of a tower takes them; embeddings; index of the rank."""
 
     pixels: np.ndarray | None
     Z: np.ndarray
@@ -168,8 +170,14 @@ def _parts_of_photographs(
     train, validation = train_test_split(
         np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0
     )
-    of_pool = (Part(None, Z[rows], target[rows]) for rows in (train, validation))
-    return (*of_pool, Part(None, encoder.transform(test[0]), test[1]))
+    pixels = _decoded(pool[0])
+    of_pool = (Part(pixels[rows], Z[rows], target[rows]) for rows in (train, validation))
+    return (*of_pool, Part(_decoded(test[0]), encoder.transform(test[0]), test[1]))
+
+
+def _decoded(paths: np.ndarray) -> np.ndarray:
+    resize = load_backbone(BackboneSource(BACKBONE)).preprocessing.enlarged(8, 7).resizer()
+    return np.stack([np.asarray(resize(Image.open(path).convert("RGB"))) for path in paths])
 
 
 # ------------------------------------------------------------------------ all

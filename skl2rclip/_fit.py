@@ -27,7 +27,9 @@ from skl2rclip._objective import Objective
 from skl2rclip._preparation import Prepared, prepare
 from skl2rclip._progress import FitListener
 from skl2rclip._prompts import RankPrompts
+from skl2rclip._rehearsal import rehearse
 from skl2rclip._request import FitRequest
+from skl2rclip._selection import Contest
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, Stage, TowerStage, largest_batch_size, optimizer_for, run_stage
 from skl2rclip._start import start
@@ -107,22 +109,31 @@ def train(
 
         optimizer = None
         batch_size = _batch_size(settings, learner, data)
+        contest = _started(request, learner, prepared) if _is_new(request) else None
+        if stopping is not None and prepared.measured is not None and _is_new(request):  # the start is a result too
+            stopping.update(learner, PromptStage(learner, settings).held_out(stopping.data, batch_size))
         for make_stage, n_epochs in request.plan():
             if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
                 learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
-            stage: Stage = make_stage(learner, settings)
-            if isinstance(stage, PromptStage) and _is_new(request):
-                stage = _started(request, stage, prepared, n_epochs)
-                if stopping is not None and prepared.measured is not None:  # the start is a result too
-                    stopping.update(learner, stage.held_out(stopping.data, batch_size))
+            stage: Stage
+            last_epoch = None
+            if make_stage is PromptStage:
+                stage = PromptStage(learner, settings, contest)
+            else:
+                stage = TowerStage(learner, settings)
+                if contest is not None and stopping is None:
+                    data, last_epoch = _rehearsed(request, learner, prepared, contest, n_epochs, batch_size)
+                    if last_epoch == 0:
+                        break
             if request.one_pass:
                 optimizer = _resumed_optimizer(stage, previous)
-            listener.stage_begins(stage.name, n_epochs)
+            listener.stage_begins(stage.name, last_epoch or n_epochs)
             optimizer = run_stage(
                 stage,
                 data,
                 n_epochs=n_epochs,
                 batch_size=batch_size,
+                last_epoch=last_epoch,
                 decay=not request.one_pass,
                 stopping=stopping,
                 optimizer=optimizer if request.one_pass else None,
@@ -143,13 +154,39 @@ def _is_new(request: FitRequest) -> bool:
     return not request.one_pass and (request.previous is None or not request.previous.history)
 
 
-def _started(request: FitRequest, stage: PromptStage, prepared: Prepared, n_epochs: int) -> PromptStage:
+def _started(request: FitRequest, learner: Learner, prepared: Prepared) -> Contest | None:
     """Choose the start of training with soft targets, where there is an adapter that can be chosen along."""
-    learner, measured = stage.learner, prepared.measured
+    measured = prepared.measured
     if measured is None or not isinstance(learner.adapter, RidgeAdapter):
-        return stage
+        return None
+    n_epochs = sum(n_epochs for stage, n_epochs in request.plan() if stage is PromptStage)
     contest = start(learner, prepared.training, measured, max(1, n_epochs // _LOOKS), request.seed)
-    return PromptStage(learner, request.settings, contest)
+    if contest is not None and not n_epochs:
+        contest.restore(learner)
+    return contest
+
+
+def _rehearsed(
+    request: FitRequest, learner: Learner, prepared: Prepared, contest: Contest, n_epochs: int, batch_size: int
+) -> tuple[TrainingData, int]:
+    """What the image tower is trained on, and for how many epochs, as its rehearsals have it."""
+    data, measured = prepared.training, prepared.measured
+    assert measured is not None
+    rehearsal = rehearse(
+        learner,
+        data,
+        measured,
+        request.settings,
+        contest,
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        seed=request.seed,
+    )
+    last_epoch, narrowing = rehearsal.last_epoch, rehearsal.narrowing
+    if learner.group is not None:
+        last_epoch, narrowing = learner.group.as_the_first((last_epoch, narrowing))
+    distributions = torch.from_numpy(measured.targets.around_labels(narrowing)).to(request.device)
+    return replace(data, distributions=distributions), last_epoch
 
 
 def _judged(request: FitRequest) -> FitRequest:
@@ -200,7 +237,7 @@ def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
     with seeded(request.seed):
         if settings.rankformer_layers:
             rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
-        if not settings.finetunes and settings.image_adapter is not None:
+        if settings.image_adapter is not None:
             adapter = image_adapter(backbone.embedding_width, settings.image_adapter, settings.rank_targets)
     learner = Learner(
         prompts=RankPrompts(

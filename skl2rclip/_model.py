@@ -129,7 +129,7 @@ class FittedState:
         trained = self.structure["image_tower"] == "finetune"
         if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
             raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
-        if not trained and settings.image_adapter != self.structure["image_adapter"]:
+        if settings.image_adapter != self.structure["image_adapter"]:
             raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
         if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
             raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
@@ -379,7 +379,7 @@ def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, t
     with torch.device("meta"):
         if structure["rankformer_layers"]:
             modules["prompts.rankformer"] = RankFormer(word_width, structure["rankformer_layers"])
-        if structure["image_tower"] != "finetune" and structure["image_adapter"] is not None:
+        if structure["image_adapter"] is not None:
             modules["adapter"] = image_adapter(width, structure["image_adapter"], structure["rank_targets"])
     if structure["image_tower"] == "finetune":
         modules["tower"] = _tower_without_weights(record["image_config"])

@@ -189,3 +189,25 @@ def augment(pixels: torch.Tensor, size: tuple[int, int], generator: torch.Genera
     columns = left[:, None] + torch.where(mirrored[:, None] > 0, columns.flip(1), columns)  # (n, W)
     each = torch.arange(n, device=pixels.device)
     return pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def shrink(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize what was made larger for `augment` to the tower's input, whole and unmirrored.
+
+    Parameters
+    ----------
+    pixels : tensor of shape (n, H', W', 3), uint8
+    size : tuple of int
+        Height and width (H, W), at most (H', W').
+
+    Returns
+    -------
+    tensor of shape (n, H, W, 3), uint8
+    """
+    if pixels.shape[1:3] == size:
+        return pixels
+    # not every kind of device can do it
+    place = pixels if pixels.device.type == "cuda" else pixels.cpu()
+    images = place.permute(0, 3, 1, 2).float()
+    resized = torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).byte().permute(0, 2, 3, 1).to(pixels.device)

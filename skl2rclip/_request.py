@@ -29,6 +29,9 @@ from skl2rclip.errors import UnreadableImagesError
 # of the first stage with prompt_epochs="auto"
 _STEPS = 80
 _HARD_EPOCHS = 200
+# of the second stage with image_epochs="auto"
+_TOWER_STEPS = 80
+_FEWEST_TOWER_EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,20 @@ class FitRequest:
         if isinstance(prompt_epochs, str) and not settings.is_soft:
             prompt_epochs = _HARD_EPOCHS
         elif isinstance(prompt_epochs, str):
-            batch_size = LARGEST_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size
-            prompt_epochs = max(1, round(_STEPS / math.ceil(self.n_learned_from / batch_size)))
+            prompt_epochs = max(1, self._epochs_of(_STEPS))
         stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, prompt_epochs)]
         if settings.finetunes:
-            stages.append((TowerStage, settings.image_epochs))
+            image_epochs = settings.image_epochs
+            if isinstance(image_epochs, str):
+                image_epochs = max(_FEWEST_TOWER_EPOCHS, self._epochs_of(_TOWER_STEPS))
+            stages.append((TowerStage, image_epochs))
         return [(stage, n_epochs) for stage, n_epochs in stages if n_epochs > 0]
+
+    def _epochs_of(self, n_steps: int) -> int:
+        """How many epochs make so many steps."""
+        batch_size = self.settings.batch_size
+        batch_size = LARGEST_AUTO_BATCH if isinstance(batch_size, str) else batch_size
+        return round(n_steps / math.ceil(self.n_learned_from / batch_size))
 
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""

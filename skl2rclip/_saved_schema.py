@@ -16,7 +16,7 @@ from jsonschema.validators import extend
 from skl2rclip._white_levels import WHITES_OF_FLOATS, WHITES_OF_INTEGERS, WHITES_OF_UINT16
 
 FORMAT_NAME = "skl2rclip model"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 # more than any CLIP has, and little enough to be allocated
 MAX_WIDTH = 16_384

@@ -122,11 +122,17 @@ class Contest:
     """
 
     def __init__(self, data: TrainingData, adapters: RidgeAdapter, distributions: Tensor, fold: Tensor, every: int = 1):
-        self.adapters = adapters
-        self._data, self._distributions, self._fold, self._every = data, distributions, fold, every
+        self.adapters, self.fold = adapters, fold
+        self._data, self._distributions, self._every = data, distributions, every
         self._n_maps = int(fold.max()) + 2  # of a candidate
         self._n_epochs = 0
-        self._best: tuple[float, dict[str, Tensor], RidgeAdapter] | None = None
+        self._best: tuple[float, dict[str, Tensor], list[RidgeAdapter]] | None = None
+
+    @property
+    def adapters_of_folds(self) -> list[RidgeAdapter]:
+        """Of the candidate that foretold best, the adapters that each miss a fold."""
+        assert self._best is not None
+        return self._best[2][1:]
 
     def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
         """Make the gradients of a batch; return loss and terms, the mean over the candidates.
@@ -134,7 +140,7 @@ class Contest:
         The folds' adapters leave the prompts alone.
         """
         prototypes, adapted = learner.prototypes(), self.adapters.all(batch.inputs)
-        fold, zero = self._fold[batch.rows], prototypes.new_zeros(())
+        fold, zero = self.fold[batch.rows], prototypes.new_zeros(())
         total, loss_of_all, terms_of_all = zero, [], []
         for place, embeddings in enumerate(adapted):
             number = place % self._n_maps - 1
@@ -166,26 +172,28 @@ class Contest:
         data = self._data
         assert data.embeddings is not None
         prototypes, adapted = learner.prototypes(), self.adapters.all(data.embeddings)
-        rows, weight = torch.arange(len(self._fold), device=learner.device), data.weight
+        rows, weight = torch.arange(len(self.fold), device=learner.device), data.weight
         target = data.target.cpu().numpy()
         scores = []
         for first in range(0, len(adapted), self._n_maps):
-            missed = adapted[first + 1 + self._fold, rows]  # of each image by the adapter that misses it
+            missed = adapted[first + 1 + self.fold, rows]  # of each image by the adapter that misses it
             probabilities = (learner.objective.logit_scale * missed @ prototypes.T).cpu().double().softmax(dim=1)
             each = ranked_scores(probabilities.numpy(), target)
             scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
         if learner.group is not None:
             scores = learner.group.as_the_first(scores)
         best = int(np.argmin(scores))
-        learner.adapter = self.adapters.copy_of(best * self._n_maps)
+        places = range(best * self._n_maps, (best + 1) * self._n_maps)
+        learner.adapter = self.adapters.copy_of(places[0])
         if self._best is None or scores[best] < self._best[0]:
-            self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), learner.adapter)
+            of_folds = [self.adapters.copy_of(place) for place in places[1:]]
+            self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), [learner.adapter, *of_folds])
         return {"cross_fitted_rps": scores[best]}
 
     def restore(self, learner: Learner) -> None:
         """Give the learner the prompts and the adapter that foretold best."""
         assert self._best is not None
-        score, prompts, learner.adapter = self._best
+        score, prompts, [learner.adapter, *_] = self._best
         learner.prompts.load_state_dict(prompts)
         _log_kept(learner, {"cross_fitted_rps": score})
 

@@ -53,10 +53,10 @@ class Settings:
     tightness_weight: float
     text_ordering_weight: float
     prompt_epochs: int | str
-    image_epochs: int
+    image_epochs: int | str
     batch_size: int | str
     learning_rate: float
-    image_learning_rate: float
+    image_learning_rate: float | str
     weight_decay: float
     augment: bool
     early_stopping: bool
@@ -153,6 +153,14 @@ def _epochs(name: str, value: Any) -> int | str:
     return _integer(0)(name, value)
 
 
+def _rate(name: str, value: Any) -> float | str:
+    if isinstance(value, str):
+        if value != "auto":
+            raise InvalidParameterError(f"{name} must be a number above 0, or 'auto', got {value!r}.")
+        return value
+    return _real(0, open_ends=True)(name, value)
+
+
 def _batch_size(name: str, value: Any) -> int | str:
     check_batch_size(value)
     return value if isinstance(value, str) else int(value)
@@ -204,10 +212,10 @@ _CHECKS: dict[str, _Check] = {
     "tightness_weight": _real(0),
     "text_ordering_weight": _real(0),
     "prompt_epochs": _epochs,
-    "image_epochs": _integer(0),
+    "image_epochs": _epochs,
     "batch_size": _batch_size,
     "learning_rate": _real(0, open_ends=True),
-    "image_learning_rate": _real(0, open_ends=True),
+    "image_learning_rate": _rate,
     "weight_decay": _real(0),
     "augment": _boolean,
     "early_stopping": _boolean,

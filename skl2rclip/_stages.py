@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _SHOWN = ("loss", "cross_fitted_rps", "validation_rps", "validation_mae")
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
+# of the image tower's own weights, the step that image_learning_rate="auto" makes
+_RELATIVE_RATE = 1e-3
 
 
 class PromptStage:
@@ -48,14 +50,15 @@ class PromptStage:
     name: ClassVar[str] = "prompts"
     needs: ClassVar[str] = "embeddings"
     rates: ClassVar[str] = "learning_rate"
+    warm_up: ClassVar[float] = 0.0
 
     def __init__(self, learner: Learner, settings: Settings, contest: Contest | None = None):
-        self.learner, self._settings, self._contest = learner, settings, contest
+        self.learner, self.settings, self._contest = learner, settings, contest
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Say what learns, and at which rate."""
         adapter = self.learner.adapter if self._contest is None else self._contest.adapters
-        return self.learner.parameter_groups(self._settings, adapter)
+        return self.learner.parameter_groups(self.settings, adapter)
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
         """Yield the embeddings of each batch, and what belongs to them."""
@@ -83,7 +86,7 @@ class PromptStage:
 
     def quicker(self) -> list[str]:
         """Say what would take less time."""
-        ends = [] if self._settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
         return ["fewer prompt_epochs", "a larger batch_size", *ends, "a model_name with a smaller text tower"]
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
@@ -93,7 +96,7 @@ class PromptStage:
 
 
 class TowerStage:
-    """Second stage: prompts, RankFormer and the image tower learn from pixels.
+    """Second stage: prompts, RankFormer, adapter and the image tower learn from pixels.
 
     Parameters
     ----------
@@ -105,16 +108,18 @@ class TowerStage:
     name: ClassVar[str] = "image_tower"
     needs: ClassVar[str] = "pixels"
     rates: ClassVar[str] = "learning_rate or image_learning_rate"
+    # of the steps: AdamW's first ones, at the full rate, would wreck what the first stage has brought
+    warm_up: ClassVar[float] = 0.1
 
     def __init__(self, learner: Learner, settings: Settings):
-        self.learner, self._settings = learner, settings
+        self.learner, self.settings = learner, settings
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Say what learns, and at which rate."""
         assert self.learner.tower is not None
-        decay = _IMAGE_WEIGHT_DECAY * self._settings.weight_decay
-        tower = parameter_group([self.learner.tower], self._settings.image_learning_rate, decay)
-        return [*self.learner.parameter_groups(self._settings, self.learner.adapter), tower]
+        rate, decay = self.settings.image_learning_rate, _IMAGE_WEIGHT_DECAY * self.settings.weight_decay
+        tower = parameter_group([self.learner.tower], _rate_for(self.learner.tower, rate), decay)
+        return [*self.learner.parameter_groups(self.settings, self.learner.adapter), tower]
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
         """Yield the pixels of each batch, and what belongs to them."""
@@ -153,14 +158,15 @@ class TowerStage:
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Make the gradients of a batch, those of all processes where there are several; return loss and terms."""
         learner = self.learner
-        embeddings = learner.embed_pixels(batch.inputs, self._settings.augment)
+        embeddings = learner.embed_pixels(batch.inputs, self.settings.augment)
         if learner.group is not None:
             embeddings = learner.group.gathered(embeddings)
-        loss, terms = learner.loss(embeddings, learner.prototypes(), batch)
+        loss, terms = learner.loss(learner.adapt(embeddings), learner.prototypes(), batch)
         loss.backward()
         if learner.group is not None:
             assert learner.tower is not None
-            learner.group.reduce_gradients(learner.tower, learner.prompts.parameters())
+            head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
+            learner.group.reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
         return loss, terms
 
     def look(self) -> dict[str, float]:
@@ -172,7 +178,7 @@ class TowerStage:
 
     def quicker(self) -> list[str]:
         """Say what would take less time."""
-        ends = [] if self._settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
         frozen = "image_tower='frozen', whose images pass the tower once"
         return [frozen, "fewer image_epochs", *ends, "a smaller model_name"]
 
@@ -180,9 +186,21 @@ class TowerStage:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
         assert data.pixels is not None
         batches = torch.arange(len(data.pixels)).split(batch_size)
-        return torch.cat(
-            [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
-        )
+        embeddings = [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
+        return self.learner.adapt(torch.cat(embeddings))
+
+
+def _rate_for(tower: torch.nn.Module, rate: float | str) -> float:
+    """Learning rate of a tower, by default in proportion to its weights: those of wide towers are small.
+
+    References
+    ----------
+    Steps relative to the weights' root mean square: Adafactor (Shazeer and Stern, ICML 2018), there for each matrix.
+    """
+    if not isinstance(rate, str):
+        return rate
+    squares = [(p.detach().square().sum().item(), p.numel()) for p in tower.parameters() if p.ndim > 1]
+    return _RELATIVE_RATE * math.sqrt(sum(square for square, _ in squares) / sum(n for _, n in squares))
 
 
 Stage = PromptStage | TowerStage
@@ -200,6 +218,7 @@ def run_stage(
     *,
     n_epochs: int,
     batch_size: int,
+    last_epoch: int | None = None,
     decay: bool = True,
     stopping: EarlyStopping | None = None,
     optimizer: torch.optim.AdamW | None = None,
@@ -214,9 +233,12 @@ def run_stage(
     stage : PromptStage or TowerStage
     data : TrainingData
     n_epochs : int
+        Which the learning rates are made for.
     batch_size : int
+    last_epoch : int, optional
+        After which it ends, if before `n_epochs`.
     decay : bool, default=True
-        Let the learning rates fall to zero along half a cosine.
+        Let the learning rates fall to zero along half a cosine, after the stage's warm-up.
     stopping : EarlyStopping, optional
         Its best weights, over all stages that it has watched, are put back at the end.
     optimizer : AdamW, optional
@@ -245,8 +267,10 @@ def run_stage(
     optimizer = optimizer or optimizer_for(stage)
     if optimizer is None or n_epochs == 0:
         return optimizer
-    n_steps = n_epochs * math.ceil(len(data.target) / batch_size)
-    falling = _cosine(optimizer, n_steps) if decay else None
+    steps_of_epoch = math.ceil(len(data.target) / batch_size)
+    n_steps = n_epochs * steps_of_epoch
+    falling = _cosine(optimizer, n_steps, stage.warm_up) if decay else None
+    n_epochs = n_epochs if last_epoch is None else last_epoch
     if stopping is not None:
         stopping.begin()
     is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
@@ -259,7 +283,7 @@ def run_stage(
         learner.device,
     )
     since, n_before = time.monotonic(), len(learner.history)
-    outlook = _outlook(stage, n_steps)
+    outlook = _outlook(stage, n_epochs * steps_of_epoch)
     with progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
         for _ in range(n_epochs):
             if on_epoch_begin is not None:
@@ -300,8 +324,13 @@ def _outlook(stage: Stage, n_steps: int) -> Outlook | None:
     return Outlook(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
 
 
-def _cosine(optimizer: torch.optim.AdamW, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+def _cosine(optimizer: torch.optim.AdamW, n_steps: int, warm_up: float) -> torch.optim.lr_scheduler.LambdaLR:
+    n_rising = max(1, warm_up * n_steps)
+
+    def share(step: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * step / n_steps)) * min(1, (step + 1) / n_rising)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 def _epoch(
@@ -356,7 +385,7 @@ def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> i
     assert learner.tower is not None
     size, keep_less = min(largest, len(data.pixels)), getattr(learner.tower, "set_grad_checkpointing", None)
     # the training's own random numbers stay where they are
-    trial = TowerStage(replace(learner, generator=torch.Generator().manual_seed(0), group=None), stage._settings)
+    trial = TowerStage(replace(learner, generator=torch.Generator().manual_seed(0), group=None), stage.settings)
     while True:
         try:
             _try_step(trial, data, size)
@@ -380,6 +409,6 @@ def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
     assert learner.tower is not None
     moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
     [pixels] = data.pixels.batches([torch.arange(size)])
-    embeddings = learner.embed_pixels(pixels, stage._settings.augment)
-    learner.objective.terms(embeddings, learner.prototypes(), data.target[:size], None).sum().backward()
+    embeddings = learner.embed_pixels(pixels, stage.settings.augment)
+    learner.objective.terms(learner.adapt(embeddings), learner.prototypes(), data.target[:size], None).sum().backward()
     del moments
