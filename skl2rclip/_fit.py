@@ -27,12 +27,12 @@ from skl2rclip._objective import Objective
 from skl2rclip._preparation import Prepared, prepare
 from skl2rclip._progress import FitListener
 from skl2rclip._prompts import RankPrompts
-from skl2rclip._rehearsal import rehearse
+from skl2rclip._rehearsal import NOTHING_GAINED, RehearsedStage, rehearse
 from skl2rclip._request import FitRequest
 from skl2rclip._selection import Contest
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, Stage, TowerStage, largest_batch_size, optimizer_for, run_stage
-from skl2rclip._start import start
+from skl2rclip._start import has_enough_to_compare, start
 from skl2rclip._validation import check_maker
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
@@ -115,19 +115,15 @@ def train(
         for make_stage, n_epochs in request.plan():
             if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
                 learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
-            stage: Stage
-            last_epoch = None
-            if make_stage is PromptStage:
-                stage = PromptStage(learner, settings, contest)
-            else:
-                stage = TowerStage(learner, settings)
-                if contest is not None and stopping is None:
-                    data, last_epoch = _rehearsed(request, learner, prepared, contest, n_epochs, batch_size)
-                    if last_epoch == 0:
-                        break
+            stage: Stage = PromptStage(learner, settings, contest)
+            last_epoch = n_epochs
+            if make_stage is TowerStage:
+                stage, data, last_epoch = _tower_stage(request, learner, prepared, contest, n_epochs, batch_size)
+            if not last_epoch:
+                break
             if request.one_pass:
                 optimizer = _resumed_optimizer(stage, previous)
-            listener.stage_begins(stage.name, last_epoch or n_epochs)
+            listener.stage_begins(stage.name, last_epoch)
             optimizer = run_stage(
                 stage,
                 data,
@@ -166,27 +162,38 @@ def _started(request: FitRequest, learner: Learner, prepared: Prepared) -> Conte
     return contest
 
 
-def _rehearsed(
-    request: FitRequest, learner: Learner, prepared: Prepared, contest: Contest, n_epochs: int, batch_size: int
-) -> tuple[TrainingData, int]:
-    """What the image tower is trained on, and for how many epochs, as its rehearsals have it."""
-    data, measured = prepared.training, prepared.measured
-    assert measured is not None
-    rehearsal = rehearse(
-        learner,
-        data,
-        measured,
-        request.settings,
-        contest,
-        n_epochs=n_epochs,
-        batch_size=batch_size,
-        seed=request.seed,
-    )
-    last_epoch, narrowing = rehearsal.last_epoch, rehearsal.narrowing
+def _tower_stage(
+    request: FitRequest,
+    learner: Learner,
+    prepared: Prepared,
+    contest: Contest | None,
+    n_epochs: int,
+    batch_size: int,
+) -> tuple[TowerStage, TrainingData, int]:
+    """Return the second stage, what it learns from, and after how many epochs it ends, as its rehearsals have it."""
+    settings, data, measured = request.settings, prepared.training, prepared.measured
+    is_watched = prepared.stopping is not None
+    if measured is None or is_watched or not _is_new(request) or not isinstance(learner.adapter, RidgeAdapter):
+        return TowerStage(learner, settings), data, n_epochs
+    if contest is None and has_enough_to_compare(measured):  # so many images that nothing needs to be rehearsed
+        return TowerStage(learner, settings), data, n_epochs
+    rehearsal = NOTHING_GAINED
+    if contest is not None:
+        rehearsal = rehearse(
+            learner,
+            data,
+            measured,
+            settings,
+            contest,
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            seed=request.seed,
+        )
     if learner.group is not None:
-        last_epoch, narrowing = learner.group.as_the_first((last_epoch, narrowing))
-    distributions = torch.from_numpy(measured.targets.around_labels(narrowing)).to(request.device)
-    return replace(data, distributions=distributions), last_epoch
+        rehearsal = learner.group.as_the_first(rehearsal)
+    distributions = torch.from_numpy(measured.targets.around_labels(rehearsal.narrowing)).to(request.device)
+    stage = RehearsedStage(learner, settings, rehearsal)
+    return stage, replace(data, distributions=distributions), rehearsal.last_epoch
 
 
 def _judged(request: FitRequest) -> FitRequest:

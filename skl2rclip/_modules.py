@@ -7,6 +7,7 @@ below is this library's choice.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ def head_count(width: int) -> int:
     return next(heads for heads in range(_MOST_HEADS, 0, -1) if width % heads == 0)
 
 
-def sinusoidal_encoding(n_positions: int, width: int) -> Tensor:
+@cache
+def sinusoidal_encoding(n_positions: int, width: int, device: torch.device) -> Tensor:
     """Sines and cosines of the position at geometrically falling frequencies, tensor of shape (n_positions, width).
 
     References
@@ -30,9 +32,10 @@ def sinusoidal_encoding(n_positions: int, width: int) -> Tensor:
     Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.5.
     """
     half = (width + 1) // 2
-    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half) / half)
-    angle = torch.arange(n_positions)[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+    with torch.inference_mode(False):  # it is kept: copying it in each step would wait for the device
+        frequency = torch.exp(-math.log(10_000.0) * torch.arange(half) / half)
+        angle = torch.arange(n_positions)[:, None] * frequency
+        return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width].to(device)
 
 
 class RankFormerBlock(nn.Module):
@@ -109,7 +112,7 @@ class RankFormer(nn.Module):
         n_ranks, _, width = rank_tokens.shape
         mean_square = (rank_tokens.detach().square() * present[..., None]).sum() / (present.sum() * width)
         # sines and cosines have a mean square of one half
-        return (2 * mean_square).sqrt() * sinusoidal_encoding(n_ranks, width).to(rank_tokens)[:, None]
+        return (2 * mean_square).sqrt() * sinusoidal_encoding(n_ranks, width, rank_tokens.device)[:, None]
 
 
 class ImageAdapter(nn.Module):

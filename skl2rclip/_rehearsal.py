@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from skl2rclip._devices import to_device
@@ -30,11 +31,15 @@ _LOOKS = 10
 _EMBEDDED_AT_ONCE = 256
 # images that are to be judged; with more, not every fold is rehearsed
 _ENOUGH = 500
-# of the gain, in its standard errors: with less the tower stays as it is
-_SURE = 2.0
+# that a gain is chance, one-sided; where it may be, the tower stays as it is
+_CHANCE = 0.025
+# how far to go from the weights before to those after
+_SHARES = (0.5, 1.0)
 
 
 class _RehearsalStage(TowerStage):
+    """Second stage without some of the images."""
+
     name: ClassVar[str] = "rehearsal"
 
 
@@ -44,39 +49,39 @@ class Rehearsal:
 
     Attributes
     ----------
-    epochs : ndarray of shape (L,), int
-        After which it was looked, the start included.
-    scores : ndarray of shape (L,)
-        Mean ranked probability score.
-    gains : ndarray of shape (L,)
-        By how much it is below that of the start.
-    standard_errors : ndarray of shape (L,)
-        Of the gains.
-    errors : ndarray of shape (L,)
-        Root mean square error of the expected value.
+    last_epoch : int
+        How many epochs to train the tower for; 0 leaves it as it is.
+    share : float
+        How far to go then from the weights before to those after.
+    narrowing : float
+        Width of the targets that the trained tower's error asks for, as a share of what it was.
     """
 
-    epochs: np.ndarray
-    scores: np.ndarray
-    gains: np.ndarray
-    standard_errors: np.ndarray
-    errors: np.ndarray
+    last_epoch: int
+    share: float
+    narrowing: float
 
-    @property
-    def best(self) -> int:
-        """Which look to believe: that with the least score, if that is surely below the start's, else the start."""
-        best = int(self.scores.argmin())
-        return best if self.gains[best] > _SURE * self.standard_errors[best] else 0
 
-    @property
-    def last_epoch(self) -> int:
-        """How many epochs to train the tower for."""
-        return int(self.epochs[self.best])
+NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
 
-    @property
-    def narrowing(self) -> float:
-        """Width of the targets that the trained tower's error asks for, as a share of what it was."""
-        return float(self.errors[self.best] / self.errors[0]) if self.errors[0] else 1.0
+
+class RehearsedStage(TowerStage):
+    """Second stage whose weights end, as its rehearsal has it, on the way from those before to those after.
+
+    Parameters
+    ----------
+    learner : Learner
+    settings : Settings
+    rehearsal : Rehearsal
+    """
+
+    def __init__(self, learner: Learner, settings: Settings, rehearsal: Rehearsal):
+        super().__init__(learner, settings)
+        self._share, self._before = rehearsal.share, copy.deepcopy(learner.modules().state_dict())
+
+    def finish(self) -> None:
+        """Go the part of the way that foretold best."""
+        _go_part_of_the_way(self.learner, self._before, self._share)
 
 
 def rehearse(
@@ -107,10 +112,16 @@ def rehearse(
     n_epochs, batch_size : int
         Of the second stage.
     seed : int
+
+    References
+    ----------
+    Weights half-way between those before and after: WiSE-FT (Wortsman et al., CVPR 2022), which does as well on pictures
+    of the same kind and better on others.
     """
     fold = contest.fold.cpu().numpy()
     n_folds = int(np.clip(math.ceil(_ENOUGH / np.mean(np.bincount(fold))), 1, len(contest.adapters_of_folds)))
-    epochs = np.arange(0, n_epochs + 1, max(1, n_epochs // _LOOKS))
+    every = max(1, n_epochs // _LOOKS)
+    epochs = np.arange(every, n_epochs + 1, every)
     before = copy.deepcopy(learner.modules().state_dict())
     generator = torch.Generator().manual_seed(seed)
     probabilities, rows = [], []
@@ -127,16 +138,27 @@ def rehearse(
 def _probabilities_on_the_way(
     stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
 ) -> np.ndarray:
-    """Probabilities of the images that are left out, at the start and on the way, array of shape (L, rows, K)."""
+    """Tell how likely ranks are for images that are left out: at the start, then at each look with each of the shares.
+
+    Returns
+    -------
+    ndarray of shape (1 + L S, rows, K)
+    """
     learner = stage.learner
     seen = torch.ones(len(data.target))
     seen[torch.from_numpy(left_out)] = 0
     weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
+    before = copy.deepcopy(learner.modules().state_dict())
     looks = [_probabilities(learner, data, left_out)]
 
     def look() -> None:
-        if len(learner.history) in epochs:
+        if len(learner.history) not in epochs:
+            return
+        now = copy.deepcopy(learner.modules().state_dict())
+        for share in _SHARES:
+            _go_part_of_the_way(learner, before, share)
             looks.append(_probabilities(learner, data, left_out))
+            learner.modules().load_state_dict(now)
 
     run_stage(
         stage,
@@ -176,31 +198,48 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
     return to_device(torch.from_numpy(group.summed(everyone)), learner.device)
 
 
+@torch.no_grad()
+def _go_part_of_the_way(learner: Learner, before: dict[str, Tensor], share: float) -> None:
+    """Put weights between those that were before and the present ones, ``before + share (now - before)``."""
+    if share == 1:
+        return
+    for name, now in learner.modules().state_dict().items():
+        if now.is_floating_point():
+            now.copy_(torch.lerp(before[name], now, share))
+
+
 def _judged(
     probabilities: np.ndarray, rows: np.ndarray, epochs: np.ndarray, data: TrainingData, measured: Measurement
 ) -> Rehearsal:
-    """Compare the looks with the start, image by image; what is left out together counts as one."""
+    """Compare the looks with the start, image by image; what is left out together counts as one.
+
+    Of the looks whose score is surely below that of the start, by Student's t, the one with the least is taken.
+    """
     target, scale = data.target.cpu().numpy()[rows], measured.targets.scale
     weight = np.ones(len(rows)) if data.weight is None else data.weight.cpu().double().numpy()[rows]
     weight = weight / weight.sum()
-    each = np.stack([ranked_scores(look, target) for look in probabilities])  # (L, rows)
-    below = each[0] - each
-    gains = below @ weight
-    block = np.unique(measured.blocks[rows], return_inverse=True)[1]
-    apart = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (L, blocks)
+    scores = np.stack([ranked_scores(look, target) for look in probabilities])  # (1 + L S, rows)
+    below = scores[0] - scores
+    gains, scores = below @ weight, scores @ weight
+    _, block = np.unique(measured.blocks[rows], return_inverse=True)
+    apart = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (1 + L S, blocks)
     n_blocks = apart.shape[1]
     standard_errors = np.sqrt((apart**2).sum(axis=1) * n_blocks / max(n_blocks - 1, 1))
-    errors = np.sqrt(((probabilities @ scale - scale[target]) ** 2) @ weight)
-    rehearsal = Rehearsal(epochs, each @ weight, gains, standard_errors, errors)
+    is_sure = gains > stats.t.isf(_CHANCE, max(n_blocks - 1, 1)) * standard_errors
+    best = int(np.where(is_sure, scores, np.inf).argmin()) if is_sure.any() else 0
+    least = int(scores.argmin())
+    outcome = NOTHING_GAINED
+    if best:
+        errors = np.sqrt(((probabilities[[0, best]] @ scale - scale[target]) ** 2) @ weight)
+        look, part = divmod(best - 1, len(_SHARES))
+        outcome = Rehearsal(int(epochs[look]), _SHARES[part], float(errors[1] / errors[0]) if errors[0] else 1.0)
     _log.info(
-        "On %d images that were left out, training of the image tower took the ranked probability score from %.4g to "
-        "%.4g (standard error of the gain %.2g) by epoch %d of %d: it is trained for %d.",
+        "Training the image tower took the ranked probability score of %d images that were left out from %.4g to %.4g "
+        "at best, a gain with a standard error of %.2g: %s.",
         len(rows),
-        rehearsal.scores[0],
-        rehearsal.scores.min(),
-        standard_errors[rehearsal.scores.argmin()],
-        epochs[rehearsal.scores.argmin()],
-        epochs[-1],
-        rehearsal.last_epoch,
+        scores[0],
+        scores[least],
+        standard_errors[least],
+        f"it is trained for {outcome.last_epoch} of {epochs[-1]} epochs" if best else "it stays as it is",
     )
-    return rehearsal
+    return outcome

@@ -32,7 +32,7 @@ _SHOWN = ("loss", "cross_fitted_rps", "validation_rps", "validation_mae")
 # the image tower's weight decay as a share of the prompts', from the authors' optimiser
 _IMAGE_WEIGHT_DECAY = 0.01
 # of the image tower's own weights, the step that image_learning_rate="auto" makes
-_RELATIVE_RATE = 1e-3
+_RELATIVE_RATE = 2e-3
 
 
 class PromptStage:

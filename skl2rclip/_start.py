@@ -212,6 +212,11 @@ def start(learner: Learner, data: TrainingData, measured: Measurement, every: in
     return contest
 
 
+def has_enough_to_compare(measured: Measurement) -> bool:
+    """Whether there are as many sets of images to leave out as it takes to compare candidates."""
+    return len(np.unique(measured.blocks)) >= _N_FOLDS
+
+
 def _adapters(learner: Learner, measured: Measurement, kind: str, n_copies: int) -> RidgeAdapter:
     """Adapters whose hidden layers are those of the features."""
     features = measured.features

@@ -24,7 +24,7 @@ def test_blend_ratio_of_zero_leaves_the_tokens_as_they_are(tokens):
 def test_training_starts_at_the_tokens_plus_their_rank_encoding(tokens):
     blended = RankFormer(16, layers=2, blend_ratio=0.1)(tokens)
     scale = (2 * tokens.square().mean()).sqrt()
-    torch.testing.assert_close(blended, tokens + 0.1 * scale * sinusoidal_encoding(6, 16)[:, None])
+    torch.testing.assert_close(blended, tokens + 0.1 * scale * sinusoidal_encoding(6, 16, torch.device("cpu"))[:, None])
 
 
 def test_the_order_of_the_ranks_counts(tokens):
@@ -64,7 +64,7 @@ def test_heads_divide_the_width(width, heads):
 
 
 def test_sinusoidal_encoding_tells_ranks_apart_and_has_mean_square_one_half():
-    encoding = sinusoidal_encoding(1000, 64)
+    encoding = sinusoidal_encoding(1000, 64, torch.device("cpu"))
     assert encoding.square().mean() == pytest.approx(0.5, abs=1e-5)
     distance = torch.cdist(encoding, encoding) + 10 * torch.eye(1000)
     assert distance.min() > 0.1
