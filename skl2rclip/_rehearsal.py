@@ -115,8 +115,8 @@ def rehearse(
 
     References
     ----------
-    Weights half-way between those before and after: WiSE-FT (Wortsman et al., CVPR 2022), which does as well on pictures
-    of the same kind and better on others.
+    Weights half-way between those before and after: WiSE-FT (Wortsman et al., CVPR 2022), which does as well on
+    pictures of the same kind and better on others.
     """
     fold = contest.fold.cpu().numpy()
     n_folds = int(np.clip(math.ceil(_ENOUGH / np.mean(np.bincount(fold))), 1, len(contest.adapters_of_folds)))
