@@ -1,4 +1,4 @@
-"""Variants of RankFormer that the ablation measures against the library's own, which has one way."""
+"""Variants of RankFormer and of the prompts that the ablation measures against the library's own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from skl2rclip import _fit
-from skl2rclip._modules import RankFormer
+from skl2rclip._modules import RankFormer, head_count
+from skl2rclip._prompts import RankPrompts
 
 
 class WithoutRankEncoding(RankFormer):
@@ -60,8 +62,71 @@ class LearnedBlendRatio(RankFormer):
         self.blend_ratio = nn.Parameter(torch.tensor(0.01))
 
 
+class DistanceBias(RankFormer):
+    """Attention falls with the distance of the ranks: ``-s |i - j|`` on its logits, each head's ``s`` learned from 1.
+
+    References
+    ----------
+    ALiBi (Press et al., ICLR 2022), whose slopes are fixed.
+    """
+
+    def __init__(self, width: int, layers: int = 1, blend_ratio: float = 0.1):
+        super().__init__(width, layers, blend_ratio)
+        self.slopes = nn.Parameter(torch.ones(layers, head_count(width)))
+
+    def forward(self, rank_tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        if present is None:
+            present = torch.ones(rank_tokens.shape[:2], dtype=torch.bool, device=rank_tokens.device)
+        place = torch.arange(len(rank_tokens), device=rank_tokens.device)
+        distance = (place[:, None] - place).abs()  # (K, K)
+        padding = torch.zeros(present.T.shape, device=present.device).masked_fill(~present.T, -torch.inf)  # (n, K)
+        hidden = (rank_tokens + self.encoding(rank_tokens, present)).transpose(0, 1)  # (n, K, d)
+        for block, slopes in zip(self.blocks, self.slopes, strict=True):
+            bias = (-slopes[:, None, None] * distance).repeat(len(hidden), 1, 1)  # (n * heads, K, K)
+            normed = block.attention_norm(hidden)
+            attended = block.attention(
+                normed, normed, normed, key_padding_mask=padding, attn_mask=bias, need_weights=False
+            )
+            hidden = hidden + attended[0]
+            hidden = hidden + block.feed_forward(block.feed_forward_norm(hidden))
+        return (1 - self.blend_ratio) * rank_tokens + self.blend_ratio * hidden.transpose(0, 1)
+
+
+class _TenTimes(nn.Module):
+    """The weight is ten times what is learned."""
+
+    def forward(self, learned: Tensor) -> Tensor:
+        return 10 * learned
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / 10
+
+
+class TenTimesFaster(RankFormer):
+    """RankFormer whose weights change ten times as fast as the prompts.
+
+    A step of Adam is as long as the rate, whatever the gradient's scale, so that learning a tenth of each weight is a
+    parameter group with ten times the rate, in the ordering of the prompts and in the training alike.
+    """
+
+    def __init__(self, width: int, layers: int = 1, blend_ratio: float = 0.1):
+        super().__init__(width, layers, blend_ratio)
+        for module in list(self.modules()):
+            for name, _ in list(module.named_parameters(recurse=False)):
+                register_parametrization(module, name, _TenTimes())
+
+
+class FixedContext(RankPrompts):
+    """The context tokens stay what the prompt's words are."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.context.requires_grad_(False)
+
+
 @contextlib.contextmanager
-def fitted_with(variant: type[RankFormer]) -> Iterator[None]:
+def fitted_with(variant: type[RankFormer] | type[RankPrompts]) -> Iterator[None]:
     """Fit with a variant, which the estimator does not offer."""
-    with mock.patch.object(_fit, "RankFormer", variant):
+    replaced = "RankPrompts" if issubclass(variant, RankPrompts) else "RankFormer"
+    with mock.patch.object(_fit, replaced, variant):
         yield
