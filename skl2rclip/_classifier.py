@@ -63,7 +63,8 @@ class L2RCLIPClassifier(
 
     Ranks are words at the end of a learned prompt. RankFormer lets the ranks' words see each other in word-embedding
     space; a cross-modal pairwise loss keeps images and texts aligned in meaning and in order. Prompts are trained
-    first, on embeddings of the frozen image tower; then, with ``image_tower="finetune"``, prompts and tower together.
+    first, on embeddings of the frozen image tower; then, with ``image_tower="finetune"``, the tower along with them, as
+    far as images that are left out gain by it.
 
     Parameters
     ----------
@@ -75,12 +76,13 @@ class L2RCLIPClassifier(
         open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
-        Whether to leave the image tower as it is, which takes minutes on a laptop and is best with few images; to
-        train a copy of it in the second stage, which wants many images and a GPU; or to take X as embeddings from
+        Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
+        stage too, which wants a GPU, and with soft targets and an adapter is first rehearsed on a part of the images,
+        so that the tower changes only where the others surely gain by it; or to take X as embeddings from
         `CLIPImageEncoder`.
     image_adapter : {"mlp", "linear"} or None, default="mlp"
-        Map of the embeddings that is trained with the prompts while the tower is frozen or precomputed, with or without
-        a hidden layer. None leaves only the prompts to learn. Without effect with ``image_tower="finetune"``.
+        Map of the embeddings that is trained with the prompts, with or without a hidden layer. None leaves only the
+        prompts to learn.
     rank_targets : {"soft", "hard"}, default="soft"
         What each image is to be likened to: a distribution over the ranks as wide as the labels are uncertain, which is
         measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
@@ -126,8 +128,11 @@ class L2RCLIPClassifier(
         Epochs of the first stage; "auto" is as many as eighty steps make, and at least one, or 200 with hard targets.
         More fit the training images closer; with soft targets and an adapter, cross-fitting decides how many of them
         count.
-    image_epochs : int, default=10
-        Epochs of the second stage, each a pass of all images through the tower; without effect unless
+    image_epochs : int or "auto", default="auto"
+        Epochs of the second stage, each a pass of all images through the tower; "auto" is as many as eighty steps make,
+        and at least five. With soft targets and an adapter, unless there are other images to judge by or more than
+        20,000, rehearsals decide how many of them count: none where nothing is gained. They take up to four times as
+        long as the stage itself, with 2,000 images or more once as long. Without effect unless
         ``image_tower="finetune"``.
     batch_size : int or "auto", default=128
         Images in a step, and in a pass of the tower. Larger batches show the losses more ranks at once and take more
@@ -136,9 +141,10 @@ class L2RCLIPClassifier(
     learning_rate : float, default=3e-4
         Step size for prompts, RankFormer and adapter, which takes a third of it with soft targets; it falls to zero
         along a cosine. Lower it when the loss jumps or the backbone is large; higher values need fewer epochs.
-    image_learning_rate : float, default=5e-6
-        Step size for the image tower, which falls to zero along a cosine. Raise it for small towers; values that are
-        too high destroy what the tower knows.
+    image_learning_rate : float or "auto", default="auto"
+        Step size for the image tower, which rises over a tenth of the second stage and falls to zero along a cosine.
+        "auto" is 0.002 of the root mean square of the tower's own weights, 1e-4 for ``skl2rclip-tiny`` and about 4e-5
+        for ViT-B-16; values that are too high destroy what the tower knows.
     weight_decay : float, default=1e-4
         Decay of prompts, RankFormer and adapter; the image tower has 0.01 of it. Raise it against overfitting.
     augment : bool, default=True

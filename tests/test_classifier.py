@@ -82,13 +82,17 @@ def test_zero_shot_of_a_prompt_with_the_rank_inside_equals_open_clip(zero_shot, 
 # ------------------------------------------------------------------- training
 
 
+# without an adapter the second stage is not rehearsed: all its epochs count
+ALL_OF_IT = {"image_tower": "finetune", "image_adapter": None}
+
+
 def test_training_learns_what_is_plain_to_see(make_classifier, shades):
     X, y = shades
     unseen, truth = shaded_images(np.arange(5).repeat(6), seed=9), np.arange(5).repeat(6)
     for parameters in (
         {"image_tower": "frozen", "prompt_epochs": "auto"},
         {"image_tower": "frozen", "prompt_epochs": 120, "learning_rate": 1e-2, "rank_targets": "hard"},
-        {"image_tower": "finetune", "prompt_epochs": 0, "image_epochs": 40, "image_learning_rate": 2e-3},
+        ALL_OF_IT | {"prompt_epochs": 0, "image_epochs": 40, "image_learning_rate": 2e-3},
     ):
         classifier = make_classifier(**parameters).fit(X, y)
         assert mean_absolute_rank_error(truth, classifier.predict(unseen)) < 0.5  # the best constant: 1.2
@@ -97,7 +101,7 @@ def test_training_learns_what_is_plain_to_see(make_classifier, shades):
 
 def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades):
     weights = {"contrastive_weight": 0.7, "pairwise_weight": 2.0, "tightness_weight": 0.3}
-    classifier = make_classifier(image_tower="finetune", prompt_epochs=2, image_epochs=1, **weights).fit(*shades)
+    classifier = make_classifier(**ALL_OF_IT, prompt_epochs=2, image_epochs=1, **weights).fit(*shades)
     assert [record["stage"] for record in classifier.history_] == ["prompts", "prompts", "image_tower"]
     assert [record["epoch"] for record in classifier.history_] == [1, 2, 3]
     for record in classifier.history_:
@@ -111,7 +115,7 @@ def test_history_holds_each_term_and_their_weighted_sum(make_classifier, shades)
 def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, tiny):
     backbone = load_backbone(BackboneSource(tiny))
     before = fingerprint(backbone.model)
-    classifier = make_classifier(image_tower="finetune", image_epochs=1, image_learning_rate=1e-2).fit(*shades)
+    classifier = make_classifier(**ALL_OF_IT, image_epochs=1, image_learning_rate=1e-2).fit(*shades)
     assert fingerprint(backbone.model) == before
     assert not np.allclose(
         classifier.transform(shades[0]), CLIPImageEncoder(tiny).fit().transform(shades[0]), atol=1e-2
@@ -119,9 +123,9 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, t
 
 
 BASE = {"prompt": "a photo of", "prompt_epochs": 2}
-FINETUNE = {"image_tower": "finetune", "image_epochs": 1, "prompt_epochs": 0, "image_learning_rate": 1e-3}
+FINETUNE = {**ALL_OF_IT, "image_epochs": 1, "prompt_epochs": 0, "image_learning_rate": 1e-3}
 CHANGES = [
-    (BASE, {"image_tower": "finetune", "image_epochs": 1}),
+    ({**BASE, "image_adapter": None}, {"image_tower": "finetune", "image_epochs": 1}),
     (BASE, {"image_adapter": None}),
     (BASE, {"image_adapter": "linear"}),
     (BASE, {"rank_targets": "hard"}),

@@ -149,9 +149,18 @@ def test_two_processes_learn_what_one_does(make, shades, tmp_path):
     assert len(list(tmp_path.glob("fit-*/model.json"))) == 2
 
 
+def test_two_processes_rehearse_what_one_does(make, shades):
+    settings = {"prompt_epochs": 0, "image_epochs": 6, "image_learning_rate": 2e-3}
+    one, two = (make(device=device, **settings).fit(*shades) for device in ("cpu", TWO))
+    assert one.history_
+    assert [entry["loss"] for entry in two.history_] == pytest.approx([e["loss"] for e in one.history_], abs=1e-3)
+    np.testing.assert_allclose(two.predict_proba(shades[0]), one.predict_proba(shades[0]), atol=5e-3)
+
+
 def test_many_batches_and_paths(make, shades, shade_paths):
     y = shades[1]
-    two = make(device=TWO, batch_size=7, augment=True, image_epochs=3, prompt_epochs=10).fit(shade_paths, y)
+    settings = {"batch_size": 7, "augment": True, "image_epochs": 3, "prompt_epochs": 10, "image_adapter": None}
+    two = make(device=TWO, **settings).fit(shade_paths, y)
     assert two.n_iter_ == 13
     assert two.history_[-1]["loss"] < two.history_[0]["loss"]
     assert np.isfinite(two.predict_proba(shade_paths)).all()

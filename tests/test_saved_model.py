@@ -40,7 +40,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 3
+    assert description["format_version"] == 4
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
@@ -102,7 +102,7 @@ def test_unusable_folders_are_named(case, tmp_path):
     file = tmp_path / "model" / "model.json"
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 3"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 4"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -233,10 +233,10 @@ def test_what_is_no_description_is_refused(saved, text):
 
 
 def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
-    description = {"format_version": 2, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
+    description = {"format_version": 3, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(
-        ValueError, match=r"format version 2, and this version .* reads 3; .* earlier form of skl2rclip 0.1.0.dev0"
+        ValueError, match=r"format version 3, and this version .* reads 4; .* earlier form of skl2rclip 0.1.0.dev0"
     ):
         L2RCLIPClassifier.load(saved)
 
@@ -482,7 +482,7 @@ def test_where_a_symbolic_link_leads_is_written(models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", "[]", "nonsense", '{"format_version": 2}', '{"format": "another model", "format_version": 3}']
+    "content", ["{}", "[]", "nonsense", '{"format_version": 2}', '{"format": "another model", "format_version": 4}']
 )
 def test_a_model_json_alone_proves_nothing(models, tmp_path, content):
     (tmp_path / "theirs").mkdir()
@@ -655,7 +655,7 @@ def test_a_trained_tower_of_a_hubs_architecture_is_refused_without_asking_the_hu
         (("includes_backbone",), "backbone\n", "includes_backbone"),
         (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
         (("params", "batch_size"), 10**299, "params.batch_size"),
-        (("format_version",), 3.0, "has format version 3.0, and this version .* reads 3"),
+        (("format_version",), 4.0, "has format version 4.0, and this version .* reads 4"),
         (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
     ],
 )
