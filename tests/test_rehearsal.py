@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import barred_images
 from PIL import Image
 
 from skl2rclip import _fit, _rehearsal
@@ -12,14 +13,17 @@ from skl2rclip._preprocessing import shrink
 from skl2rclip._rehearsal import NOTHING_GAINED, Rehearsal
 from skl2rclip._stages import TowerStage
 
-FINETUNE = {"image_tower": "finetune", "image_learning_rate": 1e-3}
+RATE = {"image_learning_rate": 1e-3}
+FINETUNE = {"image_tower": "finetune", **RATE}
 
 
 def judged(better, n=40, blocks=None, target=None, epochs=(3, 6)):
     """Judgement of five looks at two ranks: `better` says how much likelier the right one becomes at each."""
     target = np.arange(n) % 2 if target is None else target
     right = 0.5 + np.vstack([np.zeros(n), better])
-    probabilities = np.where((target == 0)[None, :, None], np.stack([right, 1 - right], 2), np.stack([1 - right, right], 2))
+    probabilities = np.where(
+        (target == 0)[None, :, None], np.stack([right, 1 - right], 2), np.stack([1 - right, right], 2)
+    )
     data = SimpleNamespace(target=torch.from_numpy(target), weight=None)
     blocks = np.arange(n) if blocks is None else blocks
     measured = SimpleNamespace(blocks=blocks, targets=SimpleNamespace(scale=np.arange(2.0)))
@@ -98,7 +102,11 @@ def test_a_rehearsal_changes_nothing_and_learns_nothing_from_what_it_leaves_out(
 
 def test_more_images_are_rehearsed_in_fewer_folds(caught, monkeypatch):
     seen = []
-    monkeypatch.setattr(_rehearsal, "_probabilities_on_the_way", lambda stage, data, rows, *rest: seen.append(rows) or np.full((3, len(rows), 5), 0.2))
+    monkeypatch.setattr(
+        _rehearsal,
+        "_probabilities_on_the_way",
+        lambda stage, data, rows, *rest: seen.append(rows) or np.full((3, len(rows), 5), 0.2),
+    )
     n = len(caught["arguments"][1].target)
     for enough, n_folds in ((500, 4), (n // 4, 1), (n // 2, 2)):
         seen.clear()
@@ -113,6 +121,15 @@ def test_a_tower_that_gains_nothing_predicts_as_the_frozen_one(make_classifier, 
     frozen, fine_tuned = (make_classifier(image_tower=tower).fit(X, y) for tower in ("frozen", "finetune"))
     assert {entry["stage"] for entry in fine_tuned.history_} == {"prompts"}
     np.testing.assert_allclose(fine_tuned.predict_proba(X), frozen.predict_proba(X), atol=1e-5)
+
+
+def test_a_tower_that_gains_is_trained_and_is_ahead_of_the_frozen_one(make_classifier):
+    y = np.tile(np.arange(5), 16)
+    X, unseen = barred_images(y, 0), barred_images(y, 1)
+    frozen = make_classifier().fit(X, y)
+    fine_tuned = make_classifier(image_tower="finetune", image_epochs=12, augment=False, **RATE).fit(X, y)
+    errors = [np.abs(classifier.predict(unseen) - y).mean() for classifier in (frozen, fine_tuned)]
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_the_tower_goes_as_far_as_the_rehearsal_says(make_classifier, shades, monkeypatch, tiny):

@@ -89,7 +89,9 @@ def test_memory_running_out_halves_an_automatic_batch_size(make_classifier, shad
     monkeypatch.setattr(training.Learner, "embed_pixels", small_device)
     monkeypatch.setattr(ImageEncoding, "_of_pixels", small_tower)
     forget_embeddings()
-    fitted = make_classifier(image_tower="finetune", image_adapter=None, image_epochs=1, batch_size=batch_size).fit(*shades)
+    fitted = make_classifier(image_tower="finetune", image_adapter=None, image_epochs=1, batch_size=batch_size).fit(
+        *shades
+    )
     # of 40 images, after the trial of ten
     assert sizes == ([8] * 5 if batch_size == 8 else [20, 20, 20])
     assert len(fitted.predict(shades[0])) == 40
