@@ -1,8 +1,9 @@
 """What a fit costs with many pictures, and whether it takes enough steps: seconds, memory, and error beside probes.
 
 Everything is on embeddings. For the costs these are unit rows that show their rank along a curve, among noise; for the
-errors they are of rendered pictures of skl2rclip-tiny's new properties. Each cost is taken in a process of its own, by
-one thread. The tables are written to ``many_pictures.md``.
+errors they are of rendered pictures of properties that skl2rclip-tiny never saw. Each cost is taken in a process of its
+own, by one thread. The tables are written to ``many_pictures.md``. Embeddings and fits are kept in the folder ``--cache``;
+remove it after a change of the library.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import resource
@@ -17,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,24 +29,29 @@ import joblib
 import numpy as np
 import torch
 from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tasks import BACKBONE, pictures
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, _fit, _preparation, _start
 from skl2rclip._learner import Learner
-from skl2rclip._modules import RidgeAdapter
+from skl2rclip._modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._objective import Objective
-from skl2rclip._ranks import ranked_scores
+from skl2rclip._ranks import ranked_scores, read_out
 from skl2rclip._selection import Contest
 
 HERE = Path(__file__).parent
-# name: images of a rank, ranks
-FITS = {"5 ranks": (1000, 5), "21 ranks": (1000, 21), "101 ages": (99, 101), "101 ages, more": (990, 101)}
-WIDE = 512
+Predictor = Callable[[np.ndarray], np.ndarray]
+# images of a rank, ranks
+FITS = {"5 x 1,000": (1000, 5), "21 x 1,000": (1000, 21), "101 x 99": (99, 101), "101 x 990": (990, 101)}
+STARTS = ("5 x 1,000", "21 x 1,000", "101 x 99")
+NARROW, WIDE = 128, 512
 TRAIN_PER_RANK, TEST_PER_RANK = 1000, 100
 TASKS = {"tilt": "the tilt of the bar is", "ripeness": "the ripeness of the fruit is"}
-FACTORS = (1, 2, 4, 10)
-SEEDS = 2
+EPOCHS = (1, 2, 4, "auto", 14)
 
 
 # ----------------------------------------------------------------------- costs
@@ -90,7 +98,7 @@ def peak_memory() -> float:
 def cost_of_fit(per_rank: int, n_ranks: int) -> dict[str, float]:
     """CPU seconds and memory of a fit with nothing set, by its parts."""
     target = np.tile(np.arange(n_ranks), per_rank)
-    Z = embeddings_of(target, 128)
+    Z = embeddings_of(target, NARROW)
     classifier = L2RCLIPClassifier(BACKBONE, image_tower="precomputed", random_state=0, device="cpu")
     few = np.arange(4 * n_ranks)
     classifier.fit(Z[few], target[few])  # the backbone is loaded, and torch has its threads
@@ -111,6 +119,7 @@ def cost_of_fit(per_rank: int, n_ranks: int) -> dict[str, float]:
         "rest": rest,
         "total": total,
         "epochs": n_epochs,
+        "steps": n_epochs * math.ceil(len(target) / 128),
         "epoch": seconds["train"] / n_epochs,
         "memory": peak_memory() - before,
     }
@@ -154,18 +163,195 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
     }
 
 
-def in_process_of_its_own(what: str, name: str) -> dict[str, float]:
+COSTS = {"fit": cost_of_fit, "start": cost_of_start}
+
+
+def cost(what: str, name: str) -> dict[str, float]:
+    """Seconds and memory in a process of its own, which has used no memory before, by one thread."""
     command = [sys.executable, __file__, "--cost", what, name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result = json.loads(done.stdout.splitlines()[-1])
     print(what, name, {key: round(value, 2) for key, value in result.items()}, flush=True)
     return result
 
 
-COSTS = {"fit": cost_of_fit, "start": cost_of_start}
+# ---------------------------------------------------------------------- errors
+
+
+def drawn(name: str, per_rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and ranks of rendered pictures, whose pixels are not kept."""
+    rng, levels = np.random.default_rng([seed, 9]), pictures.NEW_PROPERTIES[name].levels
+    encoder = CLIPImageEncoder(BACKBONE, device="cpu").fit()
+    target = np.tile(np.arange(len(levels)), per_rank)
+    parts = np.array_split(target, max(1, len(target) // 2100))
+    rendered = (np.stack([pictures.render(name, levels[k], rng) for k in part]) for part in parts)
+    return np.concatenate([encoder.transform(pixels) for pixels in rendered]), target
+
+
+def pools(name: str, cache: Path) -> dict[str, np.ndarray]:
+    """Training and test embeddings with their ranks, made once."""
+    file = cache / f"{name}.npz"
+    if not file.is_file():
+        test_Z, test_y = drawn(name, TEST_PER_RANK, 2)
+        train_Z, train_y = drawn(name, TRAIN_PER_RANK, 0)
+        np.savez(file, train_Z=train_Z, train_y=train_y, test_Z=test_Z, test_y=test_y)
+    with np.load(file) as kept:
+        return dict(kept)
+
+
+def ridge(X: np.ndarray, y: np.ndarray) -> Predictor:
+    """Its penalty and its error by leave-one-out; a Gaussian as wide as that error around its prediction."""
+    model = RidgeCV(alphas=np.logspace(-4, 2, 25)).fit(X, y)
+    sigma, edges = math.sqrt(-model.best_score_), np.concatenate([[-np.inf], np.arange(y.max()) + 0.5, [np.inf]])
+    return lambda Z: np.diff(norm.cdf((edges - model.predict(Z)[:, None]) / sigma), axis=1)
+
+
+def logistic(X: np.ndarray, y: np.ndarray) -> Predictor:
+    """Multinomial, with the least penalty of those that the few shots try: there are images enough."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=1e4, max_iter=300).fit(X, y).predict_proba
+
+
+def hidden_layer(X: np.ndarray, y: np.ndarray) -> Predictor:
+    """scikit-learn's perceptron with a hidden layer as wide as the adapter's, on standardised embeddings."""
+    perceptron = MLPClassifier((N_HIDDEN,), early_stopping=True, random_state=0)
+    return make_pipeline(StandardScaler(), perceptron).fit(X, y).predict_proba
+
+
+PROBES = {"ridge": ridge, "logistic regression": logistic, "perceptron, one hidden layer": hidden_layer}
+
+
+def ours(X: np.ndarray, y: np.ndarray, prompt: str, epochs: int | str, seed: int) -> Predictor:
+    """The library with nothing set but the number of epochs."""
+    settings = {"prompt": prompt, "ranks": list(range(y.max() + 1)), "random_state": seed, "device": "cpu"}
+    classifier = L2RCLIPClassifier(BACKBONE, image_tower="precomputed", prompt_epochs=epochs, **settings)
+    return classifier.fit(X, y).predict_proba
+
+
+def judged(method: str | int, name: str, seed: int, cache: Path) -> dict[str, float]:
+    """Fit a probe, or the library for some epochs; MAE by the median, RPS, and CPU seconds of the fit."""
+    torch.set_num_threads(1)
+    pool, begin = pools(name, cache), time.process_time()
+    X, y, target = pool["train_Z"], pool["train_y"], pool["test_y"]
+    predict = PROBES[method](X, y) if method in PROBES else ours(X, y, TASKS[name], method, seed)
+    seconds, probabilities = time.process_time() - begin, predict(pool["test_Z"])
+    predicted = read_out(probabilities, np.arange(probabilities.shape[1], dtype=float), "median")
+    result = {
+        "mae": float(np.abs(predicted - target).mean()),
+        "rps": float(ranked_scores(probabilities, target).mean()),
+        "seconds": seconds,
+    }
+    print(name, method, seed, {key: round(value, 4) for key, value in result.items()}, flush=True)
+    return result
+
+
+# ---------------------------------------------------------------------- report
+
+
+def table(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
+
+
+def table_of_fits(costs: dict[str, dict[str, float]]) -> str:
+    def share(each: dict[str, float], part: str) -> str:
+        return f"{each[part]:.1f} s, {each[part] / each['total']:.0%}"
+
+    head = ["ranks x images", "steps", "the fit", "measuring", "start", "steps and looks", "rest", "an epoch", "memory"]
+    lines = [
+        [
+            name,
+            f"{each['steps']} in {each['epochs']} epochs",
+            f"{each['total']:.1f} s",
+            *(share(each, part) for part in ("measure", "start", "train", "rest")),
+            f"{each['epoch']:.1f} s",
+            f"{each['memory']:.0f} MB",
+        ]
+        for name, each in costs.items()
+    ]
+    return table(head, lines)
+
+
+def table_of_starts(costs: dict[str, dict[str, float]]) -> str:
+    lines = [
+        [name, f"{each['measure']:.1f} s", f"{each['start']:.1f} s", f"{each['memory']:.0f} MB"]
+        for name, each in costs.items()
+    ]
+    return table(["ranks x images", "measuring", "start", "memory"], lines)
+
+
+def table_of_errors(results: dict[tuple[str | int, str], list[dict[str, float]]]) -> str:
+    head = ["", *(f"{name}: {what}" for name in TASKS for what in ("MAE", "RPS", "CPU seconds"))]
+    lines = []
+    for method in (*PROBES, *EPOCHS):
+        cells = ["ours, nothing set" if method == "auto" else method if method in PROBES else f"ours, epochs: {method}"]
+        for name in TASKS:
+            of_seeds = results[method, name]
+            for key, digits in (("mae", 3), ("rps", 3), ("seconds", 0)):
+                values = [each[key] for each in of_seeds]
+                spread = f" ({min(values):.3f} to {max(values):.3f})" if key == "rps" and len(values) > 1 else ""
+                cells.append(f"{np.mean(values):.{digits}f}{spread}")
+        lines.append(cells)
+    return table(head, lines)
+
+
+def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
+    machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
+    return (
+        "\n\n".join(
+            [
+                "# Many pictures",
+                f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory is"
+                " what the peak of the process rose by during the fit.",
+                "## What a fit on embeddings costs",
+                f"Nothing set, {BACKBONE}, embeddings {NARROW} wide. 'Start' is to put prompts in order and the ridge"
+                " regressions of the adapters; above 20,000 images there is no contest of candidates, and a single adapter.",
+                table_of_fits(fits),
+                f"Measuring and start alone, embeddings {WIDE} wide, with no text tower:",
+                table_of_starts(starts),
+                "## How many epochs",
+                f"{TRAIN_PER_RANK:,} rendered pictures of each of 21 ranks, {TEST_PER_RANK} of each for the test, {n_seeds}"
+                " seed(s): the mean, and the range where seeds differ. The pictures are the same for all seeds; probes have none.",
+                table_of_errors(results),
+            ]
+        )
+        + "\n"
+    )
+
+
+def main() -> None:
+    """Measure, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-many-pictures")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cost", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cost:
+        torch.set_num_threads(1)
+        print(json.dumps(COSTS[options.cost[0]](*FITS[options.cost[1]])))
+        return
+    options.cache.mkdir(parents=True, exist_ok=True)
+    kept = joblib.Memory(options.cache, verbose=0).cache
+    parallel = joblib.Parallel(n_jobs=options.jobs)
+    parallel(joblib.delayed(pools)(name, options.cache) for name in TASKS)
+    fits = {name: kept(cost)("fit", name) for name in FITS}
+    starts = {name: kept(cost)("start", name) for name in STARTS}
+    cells = [
+        (method, name, seed)
+        for seed in range(options.seeds)
+        for method in (*PROBES, *EPOCHS)
+        for name in TASKS
+        if seed == 0 or method not in PROBES
+    ]
+    judge = kept(judged)
+    results: dict[tuple[str | int, str], list[dict[str, float]]] = {}
+    made = parallel(joblib.delayed(judge)(*cell, options.cache) for cell in cells)
+    for (method, name, _), result in zip(cells, made, strict=True):
+        results.setdefault((method, name), []).append(result)
+    (HERE / "many_pictures.md").write_text(report(fits, starts, results, options.seeds))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--cost":
-        print(json.dumps(COSTS[sys.argv[2]](*FITS[sys.argv[3]])))
+    main()
