@@ -2,8 +2,8 @@
 
 Everything is on embeddings. For the costs these are unit rows that show their rank along a curve, among noise; for the
 errors they are of rendered pictures of properties that skl2rclip-tiny never saw. Each cost is taken in a process of its
-own, by one thread. The tables are written to ``many_pictures.md``. Embeddings and fits are kept in the folder ``--cache``;
-remove it after a change of the library.
+own, by one thread. The tables are written to ``many_pictures.md``. Embeddings and fits are kept in the folder that
+``--cache`` names; remove it after a change of the library.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 FITS = {"5 x 1,000": (1000, 5), "21 x 1,000": (1000, 21), "101 x 99": (99, 101), "101 x 990": (990, 101)}
 STARTS = ("5 x 1,000", "21 x 1,000", "101 x 99")
 NARROW, WIDE = 128, 512
-TRAIN_PER_RANK, TEST_PER_RANK = 1000, 100
+TEST_PER_RANK = 100
 TASKS = {"tilt": "the tilt of the bar is", "ripeness": "the ripeness of the fruit is"}
-EPOCHS = (1, 2, 4, "auto", 14)
+# images of a rank: epochs beside "auto", the first of them eighty steps, or one epoch
+EPOCHS = {128: (4, "auto", 14), 1000: (1, 2, 4, "auto", 14)}
 
 
 # ----------------------------------------------------------------------- costs
@@ -194,7 +195,7 @@ def pools(name: str, cache: Path) -> dict[str, np.ndarray]:
     file = cache / f"{name}.npz"
     if not file.is_file():
         test_Z, test_y = drawn(name, TEST_PER_RANK, 2)
-        train_Z, train_y = drawn(name, TRAIN_PER_RANK, 0)
+        train_Z, train_y = drawn(name, max(EPOCHS), 0)
         np.savez(file, train_Z=train_Z, train_y=train_y, test_Z=test_Z, test_y=test_y)
     with np.load(file) as kept:
         return dict(kept)
@@ -230,11 +231,13 @@ def ours(X: np.ndarray, y: np.ndarray, prompt: str, epochs: int | str, seed: int
     return classifier.fit(X, y).predict_proba
 
 
-def judged(method: str | int, name: str, seed: int, cache: Path) -> dict[str, float]:
+def judged(per_rank: int, method: str | int, name: str, seed: int, cache: Path) -> dict[str, float]:
     """Fit a probe, or the library for some epochs; MAE by the median, RPS, and CPU seconds of the fit."""
     torch.set_num_threads(1)
     pool, begin = pools(name, cache), time.process_time()
-    X, y, target = pool["train_Z"], pool["train_y"], pool["test_y"]
+    target = pool["test_y"]
+    n = per_rank * (target.max() + 1)  # images come round by round of the ranks
+    X, y = pool["train_Z"][:n], pool["train_y"][:n]
     predict = PROBES[method](X, y) if method in PROBES else ours(X, y, TASKS[name], method, seed)
     seconds, probabilities = time.process_time() - begin, predict(pool["test_Z"])
     predicted = read_out(probabilities, np.arange(probabilities.shape[1], dtype=float), "median")
@@ -243,7 +246,7 @@ def judged(method: str | int, name: str, seed: int, cache: Path) -> dict[str, fl
         "rps": float(ranked_scores(probabilities, target).mean()),
         "seconds": seconds,
     }
-    print(name, method, seed, {key: round(value, 4) for key, value in result.items()}, flush=True)
+    print(per_rank, name, method, seed, {key: round(value, 4) for key, value in result.items()}, flush=True)
     return result
 
 
@@ -281,13 +284,13 @@ def table_of_starts(costs: dict[str, dict[str, float]]) -> str:
     return table(["ranks x images", "measuring", "start", "memory"], lines)
 
 
-def table_of_errors(results: dict[tuple[str | int, str], list[dict[str, float]]]) -> str:
+def table_of_errors(results: dict[tuple[int, str | int, str], list[dict[str, float]]], per_rank: int) -> str:
     head = ["", *(f"{name}: {what}" for name in TASKS for what in ("MAE", "RPS", "CPU seconds"))]
     lines = []
-    for method in (*PROBES, *EPOCHS):
+    for method in (*PROBES, *EPOCHS[per_rank]):
         cells = ["ours, nothing set" if method == "auto" else method if method in PROBES else f"ours, epochs: {method}"]
         for name in TASKS:
-            of_seeds = results[method, name]
+            of_seeds = results[per_rank, method, name]
             for key, digits in (("mae", 3), ("rps", 3), ("seconds", 0)):
                 values = [each[key] for each in of_seeds]
                 spread = f" ({min(values):.3f} to {max(values):.3f})" if key == "rps" and len(values) > 1 else ""
@@ -298,26 +301,23 @@ def table_of_errors(results: dict[tuple[str | int, str], list[dict[str, float]]]
 
 def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
     machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
-    return (
-        "\n\n".join(
-            [
-                "# Many pictures",
-                f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory is"
-                " what the peak of the process rose by during the fit.",
-                "## What a fit on embeddings costs",
-                f"Nothing set, {BACKBONE}, embeddings {NARROW} wide. 'Start' is to put prompts in order and the ridge"
-                " regressions of the adapters; above 20,000 images there is no contest of candidates, and a single adapter.",
-                table_of_fits(fits),
-                f"Measuring and start alone, embeddings {WIDE} wide, with no text tower:",
-                table_of_starts(starts),
-                "## How many epochs",
-                f"{TRAIN_PER_RANK:,} rendered pictures of each of 21 ranks, {TEST_PER_RANK} of each for the test, {n_seeds}"
-                " seed(s): the mean, and the range where seeds differ. The pictures are the same for all seeds; probes have none.",
-                table_of_errors(results),
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# Many pictures",
+        f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory is "
+        "what the peak of the process rose by during the fit.",
+        "## What a fit on embeddings costs",
+        f"Nothing set, {BACKBONE}, embeddings {NARROW} wide. 'Start' puts prompts in order and makes the adapters by "
+        "ridge regression; above 20,000 images there is no contest of candidates, and a single adapter.",
+        table_of_fits(fits),
+        f"Measuring and start alone, embeddings {WIDE} wide, with no text tower:",
+        table_of_starts(starts),
+        "## How many epochs",
+        f"Rendered pictures of 21 ranks, {TEST_PER_RANK} of each for the test, {n_seeds} seeds of ours: the mean, and the "
+        "range where seeds differ. The pictures are the same for all seeds, and probes have one.",
+    ]
+    for per_rank in EPOCHS:
+        parts += [f"### {per_rank:,} images a rank", table_of_errors(results, per_rank)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -339,17 +339,18 @@ def main() -> None:
     fits = {name: kept(cost)("fit", name) for name in FITS}
     starts = {name: kept(cost)("start", name) for name in STARTS}
     cells = [
-        (method, name, seed)
+        (per_rank, method, name, seed)
         for seed in range(options.seeds)
-        for method in (*PROBES, *EPOCHS)
+        for per_rank, epochs in EPOCHS.items()
+        for method in (*PROBES, *epochs)
         for name in TASKS
         if seed == 0 or method not in PROBES
     ]
     judge = kept(judged)
-    results: dict[tuple[str | int, str], list[dict[str, float]]] = {}
+    results: dict[tuple[int, str | int, str], list[dict[str, float]]] = {}
     made = parallel(joblib.delayed(judge)(*cell, options.cache) for cell in cells)
-    for (method, name, _), result in zip(cells, made, strict=True):
-        results.setdefault((method, name), []).append(result)
+    for (per_rank, method, name, _), result in zip(cells, made, strict=True):
+        results.setdefault((per_rank, method, name), []).append(result)
     (HERE / "many_pictures.md").write_text(report(fits, starts, results, options.seeds))
 
 
