@@ -142,10 +142,10 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
     target = np.tile(np.arange(n_ranks), per_rank)
     Z, weight = embeddings_of(target, WIDE), np.ones(len(target))
     learner = Learner(
-        prompts=Points(n_ranks, WIDE),  # type: ignore[arg-type]
+        prompts=Points(n_ranks, WIDE),
         adapter=RidgeAdapter(WIDE),
         tower=None,
-        preprocessing=None,  # type: ignore[arg-type]
+        preprocessing=None,
         objective=Objective((1.0, 0.1, 0.1, 0.0), 100.0, torch.arange(float(n_ranks))),
         autocast=torch.autocast("cpu", enabled=False),
         generator=torch.Generator().manual_seed(0),
@@ -303,8 +303,8 @@ def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
     machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
     parts = [
         "# Many pictures",
-        f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory is "
-        "what the peak of the process rose by during the fit.",
+        f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory "
+        "is what the peak of the process rose by during the fit.",
         "## What a fit on embeddings costs",
         f"Nothing set, {BACKBONE}, embeddings {NARROW} wide. 'Start' puts prompts in order and makes the adapters by "
         "ridge regression; above 20,000 images there is no contest of candidates, and a single adapter.",
@@ -312,8 +312,8 @@ def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
         f"Measuring and start alone, embeddings {WIDE} wide, with no text tower:",
         table_of_starts(starts),
         "## How many epochs",
-        f"Rendered pictures of 21 ranks, {TEST_PER_RANK} of each for the test, {n_seeds} seeds of ours: the mean, and the "
-        "range where seeds differ. The pictures are the same for all seeds, and probes have one.",
+        f"Rendered pictures of 21 ranks, {TEST_PER_RANK} of each for the test, seeds of ours: {n_seeds}; with "
+        "several the mean, and the range. The pictures are the same for all seeds, and probes have one.",
     ]
     for per_rank in EPOCHS:
         parts += [f"### {per_rank:,} images a rank", table_of_errors(results, per_rank)]
@@ -324,7 +324,7 @@ def main() -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-many-pictures")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cost", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
