@@ -125,9 +125,9 @@ class L2RCLIPClassifier(
     class_weight : dict, "balanced" or None, default=None
         Weights of the labels, as in scikit-learn; ``"balanced"`` makes rare ranks count as much as frequent ones.
     prompt_epochs : int or "auto", default="auto"
-        Epochs of the first stage; "auto" is as many as eighty steps make, and at least one, or 200 with hard targets.
-        More fit the training images closer; with soft targets and an adapter, cross-fitting decides how many of them
-        count.
+        Epochs of the first stage. "auto" is as many as eighty steps make, and at least one; with more than 64 images
+        a rank steps grow in proportion, to seven epochs at most. With hard targets it is 200. More fit the training
+        images closer; with soft targets and an adapter, cross-fitting decides how many of them count.
     image_epochs : int or "auto", default="auto"
         Epochs of the second stage, each a pass of all images through the tower; "auto" is as many as eighty steps make,
         and at least five. With soft targets and an adapter, unless there are other images to judge by or more than

@@ -26,8 +26,11 @@ from skl2rclip._validation import warn_user
 from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import UnreadableImagesError
 
-# of the first stage with prompt_epochs="auto"
+# of the first stage with prompt_epochs="auto": steps that suffice for so many images a rank, with more in proportion,
+# but no more than so many epochs (benchmarks/many_pictures.md)
 _STEPS = 80
+_SUFFICE_PER_RANK = 64
+_MOST_EPOCHS = 7
 _HARD_EPOCHS = 200
 # of the second stage with image_epochs="auto"
 _TOWER_STEPS = 80
@@ -148,20 +151,25 @@ class FitRequest:
         if isinstance(prompt_epochs, str) and not settings.is_soft:
             prompt_epochs = _HARD_EPOCHS
         elif isinstance(prompt_epochs, str):
-            prompt_epochs = max(1, self._epochs_of(_STEPS))
+            prompt_epochs = self._automatic_epochs()
         stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, prompt_epochs)]
         if settings.finetunes:
             image_epochs = settings.image_epochs
             if isinstance(image_epochs, str):
-                image_epochs = max(_FEWEST_TOWER_EPOCHS, self._epochs_of(_TOWER_STEPS))
+                image_epochs = max(_FEWEST_TOWER_EPOCHS, round(_TOWER_STEPS / self._steps_of_epoch()))
             stages.append((TowerStage, image_epochs))
         return [(stage, n_epochs) for stage, n_epochs in stages if n_epochs > 0]
 
-    def _epochs_of(self, n_steps: int) -> int:
-        """How many epochs make so many steps."""
+    def _steps_of_epoch(self) -> int:
         batch_size = self.settings.batch_size
-        batch_size = LARGEST_AUTO_BATCH if isinstance(batch_size, str) else batch_size
-        return round(n_steps / math.ceil(self.n_learned_from / batch_size))
+        return math.ceil(self.n_learned_from / (LARGEST_AUTO_BATCH if isinstance(batch_size, str) else batch_size))
+
+    def _automatic_epochs(self) -> int:
+        """Epochs of the first stage, with soft targets, where the user names none."""
+        an_epoch = self._steps_of_epoch()
+        in_proportion = _STEPS * self.n_learned_from / (_SUFFICE_PER_RANK * len(self.scale.ranks))
+        n_steps = max(_STEPS, min(in_proportion, _MOST_EPOCHS * an_epoch))
+        return max(1, round(n_steps / an_epoch))
 
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""

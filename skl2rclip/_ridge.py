@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -58,6 +59,38 @@ class Features:
         return np.hstack([x, np.sqrt(x.shape[1] / len(self.hidden_bias)) * gelu])
 
 
+class Scatter:
+    """Weighted scatter of features about their mean, which all regressions of them with these weights share.
+
+    Parameters
+    ----------
+    features : Features or ndarray of shape (n, P)
+    weight : ndarray of shape (n,)
+    """
+
+    def __init__(self, features: Features | np.ndarray, weight: np.ndarray):
+        self.weight = weight
+        self.mean = sum(weight[rows] @ features[rows] for rows in portions_of(len(features))) / weight.sum()  # (P,)
+        self.matrix = np.zeros((features.shape[1],) * 2)
+        for rows in portions_of(len(features)):
+            x = features[rows] - self.mean
+            self.matrix += x.T @ (weight[rows, None] * x)
+
+    @cached_property
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, none of them negative, and the axes that go with them."""
+        eigenvalues, axes = np.linalg.eigh(self.matrix)
+        return eigenvalues.clip(0), axes
+
+    def moment(self, features: Features | np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted mean of outputs of shape (n, m), and their moment with the centred features, of shape (P, m)."""
+        mean = self.weight @ outputs / self.weight.sum()
+        moment = np.zeros((len(self.mean), outputs.shape[1]))
+        for rows in portions_of(len(features)):
+            moment += (features[rows] - self.mean).T @ (self.weight[rows, None] * (outputs[rows] - mean))
+        return mean, moment
+
+
 @dataclass(frozen=True)
 class LeaveOneOut:
     """A ridge regression, and what it says of each image without having seen it.
@@ -77,7 +110,11 @@ class LeaveOneOut:
 
 
 def leave_one_out(
-    features: Features | np.ndarray, values: np.ndarray, weight: np.ndarray, blocks: np.ndarray
+    features: Features | np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    blocks: np.ndarray,
+    scatter: Scatter | None = None,
 ) -> LeaveOneOut:
     """Fit ridge regression with an intercept, its penalty chosen by the error on images left out.
 
@@ -95,6 +132,8 @@ def leave_one_out(
         Of each image; not negative. A weight of two equals the image twice.
     blocks : ndarray of shape (n,), int
         Images of one block are left out together, see `blocks_of`.
+    scatter : Scatter, optional
+        Of these features and weights, where it is known.
 
     Returns
     -------
@@ -106,9 +145,8 @@ def leave_one_out(
     weights that count as copies, and without groups.
     """
     X, Y, total = features, np.asarray(values, np.float64).reshape(len(features), -1), weight.sum()
-    mean_x, mean_y, scatter, moment = _moments(X, Y, weight)
-    eigenvalues, axes = np.linalg.eigh(scatter)
-    eigenvalues = eigenvalues.clip(0)
+    scatter = scatter or Scatter(X, weight)
+    mean_x, (eigenvalues, axes), (mean_y, moment) = scatter.mean, scatter.eigen, scatter.moment(X, Y)
     moment = axes.T @ moment
 
     def errors(rows: np.ndarray, penalties: np.ndarray) -> np.ndarray:
@@ -140,23 +178,8 @@ def leave_one_out(
     return LeaveOneOut(predicted, fitted, float(penalty))
 
 
-def _moments(
-    X: Features | np.ndarray, Y: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted means of features and outputs, scatter of the centred features, their moments with the outputs."""
-    total = weight.sum()
-    mean_x = sum(weight[rows] @ X[rows] for rows in portions_of(len(X))) / total
-    mean_y = weight @ Y / total
-    scatter, moment = np.zeros((X.shape[1],) * 2), np.zeros((X.shape[1], Y.shape[1]))
-    for rows in portions_of(len(X)):
-        x = X[rows] - mean_x
-        scatter += x.T @ (weight[rows, None] * x)
-        moment += x.T @ (weight[rows, None] * (Y[rows] - mean_y))
-    return mean_x, mean_y, scatter, moment
-
-
 def ridge_map(
-    features: Features | np.ndarray, outputs: np.ndarray, weight: np.ndarray, penalty: float
+    features: Features | np.ndarray, outputs: np.ndarray, scatter: Scatter, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression of several outputs, ``x coefficients + intercept``.
 
@@ -164,7 +187,8 @@ def ridge_map(
     ----------
     features : Features or ndarray of shape (n, P)
     outputs : ndarray of shape (n, m)
-    weight : ndarray of shape (n,)
+    scatter : Scatter
+        Of these features.
     penalty : float
 
     Returns
@@ -172,10 +196,11 @@ def ridge_map(
     coefficients : ndarray of shape (P, m)
     intercept : ndarray of shape (m,)
     """
-    mean_x, mean_y, scatter, moment = _moments(features, outputs, weight)
-    np.fill_diagonal(scatter, scatter.diagonal() + penalty)
-    coefficients = np.linalg.solve(scatter, moment)
-    return coefficients, mean_y - mean_x @ coefficients
+    mean, moment = scatter.moment(features, outputs)
+    normal = scatter.matrix.copy()
+    np.fill_diagonal(normal, normal.diagonal() + penalty)
+    coefficients = np.linalg.solve(normal, moment)
+    return coefficients, mean - scatter.mean @ coefficients
 
 
 def folds(target: np.ndarray, blocks: np.ndarray, n_folds: int, generator: np.random.Generator) -> np.ndarray:

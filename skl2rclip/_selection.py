@@ -113,18 +113,30 @@ class Contest:
     data : TrainingData
     adapters : RidgeAdapter
         C (1 + F) maps: of each candidate the one that sees everything first, then one for each fold.
-    distributions : tensor of shape (C (1 + F), n, K)
-        Targets of each.
+    around_fit : tensor of shape (1 + F, n, K)
+        Targets of the first candidate, for each of its maps.
+    around_labels : tensor of shape (C - 1, K, K)
+        Targets of each other candidate, which are the same for all its maps and all images of a rank.
     fold : tensor of shape (n,), int64
         Which fold an image is in.
     every : int, default=1
         Epochs between two looks.
     """
 
-    def __init__(self, data: TrainingData, adapters: RidgeAdapter, distributions: Tensor, fold: Tensor, every: int = 1):
+    def __init__(
+        self,
+        data: TrainingData,
+        adapters: RidgeAdapter,
+        around_fit: Tensor,
+        around_labels: Tensor,
+        fold: Tensor,
+        every: int = 1,
+    ):
         self.adapters, self.fold = adapters, fold
-        self._data, self._distributions, self._every = data, distributions, every
-        self._n_maps = int(fold.max()) + 2  # of a candidate
+        self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
+        self._every = every
+        self._n_maps = len(around_fit)  # of a candidate
+        self._rows_of_folds = [torch.nonzero(fold == number)[:, 0] for number in range(self._n_maps - 1)]
         self._n_epochs = 0
         self._best: tuple[float, dict[str, Tensor], list[RidgeAdapter]] | None = None
 
@@ -133,6 +145,13 @@ class Contest:
         """Of the candidate that foretold best, the adapters that each miss a fold."""
         assert self._best is not None
         return self._best[2][1:]
+
+    def distributions(self, place: int, batch: Batch) -> Tensor:
+        """Return what a map is to liken the images of a batch to, tensor of shape (n, K)."""
+        candidate, number = divmod(place, self._n_maps)
+        if candidate == 0:
+            return self._around_fit[number][batch.rows]
+        return self._around_labels[candidate - 1][batch.target]
 
     def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
         """Make the gradients of a batch; return loss and terms, the mean over the candidates.
@@ -150,7 +169,7 @@ class Contest:
                 weight, texts = seen if weight is None else seen * weight, prototypes.detach()
                 # a batch of which an adapter sees nothing may not divide by zero
                 weight = torch.where(weight.sum() > 0, weight, torch.full_like(weight, 1e-12))
-            part = replace(batch, weight=weight, distributions=self._distributions[place][batch.rows])
+            part = replace(batch, weight=weight, distributions=self.distributions(place, batch))
             loss, terms = learner.loss(embeddings, texts, part)
             if number < 0:
                 loss_of_all.append(loss)
@@ -169,16 +188,10 @@ class Contest:
         self._n_epochs += not now
         if self._n_epochs % self._every and not now:
             return {}
-        data = self._data
-        assert data.embeddings is not None
-        prototypes, adapted = learner.prototypes(), self.adapters.all(data.embeddings)
-        rows, weight = torch.arange(len(self.fold), device=learner.device), data.weight
-        target = data.target.cpu().numpy()
+        prototypes, weight = learner.prototypes(), self._data.weight
         scores = []
-        for first in range(0, len(adapted), self._n_maps):
-            missed = adapted[first + 1 + self.fold, rows]  # of each image by the adapter that misses it
-            probabilities = (learner.objective.logit_scale * missed @ prototypes.T).cpu().double().softmax(dim=1)
-            each = ranked_scores(probabilities.numpy(), target)
+        for first in range(0, len(self.adapters.linear), self._n_maps):
+            each = self._scores_of_missed(learner, prototypes, first)
             scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
         if learner.group is not None:
             scores = learner.group.as_the_first(scores)
@@ -189,6 +202,16 @@ class Contest:
             of_folds = [self.adapters.copy_of(place) for place in places[1:]]
             self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), [learner.adapter, *of_folds])
         return {"cross_fitted_rps": scores[best]}
+
+    def _scores_of_missed(self, learner: Learner, prototypes: Tensor, first: int) -> np.ndarray:
+        """Score what a candidate's adapters say, each of the images that it misses alone, ndarray of shape (n,)."""
+        data, scores = self._data, np.empty(len(self.fold))
+        assert data.embeddings is not None
+        for number, rows in enumerate(self._rows_of_folds):
+            adapted = self.adapters.copy_of(first + 1 + number)(data.embeddings[rows])
+            probabilities = (learner.objective.logit_scale * adapted @ prototypes.T).cpu().double().softmax(dim=1)
+            scores[rows.cpu().numpy()] = ranked_scores(probabilities.numpy(), data.target[rows].cpu().numpy())
+        return scores
 
     def restore(self, learner: Learner) -> None:
         """Give the learner the prompts and the adapter that foretold best."""

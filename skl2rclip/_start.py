@@ -16,7 +16,7 @@ from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._objective import distribution_loss
 from skl2rclip._outlook import Outlook, quicker_device
-from skl2rclip._ridge import Features, blocks_of, folds, ridge_map
+from skl2rclip._ridge import Features, Scatter, blocks_of, folds, ridge_map
 from skl2rclip._selection import Contest
 from skl2rclip._targets import RankTargets, measure_targets
 
@@ -192,22 +192,25 @@ def start(learner: Learner, data: TrainingData, measured: Measurement, every: in
     if fold.max() + 1 < _N_FOLDS or len(fold) > _MOST_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner, measured, kind, 1)
-        _start_maps(adapters, [0], learner, measured, measured.weight, [data.distributions.cpu().numpy()])
+        scatter = Scatter(measured.features, measured.weight)
+        _start_maps(adapters, [0], learner, measured, scatter, [data.distributions.cpu().numpy()])
         learner.adapter = adapters
         return None
     n_candidates, n_maps = 1 + len(_SHARES), 1 + _N_FOLDS
     adapters = _adapters(learner, measured, kind, n_candidates * n_maps)
-    distributions = torch.empty(n_candidates * n_maps, len(fold), len(targets.scale))
+    around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
+    around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
     for number in range(n_maps):
-        seen = measured.weight * (fold != number - 1)
+        scatter = Scatter(measured.features, measured.weight * (fold != number - 1))
         # what a fold's regression says must not come from images that the fold misses
-        fitted = targets.refitted(measured.features, seen) if number else None
+        fitted = targets.refitted(measured.features, scatter) if number else None
         candidates = [targets.around_fit(fitted), *(targets.around_labels(share) for share in _SHARES)]
-        places = list(range(number, len(distributions), n_maps))
-        distributions[places] = torch.from_numpy(np.stack(candidates))
-        _start_maps(adapters, places, learner, measured, seen, candidates)
+        places = list(range(number, n_candidates * n_maps, n_maps))
+        around_fit[number] = torch.from_numpy(candidates[0])
+        _start_maps(adapters, places, learner, measured, scatter, candidates)
     device = learner.device
-    contest = Contest(data, adapters, distributions.to(device), torch.from_numpy(fold).to(device), every)
+    on_folds = torch.from_numpy(fold).to(device)
+    contest = Contest(data, adapters, around_fit.to(device), around_labels.to(device), on_folds, every)
     contest.look(learner, now=True)
     return contest
 
@@ -235,15 +238,15 @@ def _start_maps(
     places: list[int],
     learner: Learner,
     measured: Measurement,
-    seen: np.ndarray,
+    scatter: Scatter,
     candidates: list[np.ndarray],
 ) -> None:
     """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
     prototypes = learner.prototypes().cpu().double()
     width = prototypes.shape[1]
     aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
-    penalty = measured.targets.penalty * seen.mean()
-    coefficients, intercept = ridge_map(measured.features, np.hstack(aims), seen, penalty)
+    penalty = measured.targets.penalty * scatter.weight.mean()
+    coefficients, intercept = ridge_map(measured.features, np.hstack(aims), scatter, penalty)
     for place, own, offset in zip(
         places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
     ):

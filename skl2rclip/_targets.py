@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skl2rclip._ranks import ranked_scores
-from skl2rclip._ridge import Features, leave_one_out, portions_of, ridge_map
+from skl2rclip._ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _LEAST_WIDTH = 0.3
@@ -60,14 +60,17 @@ class RankTargets:
         """Distributions around what the regression says, ndarray of shape (n, K), float32."""
         return distributions(self.fitted if fitted is None else fitted, self.scale, self.sigma)
 
-    def of_ranks(self) -> np.ndarray:
-        """Distribution of an image that shows nothing but its rank, ndarray of shape (K, K), float32."""
-        return distributions(self.scale, self.scale, self.sigma)
+    def of_ranks(self, share: float = 1.0) -> np.ndarray:
+        """Distribution of an image that shows nothing but its rank, ndarray of shape (K, K), float32.
 
-    def refitted(self, features: Features | np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Tell what the regression says of all images when it has seen them with `weight`, ndarray of shape (n,)."""
+        `share` of sigma wide: what `around_labels` says of each image is the row of its rank.
+        """
+        return distributions(self.scale, self.scale, share * self.sigma)
+
+    def refitted(self, features: Features | np.ndarray, scatter: Scatter) -> np.ndarray:
+        """Tell what the regression says of all images when it has seen what `scatter` has, ndarray of shape (n,)."""
         outputs = _outputs(self.target, self.scale, self.is_cumulative)
-        coefficients, intercept = ridge_map(features, outputs, weight, self.penalty * weight.mean())
+        coefficients, intercept = ridge_map(features, outputs, scatter, self.penalty * scatter.weight.mean())
         predicted = np.concatenate([features[rows] @ coefficients + intercept for rows in portions_of(len(features))])
         return _centres(predicted, self.scale, self.is_cumulative)
 
@@ -111,8 +114,9 @@ def measure_targets(
         # nothing can be measured: the labels are believed
         return RankTargets(target, positions, 0.0, 0.0, 1.0, positions[target], False, 0.1 * features.shape[1])
     is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
+    scatter = Scatter(features, weight)
     probes = [
-        _probe(features, target, scale, weight, blocks, is_cumulative)
+        _probe(features, target, scale, scatter, blocks, is_cumulative)
         for scale in ([positions] if is_even else [positions, values])
         for is_cumulative in (False, True)
     ]
@@ -134,12 +138,13 @@ def _probe(
     features: Features | np.ndarray,
     target: np.ndarray,
     scale: np.ndarray,
-    weight: np.ndarray,
+    scatter: Scatter,
     blocks: np.ndarray,
     is_cumulative: bool,
 ) -> tuple[float, np.ndarray, RankTargets]:
     """Ranked probability score on images left out, what is said of them, and what follows from it."""
-    ridge = leave_one_out(features, _outputs(target, scale, is_cumulative), weight, blocks)
+    weight = scatter.weight
+    ridge = leave_one_out(features, _outputs(target, scale, is_cumulative), weight, blocks, scatter)
     left_out, fitted = (_centres(outputs, scale, is_cumulative) for outputs in (ridge.predicted, ridge.fitted))
     labels = scale[target]
     variance = np.average((labels - np.average(labels, weights=weight)) ** 2, weights=weight)

@@ -144,7 +144,7 @@ def truncate(path):
 
 
 def barred_images(target, seed):
-    """Noise with a bar whose place says the rank, which a tower of random weights hardly sees: (n, 36, 44, 3), uint8."""
+    """Noise with a bar whose place says the rank, which random weights hardly see: (n, 36, 44, 3), uint8."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 220, (len(target), 36, 44, 3), np.uint8)
     for image, rank in zip(images, target, strict=True):

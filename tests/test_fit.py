@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -109,3 +110,32 @@ def test_images_are_left_out_by_the_users_own_indices(request_for, shades, shade
 )
 def test_automatic_epochs_are_counted_in_steps(request_for, parameters, n_epochs):
     assert request_for(prompt_epochs="auto", **parameters).plan() == [(PromptStage, n_epochs)]
+
+
+@pytest.mark.parametrize("n_ranks", [5, 21, 101])
+@pytest.mark.parametrize("per_rank", [1, 16, 64])
+def test_up_to_64_images_a_rank_take_eighty_steps(request_for, n_ranks, per_rank):
+    [(_, n_epochs)] = with_images(request_for(prompt_epochs="auto", batch_size=128), n_ranks, per_rank).plan()
+    assert n_epochs == max(1, round(80 / math.ceil(n_ranks * per_rank / 128)))
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "per_rank", "n_epochs"),
+    [
+        (5, 220, 9),  # eighty steps are more than seven epochs
+        (5, 1000, 7),
+        (21, 128, 7),
+        (21, 1000, 7),
+        (101, 128, 2),  # 160 steps of 102 an epoch
+        (101, 640, 2),  # ten times as many of both
+    ],
+)
+def test_more_images_a_rank_take_steps_in_proportion_up_to_seven_epochs(request_for, n_ranks, per_rank, n_epochs):
+    request = with_images(request_for(prompt_epochs="auto", batch_size=128), n_ranks, per_rank)
+    assert request.plan() == [(PromptStage, n_epochs)]
+
+
+def with_images(request, n_ranks, per_rank):
+    """The same plan, of so many images."""
+    scale = rank_scale(np.arange(n_ranks))[0]
+    return dataclasses.replace(request, scale=scale, target=np.repeat(np.arange(n_ranks), per_rank))

@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import Ridge, RidgeCV
 
 from skl2rclip import _ridge
-from skl2rclip._ridge import Features, blocks_of, folds, leave_one_out, ridge_map
+from skl2rclip._ridge import Features, Scatter, blocks_of, folds, leave_one_out, ridge_map
 
 
 @pytest.fixture
@@ -48,6 +48,19 @@ def test_weights_and_groups_are_as_in_fits_without_the_rows(data, m):
         left_out = groups == group
         expected = by_hand(Z, y, weight, result.penalty, left_out).reshape(-1, m)
         np.testing.assert_allclose(result.predicted[left_out], expected)
+
+
+def test_a_scatter_that_is_known_changes_nothing(data):
+    Z, y = data
+    weight = np.linspace(0.5, 2, 50)
+    scatter = Scatter(Z, weight)
+    own = leave_one_out(Z, y, weight, alone(50))
+    for _ in range(2):
+        ridge_map(Z, y, scatter, 5.0)
+        shared = leave_one_out(Z, y, weight, alone(50), scatter)
+        np.testing.assert_array_equal(shared.predicted, own.predicted)
+        np.testing.assert_array_equal(shared.fitted, own.fitted)
+    np.testing.assert_allclose(scatter.matrix, np.cov(Z.T, aweights=weight, ddof=0) * weight.sum())
 
 
 def test_a_weight_of_two_equals_the_image_twice(data):
@@ -123,6 +136,6 @@ def test_folds_are_even_along_the_ranks_and_keep_together_what_belongs_together(
 def test_a_ridge_map_is_ridge_regression(data):
     Z, y = data
     weight = np.random.default_rng(0).uniform(0.1, 2, 50)
-    coefficients, intercept = ridge_map(Z, y, weight, 0.7)
+    coefficients, intercept = ridge_map(Z, y, Scatter(Z, weight), 0.7)
     expected = Ridge(alpha=0.7).fit(Z, y, sample_weight=weight).predict(Z)
     np.testing.assert_allclose(Z @ coefficients + intercept, expected)

@@ -7,6 +7,8 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._learner import Learner, TrainingData
 from skl2rclip._modules import RidgeAdapter
 from skl2rclip._objective import Objective
+from skl2rclip._ranks import ranked_scores
+from skl2rclip._ridge import Scatter
 from skl2rclip._settings import Settings
 from skl2rclip._stages import PromptStage, run_stage
 from skl2rclip._start import measure, order_prompts, start
@@ -84,6 +86,10 @@ def ridge_onto_prototypes(learner, measured, distributions, seen):
     return expected / np.linalg.norm(expected, axis=1, keepdims=True)
 
 
+def whole(data):
+    return data.batch(data.embeddings, torch.arange(N))
+
+
 def test_prompts_come_into_order_without_an_image(learner, measured):
     before = ordinality(learner.prototypes().detach())
     for _ in range(40):  # of forty steps each: points that start anywhere have a longer way than words
@@ -107,12 +113,13 @@ def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learn
     assert np.bincount(fold).tolist() == [15, 15, 15, 15]
     for number in range(5):
         seen = np.where(fold == number - 1, 0, measured.weight)
-        fitted = targets.refitted(measured.features, seen) if number else targets.fitted
+        fitted = targets.refitted(measured.features, Scatter(measured.features, seen)) if number else targets.fitted
         candidates = [targets.around_fit(fitted), targets.around_labels(), targets.around_labels(0.5)]
         for candidate, distributions in enumerate(candidates):
             expected = ridge_onto_prototypes(learner, measured, distributions, seen)
             np.testing.assert_allclose(adapted[5 * candidate + number], expected, atol=2e-3)
-            np.testing.assert_allclose(contest._distributions[5 * candidate + number], distributions, atol=1e-6)
+            kept = contest.distributions(5 * candidate + number, whole(data))
+            np.testing.assert_array_equal(kept, distributions)
 
 
 def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured):
@@ -120,8 +127,8 @@ def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured):
     missed = contest._fold.numpy() == 0
     seen = np.where(missed, 0, measured.weight)
     measured.targets.target[missed] = 0  # other labels, which a fit without them cannot know
-    again = measured.targets.refitted(measured.features, seen)
-    np.testing.assert_allclose(contest._distributions[1], measured.targets.around_fit(again), atol=1e-6)
+    again = measured.targets.refitted(measured.features, Scatter(measured.features, seen))
+    np.testing.assert_allclose(contest.distributions(1, whole(data)), measured.targets.around_fit(again), atol=1e-6)
 
 
 def test_few_images_start_without_a_contest(learner, data, measured, monkeypatch):
@@ -149,11 +156,41 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
     loss = 0
     for place in (0, 5, 10):
         part = batch.__class__(
-            batch.inputs, batch.rows, batch.target, batch.weight, contest._distributions[place][batch.rows]
+            batch.inputs, batch.rows, batch.target, batch.weight, contest.distributions(place, batch)
         )
         loss = loss + learner.loss(contest.adapters.all(batch.inputs)[place], learner.prototypes(), part)[0] / 3
     loss.backward()
     torch.testing.assert_close(of_prompts, learner.prompts.context.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_is_likened_to_the_targets_of_its_own_rows(learner, data, measured):
+    contest, rows = start(learner, data, measured, every=1, seed=0), torch.tensor([31, 2, 59, 2])
+    for place in range(15):
+        of_all = contest.distributions(place, whole(data))
+        assert torch.equal(contest.distributions(place, data.batch(data.embeddings[rows], rows)), of_all[rows])
+
+
+def test_what_grows_with_the_images_is_kept_for_one_candidate_alone(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    kept = [tensor.numel() for tensor in vars(contest).values() if isinstance(tensor, torch.Tensor)]
+    assert sum(kept) == 5 * N * K + 2 * K * K + N
+
+
+def test_a_look_scores_each_image_by_the_adapters_that_miss_it(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    with torch.no_grad():
+        for parameter in contest.adapters.parameters():  # no map like another
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+        adapted, prototypes = contest.adapters.all(data.embeddings).numpy(), learner.prototypes().numpy()
+    scores = np.zeros(3)
+    for candidate in range(3):
+        for image, fold in enumerate(contest._fold.tolist()):
+            exponentials = np.exp(10.0 * prototypes @ adapted[5 * candidate + 1 + fold, image].astype(np.float64))
+            score = ranked_scores(exponentials[None] / exponentials.sum(), measured.targets.target[image : image + 1])
+            scores[candidate] += WEIGHT[image] * score[0] / WEIGHT.sum()
+    assert contest.look(learner)["cross_fitted_rps"] == pytest.approx(scores.min(), rel=1e-5)
+    best = adapted[5 * scores.argmin()]
+    np.testing.assert_allclose(learner.adapt(data.embeddings).detach(), best, atol=1e-6)
 
 
 def test_the_state_that_foretells_best_is_kept(learner, data, measured):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skl2rclip import _targets
-from skl2rclip._ridge import blocks_of, leave_one_out
+from skl2rclip._ridge import Scatter, blocks_of, leave_one_out
 from skl2rclip._targets import RunningErrors, measure_targets, targets_of_predictions
 
 
@@ -25,7 +25,7 @@ def test_width_and_centre_are_those_of_the_formula(is_cumulative):
     rng = np.random.default_rng(0)
     target, scale = np.repeat(np.arange(5), 8), np.arange(5.0)
     Z, weight = embeddings_of(target + rng.normal(size=40), noise=0.3), rng.uniform(0.5, 2, 40)
-    score, left_out, targets = _targets._probe(Z, target, scale, weight, np.arange(40), is_cumulative)
+    score, left_out, targets = _targets._probe(Z, target, scale, Scatter(Z, weight), np.arange(40), is_cumulative)
     outputs = (target[:, None] <= np.arange(4)) if is_cumulative else target[:, None]
     ridge = leave_one_out(Z, outputs.astype(float), weight, np.arange(40))
     if not is_cumulative:
@@ -44,7 +44,7 @@ def test_width_and_centre_are_those_of_the_formula(is_cumulative):
     np.testing.assert_allclose(targets.of_ranks(), gaussian(scale, sigma), atol=1e-6)
     each = ((gaussian(left_out, sigma).cumsum(1) - (target[:, None] <= scale)) ** 2)[:, :-1].sum(1)
     assert score == pytest.approx(np.average(each, weights=weight), rel=1e-5)
-    refitted = targets.refitted(Z, weight)
+    refitted = targets.refitted(Z, Scatter(Z, weight))
     np.testing.assert_allclose(refitted, targets.fitted, atol=1e-6 if weight.mean() == 1 else 0.2)
 
 
@@ -52,7 +52,8 @@ def test_the_regression_that_foretells_better_is_taken():
     target = np.repeat(np.arange(6), 12)
     Z = np.eye(6)[np.array([3, 0, 5, 1, 4, 2])[target]] + 0.05 * np.random.default_rng(0).normal(size=(72, 6))
     by_class = measured(Z.astype(np.float32), target)  # ranks in no order along any line, but each plain to see
-    probes = [_targets._probe(Z, target, np.arange(6.0), np.ones(72), np.arange(72), each)[0] for each in (False, True)]
+    scatter = Scatter(Z, np.ones(72))
+    probes = [_targets._probe(Z, target, np.arange(6.0), scatter, np.arange(72), each)[0] for each in (False, True)]
     assert by_class.is_cumulative == (probes[1] < probes[0])
     assert by_class.trust > 0.9
 
