@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import torch
 from few_shots import shots_of, state_of_library
-from methods import FEW_SHOTS, Fitted, Predictor, nothing_set
+from methods import FEW_SHOTS, Fitted, Predictor, from_pixels, nothing_set
 from protocols import finished, keep
 from report import ROWS
 from tasks import BACKBONE, Part, Task, pictures
@@ -41,6 +41,9 @@ from skl2rclip.datasets import DistributionShiftSplit
 
 AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING = "as it is", "without RankFormer", "no rank encoding"
 LINEAR, NO_ADAPTER = "adapter: linear", "adapter: none"
+# from pixels, on a GPU where there is one
+FROZEN, FINE_TUNED = "frozen tower, from pixels", "fine-tuned tower"
+TOWERS = {FROZEN: "frozen", FINE_TUNED: "finetune"}
 # the library with changed parameters
 OURS: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
@@ -110,6 +113,10 @@ def adapter(task: Task) -> Plan:
     return [(few(shots), method) for shots in shots_of(task) for method in (AS_IT_IS, LINEAR, NO_ADAPTER)]
 
 
+def fine_tuning(task: Task) -> Plan:
+    return [(few(shots), method) for shots in shots_of(task) for method in TOWERS]
+
+
 def unseen_ranks(task: Task) -> Plan:
     methods = (AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING, *BASELINES, *REFERENCES)
     return [(UNSEEN, method) for method in methods]
@@ -129,7 +136,8 @@ def many_ranks(task: Task) -> Plan:
 
 
 EXPERIMENTS: dict[str, Callable[[Task], Plan]] = {
-    each.__name__: each for each in (rankformer, adapter, unseen_ranks, distribution_shift, ablation, many_ranks)
+    each.__name__: each
+    for each in (rankformer, adapter, unseen_ranks, distribution_shift, ablation, many_ranks, fine_tuning)
 }
 
 
@@ -210,6 +218,8 @@ def planned(
 
 def predictor_of(fit: Fit, task: Task, drawn: np.ndarray) -> Predictor:
     parameters = json.loads(fit.parameters)
+    if fit.method in TOWERS:
+        return from_pixels(task, drawn, fit.seed, image_tower=TOWERS[fit.method])
     if fit.method in OURS:
         parameters.pop("variant", None)
         with fitted_with(VARIANTS[fit.method]) if fit.method in VARIANTS else nullcontext():
@@ -230,7 +240,7 @@ def scores(fit: Fit, task: Task) -> dict[str, Any]:
     """Fit, and judge on test images."""
     drawn, judged = draw(task, fit.condition, fit.seed)
     kept = np.isin(task.test.target, judged)
-    Z, true = task.test.Z[kept], task.test.target[kept]
+    X, true = (task.test.pixels if fit.method in TOWERS else task.test.Z)[kept], task.test.target[kept]
     start = time.process_time()
     ordinality = None
     if fit.method == NEAREST:
@@ -238,12 +248,12 @@ def scores(fit: Fit, task: Task) -> dict[str, Any]:
         probabilities = np.eye(task.n_ranks)[predicted]
     else:
         predictor = predictor_of(fit, task, drawn)
-        probabilities = predictor(Z)
+        probabilities = predictor(X)
         decision = ROWS[fit.method][1] if fit.method in ROWS else "median"
         predicted = read_out(probabilities, np.arange(task.n_ranks, dtype=float), decision)
         if isinstance(predictor, Fitted):
             ordinality = float(predictor.model.ordinality_)
-            predicted = predictor.model.predict(Z) if fit.method in OURS else predicted
+            predicted = predictor.model.predict(X) if fit.method in {*OURS, *TOWERS} else predicted
     return {
         "mae": float(np.abs(predicted - true).mean()),
         "rps": float(ranked_scores(probabilities, true).mean()),
@@ -265,7 +275,7 @@ def line_of(fit: Fit, task: Task, deadline: float) -> dict[str, Any] | None:
 def run(jobs: Iterator[tuple[Fit, Task]], store: Path, n_jobs: int, deadline: float) -> None:
     """Make the fits whose lines are not there, each once; one process writes."""
     done = {of_line(line) for line in finished(store)}
-    missing = {fit: task.without_pixels() for fit, task in jobs if fit not in done}
+    missing = {fit: task if fit.method in TOWERS else task.without_pixels() for fit, task in jobs if fit not in done}
     lines = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(
         joblib.delayed(line_of)(fit, task, deadline) for fit, task in missing.items()
     )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
@@ -25,7 +24,6 @@ from torch.nn import functional as F
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._backbone import BackboneSource, load_backbone
-from skl2rclip._preprocessing import augment, normalize
 from skl2rclip._prompts import RankPrompts, tokenize_prompts
 from skl2rclip._ranks import ranked_scores, read_out
 
@@ -79,43 +77,6 @@ def l2rclip(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor
     model = _classifier(task, seed, image_tower="precomputed", **settings)
     model.fit(task.train.Z[drawn], task.train.target[drawn])
     return Fitted(model)
-
-
-def cross_entropy_fine_tuning(
-    task: Task, drawn: np.ndarray, seed: int, *, epochs: int = 20, rate: float = 3e-4
-) -> Predictor:
-    """A linear head and the image tower, trained together with cross-entropy and the library's augmentation."""
-    backbone = load_backbone(BackboneSource(BACKBONE))
-    tower, own = backbone.image_tower_copy(CPU), backbone.preprocessing
-    resize = own.enlarged(8, 7).resizer()
-    enlarged = np.stack([np.asarray(resize(Image.fromarray(image))) for image in task.train.pixels[drawn]])
-    pixels, target = torch.from_numpy(enlarged), torch.from_numpy(task.train.target[drawn])
-    generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(backbone.embedding_width, task.n_ranks)
-    nn.init.normal_(head.weight, std=0.01, generator=generator)
-    nn.init.zeros_(head.bias)
-    groups = [{"params": head.parameters(), "lr": 1e-2}, {"params": tower.parameters(), "lr": rate}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
-    n_steps = epochs * math.ceil(len(pixels) / 64)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
-
-    def logits(batch: Tensor) -> Tensor:
-        return head(10 * F.normalize(tower(normalize(batch, own)), dim=-1))
-
-    for _ in range(epochs):
-        for batch in torch.randperm(len(pixels), generator=generator).split(64):
-            loss = F.cross_entropy(logits(augment(pixels[batch], own.size, generator)), target[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            parts = [logits(part).softmax(dim=1) for part in torch.from_numpy(images).split(256)]
-        return torch.cat(parts).numpy()
-
-    return predict
 
 
 # ------------------------------------------------------ other prompt learners
@@ -227,18 +188,28 @@ def corn(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 1e-2) -> Pre
 # ------------------------------------------------- with few shots, nothing set
 
 
-def nothing_set(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+def _library(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
     """The library with backbone, prompt, ranks and seed, and nothing else but what is given."""
-    model = L2RCLIPClassifier(
+    return L2RCLIPClassifier(
         BACKBONE,
-        image_tower="precomputed",
         prompt=task.prompt,
         ranks=list(range(task.n_ranks)),
         rank_names=list(task.names),
         random_state=seed,
         **parameters,
     )
+
+
+def nothing_set(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+    """The library on embeddings, with nothing set but what is given."""
+    model = _library(task, seed, image_tower="precomputed", **parameters)
     return Fitted(model.fit(task.train.Z[drawn], task.train.target[drawn]))
+
+
+def from_pixels(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
+    """The library on pixels, with nothing set but what is given."""
+    model = _library(task, seed, embedding_cache=None, **parameters)
+    return Fitted(model.fit(task.train.pixels[drawn], task.train.target[drawn]))
 
 
 def ridge_leave_one_out(task: Task, drawn: np.ndarray, seed: int) -> Predictor:
