@@ -291,8 +291,8 @@ def introduction(cells: Cells) -> list[str]:
     parts = [
         f"Made by `python benchmarks/evidence.py`: {len(lines)} fits, {minutes:.0f} core minutes, seeds of each: "
         f"{seeds}, skl2rclip-tiny on stored embeddings, the towers from pixels. MAE is in ranks on test images. "
-        "'as it is' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is; what else is named is "
-        "changed. The others are read out as in [the evidence](evidence.md).",
+        "'as it is' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is; what else is "
+        "named is changed. The others are read out as in [the evidence](evidence.md).",
         "A cell is a task under one condition. Two methods see the same images, and are compared seed by seed: better "
         "or worse where the 95% interval of the difference (Student's t over the seeds) leaves out zero. Where there "
         "is no difference, about one comparison in twenty does so by chance; one seed alone decides nothing. A mean "
