@@ -109,7 +109,7 @@ def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learn
     contest = start(learner, data, measured, every=1, seed=0)
     adapted = contest.adapters.all(data.embeddings).detach().numpy()
     assert len(adapted) == 3 * 5
-    fold, targets = contest._fold.numpy(), measured.targets
+    fold, targets = contest.fold.numpy(), measured.targets
     assert np.bincount(fold).tolist() == [15, 15, 15, 15]
     for number in range(5):
         seen = np.where(fold == number - 1, 0, measured.weight)
@@ -124,7 +124,7 @@ def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learn
 
 def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured):
     contest = start(learner, data, measured, every=1, seed=0)
-    missed = contest._fold.numpy() == 0
+    missed = contest.fold.numpy() == 0
     seen = np.where(missed, 0, measured.weight)
     measured.targets.target[missed] = 0  # other labels, which a fit without them cannot know
     again = measured.targets.refitted(measured.features, Scatter(measured.features, seen))
@@ -146,7 +146,7 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
     gradient = contest.adapters.linear.grad.clone()
     of_prompts = learner.prompts.context.grad.clone()
     changed = data.embeddings.clone()
-    changed[contest._fold == 2] = changed[contest._fold == 2].roll(1, dims=0)
+    changed[contest.fold == 2] = changed[contest.fold == 2].roll(1, dims=0)
     contest.adapters.zero_grad()
     contest.step(learner, data.batch(changed, torch.arange(N)))
     same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(gradient, contest.adapters.linear.grad, strict=True)]
@@ -184,7 +184,7 @@ def test_a_look_scores_each_image_by_the_adapters_that_miss_it(learner, data, me
         adapted, prototypes = contest.adapters.all(data.embeddings).numpy(), learner.prototypes().numpy()
     scores = np.zeros(3)
     for candidate in range(3):
-        for image, fold in enumerate(contest._fold.tolist()):
+        for image, fold in enumerate(contest.fold.tolist()):
             exponentials = np.exp(10.0 * prototypes @ adapted[5 * candidate + 1 + fold, image].astype(np.float64))
             score = ranked_scores(exponentials[None] / exponentials.sum(), measured.targets.target[image : image + 1])
             scores[candidate] += WEIGHT[image] * score[0] / WEIGHT.sum()
