@@ -31,8 +31,8 @@ _LOOKS = 10
 _EMBEDDED_AT_ONCE = 256
 # images that are to be judged; with more, not every fold is rehearsed
 _ENOUGH = 500
-# that a gain is chance, one-sided; where it may be, the tower stays as it is
-_CHANCE = 0.025
+# that a gain is chance, one-sided, at any one of twenty looks; where it may be, the tower stays as it is
+_CHANCE = 0.01
 # how far to go from the weights before to those after
 _SHARES = (0.5, 1.0)
 
