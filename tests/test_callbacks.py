@@ -64,7 +64,7 @@ def stage(name, n_epochs):
 @needs_callbacks
 def test_a_fit_is_a_tree_of_stages_and_epochs(make_classifier, shades):
     recorder = Recorder()
-    make_classifier(image_tower="finetune").set_callbacks(recorder).fit(*shades)
+    make_classifier(image_tower="finetune", image_adapter=None).set_callbacks(recorder).fit(*shades)
     tasks = [("begin", "fit", 2), *stage("prompts", 3), *stage("image_tower", 2), ("end", "fit")]
     assert recorder.events == [("setup", "L2RCLIPClassifier"), *tasks, ("teardown", "L2RCLIPClassifier")]
 
@@ -113,7 +113,7 @@ def test_the_state_is_collected_only_for_those_who_ask(make_classifier, shades, 
 
 @needs_callbacks
 def test_a_callback_ends_a_stage_or_the_fit(make_classifier, shades):
-    classifier = make_classifier(image_tower="finetune")
+    classifier = make_classifier(image_tower="finetune", image_adapter=None)
     ended = clone(classifier).set_callbacks(Recorder(stop=("epoch", 1))).fit(*shades)
     assert [record["stage"] for record in ended.history_] == ["prompts"] * 2 + ["image_tower"] * 2
     ended = clone(classifier).set_callbacks(Recorder(stop=("prompts", 0))).fit(*shades)

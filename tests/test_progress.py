@@ -37,7 +37,8 @@ def test_a_silent_bar_is_never_drawn(capsys):
     ("parameters", "shown"),
     [
         ({"early_stopping": True}, ["embedding: 100%", "prompts: 100%", "loss=", "validation_mae="]),
-        ({"image_tower": "finetune"}, ["embedding: 100%", "prompts: 100%", "image_tower: 100%"]),
+        ({"image_tower": "finetune"}, ["embedding: 100%", "prompts: 100%", "rehearsal: 100%"]),
+        ({"image_tower": "finetune", "image_adapter": None}, ["prompts: 100%", "image_tower: 100%"]),
         (
             {"image_tower": "finetune", "rank_targets": "hard", "prompt_epochs": 0},
             ["decoding: 100%", "image_tower: 100%"],
