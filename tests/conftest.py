@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._backbone import BackboneSource, unload_backbones
@@ -23,7 +24,10 @@ from skl2rclip._embedding_cache import forget_embeddings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that tests start; what runs here is refused below
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
-torch.set_num_threads(1)  # threads that wait for busy cores cost more than they bring on models this small
+# one thread for each process, those that tests start too: threads that wait for busy cores take several times as long
+torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}

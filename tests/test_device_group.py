@@ -66,22 +66,15 @@ def everything_that_a_group_does(group, seed):
     with torch.no_grad():
         group.align(own)
     results["aligned"] = (own.weight.detach(), torch.zeros(1, 2))
-    return group.size, results
+    return group.size, PillowSettings.of_this_process(), results
 
 
-def pillow_settings(group):
-    return PillowSettings.of_this_process()
-
-
-def test_what_is_set_in_pillow_holds_in_each_process(monkeypatch):
+def test_what_processes_do_together_equals_what_one_does(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert run_on_devices(pillow_settings, (CPU, CPU)) == PillowSettings(True, None)
-
-
-def test_what_processes_do_together_equals_what_one_does():
-    size, results = run_on_devices(everything_that_a_group_does, (CPU, CPU), 3)
+    size, pillow_settings, results = run_on_devices(everything_that_a_group_does, (CPU, CPU), 3)
     assert size == 2
+    assert pillow_settings == PillowSettings(True, None)
     for actual, expected in results.values():
         if isinstance(actual, dict | int):
             assert actual == expected
@@ -186,7 +179,7 @@ def test_damaged_images_of_all_shares_are_named_together(make, shades, shade_pat
 
 def test_errors_come_back(make, shades):
     with pytest.raises(NonFiniteLossError, match="not finite at learning rate"):
-        make(device=TWO, image_learning_rate=1e30, image_epochs=3).fit(*shades)
+        make(device=TWO, image_learning_rate=1e30, image_epochs=3, image_adapter=None).fit(*shades)
     with pytest.raises(InvalidParameterError, match="9 devices, more than the 5 images"):
         make(device=["cpu"] * 9).fit(shades[0][:5], shades[1][:5])
     with pytest.raises(InvalidParameterError, match="list of at least one such name"):
