@@ -8,14 +8,16 @@
 
 Few shots, the library as it is beside what a user would fit instead, are in ``few_shots`` and ``report`` and come out
 as benchmarks/evidence.md. The other experiments are in ``further`` and ``further_report`` and come out as
-benchmarks/further.md. The tuning is here: its errors are MAE in ranks by the read-out that is best on validation
-images, and every method has the same number of candidates.
+benchmarks/further.md, with their fits in benchmarks/further.jsonl, from which another run goes on. The tuning is here:
+its errors are MAE in ranks by the read-out that is best on validation images, and every method has the same number of
+candidates.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 import warnings
@@ -102,7 +104,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=float("inf"), help="begin no fit after that time")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="the same in minutes")
     parser.add_argument("--jobs", "--n-jobs", type=int, default=-1, dest="n_jobs", help="processes")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of evidence.md and further.md")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the reports and of further.jsonl")
     options = parser.parse_args()
     unknown = set(options.only) - set(CANDIDATES if options.tune else NAMES)
     if unknown:
@@ -117,12 +119,14 @@ def main() -> None:
     if options.tune:
         tune(all_tasks(options.cache), min(options.seeds or 2, 2), options.n_jobs, options.only)
         return
-    names = options.only or list(NAMES)
+    names, store = options.only or list(NAMES), options.cache / further.FILE
+    further.begin_with(HERE / further.FILE, store)
     if not options.report:
         fit(options, names, chosen)
     if "few_shots" in names and (options.cache / "few-shots.json").is_file():
         report.write(options.cache, options.output / "evidence.md")
-    further_report.write(options.cache / further.FILE, chosen, options.output / "further.md")
+    if further_report.write(store, chosen, options.output / "further.md"):
+        shutil.copyfile(store, options.output / further.FILE)
 
 
 def fit(options: argparse.Namespace, names: list[str], chosen: dict[str, dict]) -> None:

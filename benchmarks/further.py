@@ -1,8 +1,8 @@
 """Experiments beside few shots, with the library as it is: RankFormer, image adapter, shift, unseen ranks, ablation.
 
 Each fit is one line of ``further.jsonl`` in the cache folder: task, condition, seed, method, its parameters, and what
-came out on test images. Experiments share fits, and a fit whose line is there is not made again. ``further_report``
-makes benchmarks/further.md of the lines.
+came out on test images. Experiments share fits, and a fit whose line is there is not made again, here or in
+benchmarks/further.jsonl. ``further_report`` makes benchmarks/further.md of the lines.
 """
 
 from __future__ import annotations
@@ -270,6 +270,14 @@ def line_of(fit: Fit, task: Task, deadline: float) -> dict[str, Any] | None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     return vars(fit) | scores(fit, task)
+
+
+def begin_with(kept: Path, store: Path) -> None:
+    """Take over the lines of an earlier run that the present library made, where there are none yet."""
+    if not store.is_file():
+        for line in finished(kept):
+            if line["library"] == state_of_library():
+                keep(store, line)
 
 
 def run(jobs: Iterator[tuple[Fit, Task]], store: Path, n_jobs: int, deadline: float) -> None:

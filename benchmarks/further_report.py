@@ -334,11 +334,12 @@ def parts_of(cells: Cells) -> list[str]:
     return parts
 
 
-def write(store: Path, chosen: dict[str, dict], file: Path) -> None:
-    """Write the report of what there is."""
+def write(store: Path, chosen: dict[str, dict], file: Path) -> bool:
+    """Write the report of what there is, and tell whether there is anything."""
     cells = read(store, chosen)
     if not cells:
         print("further: no fit is there yet")
-        return
+        return False
     file.write_text("\n\n".join(parts_of(cells)) + "\n")
     print(f"wrote {file}")
+    return True

@@ -12,9 +12,12 @@ from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import evidence
+import few_shots
 import further
 import further_report
 from few_shots import state_of_library
+from protocols import finished
 from tasks import Part, Task
 from variants import DistanceBias, TenTimesFaster
 
@@ -80,6 +83,19 @@ def test_no_fit_begins_after_the_deadline_and_other_parameters_are_another_fit(m
     monkeypatch.setitem(further.OURS, further.WITHOUT_RANKFORMER, {"rankformer_layers": 0, "tune_ranks": False})
     further.run(iter(jobs("rankformer")), store, 1, np.inf)
     assert {fit.method for fit in made} == {further.WITHOUT_RANKFORMER}
+
+
+def test_a_new_store_begins_with_the_lines_of_the_present_library(tmp_path):
+    kept, store = tmp_path / "kept.jsonl", tmp_path / "new" / "store.jsonl"
+    lines = [{"method": "a", "library": state_of_library()}, {"method": "b", "library": "another"}]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    further.begin_with(kept, store)
+    assert finished(store) == lines[:1]
+    store.write_text("")
+    further.begin_with(kept, store)
+    assert finished(store) == []
+    further.begin_with(tmp_path / "none.jsonl", tmp_path / "other.jsonl")
+    assert finished(tmp_path / "other.jsonl") == []
 
 
 # ---------------------------------------------------------------------- draws
@@ -235,3 +251,13 @@ def test_ten_times_faster_starts_where_rankformer_does_and_makes_steps_ten_times
         optimizer.step()
         steps.append(rankformer.blocks[0].attention.out_proj.weight.detach() - before)
     torch.testing.assert_close(steps[1], 10 * steps[0], rtol=1e-3, atol=1e-7)
+
+
+def test_the_report_that_is_shown_is_that_of_the_fits_beside_it(tmp_path):
+    chosen = {name: settings for name, settings in evidence.CHOSEN.items() if name in few_shots.TUNED}
+    further_report.write(evidence.HERE / further.FILE, chosen, tmp_path / "further.md")
+
+    def without_the_note_of_age(file):
+        return [part for part in file.read_text().split("\n\n") if not part.startswith("**The fits were made by")]
+
+    assert without_the_note_of_age(tmp_path / "further.md") == without_the_note_of_age(evidence.HERE / "further.md")
