@@ -131,9 +131,10 @@ class L2RCLIPClassifier(
     image_epochs : int or "auto", default="auto"
         Epochs of the second stage, each a pass of all images through the tower; "auto" is as many as eighty steps make,
         and at least five. With soft targets and an adapter, unless there are other images to judge by or more than
-        20,000, rehearsals decide how many of them count: none where nothing is gained. They take up to four times as
-        long as the stage itself, with 2,000 images or more once as long. Without effect unless
-        ``image_tower="finetune"``.
+        20,000, rehearsals decide how many of them count: none where nothing is gained, and the model predicts as the
+        frozen one (with ``prompt_epochs=0`` as that one's start, a regression on its embeddings). They take up to four
+        times as long as the stage itself, with 2,000 images, or groups of them, or more once as long. Without effect
+        unless ``image_tower="finetune"``.
     batch_size : int or "auto", default=128
         Images in a step, and in a pass of the tower. Larger batches show the losses more ranks at once and take more
         memory; ``"auto"`` takes up to 64: where they do not fit the device, activations are computed twice instead of
@@ -481,7 +482,8 @@ class L2RCLIPClassifier(
         if not weight.any():
             raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
         if label_std is not None:
-            label_std = check_label_std(label_std, len(labels), is_soft=settings.is_soft)
+            extent = float(np.ptp(scale.values))
+            label_std = check_label_std(label_std, len(labels), extent, is_soft=settings.is_soft)
         seed = seed_from(self.random_state)
         if previous is None:
             source = BackboneSource(settings.model_name, settings.pretrained, seed)

@@ -31,7 +31,7 @@ from skl2rclip._rehearsal import NOTHING_GAINED, RehearsedStage, rehearse
 from skl2rclip._request import FitRequest
 from skl2rclip._selection import Contest
 from skl2rclip._settings import Settings
-from skl2rclip._stages import PromptStage, Stage, TowerStage, largest_batch_size, optimizer_for, run_stage
+from skl2rclip._stages import PromptStage, Stage, TowerStage, as_if_ended, largest_batch_size, optimizer_for, run_stage
 from skl2rclip._start import has_enough_to_compare, start
 from skl2rclip._validation import check_maker
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
@@ -103,15 +103,22 @@ def train(
             return _collect(request, backbone, learner, prepared)
 
         def report() -> bool:
+            def so_far() -> FittedState:
+                with as_if_ended(stage, stopping):
+                    return collect()
+
             if on_epoch_end is not None:
-                on_epoch_end(collect())
-            return listener.epoch_ends(collect)
+                on_epoch_end(so_far())
+            return listener.epoch_ends(so_far)
 
         optimizer = None
         batch_size = _batch_size(settings, learner, data)
         contest = _started(request, learner, prepared) if _is_new(request) else None
-        if stopping is not None and prepared.measured is not None and _is_new(request):  # the start is a result too
-            stopping.update(learner, PromptStage(learner, settings).held_out(stopping.data, batch_size))
+        if stopping is not None and request.plan() and (prepared.measured is not None or not _is_new(request)):
+            # the start is a result too
+            has_embeddings = stopping.data.embeddings is not None
+            begun = PromptStage(learner, settings) if has_embeddings else TowerStage(learner, settings)
+            stopping.update(learner, begun.held_out(stopping.data, batch_size))
         for make_stage, n_epochs in request.plan():
             if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
                 learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
@@ -156,9 +163,12 @@ def _started(request: FitRequest, learner: Learner, prepared: Prepared) -> Conte
     if measured is None or not isinstance(learner.adapter, RidgeAdapter):
         return None
     n_epochs = sum(n_epochs for stage, n_epochs in request.plan() if stage is PromptStage)
-    contest = start(learner, prepared.training, measured, max(1, n_epochs // _LOOKS), request.seed)
+    # what held-out images watch must be as far as the epoch that they are told of
+    every = max(1, n_epochs // _LOOKS) if prepared.stopping is None else 1
+    contest = start(learner, prepared.training, measured, every, request.seed)
     if contest is not None and not n_epochs:
         contest.restore(learner)
+        contest.log_kept(learner)
     return contest
 
 

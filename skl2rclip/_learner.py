@@ -144,8 +144,14 @@ class Learner:
             return self.prompts()
 
     def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss of a batch, and its terms."""
-        terms = self.objective.terms(embeddings, prototypes, batch.target, batch.weight, batch.distributions)
+        """Loss of a batch, and its terms; zero where no image of it has weight, as a rehearsal leaves images out."""
+        weight = batch.weight
+        if weight is None:
+            terms = self.objective.terms(embeddings, prototypes, batch.target, None, batch.distributions)
+            return self.objective.total(terms), terms
+        counts = weight.sum() > 0  # stays on the device
+        weight = torch.where(counts, weight, torch.ones_like(weight))
+        terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
         return self.objective.total(terms), terms
 
     def parameter_groups(self, settings: Settings, adapter: nn.Module | None) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 # in a rehearsal, over all its epochs
 _LOOKS = 10
 _EMBEDDED_AT_ONCE = 256
-# images that are to be judged; with more, not every fold is rehearsed
+# images, or groups of them, that are to be judged; with more, not every fold is rehearsed
 _ENOUGH = 500
 # that a gain is chance, one-sided, at any one of twenty looks; where it may be, the tower stays as it is
 _CHANCE = 0.01
@@ -79,6 +79,11 @@ class RehearsedStage(TowerStage):
         super().__init__(learner, settings)
         self._share, self._before = rehearsal.share, copy.deepcopy(learner.modules().state_dict())
 
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return self._share != 1
+
     def finish(self) -> None:
         """Go the part of the way that foretold best."""
         _go_part_of_the_way(self.learner, self._before, self._share)
@@ -98,7 +103,7 @@ def rehearse(
     """Train the tower without some images, and judge by these how it goes.
 
     Each rehearsal is the whole second stage without one of the contest's folds, with the adapter that missed the fold
-    too. As many folds are rehearsed as it takes to judge some hundreds of images.
+    too. As many folds are rehearsed as it takes to judge some hundreds of images, or of groups of them.
 
     Parameters
     ----------
@@ -119,7 +124,8 @@ def rehearse(
     pictures of the same kind and better on others.
     """
     fold = contest.fold.cpu().numpy()
-    n_folds = int(np.clip(math.ceil(_ENOUGH / np.mean(np.bincount(fold))), 1, len(contest.adapters_of_folds)))
+    n_judged = len(np.unique(measured.blocks)) / len(contest.adapters_of_folds)  # of a fold
+    n_folds = min(math.ceil(_ENOUGH / n_judged), len(contest.adapters_of_folds))
     every = max(1, n_epochs // _LOOKS)
     epochs = np.arange(every, n_epochs + 1, every)
     before = copy.deepcopy(learner.modules().state_dict())

@@ -98,6 +98,10 @@ class EarlyStopping:
         """Put the best weights back."""
         if self._best_state is not None:
             learner.modules().load_state_dict(self._best_state)
+
+    def log_kept(self, learner: Learner) -> None:
+        """Say of which epoch the best weights are."""
+        if self._best_state is not None:
             _log_kept(learner, dict(zip(self._judged_by, self._best, strict=True)))
 
 
@@ -167,8 +171,6 @@ class Contest:
             if number >= 0:
                 seen = (fold != number).float()
                 weight, texts = seen if weight is None else seen * weight, prototypes.detach()
-                # a batch of which an adapter sees nothing may not divide by zero
-                weight = torch.where(weight.sum() > 0, weight, torch.full_like(weight, 1e-12))
             part = replace(batch, weight=weight, distributions=self.distributions(place, batch))
             loss, terms = learner.loss(embeddings, texts, part)
             if number < 0:
@@ -216,9 +218,13 @@ class Contest:
     def restore(self, learner: Learner) -> None:
         """Give the learner the prompts and the adapter that foretold best."""
         assert self._best is not None
-        score, prompts, [learner.adapter, *_] = self._best
+        _, prompts, [learner.adapter, *_] = self._best
         learner.prompts.load_state_dict(prompts)
-        _log_kept(learner, {"cross_fitted_rps": score})
+
+    def log_kept(self, learner: Learner) -> None:
+        """Say of which epoch they are."""
+        assert self._best is not None
+        _log_kept(learner, {"cross_fitted_rps": self._best[0]})
 
 
 def _log_kept(learner: Learner, scores: dict[str, float]) -> None:

@@ -6,10 +6,12 @@ here.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -79,10 +81,20 @@ class PromptStage:
         """Judge what was learned in an epoch by the training images alone; return the score."""
         return {} if self._contest is None else self._contest.look(self.learner)
 
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return self._contest is not None
+
     def finish(self) -> None:
         """Keep what was judged best."""
         if self._contest is not None:
             self._contest.restore(self.learner)
+
+    def log_kept(self) -> None:
+        """Say of which epoch that is."""
+        if self._contest is not None:
+            self._contest.log_kept(self.learner)
 
     def quicker(self) -> list[str]:
         """Say what would take less time."""
@@ -173,8 +185,16 @@ class TowerStage:
         """Nothing is judged by the training images alone."""
         return {}
 
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return False
+
     def finish(self) -> None:
         """Keep what is there."""
+
+    def log_kept(self) -> None:
+        """Nothing is chosen among epochs."""
 
     def quicker(self) -> list[str]:
         """Say what would take less time."""
@@ -306,13 +326,38 @@ def run_stage(
                 break
     n_run, seconds = len(learner.history) - n_before, time.monotonic() - since
     _log.info("Stage %s ended after %d epochs and %.1f s.", stage.name, n_run, seconds)
-    if stopping is not None:
-        stopping.restore(learner)
+    _finish(stage, stopping)
+    if stopping is None:
+        stage.log_kept()
     else:
-        stage.finish()
+        stopping.log_kept(learner)
     if learner.group is not None:
         learner.group.align(learner.modules())
     return optimizer
+
+
+def _finish(stage: Stage, stopping: EarlyStopping | None) -> None:
+    """Leave the learner as the stage is to leave it."""
+    if stopping is None:
+        stage.finish()
+    else:
+        stopping.restore(stage.learner)
+
+
+@contextmanager
+def as_if_ended(stage: Stage, stopping: EarlyStopping | None) -> Iterator[None]:
+    """Between two epochs, show the learner as it would be if the stage ended here."""
+    if stopping is None and not stage.keeps_another:
+        yield
+        return
+    learner = stage.learner
+    adapter, present = learner.adapter, copy.deepcopy(learner.modules().state_dict())
+    _finish(stage, stopping)
+    try:
+        yield
+    finally:
+        learner.adapter = adapter
+        learner.modules().load_state_dict(present)
 
 
 def _outlook(stage: Stage, n_steps: int) -> Outlook | None:

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from skl2rclip import CLIPImageEncoder, _callbacks, _fit
 from skl2rclip._progress import FitListener
+from skl2rclip._rehearsal import Rehearsal
 
 needs_callbacks = pytest.mark.skipif(not _callbacks.HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on")
 
@@ -182,3 +183,51 @@ def test_without_callbacks_nobody_is_told_and_all_else_works(monkeypatch):
     listener.stage_begins("prompts", 3)
     listener.epoch_begins()
     assert listener.epoch_ends(lambda: 1 / 0) is listener.stage_ends(lambda: 1 / 0) is False
+
+
+class StoppingPredictor(Recorder):
+    """Ends the fit after so many epochs, and keeps what it was told of then."""
+
+    def __init__(self, n_epochs):
+        super().__init__()
+        self.n_epochs, self.told = n_epochs, []
+
+    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        if context.task_name == "epoch":
+            self.told.append((fitted_estimator.predict_proba(X), fitted_estimator.transform(X)))
+        return len(self.told) == self.n_epochs
+
+
+@needs_callbacks
+@pytest.mark.parametrize("n_epochs", [1, 5, 9])
+@pytest.mark.parametrize("parameters", [{}, {"early_stopping": True, "n_iter_no_change": 30}])
+def test_what_a_callback_is_told_is_what_a_fit_that_ends_there_keeps(make_classifier, shades, parameters, n_epochs):
+    callback = StoppingPredictor(n_epochs)
+    classifier = make_classifier(prompt_epochs=30, learning_rate=0.05, **parameters).set_callbacks(callback)
+    classifier.fit(*shades)
+    assert classifier.n_iter_ == n_epochs
+    told = callback.told[-1]
+    np.testing.assert_allclose(classifier.predict_proba(shades[0]), told[0], atol=1e-6)
+    np.testing.assert_allclose(classifier.transform(shades[0]), told[1], atol=1e-6)
+
+
+@needs_callbacks
+def test_asking_for_what_is_learned_changes_nothing(make_classifier, shades):
+    settings = {"prompt_epochs": 12, "learning_rate": 0.05}
+    alone = make_classifier(**settings).fit(*shades)
+    asked = make_classifier(**settings).set_callbacks(StoppingPredictor(12)).fit(*shades)
+    np.testing.assert_array_equal(asked.prototypes_, alone.prototypes_)
+
+
+@needs_callbacks
+def test_a_tower_on_its_way_is_told_as_far_as_it_would_go(make_classifier, shades, monkeypatch):
+    monkeypatch.setattr(_fit, "rehearse", lambda *_, **__: Rehearsal(3, 0.5, 1.0))
+    settings = {"image_tower": "finetune", "image_learning_rate": 1e-3, "prompt_epochs": 2, "image_epochs": 3}
+    callback = StoppingPredictor(4)  # the second epoch of the tower's three
+    classifier = make_classifier(**settings).set_callbacks(callback).fit(*shades)
+    assert [record["stage"] for record in classifier.history_] == ["prompts"] * 2 + ["image_tower"] * 2
+    np.testing.assert_allclose(classifier.predict_proba(shades[0]), callback.told[-1][0], atol=1e-6)
+    assert np.abs(callback.told[-1][0] - callback.told[1][0]).max() > 1e-3
+    monkeypatch.setattr(_fit, "rehearse", lambda *_, **__: Rehearsal(3, 1.0, 1.0))
+    whole = make_classifier(**settings).set_callbacks(StoppingPredictor(4)).fit(*shades)
+    assert np.abs(whole.transform(shades[0]) - classifier.transform(shades[0])).max() > 1e-3

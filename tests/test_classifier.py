@@ -288,6 +288,25 @@ def test_early_stopping_in_both_stages(make_classifier, shades):
     assert all(np.isfinite(record["validation_loss"]) for record in classifier.history_)
 
 
+def test_early_stopping_watches_the_adapter_of_each_epoch(make_classifier, shades):
+    classifier = make_classifier(prompt_epochs=25, early_stopping=True, n_iter_no_change=25, validation_fraction=0.2)
+    seen = [record["cross_fitted_rps"] for record in classifier.fit(*shades).history_]
+    assert len(set(seen)) == 25
+
+
+@pytest.mark.parametrize("rank_targets", ["soft", "hard"])
+@pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
+def test_warm_start_keeps_what_held_out_images_find_better(make_classifier, shades, rank_targets, image_tower):
+    (X, y), stopping = shades, {"early_stopping": True, "n_iter_no_change": 2, "warm_start": True}
+    classifier = make_classifier(rank_targets=rank_targets, image_tower=image_tower, prompt_epochs=8, **stopping)
+    classifier.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    before = classifier.predict_proba(X)
+    classifier.set_params(learning_rate=0.5, image_learning_rate=0.5, prompt_epochs=3)
+    classifier.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    assert classifier.n_iter_ > 8
+    np.testing.assert_allclose(classifier.predict_proba(X), before, atol=1e-5)
+
+
 def test_warm_start_goes_on(make_classifier, shades):
     classifier = make_classifier(warm_start=True, rank_targets="hard").fit(*shades)
     first = classifier.prototypes_.copy()

@@ -115,6 +115,30 @@ def test_more_images_are_rehearsed_in_fewer_folds(caught, monkeypatch):
         assert len(seen) == n_folds
 
 
+@pytest.mark.parametrize("parameters", [{}, {"pairwise_weight": 1.0, "tightness_weight": 1.0}])
+def test_batches_of_nothing_but_left_out_images_change_no_loss(make_classifier, shades, caplog, parameters):
+    X, y = shades
+    classifier = make_classifier(**FINETUNE, **parameters, batch_size=1)
+    with caplog.at_level("INFO", logger="skl2rclip"):
+        classifier.fit(X[:20], y[:20])
+    assert "Stage rehearsal ended after 2 epochs" in caplog.text
+    frozen = make_classifier(**parameters, batch_size=1).fit(X[:20], y[:20])
+    np.testing.assert_allclose(classifier.predict_proba(X), frozen.predict_proba(X), atol=1e-5)
+
+
+def test_groups_are_rehearsed_until_enough_of_them_are_judged(caught, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_rehearsal, "_probabilities_on_the_way", lambda *_: seen.append(1) or np.zeros((3, 10, 5)))
+    monkeypatch.setattr(_rehearsal, "_judged", lambda *_: NOTHING_GAINED)
+    learner, data, measured, *rest = caught["arguments"]
+    for n_groups, n_folds in ((40, 1), (20, 2), (4, 4)):
+        seen.clear()
+        monkeypatch.setattr(_rehearsal, "_ENOUGH", 10)
+        grouped = replace(measured, blocks=np.arange(40) % n_groups)
+        _rehearsal.rehearse(learner, data, grouped, *rest, n_epochs=1, batch_size=16, seed=0)
+        assert len(seen) == n_folds
+
+
 def test_a_tower_that_gains_nothing_predicts_as_the_frozen_one(make_classifier, shades):
     X, y = shades
     y = np.random.default_rng(0).permutation(y)

@@ -163,6 +163,14 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
     torch.testing.assert_close(of_prompts, learner.prompts.context.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_a_batch_teaches_nothing_to_the_adapters_that_miss_all_of_it(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    rows = torch.nonzero(contest.fold == 2)[:3, 0]
+    contest.step(learner, data.batch(data.embeddings[rows], rows))
+    learns = contest.adapters.linear.grad.flatten(1).abs().sum(1) > 0
+    assert (~learns).nonzero()[:, 0].tolist() == [3, 8, 13]
+
+
 def test_a_batch_is_likened_to_the_targets_of_its_own_rows(learner, data, measured):
     contest, rows = start(learner, data, measured, every=1, seed=0), torch.tensor([31, 2, 59, 2])
     for place in range(15):
