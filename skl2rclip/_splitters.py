@@ -96,6 +96,8 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             yield np.arange(len(labels)), None
         else:
             X = labels if X is None else X
+            if isinstance(self.cv, Integral):  # ranks are classes to it, also where they are fractions
+                y = np.unique(labels, return_inverse=True)[1]
             yield from self._folds(y, groups).split(X, y, groups)
 
     def _left(self, drawn: np.ndarray, groups: Any, n: int) -> np.ndarray:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import GroupKFold, PredefinedSplit, StratifiedKFold, cross_val_score, cross_validate
+from sklearn.model_selection import (
+    GroupKFold,
+    PredefinedSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_val_score,
+    cross_validate,
+)
 
 import skl2rclip._splitters
 from skl2rclip.datasets import DistributionShiftSplit, FewShotSplit
@@ -124,9 +131,13 @@ def test_a_share_of_zero_makes_unseen_ranks_and_one_leaves_all():
         assert set(train) == set(pool)
 
 
-def test_without_folds_of_ones_own_they_are_stratified():
+@pytest.mark.parametrize("step", [1, 0.5, 1.5])
+def test_without_folds_of_ones_own_they_are_stratified(step):
     expected = [test.tolist() for _, test in StratifiedKFold(5).split(Y, Y)]
-    assert [test.tolist() for _, test in splits_of(DistributionShiftSplit(1))] == expected
+    assert [test.tolist() for _, test in DistributionShiftSplit(1).split(None, step * Y)] == expected
+    groups = np.arange(len(Y)) // 2
+    expected = [test.tolist() for _, test in StratifiedGroupKFold(5).split(Y, Y, groups)]
+    assert [test.tolist() for _, test in DistributionShiftSplit(1).split(None, step * Y, groups)] == expected
 
 
 @pytest.mark.parametrize("cv", [FewShotSplit(2, 3, random_state=0), DistributionShiftSplit(2, cv=3, random_state=0)])
