@@ -172,6 +172,12 @@ def seed_from(random_state: Any) -> int:
     return int(generator.randint(2**31 - 1))
 
 
+def _real_numbers(values: Any) -> np.ndarray:
+    if np.iscomplexobj(values):
+        raise TypeError("complex numbers are not in order")
+    return np.asarray(values, dtype=np.float64)
+
+
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return the weights as float64, ones where None is given.
 
@@ -189,7 +195,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
     try:
-        weight = np.asarray(sample_weight, dtype=np.float64)
+        weight = _real_numbers(sample_weight)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must hold numbers: {error}.") from error
     if weight.ndim != 1:
@@ -224,8 +230,10 @@ def check_apart(X_val: Any, y_val: Any, *, early_stopping: bool) -> None:
         raise ValueError("X_val is given, but nothing watches it: set early_stopping=True.")
 
 
-def check_label_std(label_std: Any, n_samples: int, *, is_soft: bool) -> np.ndarray:
+def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: bool) -> np.ndarray:
     """Return how far labels may be off, ndarray of shape (n_samples,), float64.
+
+    At most ten thousand times the `extent` of the ranks: a label that is off by more says as little.
 
     Raises
     ------
@@ -235,7 +243,7 @@ def check_label_std(label_std: Any, n_samples: int, *, is_soft: bool) -> np.ndar
     if not is_soft:
         raise ValueError("label_std belongs to soft targets; with rank_targets='hard' use sample_weight.")
     try:
-        std = np.asarray(label_std, dtype=np.float64)
+        std = _real_numbers(label_std)
     except (TypeError, ValueError) as error:
         raise ValueError(f"label_std must hold numbers: {error}.") from error
     if std.shape != (n_samples,):
@@ -246,7 +254,7 @@ def check_label_std(label_std: Any, n_samples: int, *, is_soft: bool) -> np.ndar
             f"label_std must not be negative, infinite or missing, got {std[wrong[0]]} at index {wrong[0]}. Where it "
             "is not known, the mean of the others is a guess."
         )
-    return std
+    return np.minimum(std, 1e4 * extent)  # whose square any precision holds
 
 
 def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str = "X") -> None:

@@ -90,11 +90,21 @@ def test_label_std_goes_along_with_images_that_are_left_out_and_with_a_search(ma
         ([1.0] * 39 + [-1.0], "label_std must not be negative, infinite or missing, got -1.0 at index 39"),
         ([1.0] * 39 + [None], "got nan at index 39"),
         (["a"] * 40, "label_std must hold numbers"),
+        (np.full(40, 1j), "label_std must hold numbers: complex"),
     ],
 )
 def test_unusable_label_std_is_named(make_classifier, shades, std, message):
     with pytest.raises(ValueError, match=message):
         make_classifier().fit(*shades, label_std=std)
+
+
+@pytest.mark.parametrize("std", [np.full(40, 1e160), np.repeat([0.1, 1e200], 20), np.repeat([1e-200, 1e20], 20)])
+def test_labels_that_say_nothing_say_no_less_where_they_are_off_by_more(make_classifier, shades, recwarn, std):
+    classifier = make_classifier(batch_size=2).fit(*shades, label_std=std)
+    assert np.isfinite(classifier.predict_proba(shades[0])).all()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+    less = make_classifier(batch_size=2).fit(*shades, label_std=np.minimum(std, 1e6))
+    np.testing.assert_array_equal(classifier.predict_proba(shades[0]), less.predict_proba(shades[0]))
 
 
 def test_hard_targets_have_no_use_for_label_std(make_classifier, shades):
