@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import joblib
@@ -54,6 +54,12 @@ def state_of_library() -> str:
     for file in sorted(Path(skl2rclip.__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def notes_of_age(libraries: Iterable[str]) -> list[str]:
+    """What a report says where fits are not by the library as it is."""
+    others = ", ".join(sorted(set(libraries) - {state_of_library()}))
+    return [f"**Not all fits are by the library as it is: some or all by its state {others}.**"] if others else []
 
 
 def fitted(name: str, task: Task, shots: int, seed: int, settings: dict) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from few_shots import SHOTS, state_of_library
+from few_shots import SHOTS, notes_of_age
 from further import (
     ABLATED_SHOTS,
     AS_IT_IS,
@@ -299,10 +299,7 @@ def introduction(cells: Cells) -> list[str]:
         "ratio is the geometric mean over cells, with the interval over the seeds for these very tasks; below 1 the "
         "first method is the better one.",
     ]
-    libraries = {line["library"] for line in lines}
-    if libraries != {state_of_library()}:
-        parts.append(f"**The fits were made by {len(libraries)} state(s) of the library, not all by the present one.**")
-    return parts
+    return parts + notes_of_age(line["library"] for line in lines)
 
 
 def parts_of(cells: Cells) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from few_shots import COVERAGE, SHOTS, files_by_seed, state_of_library
+from few_shots import COVERAGE, SHOTS, files_by_seed, notes_of_age
 from methods import FEW_SHOTS
 from scipy import stats
 from tasks import PHOTOGRAPHS
@@ -289,10 +289,7 @@ def introduction(cells: Cells, about: dict[str, dict]) -> list[str]:
     left_out = [name for name in PHOTOGRAPHS if name not in about]
     if left_out:
         parts.append(f"Left out, as no folder with the photographs was named: {', '.join(left_out)}.")
-    libraries = frozenset().union(*(cell[OURS].libraries for cell in cells.values()))
-    if libraries != {state_of_library()}:
-        parts.append(f"**The fits were made by {len(libraries)} state(s) of the library, not all by the present one.**")
-    return parts
+    return parts + notes_of_age(frozenset().union(*(cell[OURS].libraries for cell in cells.values())))
 
 
 def write(store: Path, file: Path) -> None:

@@ -194,7 +194,7 @@ def test_sentences_follow_the_numbers(tmp_path):
     assert "Unseen ranks, mean ratio of MAE to that as it is: lower: ridge 0.500" in text
     assert "Unseen ranks, the lowest MAE: a ridge (1.10; as it is 2.20); b ridge (0.55; as it is 1.10)." in text
     assert "prototypes with RankFormer against without it: higher in 14, level in 0 and lower in 0 of 14 cells." in text
-    assert "not all by the present one" not in text
+    assert "Not all fits are by the library as it is" not in text
 
 
 def test_a_report_of_the_first_fits_alone_is_a_report(tmp_path):
@@ -258,6 +258,6 @@ def test_the_report_that_is_shown_is_that_of_the_fits_beside_it(tmp_path):
     further_report.write(evidence.HERE / further.FILE, chosen, tmp_path / "further.md")
 
     def without_the_note_of_age(file):
-        return [part for part in file.read_text().split("\n\n") if not part.startswith("**The fits were made by")]
+        return [part for part in file.read_text().split("\n\n") if not part.startswith("**Not all fits are by")]
 
     assert without_the_note_of_age(tmp_path / "further.md") == without_the_note_of_age(evidence.HERE / "further.md")
