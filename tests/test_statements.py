@@ -125,6 +125,15 @@ def compared(beginning):
     return dict(zip(("better", "level", "worse", "cells", "ratio", "low", "high"), found.groups(), strict=True))
 
 
+def many_ranks_score():
+    """Ratio of the ranked probability score with RankFormer to without it, and its interval, with 101 ranks."""
+    sentence = (
+        r"^- Many ranks, with RankFormer .* by ranked probability score .* mean ratio ([\d.]+ \([\d.]+ to [\d.]+\))\."
+    )
+    [found] = re.findall(sentence, further(), flags=re.MULTILINE)
+    return found
+
+
 def said(page, heading):
     return " ".join(SECTIONS[page, heading].split())
 
@@ -230,6 +239,7 @@ def test_what_is_said_of_rankformer_is_what_was_found():
     ratios = [compared(f"{name}, with RankFormer against")["ratio"] for name in names]
     there = "on ranks without images it is {}, where ten of 101 ranks have images {}, under distribution shift {}"
     assert there.format(*ratios) in text
+    assert f"the ranked probability score of those 101 ranks, on two drawn tasks: {many_ranks_score()}" in text
     order = (
         r"- 1 to 64 images a rank, the ordinality .*: higher in (\d+), level in (\d+) and lower in (\d+) of (\d+) cells"
     )
