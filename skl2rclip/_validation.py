@@ -173,9 +173,10 @@ def seed_from(random_state: Any) -> int:
 
 
 def _real_numbers(values: Any) -> np.ndarray:
+    values = np.asarray(values)  # not every array-like answers NumPy's functions of itself
     if np.iscomplexobj(values):
         raise TypeError("complex numbers are not in order")
-    return np.asarray(values, dtype=np.float64)
+    return values.astype(np.float64)
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:

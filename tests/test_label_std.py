@@ -98,6 +98,28 @@ def test_unusable_label_std_is_named(make_classifier, shades, std, message):
         make_classifier().fit(*shades, label_std=std)
 
 
+class OnlyAnArrayLike:
+    """Becomes an array, and answers none of NumPy's functions before."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype=dtype)
+
+    def __array_function__(self, function, types, args, kwargs):
+        raise TypeError(f"{function.__name__} is not for this array-like")
+
+
+@pytest.mark.parametrize("name", ["label_std", "sample_weight"])
+def test_numbers_for_each_image_may_be_any_array_like(make_classifier, shades, name):
+    numbers = np.linspace(0.5, 2, 40)
+    expected = make_classifier().fit(*shades, **{name: numbers}).predict_proba(shades[0])
+    for values in (OnlyAnArrayLike(numbers), list(numbers), pd.Series(numbers, index=range(40, 80))):
+        classifier = make_classifier().fit(*shades, **{name: values})
+        np.testing.assert_array_equal(classifier.predict_proba(shades[0]), expected)
+
+
 @pytest.mark.parametrize("std", [np.full(40, 1e160), np.repeat([0.1, 1e200], 20), np.repeat([1e-200, 1e20], 20)])
 def test_labels_that_say_nothing_say_no_less_where_they_are_off_by_more(make_classifier, shades, recwarn, std):
     classifier = make_classifier(batch_size=2).fit(*shades, label_std=std)
