@@ -128,10 +128,11 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
     places = [device.index or 0 for device in devices] if kind == "cuda" else len(devices)
     fabric = Fabric(accelerator=kind, devices=places, strategy="ddp_spawn")
     with scratch_folder(name="skl2rclip-devices") as folder:
-        # through a file: Fabric waits for the processes before it empties the pipe that would hold the result
-        file = folder / "result"
-        fabric.launch(_Call(function, arguments, file))
-        result = joblib.load(file)
+        # through files: a pipe that is full lets no process start before the one before it has imported everything,
+        # and Fabric waits for the processes before it empties the pipe that would hold the result
+        joblib.dump(arguments, folder / "arguments")
+        fabric.launch(_Call(function, folder))
+        result = joblib.load(folder / "result")
     if isinstance(result, _OF_ALL):
         raise result
     return result
@@ -160,10 +161,10 @@ def check_devices(devices: tuple[torch.device, ...]) -> None:
 
 
 class _Call:
-    """What a process of a group runs; the first one leaves the result in a file."""
+    """What a process of a group runs, with the arguments in a folder, where the first one leaves the result."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], file: Path):
-        self._function, self._arguments, self._file = function, arguments, file
+    def __init__(self, function: Callable[..., Any], folder: Path):
+        self._function, self._folder = function, folder
         self._pillow = PillowSettings.of_this_process()  # each process decodes its share
 
     def __call__(self, fabric: Any) -> None:
@@ -172,10 +173,10 @@ class _Call:
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:
-            result = self._function(group, *self._arguments)
+            result = self._function(group, *joblib.load(self._folder / "arguments"))
         except _OF_ALL as error:
             result = error
         if group.rank == 0:
-            joblib.dump(result, self._file)
+            joblib.dump(result, self._folder / "result")
         fabric.barrier()  # no process leaves while another still talks to it
         torch.distributed.destroy_process_group()
