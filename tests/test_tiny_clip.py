@@ -171,7 +171,7 @@ def test_ranks_without_an_image_are_predicted_better_than_by_their_neighbours():
 
 
 def test_fine_tuning_beats_the_frozen_tower():
-    """Ripeness, twelve images a rank, hard targets: 0.52 and 0.56 ranks off (two seeds), frozen 0.95."""
+    """Ripeness, twelve images a rank, hard targets: 0.41 to 0.57 ranks off (three seeds), frozen 0.97."""
     X, Z, y = rendered("ripeness", 12, 0)
     images, unseen, truth = rendered("ripeness", 6, 1)
     frozen = classifier(prompt="the ripeness is", learning_rate=3e-3, batch_size=256, prompt_epochs=200, **FORMER)
@@ -184,7 +184,7 @@ def test_fine_tuning_beats_the_frozen_tower():
         image_tower="finetune",
         image_learning_rate=1e-3,
         augment=False,
-        prompt_epochs=20,
-        image_epochs=12,
+        prompt_epochs=5,
+        image_epochs=8,
     )
     assert mae(tuned.fit(X, y), images, truth) < 0.7 * mae(frozen, unseen, truth)
