@@ -272,9 +272,15 @@ def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def blocks_of(embeddings: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Give a number to each set of images that is left out together: equal embeddings, groups, what these connect."""
+    """Give a number to each set of images that is left out together: equal embeddings, groups, what these connect.
+
+    Numbers rise from the first image on, whatever the embeddings are: their last bits depend on how many images passed
+    the tower at once, and folds must not.
+    """
     rows = np.ascontiguousarray(embeddings, np.float32)
-    _, same = np.unique(rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel(), return_inverse=True)
+    contents = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    _, first, same = np.unique(contents, return_index=True, return_inverse=True)
+    same = np.argsort(np.argsort(first))[same]
     if groups is None:
         return same
     group = np.unique(groups, return_inverse=True)[1]

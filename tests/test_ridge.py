@@ -139,3 +139,15 @@ def test_a_ridge_map_is_ridge_regression(data):
     coefficients, intercept = ridge_map(Z, y, Scatter(Z, weight), 0.7)
     expected = Ridge(alpha=0.7).fit(Z, y, sample_weight=weight).predict(Z)
     np.testing.assert_allclose(Z @ coefficients + intercept, expected)
+
+
+def test_folds_do_not_depend_on_the_last_bits_of_embeddings_nor_on_what_is_in_them():
+    rng = np.random.default_rng(0)
+    target, Z = np.repeat(np.arange(5), 12), rng.normal(size=(60, 8)).astype(np.float32)
+    Z[41] = Z[3]
+    others = [np.nextafter(Z, np.inf, dtype=np.float32), -Z]
+    for groups in (None, rng.integers(0, 20, 60)):
+        expected = blocks_of(Z, groups)
+        for other in others:
+            np.testing.assert_array_equal(blocks_of(other, groups), expected)
+    assert (np.diff(blocks_of(Z, None)[:41]) == 1).all()
