@@ -36,6 +36,7 @@ from skl2rclip._validation import (
     check_maker,
     check_no_embeddings,
     check_real,
+    check_same_columns,
     check_sample_weight,
     check_width,
     class_weights_of,
@@ -529,6 +530,7 @@ class L2RCLIPClassifier(
         settings, is_table = request.settings, request.settings.is_precomputed
         check_apart(X_val, y_val, early_stopping=settings.early_stopping)
         labels = check_labels(y_val, "y_val")
+        check_same_columns(column_names(X_val), request.column_names)
         data = self._check_data(settings, X_val, fitted=False, name="X_val")
         check_lengths(data, labels, "X_val", "y_val")
         target = request.scale.encode(labels, "y_val")

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from decimal import Decimal
+from itertools import zip_longest
 from numbers import Integral, Real
 from types import FrameType
 from typing import Any
@@ -173,10 +174,16 @@ def seed_from(random_state: Any) -> int:
 
 
 def _real_numbers(values: Any) -> np.ndarray:
-    values = np.asarray(values)  # not every array-like answers NumPy's functions of itself
-    if np.iscomplexobj(values):
+    """Turn an array-like into float64, NaN where a masked array hides what it holds."""
+    array = np.asarray(values)  # not every array-like answers NumPy's functions of itself
+    if np.iscomplexobj(array):
         raise TypeError("complex numbers are not in order")
-    return values.astype(np.float64)
+    if array.dtype.kind in "mM":
+        raise TypeError("dates and durations have no unit that is known")
+    numbers = array.astype(np.float64)
+    if np.ma.is_masked(values):
+        numbers[np.ma.getmaskarray(values)] = np.nan
+    return numbers
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
@@ -267,6 +274,17 @@ def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str =
         )
 
 
+def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, name: str = "X_val") -> None:
+    """Raise where tables of one fit have columns of other names, or in another order."""
+    if names is None or expected is None or names == expected:
+        return
+    ours, theirs = next((a, b) for a, b in zip_longest(names, expected) if a != b)
+    raise ValueError(
+        f"{name} must have the columns of X in the same order: the first that differs is {ours!r} where X has "
+        f"{theirs!r}."
+    )
+
+
 def column_names(X: Any) -> tuple[str, ...] | None:
     """Names of a table's columns, where all of them are strings."""
     columns = getattr(X, "columns", None)
@@ -321,16 +339,21 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is not one group for each image, or one is missing.
+        If there is not one group for each image, or one is missing or neither word nor number.
     """
     names = np.asarray(groups, dtype=object)  # which makes no words of what is missing
     if names.shape != (n_samples,):
         raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
-    missing = [i for i, name in enumerate(names.tolist()) if is_missing(name)]
-    if missing:
-        raise ValueError(f"groups has a missing value at index {missing[0]}; every image needs a group.")
     numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names.tolist()], dtype=np.int64)
+    hidden = np.ma.getmaskarray(groups) if np.ma.is_masked(groups) else np.zeros(n_samples, dtype=bool)
+    for i, name in enumerate(names.tolist()):
+        if hidden[i] or is_missing(name):
+            raise ValueError(f"groups has a missing value at index {i}; every image needs a group.")
+        try:
+            numbers.setdefault(name, len(numbers))
+        except TypeError as error:
+            raise ValueError(f"groups must hold words or numbers, got {name!r} at index {i}.") from error
+    return np.array([numbers[name] for name in names.tolist()], dtype=np.int64)
 
 
 def is_missing(value: Any) -> bool:

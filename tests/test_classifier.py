@@ -611,6 +611,12 @@ def test_groups_are_left_out_together_and_held_out_whole(make_classifier, shades
         make_classifier().fit(X, y, groups=groups[1:])
     with pytest.raises(ValueError, match="groups has a missing value at index 2"):
         make_classifier().fit(X, y, groups=["a", "b", None, *["c"] * 37])
+    with pytest.raises(ValueError, match="groups has a missing value at index 3"):
+        make_classifier().fit(X, y, groups=np.ma.array(groups, mask=np.arange(40) == 3))
+    with pytest.raises(ValueError, match=r"groups must hold words or numbers, got \{'plant': 3\} at index 0"):
+        make_classifier().fit(X, y, groups=[{"plant": 3}] * 40)
+    with pytest.raises(ValueError, match="sample_weight has a NaN or infinity at index 5"):
+        make_classifier().fit(X, y, np.ma.array(np.ones(40), mask=np.arange(40) == 5))
 
 
 def test_cross_fitting_may_keep_the_start(make_classifier, shades):

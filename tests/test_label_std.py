@@ -91,6 +91,8 @@ def test_label_std_goes_along_with_images_that_are_left_out_and_with_a_search(ma
         ([1.0] * 39 + [None], "got nan at index 39"),
         (["a"] * 40, "label_std must hold numbers"),
         (np.full(40, 1j), "label_std must hold numbers: complex"),
+        (np.ma.array([1.0] * 40, mask=[0] * 7 + [1] * 33), "got nan at index 7"),
+        (np.array([1] * 40, dtype="m8[D]"), "label_std must hold numbers: dates and durations"),
     ],
 )
 def test_unusable_label_std_is_named(make_classifier, shades, std, message):
@@ -181,6 +183,14 @@ def test_embeddings_of_own_images(make_classifier, tiny, shades):
     np.testing.assert_allclose(classifier.predict_proba(Z), pictures.predict_proba(X), atol=1e-4)
     with pytest.raises(ValueError, match=r"X_val has 3 features, but embeddings of .* make X_val with CLIP"):
         classifier.fit(Z[:30], y[:30], X_val=Z[30:, :3], y_val=y[30:])
+    table = pd.DataFrame(Z).rename(columns="e{}".format)
+    with pytest.raises(ValueError, match=r"X_val must have the columns of X in the same order: .* 'e23' where .* 'e0'"):
+        classifier.fit(table[:30], y[:30], X_val=table.iloc[30:, ::-1], y_val=y[30:])
+    classifier.fit(table[:30], y[:30], X_val=table[30:], y_val=y[30:])
+    with pytest.raises(ValueError, match=r"must have the columns of X .* 'b' where X has 'a'"):
+        make_classifier(early_stopping=True).fit(
+            pd.DataFrame({"a": [*X[:30]]}), y[:30], X_val=pd.DataFrame({"b": [*X[30:]]}), y_val=y[30:]
+        )
 
 
 def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier, shade_paths, shades, tmp_path):
