@@ -472,7 +472,7 @@ class L2RCLIPClassifier(
         from skl2rclip._request import FitRequest
 
         devices = resolve_devices(settings.device)
-        check_devices(devices)
+        check_devices(devices, starts_processes=not one_pass)
         labels = check_labels(y)
         data = self._check_data(settings, X, fitted=previous is not None)
         check_lengths(data, labels)

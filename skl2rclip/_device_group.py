@@ -8,14 +8,21 @@ are those of the whole batch. Which devices there are is the business of ``_devi
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from skl2rclip._pillow_settings import PillowSettings
 from skl2rclip._scratch import scratch_folder
@@ -117,10 +124,10 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
 
     Raises
     ------
-    NonFiniteLossError, UnreadableImagesError
-        As `function` raised it, in every process.
-    torch.multiprocessing.ProcessRaisedException
-        With the message of any other error in a process.
+    Exception
+        What `function` raised in one process or in all of them, with the traceback of that process as its cause.
+    RuntimeError
+        If a process ended without saying why.
     """
     from lightning_fabric import Fabric  # optional, and takes a second
 
@@ -131,20 +138,36 @@ def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...]
         # through files: a pipe that is full lets no process start before the one before it has imported everything,
         # and Fabric waits for the processes before it empties the pipe that would hold the result
         joblib.dump(arguments, folder / "arguments")
-        fabric.launch(_Call(function, folder))
+        try:
+            fabric.launch(_Call(function, folder))
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            _raise_cause(folder, error)
         result = joblib.load(folder / "result")
     if isinstance(result, _OF_ALL):
         raise result
     return result
 
 
-def check_devices(devices: tuple[torch.device, ...]) -> None:
+def _raise_cause(folder: Path, ended: Exception) -> NoReturn:
+    # the first: where one process has failed, others may fail for want of it
+    for file in sorted(folder.glob("error-*"), key=lambda file: file.stat().st_mtime_ns):
+        error, trace = joblib.load(file)
+        raise error from RuntimeError(f"in a process of a fit on several devices:\n{trace}")
+    raise RuntimeError(
+        f"A process of a fit on several devices ended before its work was done: {ended}. What it printed is above. If "
+        "the script starts the fit outside of `if __name__ == '__main__':`, put it there: the processes import the "
+        "script. Where memory is short, the system ends a process without a word."
+    ) from ended
+
+
+def check_devices(devices: tuple[torch.device, ...], *, starts_processes: bool = True) -> None:
     """Check that a fit on several devices can begin; one alone needs nothing.
 
     Raises
     ------
     InvalidParameterError
-        If lightning-fabric is not installed, or processes cannot be connected on devices of this type.
+        If lightning-fabric is not installed, or processes cannot be connected on devices of this type, or started from
+        this process.
     """
     if len(devices) == 1:
         return
@@ -158,6 +181,30 @@ def check_devices(devices: tuple[torch.device, ...]) -> None:
             f"device={listed} names several devices, which needs lightning-fabric, and that is not installed: "
             "pip install 'skl2rclip[devices]', or name one device."
         )
+    obstacle = _obstacle() if starts_processes else None
+    if obstacle is not None:
+        raise InvalidParameterError(f"device={listed} names several devices, with a process for each, but {obstacle}.")
+
+
+def _obstacle() -> str | None:
+    """Why processes that import what this one runs cannot be started from it."""
+    process, main = multiprocessing.current_process(), sys.modules["__main__"]
+    if getattr(process, "_inheriting", False):
+        return "they import the script, and it starts a fit on import: put that under `if __name__ == '__main__':`"
+    if process.daemon or multiprocessing.get_start_method(allow_none=True) == "loky":
+        return (
+            "this is itself a process of a pool or a search, which cannot start them: leave n_jobs at None, or name "
+            "one device"
+        )
+    file = getattr(main, "__file__", None)
+    started_in = getattr(multiprocessing.process, "ORIGINAL_DIR", None) or ""  # from where they look for it
+    is_there = file is None or os.path.exists(os.path.join(started_in, file))
+    if hasattr(sys, "ps1") or not (is_there or getattr(main, "__spec__", None)):
+        return (
+            "they cannot import what a notebook, an interactive session or the standard input holds: write it into a "
+            "script, or name one device"
+        )
+    return None
 
 
 class _Call:
@@ -168,15 +215,42 @@ class _Call:
         self._pillow = PillowSettings.of_this_process()  # each process decodes its share
 
     def __call__(self, fabric: Any) -> None:
+        threading.Thread(target=_end_without, args=(self._folder,), daemon=True).start()
         self._pillow.apply()
         group = DeviceGroup(fabric)
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:
-            result = self._function(group, *joblib.load(self._folder / "arguments"))
+            result = self._function(group, *self._arguments())
         except _OF_ALL as error:
             result = error
+        except Exception as error:
+            self._leave(error, f"error-{group.rank}")
+            raise SystemExit(1) from error  # the others are ended by the process that waits for all
         if group.rank == 0:
             joblib.dump(result, self._folder / "result")
         fabric.barrier()  # no process leaves while another still talks to it
         torch.distributed.destroy_process_group()
+
+    def _arguments(self) -> tuple[Any, ...]:
+        try:
+            return joblib.load(self._folder / "arguments")
+        except (AttributeError, ImportError) as error:
+            raise ImportError(
+                f"The processes of a fit on several devices import the script, and do not find there what the fit was "
+                f"given: {error}. Define it in a module, or in the script above `if __name__ == '__main__':`."
+            ) from error
+
+    def _leave(self, error: Exception, name: str) -> None:
+        """Leave an error, and where it came from, for the process that waits; whole or not at all."""
+        part = self._folder / f"part of {name}"
+        joblib.dump((error, traceback.format_exc()), part)
+        joblib.load(part)  # some errors cannot be made again, and are told as text
+        part.replace(self._folder / name)
+
+
+def _end_without(folder: Path) -> None:
+    """End this process when the folder is gone: whoever waited for the result does so no longer."""
+    while folder.exists():
+        time.sleep(1)
+    os._exit(1)

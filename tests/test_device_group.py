@@ -1,6 +1,12 @@
 """A fit on two processes of the CPU: the same losses and gradients as in one."""
 
 import importlib.util
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +86,61 @@ def test_what_processes_do_together_equals_what_one_does(monkeypatch):
             assert actual == expected
         else:
             np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def run_out_of_memory(group):
+    if group.rank == 1:
+        raise MemoryError("of the second device")
+    group.summed(np.ones(1))  # which the other never joins
+
+
+def test_what_one_process_raises_comes_back_with_its_traceback():
+    with pytest.raises(MemoryError, match="of the second device") as error:
+        run_on_devices(run_out_of_memory, (CPU, CPU))
+    assert "in run_out_of_memory" in str(error.value.__cause__)
+
+
+def interrupt_who_waits(group):
+    if group.rank == 0:
+        os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(300)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_processes_end_when_nobody_waits_for_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        run_on_devices(interrupt_who_waits, (CPU, CPU))
+    left = set(multiprocessing.active_children()) - before
+    for process in left:
+        process.join(60)
+        assert process.exitcode is not None
+    assert not list(tmp_path.glob("*skl2rclip*")) + list(tmp_path.glob("pytorch-errorfile*"))
+
+
+def test_who_cannot_start_processes_is_told_before_work(monkeypatch):
+    def refused(match):
+        with pytest.raises(InvalidParameterError, match=rf"device=\['cpu', 'cpu'\] names .* but {match}"):
+            check_devices((CPU, CPU))
+        check_devices((CPU, CPU), starts_processes=False)
+
+    for name, value, match in [
+        ("__main__", SimpleNamespace(__file__="<stdin>", __spec__=None), "they cannot import what a notebook"),
+        ("ps1", ">>> ", "they cannot import what a notebook"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, value) if name == "__main__" else patch.setattr(sys, name, value, False)
+            refused(match)
+    for process, match in [
+        (SimpleNamespace(_inheriting=True, daemon=False), "they import the script, and it starts a fit"),
+        (SimpleNamespace(daemon=True), "this is itself a process of a pool or a search"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(multiprocessing, "current_process", lambda process=process: process)
+            refused(match)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "loky")
+    refused("this is itself a process of a pool or a search")
 
 
 @pytest.mark.parametrize(
