@@ -95,6 +95,16 @@ def test_the_pairs_of_the_readme_are_rows_of_the_evidence(task, shots, ours, oth
     assert {ours, other} <= set(FIGURE.findall(readme()))
 
 
+def test_the_likeliest_labels_that_the_readme_warns_of_are_in_the_evidence():
+    [errors] = [part for part in evidence().split("\n## ") if part.startswith("Error by images a rank")]
+    likeliest = []
+    for task, shots in (("blood cells", 8), ("digits", 16)):
+        [table] = [table for table in errors.split("\n\n") if table.startswith(f"| {task} |")]
+        rows = {cells[1]: cells for cells in ([cell.strip() for cell in row.split("|")] for row in table.splitlines())}
+        likeliest.append(rows["logistic regression, argmax"][rows[task].index(str(shots))].split()[0])
+    assert "is off by {} and {}.".format(*likeliest) in readme()
+
+
 def test_no_task_of_real_photographs_is_said_to_be_ahead():
     rows = re.findall(r"^\| (coffee leaves|blood cells) \| \d+ \|.*\| (\w+) \|$", evidence(), flags=re.MULTILINE)
     assert len(rows) > 10
