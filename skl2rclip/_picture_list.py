@@ -49,6 +49,8 @@ def as_image_list(X: Any, name: str = "X") -> list[Any]:
     ValueError, TypeError
         Naming the index and what is wrong with the entry there.
     """
+    if hasattr(X, "__array__") and not _is_sequence(X) and not isinstance(X, Image.Image | np.generic | type):
+        X = np.asarray(X)
     _check_container(X, name)
     column = _column_of(X, name)
     if column is None:
@@ -96,13 +98,16 @@ def _check_container(X: Any, name: str) -> None:
         )
     if hasattr(X, "read") and not hasattr(X, "shape"):
         raise TypeError(f"{name} must be a sequence of images, got one open file ({type(X).__name__}): write [file].")
-    is_sequence = hasattr(X, "__iter__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
-    if X is None or not is_sequence or isinstance(X, Mapping | Set | type):
+    if X is None or not _is_sequence(X) or isinstance(X, Mapping | Set | type):
         by_name = ": choose one of its entries, X[name]" if isinstance(X, Mapping) else ""
         raise TypeError(
             f"{name} must be a sequence of images (paths, PIL images or uint8 arrays), got {type(X).__name__}"
             f"{by_name}; make it a list first."
         )
+
+
+def _is_sequence(X: Any) -> bool:
+    return hasattr(X, "__iter__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
 
 
 def _is_iterator(X: Any) -> bool:

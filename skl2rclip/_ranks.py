@@ -87,7 +87,7 @@ class RankScale:
     def _advice(self, y: np.ndarray, name: str) -> str:
         if holds_numbers(y) == holds_numbers(self.ranks):
             add = "Add what is missing to ranks=[...]."
-            if not holds_numbers(y):
+            if not holds_numbers(y) or name != "y":  # those number y alone
                 return add
             # who numbered them must not be told to take the numbers for ranks
             is_numbered = np.array_equal(np.unique(y), np.arange(len(np.unique(y))))

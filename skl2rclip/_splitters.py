@@ -11,7 +11,14 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, check_cv
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    check_cv,
+)
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.validation import _num_samples
 
@@ -20,6 +27,8 @@ from skl2rclip._validation import check_boolean, check_choice, check_groups, che
 from skl2rclip.errors import InvalidParameterError
 
 Split = tuple[np.ndarray, np.ndarray]
+# to which ranks are classes, also where they are fractions
+_STRATIFIED = (Integral, StratifiedKFold, StratifiedGroupKFold, StratifiedShuffleSplit, RepeatedStratifiedKFold)
 
 
 class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
@@ -57,6 +66,8 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             raise ValueError(f"{type(self).__name__} draws by rank and needs y, got None.")
         indexable(X, y, groups)
         labels = check_labels(y)
+        if groups is not None:
+            check_groups(groups, len(labels))
         rng = self.random_state
         if not isinstance(rng, np.random.Generator):
             rng = check_random_state(rng)
@@ -96,7 +107,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             yield np.arange(len(labels)), None
         else:
             X = labels if X is None else X
-            if isinstance(self.cv, Integral):  # ranks are classes to it, also where they are fractions
+            if isinstance(self.cv, _STRATIFIED):
                 y = np.unique(labels, return_inverse=True)[1]
             yield from self._folds(y, groups).split(X, y, groups)
 

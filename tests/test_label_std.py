@@ -205,6 +205,8 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         classifier.fit(shade_paths, y, X_val=shade_paths[:3], y_val=y[:2])
     with pytest.raises(ValueError, match="y_val contains labels that are not among the ranks: \\[7\\]"):
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[7])
+    with pytest.raises(ValueError, match=r"The ranks are \[0, 1, 2, 3, 4\]\. Add what is missing to ranks=\[...\]\.$"):
+        classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[7])
     with pytest.raises(ValueError, match="Input y_val contains NaN"):
         classifier.fit(shade_paths, y, X_val=shade_paths[:1], y_val=[np.nan])
     with pytest.raises(ValueError, match=r"\(X_val is empty\)"):

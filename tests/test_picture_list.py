@@ -357,3 +357,15 @@ def test_images_opened_from_files_are_what_the_files_are(tmp_path):
 def test_arrays_of_strings_of_any_length_are_paths():
     X = np.array(["a.png", "b" * 50 + ".png"], dtype=np.dtypes.StringDType())
     assert as_image_list(X) == list(X)
+
+
+def test_what_only_becomes_an_array_is_taken_as_that_array():
+    class ArrayLike:
+        def __array__(self, dtype=None, copy=None):
+            return stacked
+
+    stacked = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(np.stack(as_image_list(ArrayLike())), stacked)
+    for alone in (np.float64(3), np.ndarray, Image.new("L", (4, 4))):
+        with pytest.raises((TypeError, ValueError), match="X must be a sequence of images"):
+            as_image_list(alone)

@@ -152,6 +152,22 @@ def test_scikit_learn_takes_them_with_and_without_routing_of_groups(cv):
     assert repr(cv).startswith(type(cv).__name__ + "(")
 
 
+def test_stratified_folds_take_ranks_that_are_fractions():
+    for cv in (3, StratifiedKFold(3)):
+        splits = (
+            splits_of(FewShotSplit(1, cv=cv, random_state=0)),
+            list(FewShotSplit(1, cv=cv, random_state=0).split(None, Y / 4)),
+        )
+        for (train, test), (again, tested) in zip(*splits, strict=True):
+            np.testing.assert_array_equal([*train, *test], [*again, *tested])
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_missing_groups_are_named(cv):
+    with pytest.raises(ValueError, match="groups has a missing value at index 2"):
+        list(FewShotSplit(1, cv=cv).split(None, Y, [0, 1, np.nan, *range(len(Y) - 3)]))
+
+
 def test_words_are_drawn_by_as_well():
     y = np.array(["poor", "fair", "good"] * 4)
     (train, _), *_ = FewShotSplit(2, unseen_ranks=["fair"]).split(y, y)
