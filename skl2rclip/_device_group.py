@@ -224,9 +224,9 @@ class _Call:
             result = self._function(group, *self._arguments())
         except _OF_ALL as error:
             result = error
-        except Exception as error:
+        except Exception as error:  # whatever it is, the process that waits raises it
             self._leave(error, f"error-{group.rank}")
-            raise SystemExit(1) from error  # the others are ended by the process that waits for all
+            raise SystemExit(1) from error  # and ends the others
         if group.rank == 0:
             joblib.dump(result, self._folder / "result")
         fabric.barrier()  # no process leaves while another still talks to it

@@ -66,8 +66,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             raise ValueError(f"{type(self).__name__} draws by rank and needs y, got None.")
         indexable(X, y, groups)
         labels = check_labels(y)
-        if groups is not None:
-            check_groups(groups, len(labels))
+        numbers = None if groups is None else check_groups(groups, len(labels))
         rng = self.random_state
         if not isinstance(rng, np.random.Generator):
             rng = check_random_state(rng)
@@ -76,7 +75,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             for train, test in self._parts(labels, X, y, groups):
                 is_empty = False
                 drawn = self._drawn(labels, np.asarray(train), rng)
-                yield drawn, self._left(drawn, groups, len(labels)) if test is None else np.asarray(test)
+                yield drawn, self._left(drawn, numbers, len(labels)) if test is None else np.asarray(test)
             if is_empty:
                 raise ValueError("cv has no splits left. An iterator can be gone through once only: make it a list.")
 
@@ -111,13 +110,12 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
                 y = np.unique(labels, return_inverse=True)[1]
             yield from self._folds(y, groups).split(X, y, groups)
 
-    def _left(self, drawn: np.ndarray, groups: Any, n: int) -> np.ndarray:
+    def _left(self, drawn: np.ndarray, groups: np.ndarray | None, n: int) -> np.ndarray:
         """All pictures that were not drawn, and not of a group of which one was."""
         is_left = np.ones(n, bool)
         is_left[drawn] = False
         if groups is not None:
-            numbers = check_groups(groups, n)
-            is_left &= ~np.isin(numbers, numbers[drawn])
+            is_left &= ~np.isin(groups, groups[drawn])
         if not is_left.any():
             raise ValueError("Every picture was drawn, or is of a group of which one was drawn: none is left to test.")
         return np.flatnonzero(is_left)

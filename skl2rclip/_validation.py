@@ -180,10 +180,7 @@ def _real_numbers(values: Any) -> np.ndarray:
         raise TypeError("complex numbers are not in order")
     if array.dtype.kind in "mM":
         raise TypeError("dates and durations have no unit that is known")
-    numbers = array.astype(np.float64)
-    if np.ma.is_masked(values):
-        numbers[np.ma.getmaskarray(values)] = np.nan
-    return numbers
+    return np.where(np.ma.getmask(values), np.nan, array.astype(np.float64))
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
@@ -274,13 +271,13 @@ def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str =
         )
 
 
-def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, name: str = "X_val") -> None:
-    """Raise where tables of one fit have columns of other names, or in another order."""
+def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None) -> None:
+    """Raise where X_val has columns of other names than X, or in another order."""
     if names is None or expected is None or names == expected:
         return
     ours, theirs = next((a, b) for a, b in zip_longest(names, expected) if a != b)
     raise ValueError(
-        f"{name} must have the columns of X in the same order: the first that differs is {ours!r} where X has "
+        f"X_val must have the columns of X in the same order: the first that differs is {ours!r} where X has "
         f"{theirs!r}."
     )
 
@@ -345,15 +342,16 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     if names.shape != (n_samples,):
         raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
     numbers: dict[Any, int] = {}
-    hidden = np.ma.getmaskarray(groups) if np.ma.is_masked(groups) else np.zeros(n_samples, dtype=bool)
+    group = np.empty(n_samples, dtype=np.int64)
+    hidden = np.broadcast_to(np.ma.getmask(groups), names.shape)
     for i, name in enumerate(names.tolist()):
         if hidden[i] or is_missing(name):
             raise ValueError(f"groups has a missing value at index {i}; every image needs a group.")
         try:
-            numbers.setdefault(name, len(numbers))
+            group[i] = numbers.setdefault(name, len(numbers))
         except TypeError as error:
             raise ValueError(f"groups must hold words or numbers, got {name!r} at index {i}.") from error
-    return np.array([numbers[name] for name in names.tolist()], dtype=np.int64)
+    return group
 
 
 def is_missing(value: Any) -> bool:

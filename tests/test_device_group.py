@@ -125,13 +125,12 @@ def test_who_cannot_start_processes_is_told_before_work(monkeypatch):
             check_devices((CPU, CPU))
         check_devices((CPU, CPU), starts_processes=False)
 
-    for name, value, match in [
-        ("__main__", SimpleNamespace(__file__="<stdin>", __spec__=None), "they cannot import what a notebook"),
-        ("ps1", ">>> ", "they cannot import what a notebook"),
-    ]:
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, name, value) if name == "__main__" else patch.setattr(sys, name, value, False)
-            refused(match)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", SimpleNamespace(__file__="<stdin>", __spec__=None))
+        refused("they cannot import what a notebook")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "ps1", ">>> ", raising=False)
+        refused("they cannot import what a notebook")
     for process, match in [
         (SimpleNamespace(_inheriting=True, daemon=False), "they import the script, and it starts a fit"),
         (SimpleNamespace(daemon=True), "this is itself a process of a pool or a search"),
