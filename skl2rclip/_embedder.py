@@ -39,6 +39,7 @@ from skl2rclip._names import IN_ORDER, EntryNames
 from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip._progress import counted
+from skl2rclip._threads import n_side_by_side, side_by_side
 from skl2rclip._validation import warn_user
 from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import UnreadableImagesError
@@ -104,18 +105,28 @@ class ImageEncoding:
     def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
         parts = []
         starts = list(range(0, len(pixels), batch_size))
+        # elsewhere batches are begun long before they are done, and a compiled tower is not compiled for small ones
+        n_threads = n_side_by_side() if self.is_plain else 1
         n_small = _N_SMALL * _SMALL_BATCH
         if self.on_batch is not None and batch_size > _SMALL_BATCH and len(pixels) > n_small:
             starts = [*range(0, n_small, _SMALL_BATCH), *range(n_small, len(pixels), batch_size)]
         for start, end in pairwise([*starts, len(pixels)]):
-            batch = to_device(torch.from_numpy(pixels[start:end]), self.device)
-            with autocast_for(self.precision, self.device):
-                embeddings = self.tower(normalize(batch, self.preprocessing))
-            parts.append(F.normalize(embeddings.float(), dim=-1))
+            batch = torch.from_numpy(pixels[start:end])
+            parts += side_by_side(self._of_batch, batch.tensor_split(min(n_threads, len(batch))))
             if self.on_batch is not None:
                 self.on_batch(end)
         # one copy to the host: the device works through the batches without waiting for it
         return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the tower runs on the CPU as it is, not compiled."""
+        return self.device.type == "cpu" and not hasattr(self.tower, "_orig_mod")
+
+    def _of_batch(self, batch: Tensor) -> Tensor:
+        with autocast_for(self.precision, self.device):
+            embeddings = self.tower(normalize(to_device(batch, self.device), self.preprocessing))
+        return F.normalize(embeddings.float(), dim=-1)
 
 
 def check_headers(
@@ -466,8 +477,7 @@ class _Stream:
         """The encoding; as long as the first chunk passes it on the CPU, each batch is heard of."""
         assert self._encoding is not None
         outlook = self.outlook
-        # elsewhere batches are begun long before they are done; a compiled tower is not to be compiled for small ones
-        is_plain = self._encoding.device.type == "cpu" and not hasattr(self._encoding.tower, "_orig_mod")
+        is_plain = self._encoding.is_plain
         if self._n_done or outlook is None or not is_plain or self.n_images <= 2 * _N_SMALL * _SMALL_BATCH:
             return self._encoding
         return replace(self._encoding, on_batch=outlook.done)

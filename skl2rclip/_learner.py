@@ -36,7 +36,9 @@ class Batch:
         Which images of the data these are.
     target : tensor of shape (n,), int64
     weight : tensor of shape (n,), or None
+        Of several models of the batch (M, n).
     distributions : tensor of shape (n, K), or None
+        Of several models of the batch (M, n, K).
     """
 
     inputs: Tensor
@@ -144,13 +146,16 @@ class Learner:
             return self.prompts()
 
     def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss of a batch, and its terms; zero where no image of it has weight, as a rehearsal leaves images out."""
+        """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
+
+        Of several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
+        """
         weight = batch.weight
         if weight is None:
             terms = self.objective.terms(embeddings, prototypes, batch.target, None, batch.distributions)
             return self.objective.total(terms), terms
-        counts = weight.sum() > 0  # stays on the device
-        weight = torch.where(counts, weight, torch.ones_like(weight))
+        counts = weight.sum(dim=-1) > 0  # stays on the device
+        weight = torch.where(counts[..., None], weight, torch.ones_like(weight))
         terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
         return self.objective.total(terms), terms
 

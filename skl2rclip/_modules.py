@@ -176,14 +176,17 @@ class RidgeAdapter(nn.Module):
         self.hidden_bias = nn.Parameter(torch.zeros(n_copies, 1, n_hidden))
         self.output = nn.Parameter(torch.zeros(n_copies, n_hidden, width))
 
-    def all(self, embeddings: Tensor) -> Tensor:
-        """Adapt unit rows of shape (n, D) by each map, tensor of shape (M, n, D), unit rows."""
-        x = ((embeddings - self.mean) / self.spread).expand(len(self.linear), *embeddings.shape)
-        adapted = torch.baddbmm(self.bias, x, self.linear)
-        n_hidden = self.output.shape[1]
+    def all(self, embeddings: Tensor, maps: slice | None = None) -> Tensor:
+        """Adapt unit rows of shape (n, D) by each map, or by some, tensor of shape (M, n, D), unit rows."""
+        weights = (self.linear, self.bias, self.hidden_weight, self.hidden_bias, self.output)
+        # the gradient of a slice is as large as the whole
+        linear, bias, hidden_weight, hidden_bias, output = weights if maps is None else [w[maps] for w in weights]
+        x = ((embeddings - self.mean) / self.spread).expand(len(linear), *embeddings.shape)
+        adapted = torch.baddbmm(bias, x, linear)
+        n_hidden = output.shape[1]
         if n_hidden:
-            hidden = F.gelu(torch.baddbmm(self.hidden_bias, x, self.hidden_weight))
-            adapted = adapted + (len(self.mean) / n_hidden) ** 0.5 * torch.bmm(hidden, self.output)
+            hidden = F.gelu(torch.baddbmm(hidden_bias, x, hidden_weight))
+            adapted = adapted + (len(self.mean) / n_hidden) ** 0.5 * torch.bmm(hidden, output)
         return F.normalize(adapted, dim=-1)
 
     def forward(self, embeddings: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 
 def _weighted_mean(per_image: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over the last axis."""
     if weight is None:
-        return per_image.mean()
+        return per_image.mean(dim=-1)
     weight = weight.to(per_image.dtype)
-    return (weight * per_image).sum() / weight.sum()
+    return (weight * per_image).sum(dim=-1) / weight.sum(dim=-1)
 
 
 def contrastive_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -75,7 +76,7 @@ def ordering_loss(
 
     Parameters
     ----------
-    image_embeddings : tensor of shape (n, D)
+    image_embeddings : tensor of shape (..., n, D)
         Unit rows ``z_i``.
     prototypes : tensor of shape (K, D)
         Unit rows ``t_k``.
@@ -83,13 +84,13 @@ def ordering_loss(
         Index of each image's rank.
     rank_values : tensor of shape (K,)
         Numeric value ``v_k`` of each rank.
-    weight : tensor of shape (n,), optional
+    weight : tensor of shape (..., n), optional
         Non-negative weight of each image, at least one of them positive; one of weight zero does not enter the
         maximum either.
 
     Returns
     -------
-    tensor, scalar
+    tensor of shape (...)
         Not positive.
 
     References
@@ -97,10 +98,10 @@ def ordering_loss(
     ``loss/ordinal_ce.py`` of raywang335/L2RCLIP, after Ordinal Entropy (Zhang et al., ICLR 2023).
     """
     gap = (rank_values[target][:, None] - rank_values).abs()  # (n, K)
-    largest = gap.max() if weight is None else torch.where(weight[:, None] > 0, gap, 0.0).max()
+    largest = gap.max() if weight is None else torch.where(weight[..., None] > 0, gap, 0.0).amax((-2, -1))
     # the exact form: the one through a matrix product loses digits where an image is close to a prototype
-    distance = torch.cdist(image_embeddings, prototypes, compute_mode="donot_use_mm_for_euclid_dist")  # (n, K)
-    return -_weighted_mean((gap / largest * distance).mean(dim=1), weight)
+    distance = torch.cdist(image_embeddings, prototypes, compute_mode="donot_use_mm_for_euclid_dist")  # (..., n, K)
+    return -_weighted_mean((gap * distance).mean(dim=-1) / largest[..., None], weight)
 
 
 def tightness_loss(
@@ -110,25 +111,25 @@ def tightness_loss(
 
     Parameters
     ----------
-    image_embeddings : tensor of shape (n, D)
+    image_embeddings : tensor of shape (..., n, D)
         Unit rows ``z_i``.
     prototypes : tensor of shape (K, D)
         Unit rows ``t_k``.
     target : tensor of shape (n,), int64
         Index of each image's rank.
-    weight : tensor of shape (n,), optional
+    weight : tensor of shape (..., n), optional
         Non-negative weight of each image, at least one of them positive.
 
     Returns
     -------
-    tensor, scalar
+    tensor of shape (...)
 
     References
     ----------
     ``loss/ordinal_ce.py`` of raywang335/L2RCLIP; Boudiaf et al., ECCV 2020, for the bound that it comes from.
     """
     # not prototypes[target], whose gradient torch sums on the CPU in whatever order the threads come
-    return _weighted_mean((image_embeddings - F.embedding(target, prototypes)).square().sum(dim=1), weight)
+    return _weighted_mean((image_embeddings - F.embedding(target, prototypes)).square().sum(dim=-1), weight)
 
 
 def distribution_loss(logits: Tensor, distributions: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -140,22 +141,22 @@ def distribution_loss(logits: Tensor, distributions: Tensor, weight: Tensor | No
     ----------
     logits : tensor of shape (..., n, K)
         Scaled similarities ``s_ik``.
-    distributions : tensor of shape (n, K)
+    distributions : tensor of shape (..., n, K)
         ``q_i``; rows that sum to one.
-    weight : tensor of shape (n,), optional
+    weight : tensor of shape (..., n), optional
         Non-negative weight of each image, at least one of them positive.
 
     Returns
     -------
-    tensor, scalar
+    tensor of shape (...)
         Not negative; 0 where the softmax is the distribution.
 
     References
     ----------
     SORD (Diaz and Marathe, CVPR 2019) and label distribution learning (Gao et al., TIP 2017).
     """
-    divergence = torch.special.xlogy(distributions, distributions) - distributions * logits.log_softmax(dim=1)
-    return _weighted_mean(divergence.sum(dim=1), weight)
+    divergence = torch.special.xlogy(distributions, distributions) - distributions * logits.log_softmax(dim=-1)
+    return _weighted_mean(divergence.sum(dim=-1), weight)
 
 
 def text_ordering_loss(prototypes: Tensor, rank_values: Tensor) -> Tensor:
@@ -213,11 +214,13 @@ class Objective:
         weight: Tensor | None,
         distributions: Tensor | None = None,
     ) -> Tensor:
-        """Return the terms of a batch, tensor of shape (4,); `distributions` take the place of `target` in the first.
+        """Return the terms of a batch, tensor of shape (4, ...); `distributions` stand for `target` in the first.
 
-        The last, which looks at no image, is 0 where it has no weight.
+        The last, which looks at no image, is 0 where it has no weight. With distributions there may be several
+        embeddings of the batch, of shape (..., n, D), with weights of shape (..., n) and distributions of shape
+        (..., n, K) of their own.
         """
-        logits = self.logit_scale * embeddings @ prototypes.T  # (n, K)
+        logits = self.logit_scale * embeddings @ prototypes.T  # (..., n, K)
         if distributions is None:
             contrastive = contrastive_loss(logits, target, weight)
         else:
@@ -228,7 +231,7 @@ class Objective:
                 contrastive,
                 ordering_loss(embeddings, prototypes, target, self.rank_values, weight),
                 tightness_loss(embeddings, prototypes, target, weight),
-                among_texts,
+                among_texts.expand(embeddings.shape[:-2]),
             ]
         )
 

@@ -29,6 +29,7 @@ from skl2rclip._ridge import blocks_of
 from skl2rclip._selection import EarlyStopping, split_off_validation
 from skl2rclip._start import Measurement, measure, reliability
 from skl2rclip._targets import RankTargets, RunningErrors, targets_of_predictions
+from skl2rclip._threads import one_thread
 from skl2rclip._validation import warn_user
 from skl2rclip.errors import UnreadableImagesError
 
@@ -129,16 +130,17 @@ def _soft_targets(
         probabilities = _probabilities(learner, embeddings[rows])
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
-    measured = measure(
-        embeddings[rows],
-        target,
-        values,
-        weight,
-        None if request.groups is None else request.groups[rows],
-        None if request.label_std is None else request.label_std[rows],
-        has_hidden=settings.image_adapter != "linear",
-        seed=request.seed,
-    )
+    with one_thread():
+        measured = measure(
+            embeddings[rows],
+            target,
+            values,
+            weight,
+            None if request.groups is None else request.groups[rows],
+            None if request.label_std is None else request.label_std[rows],
+            has_hidden=settings.image_adapter != "linear",
+            seed=request.seed,
+        )
     return measured.targets, measured, None
 
 

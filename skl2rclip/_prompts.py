@@ -248,6 +248,11 @@ class RankPrompts(nn.Module):
         self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
         self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
 
+    @property
+    def n_products(self) -> int:
+        """How many products the prompts take in the text tower, about."""
+        return self._tower.n_products(sum(each.rows.numel() for each in self._arranged))
+
     def blended_rank_tokens(self) -> Tensor:
         """Rank tokens after RankFormer, tensor of shape (sum of n_k, d)."""
         if self.rankformer is None:

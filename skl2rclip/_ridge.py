@@ -5,18 +5,23 @@ Everything here is NumPy on arrays; nothing knows of ranks, or of what the regre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import erf
 
+from skl2rclip._threads import n_side_by_side, side_by_side
+
+_Rows = TypeVar("_Rows", slice, np.ndarray)
+
 # penalties that are tried, in units of the mean eigenvalue of the features' scatter
 _PENALTIES = np.logspace(-4, 2, 19)
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 2048
 
 
 class Features:
@@ -70,11 +75,14 @@ class Scatter:
 
     def __init__(self, features: Features | np.ndarray, weight: np.ndarray):
         self.weight = weight
-        self.mean = sum(weight[rows] @ features[rows] for rows in portions_of(len(features))) / weight.sum()  # (P,)
-        self.matrix = np.zeros((features.shape[1],) * 2)
-        for rows in portions_of(len(features)):
+        portions = list(portions_of(len(features)))
+        self.mean = sum_of(lambda rows: weight[rows] @ features[rows], portions) / weight.sum()  # (P,)
+
+        def of_portion(rows: slice) -> np.ndarray:
             x = features[rows] - self.mean
-            self.matrix += x.T @ (weight[rows, None] * x)
+            return x.T @ (weight[rows, None] * x)
+
+        self.matrix = sum_of(of_portion, portions)  # (P, P)
 
     @cached_property
     def eigen(self) -> tuple[np.ndarray, np.ndarray]:
@@ -85,10 +93,11 @@ class Scatter:
     def moment(self, features: Features | np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weighted mean of outputs of shape (n, m), and their moment with the centred features, of shape (P, m)."""
         mean = self.weight @ outputs / self.weight.sum()
-        moment = np.zeros((len(self.mean), outputs.shape[1]))
-        for rows in portions_of(len(features)):
-            moment += (features[rows] - self.mean).T @ (self.weight[rows, None] * (outputs[rows] - mean))
-        return mean, moment
+
+        def of_portion(rows: slice) -> np.ndarray:
+            return (features[rows] - self.mean).T @ (self.weight[rows, None] * (outputs[rows] - mean))
+
+        return mean, sum_of(of_portion, list(portions_of(len(features))))
 
 
 @dataclass(frozen=True)
@@ -168,13 +177,16 @@ def leave_one_out(
 
     penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
     portions = list(_portions_of_blocks(blocks))
-    squares = sum(np.einsum("r,pr->p", weight[rows], (errors(rows, penalties) ** 2).sum(2)) for rows in portions)
+    squares = sum_of(lambda rows: (errors(rows, penalties) ** 2).sum(axis=2) @ weight[rows], portions)
     penalty = penalties[int(np.argmin(squares))]
     predicted, fitted = np.empty_like(Y), np.empty_like(Y)
     coefficients = moment / (eigenvalues + penalty)[:, None]
-    for rows in portions:
+
+    def fill(rows: np.ndarray) -> None:
         predicted[rows] = Y[rows] - errors(rows, np.array([penalty]))[0]
         fitted[rows] = mean_y + (X[rows] - mean_x) @ axes @ coefficients
+
+    side_by_side(fill, portions)
     return LeaveOneOut(predicted, fitted, float(penalty))
 
 
@@ -257,6 +269,20 @@ def _by_columns(
 def portions_of(n: int) -> Iterator[slice]:
     for start in range(0, n, _ROWS_AT_ONCE):
         yield slice(start, start + _ROWS_AT_ONCE)
+
+
+def sum_of(function: Callable[[_Rows], np.ndarray], portions: Sequence[_Rows]) -> np.ndarray:
+    """Sum of what a function makes of each portion of the rows, some portions side by side."""
+    n = n_side_by_side()
+
+    def part(first: int) -> np.ndarray:
+        total = function(portions[first])
+        for portion in portions[first + n :: n]:
+            total += function(portion)
+        return total
+
+    first, *others = side_by_side(part, range(min(n, len(portions))))
+    return sum(others, start=first)
 
 
 def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:

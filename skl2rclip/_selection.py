@@ -150,39 +150,32 @@ class Contest:
         assert self._best is not None
         return self._best[2][1:]
 
-    def distributions(self, place: int, batch: Batch) -> Tensor:
-        """Return what a map is to liken the images of a batch to, tensor of shape (n, K)."""
-        candidate, number = divmod(place, self._n_maps)
-        if candidate == 0:
-            return self._around_fit[number][batch.rows]
-        return self._around_labels[candidate - 1][batch.target]
+    def distributions(self, batch: Batch) -> Tensor:
+        """Return the targets of the images of a batch for each map, tensor of shape (C, 1 + F, n, K)."""
+        around_labels = self._around_labels[:, batch.target]  # (C - 1, n, K)
+        others = around_labels[:, None].expand(-1, self._n_maps, -1, -1)
+        return torch.cat([self._around_fit[None, :, batch.rows], others])
 
     def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
         """Make the gradients of a batch; return loss and terms, the mean over the candidates.
 
         The folds' adapters leave the prompts alone.
         """
-        prototypes, adapted = learner.prototypes(), self.adapters.all(batch.inputs)
-        fold, zero = self.fold[batch.rows], prototypes.new_zeros(())
-        total, loss_of_all, terms_of_all = zero, [], []
-        for place, embeddings in enumerate(adapted):
-            number = place % self._n_maps - 1
-            weight, texts = batch.weight, prototypes
-            if number >= 0:
-                seen = (fold != number).float()
-                weight, texts = seen if weight is None else seen * weight, prototypes.detach()
-            part = replace(batch, weight=weight, distributions=self.distributions(place, batch))
-            loss, terms = learner.loss(embeddings, texts, part)
-            if number < 0:
-                loss_of_all.append(loss)
-                terms_of_all.append(terms)
-            else:
-                total = total + loss
-        loss = torch.stack(loss_of_all).mean()
-        total = total + loss
+        prototypes, distributions = learner.prototypes(), self.distributions(batch)
+        adapted = self.adapters.all(batch.inputs).unflatten(0, distributions.shape[:2])  # (C, 1 + F, n, D)
+        # without the images of each fold
+        seen = (self.fold[batch.rows] != torch.arange(self._n_maps - 1, device=self.fold.device)[:, None]).float()
+        if batch.weight is not None:
+            seen = seen * batch.weight
+        seen = seen.expand(len(adapted), *seen.shape)  # (C, F, n)
+        losses, terms = learner.loss(adapted[:, 0], prototypes, replace(batch, distributions=distributions[:, 0]))
+        of_folds = replace(batch, weight=seen, distributions=distributions[:, 1:])
+        losses_of_folds, _ = learner.loss(adapted[:, 1:], prototypes.detach(), of_folds)
+        loss = losses.mean()
+        total = loss + losses_of_folds.sum()
         if total.requires_grad:
             total.backward()
-        return loss, torch.stack(terms_of_all).mean(dim=0)
+        return loss, terms.mean(dim=1)
 
     @torch.no_grad()
     def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
@@ -190,11 +183,9 @@ class Contest:
         self._n_epochs += not now
         if self._n_epochs % self._every and not now:
             return {}
-        prototypes, weight = learner.prototypes(), self._data.weight
-        scores = []
-        for first in range(0, len(self.adapters.linear), self._n_maps):
-            each = self._scores_of_missed(learner, prototypes, first)
-            scores.append(float(np.average(each, weights=None if weight is None else weight.cpu().numpy())))
+        weight = self._data.weight
+        each = self._scores_of_missed(learner)
+        scores = np.average(each, axis=1, weights=None if weight is None else weight.cpu().numpy()).tolist()
         if learner.group is not None:
             scores = learner.group.as_the_first(scores)
         best = int(np.argmin(scores))
@@ -205,14 +196,16 @@ class Contest:
             self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), [learner.adapter, *of_folds])
         return {"cross_fitted_rps": scores[best]}
 
-    def _scores_of_missed(self, learner: Learner, prototypes: Tensor, first: int) -> np.ndarray:
-        """Score what a candidate's adapters say, each of the images that it misses alone, ndarray of shape (n,)."""
-        data, scores = self._data, np.empty(len(self.fold))
+    def _scores_of_missed(self, learner: Learner) -> np.ndarray:
+        """Score what the adapters of each candidate say, each of the images that it misses, ndarray of shape (C, n)."""
+        data, prototypes = self._data, learner.prototypes()
         assert data.embeddings is not None
+        scores = np.empty((len(self._around_labels) + 1, len(self.fold)))
         for number, rows in enumerate(self._rows_of_folds):
-            adapted = self.adapters.copy_of(first + 1 + number)(data.embeddings[rows])
-            probabilities = (learner.objective.logit_scale * adapted @ prototypes.T).cpu().double().softmax(dim=1)
-            scores[rows.cpu().numpy()] = ranked_scores(probabilities.numpy(), data.target[rows].cpu().numpy())
+            adapted = self.adapters.all(data.embeddings[rows], slice(number + 1, None, self._n_maps))  # (C, rows, D)
+            logits = learner.objective.logit_scale * adapted @ prototypes.T
+            probabilities, target = logits.cpu().double().softmax(dim=-1).numpy(), data.target[rows].cpu().numpy()
+            scores[:, rows.cpu().numpy()] = [ranked_scores(each, target) for each in probabilities]
         return scores
 
     def restore(self, learner: Learner) -> None:

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._progress import progress_bar
 from skl2rclip._selection import Contest, EarlyStopping
 from skl2rclip._settings import Settings
+from skl2rclip._threads import LoadWatch, threads_for
 from skl2rclip.errors import NonFiniteLossError
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class PromptStage:
         if loss.requires_grad:
             loss.backward()
         return loss, terms
+
+    def threads(self) -> AbstractContextManager[LoadWatch]:
+        """Compute with one thread where the text tower is small, else with all."""
+        return threads_for(self.learner.prompts.n_products)
 
     def look(self) -> dict[str, float]:
         """Judge what was learned in an epoch by the training images alone; return the score."""
@@ -181,6 +186,10 @@ class TowerStage:
             learner.group.reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
         return loss, terms
 
+    def threads(self) -> AbstractContextManager[LoadWatch]:
+        """Compute with all threads."""
+        return threads_for(None)
+
     def look(self) -> dict[str, float]:
         """Nothing is judged by the training images alone."""
         return {}
@@ -229,7 +238,7 @@ Stage = PromptStage | TowerStage
 def optimizer_for(stage: Stage) -> torch.optim.AdamW | None:
     """AdamW over what the stage trains, or None where that is nothing."""
     groups = [group for group in stage.parameter_groups() if any(p.numel() for p in group["params"])]
-    return torch.optim.AdamW(groups, fused=stage.learner.device.type == "cuda") if groups else None
+    return torch.optim.AdamW(groups, fused=stage.learner.device.type in ("cpu", "cuda")) if groups else None
 
 
 def run_stage(
@@ -304,13 +313,13 @@ def run_stage(
     )
     since, n_before = time.monotonic(), len(learner.history)
     outlook = _outlook(stage, n_epochs * steps_of_epoch)
-    with progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
+    with stage.threads() as watch, progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
         for _ in range(n_epochs):
             if on_epoch_begin is not None:
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
-            means = _epoch(stage, data, batch_size, optimizer, falling, outlook).tolist()
+            means = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
             if learner.group is not None:
                 means = learner.group.as_the_first(means)
             _check_finite(means, stage, record, optimizer)
@@ -385,6 +394,7 @@ def _epoch(
     optimizer: torch.optim.AdamW,
     falling: torch.optim.lr_scheduler.LambdaLR | None,
     outlook: Outlook | None,
+    watch: LoadWatch,
 ) -> Tensor:
     """One pass over the data; means of the loss and of the terms, tensor of shape (5,), left on the device."""
     sums, count = torch.zeros(1 + len(TERMS), device=stage.learner.device), 0
@@ -397,6 +407,7 @@ def _epoch(
             falling.step()
         if outlook is not None:
             outlook.step()
+        watch.step()
         sums += len(batch.target) * torch.cat([loss.detach()[None], terms.detach()])
         count += len(batch.target)
     return sums / count

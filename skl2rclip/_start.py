@@ -19,6 +19,7 @@ from skl2rclip._outlook import Outlook, quicker_device
 from skl2rclip._ridge import Features, Scatter, blocks_of, folds, ridge_map
 from skl2rclip._selection import Contest
 from skl2rclip._targets import RankTargets, measure_targets
+from skl2rclip._threads import one_thread, threads_for
 
 # steps and rate of the text tower alone, before any image is looked at
 _ORDERING_STEPS = 40
@@ -150,16 +151,18 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
     optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
     quicker = [*quicker_device(learner.device), "a model_name with a smaller text tower"]
     outlook = Outlook(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
-    for step in range(_ORDERING_STEPS):
-        falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
-        for group in optimizer.param_groups:
-            group["lr"] = _ORDERING_RATE * min(1, (step + 1) / _WARM_UP_STEPS) * falling
-        prototypes = learner.prototypes()
-        loss = distribution_loss(learner.objective.logit_scale * prototypes @ prototypes.T, targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        outlook.step()
+    with threads_for(learner.prompts.n_products) as watch:
+        for step in range(_ORDERING_STEPS):
+            falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
+            for group in optimizer.param_groups:
+                group["lr"] = _ORDERING_RATE * min(1, (step + 1) / _WARM_UP_STEPS) * falling
+            prototypes = learner.prototypes()
+            loss = distribution_loss(learner.objective.logit_scale * prototypes @ prototypes.T, targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            outlook.step()
+            watch.step()
 
 
 def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
@@ -184,8 +187,16 @@ def start(learner: Learner, data: TrainingData, measured: Measurement, every: in
     Contest or None
         None where there are too few images to compare candidates, or so many that it is not needed.
     """
+    order_prompts(learner, measured.targets.of_ranks())
+    with one_thread():
+        return _start_adapters(learner, data, measured, every, seed)
+
+
+def _start_adapters(
+    learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int
+) -> Contest | None:
+    """Put adapters where ridge regression has them, as `start` describes."""
     targets = measured.targets
-    order_prompts(learner, targets.of_ranks())
     assert isinstance(learner.adapter, RidgeAdapter)
     kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))

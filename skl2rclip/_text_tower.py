@@ -7,7 +7,7 @@ are trained is the business of ``_prompts``; where models come from, of ``_backb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from skl2rclip._threads import n_side_by_side, side_by_side
 from skl2rclip.errors import InvalidParameterError
 
 # Longer packs spend more on attention (quadratic in the length), shorter ones repeat the shared prefix more often.
@@ -26,6 +27,9 @@ _MAX_ACTIVATION_BYTES = 2**31
 # of a transformer's layer, for each token and each unit of its width: inputs of maps, norms, activations, attention
 _KEPT_PER_LAYER = 11
 _PARAMETERS_PER_LAYER = 12  # times the width squared
+# Tokens, and products, of a part that is worth a thread of its own. With fewer tokens the threads wait for the weights,
+# which each of them reads, and with fewer products for Python.
+_TOKENS_WORTH_A_THREAD, _WORTH_A_THREAD = 128, 10**9
 
 
 def refusal(config: dict[str, Any]) -> str | None:
@@ -147,27 +151,58 @@ class FullPrompts:
         The tokens that are seen by others; None where all are.
     pooled : tensor of shape (k,), int64
         Column at which each prompt is read.
+    is_kept : bool
+        Whether activations are kept for the gradient, else they are computed again.
     """
 
     rows: Tensor
     positions: Tensor
     keys: Tensor | None
     pooled: Tensor
+    is_kept: bool = True
 
     def to(self, device: torch.device) -> FullPrompts:
         """Return the same on another device."""
         keys = None if self.keys is None else self.keys.to(device)
-        return FullPrompts(self.rows.to(device), self.positions.to(device), keys, self.pooled.to(device))
+        return FullPrompts(self.rows.to(device), self.positions.to(device), keys, self.pooled.to(device), self.is_kept)
 
-    def split(self, size: int) -> list[FullPrompts]:
+    def split(self, size: int, *, is_kept: bool) -> list[FullPrompts]:
         """Cut into chunks of `size` prompts."""
         chunks = [slice(low, low + size) for low in range(0, len(self.rows), size)]
         return [
             FullPrompts(
-                self.rows[chunk], self.positions, None if self.keys is None else self.keys[chunk], self.pooled[chunk]
+                self.rows[chunk],
+                self.positions,
+                None if self.keys is None else self.keys[chunk],
+                self.pooled[chunk],
+                is_kept,
             )
             for chunk in chunks
         ]
+
+
+class _SideBySide(torch.autograd.Function):
+    """Several packs or chunks of prompts, each with a thread and a graph of its own, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, encode: Callable[[Tensor, Any], Tensor], prompts: Sequence[Any]) -> Tensor:
+        def embed(each: Any) -> tuple[Tensor, Tensor]:
+            own = table.detach().requires_grad_()
+            with torch.enable_grad():
+                return own, encode(own, each)
+
+        ctx.parts = side_by_side(embed, prompts)
+        return torch.cat([output.detach() for _, output in ctx.parts])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        def of_table(part: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+            own, output, gradient = part
+            return torch.autograd.grad(output, own, gradient)[0]
+
+        gradients = gradient.split([len(output) for _, output in ctx.parts])
+        parts = [(*part, own) for part, own in zip(ctx.parts, gradients, strict=True)]
+        return torch.stack(side_by_side(of_table, parts)).sum(dim=0), None, None
 
 
 class TextTower:
@@ -236,7 +271,7 @@ class TextTower:
         tokens = np.asarray(ids)[rows]  # (K, L)
         pooled = self._pooled_at(tokens)
         if self._is_causal and not self._hides_padding and (pooled == lengths - 1).all():
-            return [pack.to(self.device) for pack in pack_prompts(prefix, own)]
+            return [pack.to(self.device) for pack in pack_prompts(prefix, own, self._pack_size(prefix, own))]
         keys = self._seen(tokens)
         if self._class_token is not None:
             rows = np.column_stack([rows, np.full(len(rows), len(ids))])  # the row behind the table
@@ -247,7 +282,7 @@ class TextTower:
             keys=None if keys is None else torch.from_numpy(keys[:, columns]),
             pooled=torch.from_numpy(np.searchsorted(columns, pooled)),
         ).to(self.device)
-        return prompts.split(self._chunk_size(len(columns)))
+        return self._divided(prompts)
 
     def _padded(
         self, prefix: Sequence[int], own: Sequence[Sequence[int]], filler: Sequence[int], lengths: np.ndarray
@@ -287,14 +322,32 @@ class TextTower:
             return np.union1d(np.arange(min(longest + 1, length)), pooled)
         return np.arange(pooled.max() + 1 if self._is_causal else length)
 
-    def _chunk_size(self, length: int) -> int:
-        """How many prompts run at once."""
+    def n_products(self, n_tokens: int) -> int:
+        """Count the products of so many tokens with the weights that each of them meets."""
         words = self.token_embedding.weight
-        n_parameters = sum(each.numel() for each in self._transformer.parameters() if each is not words)
-        layers_times_width = n_parameters / (_PARAMETERS_PER_LAYER * self.width)
-        return max(1, int(_MAX_ACTIVATION_BYTES / (4 * _KEPT_PER_LAYER * layers_times_width * length)))
+        return n_tokens * sum(each.numel() for each in self._transformer.parameters() if each is not words)
 
-    def encode(self, table: Tensor, prompts: Sequence[PackedPrompts] | Sequence[FullPrompts]) -> Tensor:
+    def _n_threads(self, n_tokens: int) -> int:
+        """How many threads are worth their while, for so many tokens."""
+        worth = min(n_tokens // _TOKENS_WORTH_A_THREAD, self.n_products(n_tokens) // _WORTH_A_THREAD)
+        return max(1, min(n_side_by_side(), worth)) if self.device.type == "cpu" else 1
+
+    def _pack_size(self, prefix: Sequence[int], own: Sequence[Sequence[int]]) -> int:
+        """Length of a sequence, with which there is one for each thread, or more."""
+        lengths = [len(rows) for rows in own]
+        n_packs = self._n_threads(sum(lengths))
+        return min(_MAX_PACKED_TOKENS, len(prefix) + -(-sum(lengths) // n_packs) + max(lengths) - 1)
+
+    def _divided(self, prompts: FullPrompts) -> list[FullPrompts]:
+        """Cut into chunks whose activations fit, one for each thread, or more."""
+        n_texts, length = prompts.rows.shape
+        layers_times_width = self.n_products(1) / (_PARAMETERS_PER_LAYER * self.width)
+        n_fit = max(1, int(_MAX_ACTIVATION_BYTES / (4 * _KEPT_PER_LAYER * layers_times_width * length)))
+        n_threads = self._n_threads(n_texts * length)
+        size = -(-min(n_texts, n_fit) // n_threads)
+        return prompts.split(size, is_kept=n_texts <= n_fit)
+
+    def encode(self, table: Tensor, prompts: Sequence[PackedPrompts | FullPrompts]) -> Tensor:
         """Embed prompts; exact, and differentiable with respect to `table`.
 
         Parameters
@@ -302,32 +355,33 @@ class TextTower:
         table : tensor of shape (T, d)
             Token embeddings that the prompts' rows point into.
         prompts : sequence of PackedPrompts or FullPrompts
-            K prompts in all. Of several chunks that run in full, activations are not kept.
+            K prompts in all.
 
         Returns
         -------
         tensor of shape (K, D)
             Not normalised.
         """
-        return torch.cat(
-            [
-                self._encode(table, each)
-                if isinstance(each, PackedPrompts)
-                else self._encode_full(table, each, keep=len(prompts) == 1)
-                for each in prompts
-            ]
-        )
+        if len(prompts) == 1 or self.device.type != "cpu":
+            return torch.cat([self._encode(table, each) for each in prompts])
+        if torch.is_grad_enabled() and table.requires_grad:
+            return _SideBySide.apply(table, self._encode, prompts)
+        return torch.cat(side_by_side(lambda each: self._encode(table, each), prompts))
 
-    def _encode(self, table: Tensor, pack: PackedPrompts) -> Tensor:
+    def _encode(self, table: Tensor, prompts: PackedPrompts | FullPrompts) -> Tensor:
+        encode: Callable[..., Tensor] = self._encode_packed if isinstance(prompts, PackedPrompts) else self._encode_full
+        return encode(table, prompts)
+
+    def _encode_packed(self, table: Tensor, pack: PackedPrompts) -> Tensor:
         tokens = F.embedding(pack.rows, table) + self._positions[pack.positions]  # (L, d)
         hidden = self._transformer(tokens[None], attn_mask=pack.mask)[0]  # (L, d)
         return self._project(self._final_norm(F.embedding(pack.ends, hidden)))  # (k, D)
 
-    def _encode_full(self, table: Tensor, prompts: FullPrompts, keep: bool) -> Tensor:
+    def _encode_full(self, table: Tensor, prompts: FullPrompts) -> Tensor:
         if self._class_token is not None:
             table = torch.cat([table, self._class_token[None]])
         tokens = F.embedding(prompts.rows, table)  # (k, L, d)
-        if keep or not torch.is_grad_enabled():
+        if prompts.is_kept or not torch.is_grad_enabled():
             return self._run(tokens, prompts)
         return checkpoint(self._run, tokens, prompts, use_reentrant=False)
 
@@ -405,7 +459,7 @@ class HuggingFaceTextTower(TextTower):
             keys=torch.from_numpy(np.asarray(ids)[rows] != self._pad_id),
             pooled=torch.zeros(len(rows), dtype=torch.int64),
         ).to(self.device)
-        return prompts.split(self._chunk_size(self._context_length))
+        return self._divided(prompts)
 
     def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
         assert prompts.keys is not None

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import open_clip
@@ -26,7 +27,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that tests start; what r
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
 # one thread for each process, those that tests start too: threads that wait for busy cores take several times as long
 torch.set_num_threads(1)
-threadpool_limits(1)
+threadpool_limits(1, user_api="openmp")
+with ThreadPoolExecutor(1) as setting:  # while the thread that has set BLAS's number lives, no other can
+    setting.submit(threadpool_limits, 1, user_api="blas").result()
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
@@ -213,3 +216,11 @@ def through_tower(monkeypatch):
     monkeypatch.setattr(ImageEncoding, "_of_pixels", counted)
     forget_embeddings()
     return passed
+
+
+@pytest.fixture
+def torch_threads():
+    """Set torch's number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

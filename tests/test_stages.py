@@ -15,6 +15,8 @@ from skl2rclip.errors import NonFiniteLossError
 class OneNumber(torch.nn.Module):
     """Prompts that are a single number, whose prototypes are two unit vectors that it turns."""
 
+    n_products = 0
+
     def __init__(self):
         super().__init__()
         self.context = torch.nn.Parameter(torch.tensor([-0.5]))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ K, D, N = 5, 12, 60
 
 class Points(torch.nn.Module):
     """Prompts that are their prototypes."""
+
+    n_products = 0
 
     def __init__(self):
         super().__init__()
@@ -118,7 +122,7 @@ def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learn
         for candidate, distributions in enumerate(candidates):
             expected = ridge_onto_prototypes(learner, measured, distributions, seen)
             np.testing.assert_allclose(adapted[5 * candidate + number], expected, atol=2e-3)
-            kept = contest.distributions(5 * candidate + number, whole(data))
+            kept = contest.distributions(whole(data))[candidate, number]
             np.testing.assert_array_equal(kept, distributions)
 
 
@@ -128,7 +132,7 @@ def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured):
     seen = np.where(missed, 0, measured.weight)
     measured.targets.target[missed] = 0  # other labels, which a fit without them cannot know
     again = measured.targets.refitted(measured.features, Scatter(measured.features, seen))
-    np.testing.assert_allclose(contest.distributions(1, whole(data)), measured.targets.around_fit(again), atol=1e-6)
+    np.testing.assert_allclose(contest.distributions(whole(data))[0, 1], measured.targets.around_fit(again), atol=1e-6)
 
 
 def test_few_images_start_without_a_contest(learner, data, measured, monkeypatch):
@@ -155,9 +159,7 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
     learner.prompts.zero_grad()
     loss = 0
     for place in (0, 5, 10):
-        part = batch.__class__(
-            batch.inputs, batch.rows, batch.target, batch.weight, contest.distributions(place, batch)
-        )
+        part = replace(batch, distributions=contest.distributions(batch)[place // 5, 0])
         loss = loss + learner.loss(contest.adapters.all(batch.inputs)[place], learner.prototypes(), part)[0] / 3
     loss.backward()
     torch.testing.assert_close(of_prompts, learner.prompts.context.grad, rtol=1e-4, atol=1e-6)
@@ -173,9 +175,9 @@ def test_a_batch_teaches_nothing_to_the_adapters_that_miss_all_of_it(learner, da
 
 def test_a_batch_is_likened_to_the_targets_of_its_own_rows(learner, data, measured):
     contest, rows = start(learner, data, measured, every=1, seed=0), torch.tensor([31, 2, 59, 2])
-    for place in range(15):
-        of_all = contest.distributions(place, whole(data))
-        assert torch.equal(contest.distributions(place, data.batch(data.embeddings[rows], rows)), of_all[rows])
+    of_all = contest.distributions(whole(data))
+    assert of_all.shape == (3, 5, N, K)
+    assert torch.equal(contest.distributions(data.batch(data.embeddings[rows], rows)), of_all[:, :, rows])
 
 
 def test_what_grows_with_the_images_is_kept_for_one_candidate_alone(learner, data, measured):

@@ -193,14 +193,20 @@ def through_open_clip(backbone, tokens, context, rank_tokens):
 
 @pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
 @pytest.mark.parametrize("position", ["tail", "front", "middle"])
-@pytest.mark.parametrize("n_bytes", [2**31, 1])
-def test_gradients_equal_those_through_open_clips_full_tower(family_sources, monkeypatch, kind, position, n_bytes):
-    """Learned tokens that began as no word among them; all ranks at once, and each by itself."""
+@pytest.mark.parametrize(("n_bytes", "n_threads"), [(2**31, 1), (1, 1), (2**31, 2)])
+def test_gradients_equal_those_through_open_clips_full_tower(
+    family_sources, monkeypatch, torch_threads, kind, position, n_bytes, n_threads
+):
+    """Learned tokens that began as no word among them; all ranks at once, each by itself, and in two threads."""
     monkeypatch.setattr(_text_tower, "_MAX_ACTIVATION_BYTES", n_bytes)
+    for worth in ("_WORTH_A_THREAD", "_TOKENS_WORTH_A_THREAD"):
+        monkeypatch.setattr(_text_tower, worth, 1)
+    torch_threads(n_threads)
     backbone = load_backbone(family_sources(kind))
     tokens = tokens_of(backbone, "a photo of", position, more=3)
     prompts = prompts_of(backbone, tokens)
-    assert len(prompts._arranged) == (1 if kind in PACKED or n_bytes > 1 else len(NAMES))
+    n_parts = len(NAMES) if n_bytes == 1 else n_threads
+    assert len(prompts._arranged) == (n_threads if kind in PACKED else n_parts)
     with torch.no_grad():
         prompts.context += 0.1 * torch.randn(prompts.context.shape, generator=torch.Generator().manual_seed(1))
     learned = [prompts.context.detach().clone().requires_grad_(), prompts.rank_tokens.detach().clone().requires_grad_()]
