@@ -1,6 +1,7 @@
-"""Names of files as one sees them in a message, and what a name that leads nowhere may have meant.
+"""What the user calls the entries of X, and what a name of a file that leads nowhere may have meant.
 
-No file is opened here; folders are listed only for names that are not in them.
+How a name is written in a message is in ``errors``, which writes some itself. No file is opened here; folders are
+listed only for names that are not in them.
 """
 
 from __future__ import annotations
@@ -11,29 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_LONGEST_SHOWN = 300
+from skl2rclip.errors import shown_entry as shown_entry
+from skl2rclip.errors import visible as visible
+
 _BLANKS = "\ufeff\u200b \t\r\n\x0b\x0c\x85\xa0\u2007\u202f\u3000"
-
-
-def visible(name: str) -> str:
-    """Write a name so that a reader sees every character of it, in quotes where it is not as it seems.
-
-    Blanks around the name, characters without a glyph, bytes that are not UTF-8, and accents that stand apart from
-    their letters are written as Python does in a string.
-    """
-    decomposed = unicodedata.normalize("NFC", name) != name
-    shown = "".join(_escaped(character, decomposed) for character in name)
-    if shown != name or name != name.strip():
-        shown = f"'{shown}'"
-    if len(shown) > _LONGEST_SHOWN:
-        shown = f"{shown[:100]}...{shown[-100:]}, {len(name)} characters"
-    return shown
-
-
-def shown_entry(entry: str, image: object) -> str:
-    """Write which entry of X this is, such as `X[3]`, with the name of its file where it has one."""
-    file = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
-    return f"{entry}{file}"
 
 
 @dataclass(frozen=True)
@@ -64,12 +46,6 @@ class EntryNames:
 
 
 IN_ORDER = EntryNames()
-
-
-def _escaped(character: str, decomposed: bool) -> str:
-    if character == " " or (character.isprintable() and not (decomposed and unicodedata.combining(character))):
-        return character
-    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else repr(character)[1:-1]
 
 
 def near_name(path: str) -> str | None:

@@ -2,17 +2,19 @@
 
 A warning that one may want to silence by itself has a class here, too.
 
-Where they are raised, and which parameter they name, is the business of the rooms that raise them.
+How a file's name is written in a message is here as well, so that nothing of this library is imported. Where they are
+raised, and which parameter they name, is the business of the rooms that raise them.
 """
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skl2rclip._names import shown_entry
-
 _MAX_REPORTED = 5
+_LONGEST_SHOWN = 300
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
 
 
@@ -82,3 +84,30 @@ class LongWorkWarning(UserWarning):
 
 class MissingBackboneError(RuntimeError):
     """A fitted model's backbone cannot be loaded, or has changed."""
+
+
+def visible(name: str) -> str:
+    """Write a name so that a reader sees every character of it, in quotes where it is not as it seems.
+
+    Blanks around the name, characters without a glyph, bytes that are not UTF-8, and accents that stand apart from
+    their letters are written as Python does in a string.
+    """
+    decomposed = unicodedata.normalize("NFC", name) != name
+    shown = "".join(_escaped(character, decomposed) for character in name)
+    if shown != name or name != name.strip():
+        shown = f"'{shown}'"
+    if len(shown) > _LONGEST_SHOWN:
+        shown = f"{shown[:100]}...{shown[-100:]}, {len(name)} characters"
+    return shown
+
+
+def shown_entry(entry: str, image: object) -> str:
+    """Write which entry of X this is, such as `X[3]`, with the name of its file where it has one."""
+    file = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
+    return f"{entry}{file}"
+
+
+def _escaped(character: str, decomposed: bool) -> str:
+    if character == " " or (character.isprintable() and not (decomposed and unicodedata.combining(character))):
+        return character
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else repr(character)[1:-1]
