@@ -26,6 +26,8 @@ from skl2rclip.errors import InvalidParameterError
 
 # in the attrs of a pandas frame of embeddings
 MAKER = "skl2rclip_backbone"
+# with a slash at its end, lest a neighbour whose name begins alike counts as a part of it
+_PACKAGE = os.path.join(os.path.dirname(sys.modules["skl2rclip"].__file__ or ""), "")
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
@@ -39,7 +41,7 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 def _is_between(frame: FrameType) -> bool:
     """Whether a frame is this package's, or scikit-learn's decorator around a method of it."""
     module = frame.f_globals.get("__name__", "")
-    return frame.f_code.co_filename.startswith(os.path.dirname(__file__)) or module.startswith("sklearn.callback")
+    return frame.f_code.co_filename.startswith(_PACKAGE) or module.startswith("sklearn.callback")
 
 
 class Recorded(str):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
+import skl2rclip
 from skl2rclip._validation import (
     check_integer,
     check_real,
@@ -57,6 +58,14 @@ def test_a_warning_names_the_line_of_the_user():
         warnings.simplefilter("always")
         warn_user("look here")
     assert caught[0].filename == __file__
+
+
+def test_a_file_beside_the_package_is_the_users_though_its_name_begins_alike():
+    beside = str(Path(skl2rclip.__file__).parent) + "_of_mine.py"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exec(compile("warn_user('look here')", beside, "exec"), {"__name__": "of_mine", "warn_user": warn_user})
+    assert caught[0].filename == beside
 
 
 def test_errors_are_value_and_type_errors():
