@@ -39,7 +39,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skl2rclip import L2RCLIPClassifier, _model, _preparation
-from skl2rclip._backbone import Backbone, BackboneSource, load_backbone
+from skl2rclip._backbone import Backbone, load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._devices import autocast_for
 from skl2rclip._embedder import ImageEncoding, decode_and_embed, shared_encoding
 from skl2rclip._embedding_cache import forget_embeddings
@@ -455,7 +456,8 @@ import re, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 def peak():  # of Linux; getrusage also counts what the process had been before it became this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 paths, n = sys.argv[1:-1], int(sys.argv[-1])

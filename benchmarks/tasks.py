@@ -29,7 +29,8 @@ import pictures  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
-from skl2rclip._backbone import BackboneSource, load_backbone  # noqa: E402
+from skl2rclip._backbone import load_backbone  # noqa: E402
+from skl2rclip._backbone_source import BackboneSource  # noqa: E402
 from skl2rclip.datasets import FewShotSplit, make_graded_photographs  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"

@@ -1,4 +1,4 @@
-"""open_clip models: where they come from, loaded once per process, named by a fingerprint of their weights.
+"""open_clip models: their architecture without weights, and the models themselves, loaded once per process.
 
 How a text tower runs on word embeddings lives in ``_text_tower``; models whose text tower cannot are refused here by
 `check_text_config`, for those who want prompts. What prompts mean is not known, and neither are estimators.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import json
 import logging
 import os
@@ -17,17 +16,17 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import joblib
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from skl2rclip._backbone_source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, BackboneSource, weight_files
+from skl2rclip._fingerprint import fingerprint, function_of
 from skl2rclip._forks import in_forked_child
 from skl2rclip._hub import fetch, what_is_damaged
 from skl2rclip._hugging_face import check_text_model
@@ -35,27 +34,17 @@ from skl2rclip._preprocessing import Preprocessing
 from skl2rclip._prompt_tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip._text_tower import TextTower, refusal, text_tower_of
 from skl2rclip._tiny_clip import EMBEDDED_NAME, embedded_config, load_embedded
-from skl2rclip._validation import Recorded, warn_user
-from skl2rclip.errors import InvalidParameterError, MissingBackboneError
+from skl2rclip._untrusted import LARGEST_CONFIG, allowed_source, check_config, check_files
+from skl2rclip.errors import InvalidParameterError
 
-LOCAL_DIR_PREFIX = "local-dir:"
-HUB_PREFIX = "hf-hub:"
 _log = logging.getLogger(__name__)
-_CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_FILE = "open_clip_model.safetensors"
 # as open_clip looks for them at a hub
 _HUB_WEIGHTS = [_WEIGHTS_FILE, "open_clip_pytorch_model.bin"]
 _MAX_RANDOM_BACKBONES = 4
-_WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
-# what makes Hugging Face's libraries run code that comes with a model
-_CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
-_LARGEST_CONFIG = 10**7
-_LARGEST_NUMBER = 10**6
-_MOST_LAYERS = 1_000
-_LARGEST_TABLE = 5 * 10**7
 # what `Backbone.save` writes, tokenizers of Hugging Face included
 BACKBONE_FILES = (
-    _CONFIG_FILE,
+    CONFIG_FILE,
     _WEIGHTS_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
@@ -67,101 +56,6 @@ BACKBONE_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-
-
-@dataclass(frozen=True)
-class BackboneSource:
-    """Where a backbone comes from.
-
-    Attributes
-    ----------
-    model_name : str
-        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
-    pretrained : str or None
-        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
-        the weights are.
-    seed : int
-        Of random weights; without meaning otherwise.
-    """
-
-    model_name: str
-    pretrained: str | None = None
-    seed: int = 0
-
-    @property
-    def has_own_weights(self) -> bool:
-        """Whether `model_name` says by itself where the weights are."""
-        return self.model_name == EMBEDDED_NAME or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the weights are random numbers."""
-        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
-            return False
-        folder = self.local_folder
-        return folder is None or not _weight_files(folder)
-
-    @property
-    def local_folder(self) -> Path | None:
-        """Folder of a ``local-dir:`` model."""
-        if self.model_name.startswith(LOCAL_DIR_PREFIX):
-            return Path(self.model_name.removeprefix(LOCAL_DIR_PREFIX))
-        return None
-
-    def __str__(self) -> str:
-        if self.has_own_weights and not self.is_random:
-            return repr(self.model_name)
-        return f"{self.model_name!r} with pretrained={self.pretrained!r}"
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return [path for pattern in ("*.safetensors", "*.bin", "*.pth") for path in sorted(folder.glob(pattern))]
-
-
-def allowed_source(source: BackboneSource) -> BackboneSource:
-    """Where to look for a backbone that a saved folder asks for; what the caller named himself stays as it is.
-
-    Returns
-    -------
-    BackboneSource
-        For a model of the hub, the folder of this machine's cache that holds it.
-
-    Raises
-    ------
-    MissingBackboneError
-        If it is not on this machine and is none of open_clip's own models.
-    """
-    by_folder = isinstance(source.model_name, Recorded)
-    if not by_folder and (source.has_own_weights or not isinstance(source.pretrained, Recorded)):
-        return source
-    if by_folder and source.model_name.startswith(HUB_PREFIX):
-        folder = _cached_snapshot(source.model_name.removeprefix(HUB_PREFIX))
-        if folder is None:
-            raise MissingBackboneError(
-                f"The saved model asks for {str(source.model_name)!r}, which is not in this machine's cache, and "
-                "nothing is fetched only because a folder asks for it. If you trust that address, name it yourself: "
-                f"L2RCLIPClassifier.load(path, model_name={str(source.model_name)!r})."
-            )
-        return BackboneSource(LOCAL_DIR_PREFIX + str(folder), None, source.seed)
-    for name in (source.model_name.removeprefix(LOCAL_DIR_PREFIX), source.pretrained or ""):
-        if name[:2].strip("/\\") == "" and len(name) > 1:
-            raise MissingBackboneError(
-                f"The saved model asks for {str(name)!r}, a place on the network. If you trust it, name it yourself: "
-                "L2RCLIPClassifier.load(path, model_name=..., pretrained=...)."
-            )
-    return source
-
-
-def _cached_snapshot(hub_id: str) -> Path | None:
-    """Folder of the hub's own cache that holds a model, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        file = try_to_load_from_cache(hub_id, _CONFIG_FILE)
-    except ValueError:  # no such id can be
-        return None
-    folder = Path(file).parent if isinstance(file, str) else None
-    return folder if folder is not None and _weight_files(folder) else None
 
 
 def model_config(source: BackboneSource) -> dict[str, Any]:
@@ -200,12 +94,12 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
 def _local_config(source: BackboneSource) -> dict[str, Any]:
     folder = source.local_folder
     assert folder is not None
-    path = folder / _CONFIG_FILE
+    path = folder / CONFIG_FILE
     where = f"model_name={source.model_name!r}"
     if not path.is_file():
-        raise InvalidParameterError(f"{where}: there is no file {_CONFIG_FILE} in the folder {str(folder)!r}.")
+        raise InvalidParameterError(f"{where}: there is no file {CONFIG_FILE} in the folder {str(folder)!r}.")
     try:
-        if path.stat().st_size > _LARGEST_CONFIG:
+        if path.stat().st_size > LARGEST_CONFIG:
             raise ValueError("it is too large")
         config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -213,8 +107,8 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
             f"{where}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
         ) from error
     check_config(where, config, is_whole=True)
-    _check_files(where, folder)
-    if source.pretrained is not None and not _weight_files(folder):
+    check_files(where, folder)
+    if source.pretrained is not None and not weight_files(folder):
         raise InvalidParameterError(
             f"{where}: the folder holds no weights (*.safetensors, *.bin or *.pth). "
             "Put them there, or say pretrained=None for random weights."
@@ -228,13 +122,13 @@ def _hub_config(source: BackboneSource) -> dict[str, Any]:
     with _lock:
         path = _hub_configs.get(repository)
         if path is None or not path.is_file():
-            path = _hub_configs[repository] = _fetched(source, repository, [_CONFIG_FILE])
+            path = _hub_configs[repository] = _fetched(source, repository, [CONFIG_FILE])
     try:
-        description = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _LARGEST_CONFIG else {}
+        description = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST_CONFIG else {}
     except (ValueError, RecursionError) as error:
-        raise RuntimeError(f"{where}: its {_CONFIG_FILE} cannot be read ({error}). {what_is_damaged(path)}") from error
+        raise RuntimeError(f"{where}: its {CONFIG_FILE} cannot be read ({error}). {what_is_damaged(path)}") from error
     if not isinstance(description, dict) or "model_cfg" not in description:
-        raise InvalidParameterError(f"{where}: its {_CONFIG_FILE} is no open_clip configuration with a 'model_cfg'.")
+        raise InvalidParameterError(f"{where}: its {CONFIG_FILE} is no open_clip configuration with a 'model_cfg'.")
     check_config(where, description["model_cfg"])
     return description["model_cfg"]
 
@@ -266,102 +160,6 @@ def _fetched_weights(source: BackboneSource) -> Path | None:
 def _tag_of(source: BackboneSource) -> dict[str, Any]:
     """Return what open_clip knows of published weights: where they are, and what they want of pictures."""
     return open_clip.get_pretrained_cfg(source.model_name.replace("/", "-"), source.pretrained)
-
-
-def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
-    """Refuse an architecture that is none, that makes a library run code of the model's, or that no memory would hold.
-
-    Parameters
-    ----------
-    where : str
-        Which model it is, for the message.
-    config : dict
-        As open_clip describes models.
-    is_whole : bool, default=False
-        Refuse, too, what names parts that would be fetched from elsewhere.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the setting.
-    """
-    parts = ("vision_cfg", "text_cfg")
-    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
-        raise InvalidParameterError(f"{where}: its configuration lacks a 'vision_cfg' or a 'text_cfg'.")
-    if not isinstance(config.get("embed_dim"), int):
-        raise InvalidParameterError(f"{where}: 'embed_dim' in its configuration must be a whole number.")
-    for path, value in _entries(config):
-        if path[-1] in _CODE_SETTINGS and value not in (False, None):
-            raise InvalidParameterError(
-                f"{where}: {'.'.join(path)} in its configuration would run code that came with the model, which is "
-                "never done. Remove it where the model works without."
-            )
-        largest = _MOST_LAYERS if "layers" in path else _LARGEST_NUMBER
-        if isinstance(value, int | float) and not abs(value) <= largest:
-            raise InvalidParameterError(
-                f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has ({largest})."
-            )
-    _check_positions(where, config["vision_cfg"])
-    if is_whole:
-        _check_whole(where, config)
-
-
-def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All settings, however deep, with the names that lead to them."""
-    inner = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
-    for name, value in inner:
-        yield (*path, str(name)), value
-        yield from _entries(value, (*path, str(name)))
-
-
-def _check_whole(where: str, config: dict[str, Any]) -> None:
-    """Refuse a model that is partly somewhere else: what it names there would be fetched."""
-    elsewhere = {
-        "text_cfg.hf_model_name": config["text_cfg"].get("hf_model_name"),
-        "vision_cfg.timm_model_name": config["vision_cfg"].get("timm_model_name"),
-    }
-    for name, value in elsewhere.items():
-        if value and (name == "text_cfg.hf_model_name" or not isinstance(value, str) or ":" in value):
-            raise InvalidParameterError(
-                f"{where}: {name}={value!r} in its configuration is a model of a hub, with files and perhaps code of "
-                "its own. A folder must hold the whole model: name the hub's model itself (model_name='hf-hub:...')."
-            )
-
-
-def _check_positions(where: str, vision: dict[str, Any]) -> None:
-    """Refuse more places in a picture than any model has; open_clip may make a table of them before all else."""
-    numbers = [vision.get("image_size", 224), vision.get("patch_size", 16), vision.get("width", 768)]
-    image_size, patch_size, width = (
-        max((each for each in (number if isinstance(number, list) else [number]) if isinstance(each, int)), default=1)
-        for number in numbers
-    )
-    if (image_size / max(1, patch_size)) ** 2 * width > _LARGEST_TABLE:
-        raise InvalidParameterError(
-            f"{where}: vision_cfg.image_size={image_size} in patches of {patch_size} in its configuration is more than "
-            "any model takes."
-        )
-
-
-def _check_files(where: str, folder: Path) -> None:
-    """Refuse what is no file where weights are looked for, and tokenizer settings that name code."""
-    for path in sorted(path for pattern in _WEIGHT_PATTERNS for path in folder.glob(pattern)):
-        if not path.is_file():  # a pipe would be waited for
-            raise InvalidParameterError(f"{where}: {path} is not a regular file.")
-    for name in ("tokenizer_config.json", "config.json", "processor_config.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < _LARGEST_CONFIG else None
-        except (ValueError, RecursionError):
-            settings = None
-        if settings is None:
-            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read.")
-        code = [entry for entry, value in _entries(settings) if entry[-1] in _CODE_SETTINGS and value]
-        if code:
-            raise InvalidParameterError(
-                f"{where}: {'.'.join(code[0])} in {path} would run code that came with the model, which is never done."
-            )
 
 
 def _unknown_model(name: str) -> str:
@@ -477,7 +275,7 @@ class Backbone:
             )
         folder.mkdir(parents=True, exist_ok=True)
         description = {"model_cfg": self.config, "preprocess_cfg": self.preprocessing.to_config()}
-        (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
         weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / _WEIGHTS_FILE)
         tokenizer = tokenizer_of(self.source.model_name, self.config["text_cfg"])
@@ -502,9 +300,7 @@ in_forked_child(_renew_lock)
 def _cache_key(source: BackboneSource) -> tuple:
     """Tell what makes two sources the same; files count as changed with their size or modification time."""
     if source.local_folder is not None:
-        files = tuple(
-            _stamp(path) for path in [source.local_folder / _CONFIG_FILE, *_weight_files(source.local_folder)]
-        )
+        files = tuple(_stamp(path) for path in [source.local_folder / CONFIG_FILE, *weight_files(source.local_folder)])
         return (os.path.abspath(source.local_folder), files, source.seed if source.is_random else None)
     if source.has_own_weights:
         return (source.model_name,)
@@ -625,10 +421,10 @@ def _check_size(config: dict[str, Any], folder: Path) -> None:
     with seeded(0), torch.device("meta"):
         model = kind(**architecture)
     n_numbers = sum(tensor.numel() for tensor in model.state_dict().values())
-    n_bytes = max(path.stat().st_size for path in _weight_files(folder))
+    n_bytes = max(path.stat().st_size for path in weight_files(folder))
     if n_numbers > n_bytes:
         raise ValueError(
-            f"{_CONFIG_FILE} describes a model of {n_numbers} numbers, and the weights have {n_bytes} bytes"
+            f"{CONFIG_FILE} describes a model of {n_numbers} numbers, and the weights have {n_bytes} bytes"
         )
 
 
@@ -638,40 +434,6 @@ def _not_loaded(source: BackboneSource, weights_file: Path | None, error: Except
         return f"The model {source} could not be made: {error}"
     where = "" if weights_file is None else f"\n{what_is_damaged(weights_file)}"
     return f"The weights of {source} do not load into this architecture, or are damaged: {error}{where}"
-
-
-def warn_if_random(source: BackboneSource) -> None:
-    """Say loudly that a model knows nothing."""
-    if source.is_random:
-        warn_user(
-            f"The backbone {source} has random weights: nothing that CLIP has learned is used. This is for tests, and "
-            "for training a tower from scratch."
-        )
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Digest of a model's weights, and of its activations and numbers of heads.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # hashlib works without the interpreter's lock
-        weights = list(pool.map(_digest, sorted(model.state_dict().items())))
-    structure = sorted(
-        (name, type(module).__name__, getattr(module, "num_heads", None))
-        for name, module in model.named_modules()
-        if hasattr(module, "num_heads") or "gelu" in type(module).__name__.lower()
-    )
-    return hashlib.sha256(json.dumps([weights, structure]).encode()).hexdigest()
-
-
-def _digest(item: tuple[str, Tensor]) -> str:
-    name, tensor = item
-    description = f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(description + hashlib.sha256(data).digest()).hexdigest()
 
 
 def build_image_tower(config: dict[str, Any]) -> nn.Module:
@@ -684,118 +446,3 @@ def build_image_tower(config: dict[str, Any]) -> nn.Module:
             config["embed_dim"], vision_cfg=vision, text_cfg=text, quick_gelu=config.get("quick_gelu", False)
         )
     return model.visual.eval().requires_grad_(False)
-
-
-def function_of(weights: str, config: dict[str, Any], preprocessing: Preprocessing) -> str:
-    """Digest of what decides the embeddings of an image: 64 hexadecimal digits.
-
-    Parameters
-    ----------
-    weights : str
-        The fingerprint.
-    config : dict
-        Architecture; settings that are the defaults count as if they were not there.
-    preprocessing : Preprocessing
-    """
-    defaults = {field.name: field.default for field in fields(open_clip.CLIPVisionCfg)}
-    vision = {name: it for name, it in config["vision_cfg"].items() if it != defaults.get(name, _NO_DEFAULT)}
-    vision.pop("timm_model_pretrained", None)  # open_clip writes it where it makes the model
-    described = [weights, config["embed_dim"], vision, bool(config.get("quick_gelu")), preprocessing.to_config()]
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-_NO_DEFAULT = object()
-
-
-@dataclass(frozen=True)
-class BackboneRecord:
-    """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
-
-    Attributes
-    ----------
-    source : BackboneSource
-        Where it came from, with absolute paths.
-    fingerprint : str
-        Digest by which it is told from others.
-    preprocessing : Preprocessing
-        What images need before they pass the tower.
-    embedding_width : int
-        Width D of the embeddings.
-    image_config : dict
-        Architecture of the image tower: ``embed_dim``, ``vision_cfg``, ``quick_gelu``.
-    """
-
-    source: BackboneSource
-    fingerprint: str
-    preprocessing: Preprocessing
-    embedding_width: int
-    image_config: dict[str, Any]
-
-    @property
-    def function(self) -> str:
-        """What tells one image tower's function from another's: weights, architecture, and what pixels need."""
-        return function_of(self.fingerprint, self.image_config, self.preprocessing)
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> BackboneRecord:
-        """Record a loaded backbone."""
-        config = backbone.config
-        return cls(
-            source=_absolute(backbone.source),
-            fingerprint=backbone.fingerprint,
-            preprocessing=backbone.preprocessing,
-            embedding_width=backbone.embedding_width,
-            image_config={
-                "embed_dim": config["embed_dim"],
-                "vision_cfg": config["vision_cfg"],
-                "quick_gelu": config.get("quick_gelu", False),
-            },
-        )
-
-    def load(self, source: BackboneSource | None = None) -> Backbone:
-        """Load the backbone again and check that it is the same.
-
-        Parameters
-        ----------
-        source : BackboneSource, optional
-            Where to look; where it came from by default.
-
-        Raises
-        ------
-        MissingBackboneError
-            If it cannot be loaded, or its weights are others.
-        """
-        source = source or self.source
-        remedy = (
-            "Point the model to the same weights with set_params(model_name=..., pretrained=...), or save it where "
-            "they are with save(path, include_backbone=True), which makes a folder that needs nothing else."
-        )
-        try:
-            backbone = load_backbone(source)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise MissingBackboneError(f"The fitted model needs its backbone {source}: {error}\n{remedy}") from error
-        if backbone.fingerprint != self.fingerprint:
-            because = "the weights are others"
-            if source.is_random:
-                drew = "another version of torch drew other random weights"
-                because = drew if source.local_folder is None else f"its folder holds no weights, or {drew}"
-            raise MissingBackboneError(
-                f"The backbone {source} is not the one that the model was fitted with ({because}): fingerprint "
-                f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
-            )
-        # the same weights in another architecture, or for other pixels, make other embeddings
-        if BackboneRecord.of(backbone).function != self.function:
-            raise MissingBackboneError(
-                f"The backbone {source} has the weights that the model was fitted with, but its configuration is "
-                f"another (vision_cfg or preprocess_cfg): {remedy}"
-            )
-        return backbone
-
-
-def _absolute(source: BackboneSource) -> BackboneSource:
-    """Return the source with paths that hold from any working directory."""
-    if source.local_folder is not None:
-        return BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder), source.pretrained, source.seed)
-    if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
-        return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
-    return source

@@ -464,12 +464,14 @@ class L2RCLIPClassifier(
         label_std: Any = None,
     ) -> FitRequest:
         """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
-        from skl2rclip._backbone import BackboneSource, allowed_source, check_text_config, model_config, warn_if_random
+        from skl2rclip._backbone import check_text_config, model_config
+        from skl2rclip._backbone_source import BackboneSource, warn_if_random
         from skl2rclip._device_group import check_devices
         from skl2rclip._devices import resolve_devices
         from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
         from skl2rclip._prompts import tokenize_prompts
         from skl2rclip._request import FitRequest
+        from skl2rclip._untrusted import allowed_source
 
         devices = resolve_devices(settings.device)
         check_devices(devices, starts_processes=not one_pass)
@@ -830,7 +832,7 @@ class L2RCLIPClassifier(
             If its backbone is a model of a hub that is not in this machine's cache, and `model_name` does not name it.
         """
         from skl2rclip import _saved_model
-        from skl2rclip._backbone import allowed_source
+        from skl2rclip._untrusted import allowed_source
 
         parameters, state = _saved_model.load(path, cls._get_param_names())
         named = {"model_name": model_name, "pretrained": pretrained}

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip._backbone import Backbone, BackboneRecord
+from skl2rclip._backbone import Backbone
+from skl2rclip._backbone_record import BackboneRecord
 from skl2rclip._depths import settle
 from skl2rclip._devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
 from skl2rclip._embedding_cache import EmbeddingCache, known_files

@@ -159,7 +159,9 @@ class CLIPImageEncoder(_Embedding):
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
-        from skl2rclip._backbone import BackboneRecord, BackboneSource, load_backbone, warn_if_random
+        from skl2rclip._backbone import load_backbone
+        from skl2rclip._backbone_record import BackboneRecord
+        from skl2rclip._backbone_source import BackboneSource, warn_if_random
         from skl2rclip._devices import resolve_device
 
         check_string("model_name", self.model_name)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skl2rclip._backbone import Backbone, BackboneRecord, load_backbone, seeded
+from skl2rclip._backbone import Backbone, load_backbone, seeded
+from skl2rclip._backbone_record import BackboneRecord
 from skl2rclip._device_group import DeviceGroup, run_on_devices
 from skl2rclip._devices import autocast_for, explain_out_of_memory
 from skl2rclip._embedder import (

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from skl2rclip._backbone import BackboneRecord, BackboneSource, build_image_tower, check_config
+from skl2rclip._backbone import build_image_tower
+from skl2rclip._backbone_record import BackboneRecord
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._devices import resolve_device
 from skl2rclip._embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
 from skl2rclip._embedding_cache import EmbeddingCache
@@ -27,6 +29,7 @@ from skl2rclip._prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._settings import Settings
 from skl2rclip._targets import RunningErrors
+from skl2rclip._untrusted import check_config
 from skl2rclip._validation import Recorded, check_prompt
 from skl2rclip._white_levels import NOTHING_DECIDED, Whites
 from skl2rclip.errors import InvalidParameterError

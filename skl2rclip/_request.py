@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skl2rclip._backbone import BackboneSource
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._embedder import (
     LARGEST_AUTO_BATCH,
 )

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from skl2rclip._backbone import BACKBONE_FILES, LOCAL_DIR_PREFIX, Backbone, BackboneSource
+from skl2rclip._backbone import BACKBONE_FILES, Backbone
+from skl2rclip._backbone_source import LOCAL_DIR_PREFIX, BackboneSource
 from skl2rclip._model import Arrays, FittedState, array_shapes
 from skl2rclip._ranks import RankScale
 from skl2rclip._saved_schema import FORMAT_NAME, FORMAT_VERSION, MAX_WIDTH, check_description, parse_json

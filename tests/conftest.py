@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource, unload_backbones
+from skl2rclip._backbone import unload_backbones
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._embedder import ImageEncoding
 from skl2rclip._embedding_cache import forget_embeddings
 

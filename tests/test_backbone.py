@@ -15,17 +15,16 @@ from PIL import Image
 from skl2rclip import CLIPImageEncoder
 from skl2rclip import _backbone as backbone_module
 from skl2rclip._backbone import (
-    BackboneRecord,
-    BackboneSource,
     build_image_tower,
     check_text_config,
-    fingerprint,
     load_backbone,
     model_config,
     seeded,
     unload_backbones,
-    warn_if_random,
 )
+from skl2rclip._backbone_record import BackboneRecord
+from skl2rclip._backbone_source import BackboneSource, warn_if_random
+from skl2rclip._fingerprint import fingerprint
 from skl2rclip._preprocessing import Preprocessing, normalize
 from skl2rclip._prompt_tokenizer import tokenizer_of
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError

@@ -20,7 +20,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource, fingerprint, load_backbone, unload_backbones
+from skl2rclip._backbone import load_backbone, unload_backbones
+from skl2rclip._backbone_source import BackboneSource
+from skl2rclip._fingerprint import fingerprint
 from skl2rclip._ranks import expected_value, read_out
 from skl2rclip._selection import split_off_validation
 from skl2rclip._validation import warn_user

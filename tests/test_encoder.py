@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 

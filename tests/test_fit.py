@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._fit import fit
 from skl2rclip._images import stamped
 from skl2rclip._prompts import tokenize_prompts

@@ -275,7 +275,9 @@ def small(*tags, config=None):
 
 SAME = """
 import io, torch
-from skl2rclip._backbone import BackboneSource, fingerprint, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
+from skl2rclip._fingerprint import fingerprint
 ours = load_backbone(BackboneSource({name!r}, {tag!r}))
 theirs = open_clip.create_model({name!r}, pretrained={tag!r}, force_quick_gelu=ours.config["quick_gelu"])
 print(ours.fingerprint == fingerprint(theirs), ours.model.visual.preprocess_cfg == theirs.visual.preprocess_cfg)

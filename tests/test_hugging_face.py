@@ -10,7 +10,8 @@ from conftest import CONFIGS
 from transformers import GPT2Config
 
 from skl2rclip import _backbone as backbone_module
-from skl2rclip._backbone import BackboneSource, load_backbone, model_config, unload_backbones
+from skl2rclip._backbone import load_backbone, model_config, unload_backbones
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip.errors import InvalidParameterError
 
 

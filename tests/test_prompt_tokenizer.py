@@ -9,7 +9,8 @@ from conftest import CONFIGS
 from families import FAMILIES, TOWERS
 
 from skl2rclip import _prompt_tokenizer
-from skl2rclip._backbone import BackboneSource, model_config
+from skl2rclip._backbone import model_config
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._prompt_tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip._tiny_clip import EMBEDDED_NAME
 from skl2rclip.errors import InvalidParameterError

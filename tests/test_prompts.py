@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._modules import RankFormer
 from skl2rclip._prompts import RankPrompts, tokenize_prompts
 from skl2rclip.errors import InvalidParameterError

@@ -8,7 +8,8 @@ from helpers import barred_images
 from PIL import Image
 
 from skl2rclip import _fit, _rehearsal
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._preprocessing import shrink
 from skl2rclip._rehearsal import NOTHING_GAINED, Rehearsal
 from skl2rclip._stages import TowerStage

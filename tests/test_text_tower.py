@@ -12,7 +12,8 @@ from open_clip.transformer import TextTransformer
 from torch import nn
 
 from skl2rclip import _text_tower
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 from skl2rclip._prompts import RankPrompts, tokenize_prompts
 from skl2rclip._text_tower import PackedPrompts, TextTower, pack_prompts, text_tower_of
 from skl2rclip.errors import InvalidParameterError

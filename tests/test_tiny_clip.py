@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 
 pytestmark = pytest.mark.full_ordering
 TINY = "skl2rclip-tiny"

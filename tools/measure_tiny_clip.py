@@ -16,7 +16,8 @@ from captions import WORDS, level_text, test_prompts
 from pictures import PROPERTIES, render
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import BackboneSource, load_backbone
+from skl2rclip._backbone import load_backbone
+from skl2rclip._backbone_source import BackboneSource
 
 
 def pictures_of(name: str, per_level: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
