@@ -1,8 +1,9 @@
 """`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and the predict family.
 
-What a fit does between the checks and the fitted state is in ``_fit``, what a fitted model makes of images in
-``_model``. Both need torch, which takes seconds to import, and so do the rooms of models and devices: the methods that
-need them import them, so that whoever only makes, clones, prints or unpickles an estimator does without.
+What a call of ``fit`` hands over is checked in ``_fit_checks``. What a fit does from there to the fitted state is in
+``_fit``, what a fitted model makes of images in ``_model``. Both need torch, which takes seconds to import, and so do
+the rooms of models and devices: the methods that need them import them, so that whoever only makes, clones, prints or
+unpickles an estimator does without.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,35 +18,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
+from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
 from skl2rclip._images import stamped
 from skl2rclip._labels import check_comparable, check_labels
-from skl2rclip._picture_list import as_image_list, holds_images
 from skl2rclip._pillow_settings import taken_over, with_settings
-from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, rank_scale, read_out
+from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, read_out
 from skl2rclip._settings import Settings
 from skl2rclip._validation import (
-    check_apart,
-    check_groups,
-    check_label_std,
     check_lengths,
     check_maker,
-    check_no_embeddings,
     check_real,
-    check_same_columns,
     check_sample_weight,
     check_width,
-    class_weights_of,
-    column_count,
-    column_names,
-    in_range,
     maker_of,
-    seed_from,
 )
-from skl2rclip._white_levels import NOTHING_DECIDED
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
@@ -403,9 +391,11 @@ class L2RCLIPClassifier(
         """
         settings = self._settings()
         previous = getattr(self, "_state", None) if settings.warm_start else None
-        request = self._check(settings, X, y, sample_weight, self.ranks, previous, groups=groups, label_std=label_std)
+        request = checked_request(
+            self, settings, X, y, sample_weight, self.ranks, previous, groups=groups, label_std=label_std
+        )
         if X_val is not None or y_val is not None:
-            request = self._watched(request, X_val, y_val)
+            request = with_validation_images(self, request, X_val, y_val)
         listener = listener_of(
             self,
             X,
@@ -446,124 +436,10 @@ class L2RCLIPClassifier(
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
-        return self._learn(self._check(settings, X, y, sample_weight, ranks, previous, one_pass=True))
+        return self._learn(checked_request(self, settings, X, y, sample_weight, ranks, previous, one_pass=True))
 
     def _settings(self) -> Settings:
         return Settings.of(self.get_params(deep=False))
-
-    def _check(
-        self,
-        settings: Settings,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        ranks: Any,
-        previous: FittedState | None,
-        one_pass: bool = False,
-        groups: Any = None,
-        label_std: Any = None,
-    ) -> FitRequest:
-        """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
-        from skl2rclip._backbone import check_text_config, model_config
-        from skl2rclip._backbone_source import BackboneSource, warn_if_random
-        from skl2rclip._device_group import check_devices
-        from skl2rclip._devices import resolve_devices
-        from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
-        from skl2rclip._prompts import tokenize_prompts
-        from skl2rclip._request import FitRequest
-        from skl2rclip._untrusted import allowed_source
-
-        devices = resolve_devices(settings.device)
-        check_devices(devices, starts_processes=not one_pass)
-        labels = check_labels(y)
-        data = self._check_data(settings, X, fitted=previous is not None)
-        check_lengths(data, labels)
-        weight = check_sample_weight(sample_weight, len(labels))
-        scale, target = rank_scale(y, ranks, self.rank_names)
-        weight = weight * class_weights_of(self.class_weight, labels, scale.classes, weight > 0)
-        weight = in_range(weight)
-        if not weight.any():
-            raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
-        if label_std is not None:
-            extent = float(np.ptp(scale.values))
-            label_std = check_label_std(label_std, len(labels), extent, is_soft=settings.is_soft)
-        seed = seed_from(self.random_state)
-        if previous is None:
-            source = BackboneSource(settings.model_name, settings.pretrained, seed)
-        else:
-            source = previous.source(settings)
-        source = allowed_source(source)
-        config = model_config(source)
-        check_text_config(source, config)
-        if settings.is_precomputed:
-            check_width(data, config["embed_dim"], settings.model_name)
-        if previous is None:
-            names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
-            tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
-            warn_if_random(source)
-        else:
-            previous.check_goes_on(settings, scale, vocabulary_of(config["text_cfg"]))
-            tokens = previous.tokens
-        request = FitRequest(
-            data=data if settings.is_precomputed else stamped(data),
-            target=target,
-            weight=weight,
-            groups=None if groups is None else check_groups(groups, len(labels)),
-            scale=scale,
-            tokens=tokens,
-            source=source,
-            settings=settings,
-            seed=seed,
-            devices=devices,
-            previous=previous,
-            one_pass=one_pass,
-            n_columns=column_count(X if not settings.is_precomputed else data),
-            column_names=column_names(X),
-            maker=maker_of(X) if settings.is_precomputed else None,
-            kept=np.arange(len(labels)),
-            n_given=len(labels),
-            whites=NOTHING_DECIDED if previous is None else previous.whites,
-            label_std=label_std,
-        )
-        return request.keep(weight > 0)
-
-    def _watched(self, request: FitRequest, X_val: Any, y_val: Any) -> FitRequest:
-        """Put images behind those of a fit that only judge what is learned from these."""
-        settings, is_table = request.settings, request.settings.is_precomputed
-        check_apart(X_val, y_val, early_stopping=settings.early_stopping)
-        labels = check_labels(y_val, "y_val")
-        check_same_columns(column_names(X_val), request.column_names)
-        data = self._check_data(settings, X_val, fitted=False, name="X_val")
-        check_lengths(data, labels, "X_val", "y_val")
-        target = request.scale.encode(labels, "y_val")
-        if is_table:
-            check_width(data, request.data.shape[1], settings.model_name, "X_val")
-            maker = maker_of(X_val)
-            check_maker(maker, request.maker or maker, settings.model_name, "X_val")
-            request = replace(request, maker=maker or request.maker)
-        return request.with_apart(data if is_table else stamped(data), target)
-
-    def _check_data(self, settings: Settings, X: Any, *, fitted: bool, name: str = "X") -> Any:
-        """List of images, or table of embeddings with the columns of the fit where there was one."""
-        has_columns = fitted and self._has_columns_for(settings)
-        if not settings.is_precomputed:
-            check_no_embeddings(X, name)
-            if has_columns and column_count(X) is not None:
-                validate_data(self, X, reset=False, skip_check_array=True)
-            return as_image_list(X, name)
-        if holds_images(X):
-            raise ValueError(
-                f"image_tower='precomputed' takes a table of embeddings, of shape (n, D), and {name} holds images or "
-                "paths: embed them with CLIPImageEncoder, or set image_tower='frozen'."
-            )
-        if has_columns:
-            return validate_data(self, X, dtype=np.float32, reset=False)
-        return check_array(X, dtype=np.float32, input_name=name, estimator=self)
-
-    def _has_columns_for(self, settings: Settings) -> bool:
-        """Whether the columns of the fit are known, and X is still what it was then: images, or embeddings."""
-        was_precomputed = self._state.structure["image_tower"] == "precomputed"
-        return hasattr(self, "n_features_in_") and settings.is_precomputed == was_precomputed
 
     def _checkpointer(self, request: FitRequest) -> EpochEnd | None:
         """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
@@ -594,7 +470,7 @@ class L2RCLIPClassifier(
         check_is_fitted(self)
         settings = self._settings()
         self._state.check_settings(settings, self.ranks, self.rank_names)
-        data = self._check_data(settings, X, fitted=True)
+        data = checked_data(self, settings, X, fitted=True)
         if not settings.is_precomputed:
             return self._state, stamped(data), settings
         check_width(data, self._state.record.embedding_width, settings.model_name)
@@ -793,9 +669,9 @@ class L2RCLIPClassifier(
 
     def _writer(self, path: str | os.PathLike, scale: RankScale) -> Callable[..., None]:
         """Return a function that saves a state, and the backbone where it is given, with the parameters as they are."""
-        from skl2rclip import _saved_model
+        from skl2rclip._saved_model import portable_parameters, save
 
-        return partial(_saved_model.save, path, _saved_model.portable_parameters(self.get_params(deep=False), scale))
+        return partial(save, path, portable_parameters(self.get_params(deep=False), scale))
 
     @classmethod
     def load(
@@ -831,10 +707,10 @@ class L2RCLIPClassifier(
         MissingBackboneError
             If its backbone is a model of a hub that is not in this machine's cache, and `model_name` does not name it.
         """
-        from skl2rclip import _saved_model
+        from skl2rclip._saved_model import load
         from skl2rclip._untrusted import allowed_source
 
-        parameters, state = _saved_model.load(path, cls._get_param_names())
+        parameters, state = load(path, cls._get_param_names())
         named = {"model_name": model_name, "pretrained": pretrained}
         loaded = cls(**parameters).set_params(**{name: it for name, it in named.items() if it is not None})
         if state.needs_backbone:

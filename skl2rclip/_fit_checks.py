@@ -1,0 +1,160 @@
+"""What a call of ``fit`` hands over, checked from the cheapest to the dearest, and made a request for a fit.
+
+Rooms of models and devices need torch, which takes seconds to import: it is imported when a fit is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from skl2rclip._images import stamped
+from skl2rclip._labels import check_labels
+from skl2rclip._picture_list import as_image_list, holds_images
+from skl2rclip._ranks import rank_scale
+from skl2rclip._settings import Settings
+from skl2rclip._validation import (
+    check_apart,
+    check_groups,
+    check_label_std,
+    check_lengths,
+    check_maker,
+    check_no_embeddings,
+    check_same_columns,
+    check_sample_weight,
+    check_width,
+    class_weights_of,
+    column_count,
+    column_names,
+    in_range,
+    maker_of,
+    seed_from,
+)
+from skl2rclip._white_levels import NOTHING_DECIDED
+
+if TYPE_CHECKING:
+    from skl2rclip._model import FittedState
+    from skl2rclip._request import FitRequest
+
+
+def checked_request(
+    estimator: BaseEstimator,
+    settings: Settings,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    ranks: Any,
+    previous: FittedState | None,
+    one_pass: bool = False,
+    groups: Any = None,
+    label_std: Any = None,
+) -> FitRequest:
+    """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
+    from skl2rclip._backbone import check_text_config, model_config
+    from skl2rclip._backbone_source import BackboneSource, warn_if_random
+    from skl2rclip._device_group import check_devices
+    from skl2rclip._devices import resolve_devices
+    from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
+    from skl2rclip._prompts import tokenize_prompts
+    from skl2rclip._request import FitRequest
+    from skl2rclip._untrusted import allowed_source
+
+    devices = resolve_devices(settings.device)
+    check_devices(devices, starts_processes=not one_pass)
+    labels = check_labels(y)
+    data = checked_data(estimator, settings, X, fitted=previous is not None)
+    check_lengths(data, labels)
+    weight = check_sample_weight(sample_weight, len(labels))
+    scale, target = rank_scale(y, ranks, estimator.rank_names)
+    weight = weight * class_weights_of(estimator.class_weight, labels, scale.classes, weight > 0)
+    weight = in_range(weight)
+    if not weight.any():
+        raise ValueError("No image is left: sample_weight and class_weight together are zero for all of them.")
+    if label_std is not None:
+        extent = float(np.ptp(scale.values))
+        label_std = check_label_std(label_std, len(labels), extent, is_soft=settings.is_soft)
+    seed = seed_from(estimator.random_state)
+    if previous is None:
+        source = BackboneSource(settings.model_name, settings.pretrained, seed)
+    else:
+        source = previous.source(settings)
+    source = allowed_source(source)
+    config = model_config(source)
+    check_text_config(source, config)
+    if settings.is_precomputed:
+        check_width(data, config["embed_dim"], settings.model_name)
+    if previous is None:
+        names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
+        tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
+        warn_if_random(source)
+    else:
+        previous.check_goes_on(settings, scale, vocabulary_of(config["text_cfg"]))
+        tokens = previous.tokens
+    request = FitRequest(
+        data=data if settings.is_precomputed else stamped(data),
+        target=target,
+        weight=weight,
+        groups=None if groups is None else check_groups(groups, len(labels)),
+        scale=scale,
+        tokens=tokens,
+        source=source,
+        settings=settings,
+        seed=seed,
+        devices=devices,
+        previous=previous,
+        one_pass=one_pass,
+        n_columns=column_count(X if not settings.is_precomputed else data),
+        column_names=column_names(X),
+        maker=maker_of(X) if settings.is_precomputed else None,
+        kept=np.arange(len(labels)),
+        n_given=len(labels),
+        whites=NOTHING_DECIDED if previous is None else previous.whites,
+        label_std=label_std,
+    )
+    return request.keep(weight > 0)
+
+
+def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val: Any, y_val: Any) -> FitRequest:
+    """Put images behind those of a fit that only judge what is learned from these."""
+    settings, is_table = request.settings, request.settings.is_precomputed
+    check_apart(X_val, y_val, early_stopping=settings.early_stopping)
+    labels = check_labels(y_val, "y_val")
+    check_same_columns(column_names(X_val), request.column_names)
+    data = checked_data(estimator, settings, X_val, fitted=False, name="X_val")
+    check_lengths(data, labels, "X_val", "y_val")
+    target = request.scale.encode(labels, "y_val")
+    if is_table:
+        check_width(data, request.data.shape[1], settings.model_name, "X_val")
+        maker = maker_of(X_val)
+        check_maker(maker, request.maker or maker, settings.model_name, "X_val")
+        request = replace(request, maker=maker or request.maker)
+    return request.with_apart(data if is_table else stamped(data), target)
+
+
+def checked_data(estimator: BaseEstimator, settings: Settings, X: Any, *, fitted: bool, name: str = "X") -> Any:
+    """List of images, or table of embeddings with the columns of the fit where there was one."""
+    has_columns = fitted and _has_columns_for(estimator, settings)
+    if not settings.is_precomputed:
+        check_no_embeddings(X, name)
+        if has_columns and column_count(X) is not None:
+            validate_data(estimator, X, reset=False, skip_check_array=True)
+        return as_image_list(X, name)
+    if holds_images(X):
+        raise ValueError(
+            f"image_tower='precomputed' takes a table of embeddings, of shape (n, D), and {name} holds images or "
+            "paths: embed them with CLIPImageEncoder, or set image_tower='frozen'."
+        )
+    if has_columns:
+        return validate_data(estimator, X, dtype=np.float32, reset=False)
+    return check_array(X, dtype=np.float32, input_name=name, estimator=estimator)
+
+
+def _has_columns_for(estimator: BaseEstimator, settings: Settings) -> bool:
+    """Whether the columns of the fit are known, and X is still what it was then: images, or embeddings."""
+    was_precomputed = estimator._state.structure["image_tower"] == "precomputed"
+    return hasattr(estimator, "n_features_in_") and settings.is_precomputed == was_precomputed
