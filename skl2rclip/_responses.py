@@ -197,3 +197,28 @@ def as_sequence(X: Any) -> Any:
 def rows_of(X: Any, rows: Any) -> Any:
     """Part of X, a container of the same kind where scikit-learn knows it."""
     return _safe_indexing(X, np.asarray(rows)) if hasattr(X, "shape") else [X[int(row)] for row in rows]
+
+
+def encoded_pairs(scale: Any, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of true and predicted labels along a scale, in pairs."""
+    true, predicted = check_labels(y_true, "y_true"), check_labels(y_pred, "y_pred")
+    if len(true) != len(predicted) or not len(true):
+        raise ValueError(
+            f"y_true and y_pred must have the same length, at least 1, got {len(true)} and {len(predicted)}."
+        )
+    return scale.encode(true, "y_true"), scale.encode(predicted, "y_pred")
+
+
+def learned_by(who: str, estimator: Any, name: str) -> Any:
+    """Find the part of an estimator that has learned something, or say who has not."""
+    check_is_fitted(estimator)
+    parts = parts_with(estimator, name)
+    kind = type(estimator).__name__
+    if not parts:
+        raise ValueError(f"{who} draws {name} of a fitted L2RCLIPClassifier, and {kind} has none.")
+    if len(parts) > 1:
+        raise ValueError(
+            f"{who} draws {name} of one classifier, and {kind} holds {len(parts)}: give one of them, such as "
+            "calibrated.calibrated_classifiers_[0].estimator."
+        )
+    return parts[0]

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING
 from skl2rclip._lazy import lazily
 
 if TYPE_CHECKING:
-    from skl2rclip._contact_sheets import LargestErrorsDisplay as LargestErrorsDisplay
-    from skl2rclip._contact_sheets import SortedPicturesDisplay as SortedPicturesDisplay
+    from skl2rclip._confusion import OrdinalConfusionDisplay as OrdinalConfusionDisplay
     from skl2rclip._display_of_distribution import RankDistributionDisplay as RankDistributionDisplay
     from skl2rclip._displays_of_calibration import RankCalibrationDisplay as RankCalibrationDisplay
-    from skl2rclip._displays_of_ranks import OrdinalConfusionDisplay as OrdinalConfusionDisplay
-    from skl2rclip._displays_of_ranks import RankPredictionDisplay as RankPredictionDisplay
-    from skl2rclip._displays_of_training import PrototypeSimilarityDisplay as PrototypeSimilarityDisplay
-    from skl2rclip._displays_of_training import TrainingHistoryDisplay as TrainingHistoryDisplay
+    from skl2rclip._history import TrainingHistoryDisplay as TrainingHistoryDisplay
+    from skl2rclip._largest_errors import LargestErrorsDisplay as LargestErrorsDisplay
+    from skl2rclip._predictions import RankPredictionDisplay as RankPredictionDisplay
+    from skl2rclip._prototypes import PrototypeSimilarityDisplay as PrototypeSimilarityDisplay
+    from skl2rclip._sorted_pictures import SortedPicturesDisplay as SortedPicturesDisplay
 
 # those with pictures decode as the estimators do, which takes torch along
 _HOME = {
-    "LargestErrorsDisplay": "skl2rclip._contact_sheets",
-    "OrdinalConfusionDisplay": "skl2rclip._displays_of_ranks",
-    "PrototypeSimilarityDisplay": "skl2rclip._displays_of_training",
+    "LargestErrorsDisplay": "skl2rclip._largest_errors",
+    "OrdinalConfusionDisplay": "skl2rclip._confusion",
+    "PrototypeSimilarityDisplay": "skl2rclip._prototypes",
     "RankCalibrationDisplay": "skl2rclip._displays_of_calibration",
     "RankDistributionDisplay": "skl2rclip._display_of_distribution",
-    "RankPredictionDisplay": "skl2rclip._displays_of_ranks",
-    "SortedPicturesDisplay": "skl2rclip._contact_sheets",
-    "TrainingHistoryDisplay": "skl2rclip._displays_of_training",
+    "RankPredictionDisplay": "skl2rclip._predictions",
+    "SortedPicturesDisplay": "skl2rclip._sorted_pictures",
+    "TrainingHistoryDisplay": "skl2rclip._history",
 }
 __all__ = list(_HOME)
 __getattr__, __dir__ = lazily(__name__, _HOME)
