@@ -51,7 +51,7 @@ def files_by_seed(store: Path, method: str, task: str, shots: int) -> dict[int, 
 def state_of_library() -> str:
     """A few digits that differ where the library's code does."""
     digest = hashlib.sha256()
-    for file in sorted(Path(skl2rclip.__file__).parent.glob("*.py")):
+    for file in sorted(Path(skl2rclip.__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -1,21 +1,20 @@
-"""Small CLIP models that the tests make, and pictures whose order is plain to see."""
+"""Fixtures that most tests share: small models, pictures whose order is plain to see, and no network."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import json
 import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from small_images import shaded_images
+from small_models import CONFIGS, write_model
 from threadpoolctl import threadpool_limits
 
 from skl2rclip import L2RCLIPClassifier
@@ -32,45 +31,6 @@ threadpool_limits(1, user_api="openmp")
 with ThreadPoolExecutor(1) as setting:  # while the thread that has set BLAS's number lives, no other can
     setting.submit(threadpool_limits, 1, user_api="blas").result()
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-
-VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 2}
-CONFIGS = {
-    "clip": {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT},
-    "custom_text": {"embed_dim": 24, "custom_text": True, "vision_cfg": VIT, "text_cfg": TEXT},
-    "quick_gelu_resnet": {
-        "embed_dim": 24,
-        "quick_gelu": True,
-        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16},
-        "text_cfg": {**TEXT, "context_length": 40},
-    },
-    "eos_linear_head": {
-        "embed_dim": 24,
-        "custom_text": True,
-        "vision_cfg": {**VIT, "ls_init_value": 0.5},
-        "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 49407, "proj_bias": True, "ls_init_value": 0.5},
-    },
-}
-
-
-def write_model(folder, config, *, seed=0, weights=True, preprocess=None):
-    """Write a small open_clip model as a folder that ``local-dir:`` reads, and return its `model_name`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    description = {
-        "model_cfg": config,
-        "preprocess_cfg": preprocess or {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(description))
-    name = f"local-dir:{folder}"
-    (folder / "model.safetensors").unlink(missing_ok=True)
-    if weights:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = open_clip.create_model(name, require_pretrained=False)
-            for parameter in model.parameters():  # biases and gains that start at zero or one must count too
-                parameter.data += 0.02 * torch.randn_like(parameter)
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
-    return name
 
 
 @pytest.fixture(scope="session")
@@ -134,14 +94,6 @@ def addresses_asked(monkeypatch):
 def _forget_backbones():
     yield
     unload_backbones()
-
-
-def shaded_images(labels, seed=0, size=(36, 44)):
-    """Noise that is the brighter the higher the label, from 0 to 4; uint8 (n, H, W, 3)."""
-    rng = np.random.default_rng(seed)
-    labels = np.asarray(labels)
-    noise = rng.integers(0, 60, (len(labels), *size, 3))
-    return (noise + 45 * labels[:, None, None, None]).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")

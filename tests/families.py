@@ -6,8 +6,8 @@ import json
 
 import open_clip
 import torch
-from conftest import TEXT, VIT, write_model
 from safetensors.torch import save_file
+from small_models import TEXT, VIT, write_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,

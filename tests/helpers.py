@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections import Counter
 from contextlib import contextmanager
 from unittest import mock
@@ -143,10 +144,9 @@ def truncate(path):
         file.truncate(os.path.getsize(path) - 200)
 
 
-def barred_images(target, seed):
-    """Noise with a bar whose place says the rank, which random weights hardly see: (n, 36, 44, 3), uint8."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 220, (len(target), 36, 44, 3), np.uint8)
-    for image, rank in zip(images, target, strict=True):
-        image[:, 4 + 8 * rank : 10 + 8 * rank] = rng.integers(120, 256, 3)
-    return images
+def shown_warnings(call, *arguments, **options):
+    """What is shown to the user while a function runs: category and text."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        call(*arguments, **options)
+    return [(each.category, str(each.message)) for each in shown]

@@ -9,8 +9,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import CONFIGS, TEXT, write_model
 from PIL import Image
+from small_models import CONFIGS, TEXT, write_model
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip import _backbone as backbone_module

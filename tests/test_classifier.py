@@ -14,10 +14,11 @@ import open_clip
 import pandas as pd
 import pytest
 import torch
-from conftest import CONFIGS, shaded_images, write_model
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from small_images import shaded_images
+from small_models import CONFIGS, write_model
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._backbone import load_backbone, unload_backbones

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import barred_images
 from PIL import Image, ImageFile
 from processes import time_limit
+from small_images import barred_images
 
 from skl2rclip._device_group import check_devices, run_on_devices
 from skl2rclip._pillow_settings import PillowSettings

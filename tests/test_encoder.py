@@ -5,10 +5,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import CONFIGS
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from small_models import CONFIGS
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._backbone import load_backbone

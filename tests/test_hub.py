@@ -10,8 +10,8 @@ import families
 import httpx2
 import hub as stand_in
 import pytest
-from conftest import CONFIGS, VIT, write_model
 from huggingface_hub import constants
+from small_models import CONFIGS, VIT, write_model
 
 from skl2rclip import _hub
 from skl2rclip._hub import is_as_sent, what_is_damaged, why_not_fetched

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import open_clip
 import pytest
-from conftest import CONFIGS
+from small_models import CONFIGS
 from transformers import GPT2Config
 
 from skl2rclip import _backbone as backbone_module

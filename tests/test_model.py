@@ -10,9 +10,9 @@ import sys
 import joblib
 import numpy as np
 import pytest
-from conftest import CONFIGS, write_model
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from small_models import CONFIGS, write_model
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._backbone import unload_backbones

@@ -7,9 +7,8 @@ import colour_profiles
 import numpy as np
 import pytest
 from colour_profiles import ADOBE_GAMMA, ADOBE_RGB, DISPLAY_P3, SRGB, grey_profile, in_srgb, ink_profile, matrix_profile
-from helpers import SQUARE, cache_for_tests, embedded, in_threads
+from helpers import SQUARE, cache_for_tests, embedded, in_threads, shown_warnings
 from PIL import Image, ImageCms
-from test_picture_warnings import messages
 
 from skl2rclip import _picture_colours as colours_module
 from skl2rclip._images import Decoder, image_threads, open_image, stamped
@@ -162,7 +161,7 @@ def test_what_is_no_profile_for_a_picture_costs_one_line(mode, profile, reason, 
     for path in paths[1:]:
         image.save(path, icc_profile=profile)
     np.testing.assert_array_equal(np.asarray(open_image(paths[0])), np.asarray(open_image(image)))
-    assert messages(embedded, paths, None) == [(UserWarning, f"X[1] ({paths[1]}) and 1 other: {reason}")]
+    assert shown_warnings(embedded, paths, None) == [(UserWarning, f"X[1] ({paths[1]}) and 1 other: {reason}")]
     with image_threads(1) as pool:
         decoder = Decoder(stamped(paths), [SQUARE], pool)
         [pixels] = decoder.start(range(3))()
@@ -177,7 +176,7 @@ def test_a_damaged_profile_of_a_png_is_told_too():
     content[place + 30 : place + length] = bytes(length - 30)
     end = place + 4 + length
     content[end : end + 4] = zlib.crc32(content[place:end]).to_bytes(4, "big")
-    [(_, message)] = messages(embedded, [bytes(content)], None)
+    [(_, message)] = shown_warnings(embedded, [bytes(content)], None)
     assert message == "X[0]: its colour profile is damaged and is ignored"
 
 

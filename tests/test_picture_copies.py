@@ -253,10 +253,10 @@ def test_tiffs_opened_by_the_user_meet_the_checks_of_files(kind, is_decoded, tmp
 
 
 def test_the_transparent_colour_of_16_bits_is_found_in_images_too():
-    from test_picture_levels import png
+    from small_images import transparent_png
 
     colours = np.array([[[5000, 6000, 7000], [40000, 30000, 20000]]], ">u2")
-    content = png(2, 1, 2, 16, [row.tobytes() for row in colours], colours[0, 0].tobytes())
+    content = transparent_png(2, 1, 2, 16, [row.tobytes() for row in colours], colours[0, 0].tobytes())
     for is_decoded in (False, True):
         image = Image.open(io.BytesIO(content))
         if is_decoded:

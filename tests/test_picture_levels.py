@@ -2,12 +2,12 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from small_images import transparent_png
 
 from skl2rclip._images import Decoder, find_unreadable, image_threads, open_image, stamped
 from skl2rclip._picture_cost import orientation_of
@@ -119,21 +119,9 @@ def test_a_transparent_grey_of_16_bits_is_white(tmp_path):
     np.testing.assert_array_equal(grey(path), expected)
 
 
-def png(width, height, colour_type, bits, rows, transparent):
-    """A PNG with a transparent colour."""
-
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", data), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
 def test_a_transparent_colour_of_16_bits_is_white():
     colours = np.array([[[5000, 6000, 7000], [40000, 30000, 20000]]], ">u2")
-    content = png(2, 1, 2, 16, [row.tobytes() for row in colours], colours[0, 0].tobytes())
+    content = transparent_png(2, 1, 2, 16, [row.tobytes() for row in colours], colours[0, 0].tobytes())
     assert np.asarray(open_image(content))[0].tolist() == [[255, 255, 255], [156, 117, 78]]
 
 

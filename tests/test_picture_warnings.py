@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import embedded, in_threads
+from helpers import embedded, in_threads, shown_warnings
 from PIL import Image
 
 from skl2rclip import L2RCLIPClassifier, find_unreadable
@@ -41,31 +41,23 @@ def write_long_tag(path, shade=0):
     return path
 
 
-def messages(call, *arguments, **options):
-    """What is shown to the user while a function runs: category and text."""
-    with warnings.catch_warnings(record=True) as shown:
-        warnings.simplefilter("always")
-        call(*arguments, **options)
-    return [(each.category, str(each.message)) for each in shown]
-
-
 def test_the_picture_is_named_and_all_of_a_kind_are_counted(tmp_path):
     paths = [write_corrupt(tmp_path / f"{i}.jpg", i) for i in range(5)]
     paths[0] = tmp_path / "0.png"
     picture().save(paths[0])
     paths += [write_long_tag(tmp_path / "5.tif", 5), write_long_tag(tmp_path / "6.tif", 6)]
     for folder in (None, tmp_path / "cache"):
-        shown = messages(embedded, paths, folder)
+        shown = shown_warnings(embedded, paths, folder)
         assert shown[0] == (UserWarning, f"X[1] ({paths[1]}) and 3 others: {CORRUPT}")
         assert shown[1][1].startswith(f"X[5] ({paths[5]}) and 1 other: ")
         assert len(shown) == 2
-    assert messages(embedded, paths, tmp_path / "cache") == []  # known, and not looked at
+    assert shown_warnings(embedded, paths, tmp_path / "cache") == []  # known, and not looked at
 
 
 def test_a_picture_given_several_times_is_decoded_once_and_counts_every_time(tmp_path, caplog):
     path = write_corrupt(tmp_path / "a.jpg")
     caplog.set_level(logging.INFO, "skl2rclip")
-    [(_, message)] = messages(embedded, [picture(), path, picture(2), path, str(path)], None)
+    [(_, message)] = shown_warnings(embedded, [picture(), path, picture(2), path, str(path)], None)
     assert message == f"X[1] ({path}) and 2 others: {CORRUPT}"
     assert "X[1], X[3], X[4]" in caplog.text
 
@@ -73,7 +65,7 @@ def test_a_picture_given_several_times_is_decoded_once_and_counts_every_time(tmp
 def test_without_a_file_the_place_alone_is_named(tmp_path):
     content = write_corrupt(tmp_path / "a.jpg").read_bytes()
     with Image.open(tmp_path / "a.jpg") as image:
-        assert messages(embedded, [picture(), content, image], None) == [
+        assert shown_warnings(embedded, [picture(), content, image], None) == [
             (UserWarning, f"X[1] and 1 other: {CORRUPT}"),
         ]
 
@@ -130,7 +122,7 @@ def test_other_threads_are_warned_as_before_while_pictures_are_decoded(tmp_path)
     assert [each.filename for each in shown] == [__file__]
     assert warnings.warn == plain
     assert book.rows() == {3}
-    assert messages(book.warn, {3: "a.jpg"}) == [(UserWarning, f"X[3] (a.jpg): {CORRUPT}")]
+    assert shown_warnings(book.warn, {3: "a.jpg"}) == [(UserWarning, f"X[3] (a.jpg): {CORRUPT}")]
 
 
 def test_what_somebody_else_has_put_in_place_meanwhile_stays(monkeypatch):
@@ -155,10 +147,10 @@ def test_eight_threads_keep_their_rows_apart(tmp_path):
 def test_headers_are_looked_at_in_silence_and_find_unreadable_says_what_it_saw(tmp_path):
     paths = [write_long_tag(tmp_path / "a.tif"), write_corrupt(tmp_path / "b.jpg"), tmp_path / "missing.png"]
     images = stamped(paths)
-    assert messages(find_damaged, images, range(3)) == []
-    kinds = {text.partition(": ")[0] for _, text in messages(find_unreadable, paths)}
+    assert shown_warnings(find_damaged, images, range(3)) == []
+    kinds = {text.partition(": ")[0] for _, text in shown_warnings(find_unreadable, paths)}
     assert kinds == {f"X[0] ({paths[0]})", f"X[1] ({paths[1]})"}
-    assert messages(thumbnails_of, paths, [1, 0], 8)[0][1].startswith(f"X[1] ({paths[1]}): Corrupt EXIF")
+    assert shown_warnings(thumbnails_of, paths, [1, 0], 8)[0][1].startswith(f"X[1] ({paths[1]}): Corrupt EXIF")
 
 
 def test_warnings_name_x_also_where_pictures_are_left_out(tiny, tmp_path):
@@ -170,6 +162,6 @@ def test_warnings_name_x_also_where_pictures_are_left_out(tiny, tmp_path):
     model = L2RCLIPClassifier(
         tiny, ranks=[0, 1], on_bad_image="skip", image_epochs=1, prompt_epochs=1, device="cpu", embedding_cache=None
     )
-    shown = [text for _, text in messages(model.fit, paths, [0, 1, 0, 1, 0, 1])]
+    shown = [text for _, text in shown_warnings(model.fit, paths, [0, 1, 0, 1, 0, 1])]
     assert [text for text in shown if "EXIF" in text] == [f"X[4] ({paths[4]}): {CORRUPT}"]
     assert sum("leaves images out" in text for text in shown) == 1

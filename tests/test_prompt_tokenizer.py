@@ -5,8 +5,8 @@ import shutil
 
 import open_clip
 import pytest
-from conftest import CONFIGS
 from families import FAMILIES, TOWERS
+from small_models import CONFIGS
 
 from skl2rclip import _prompt_tokenizer
 from skl2rclip._backbone import model_config

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import barred_images
 from PIL import Image
+from small_images import barred_images
 
 from skl2rclip import _fit, _rehearsal
 from skl2rclip._backbone import load_backbone

@@ -11,10 +11,10 @@ import fault_saves
 import huggingface_hub
 import numpy as np
 import pytest
-from conftest import CONFIGS, write_model
 from safetensors.numpy import load_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from small_models import CONFIGS, write_model
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._backbone import unload_backbones

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from conftest import CONFIGS, shaded_images, write_model
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -35,6 +34,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
+from small_images import shaded_images
+from small_models import CONFIGS, write_model
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 

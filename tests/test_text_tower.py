@@ -6,9 +6,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import CONFIGS
 from families import FAMILIES, TOWERS
 from open_clip.transformer import TextTransformer
+from small_models import CONFIGS
 from torch import nn
 
 from skl2rclip import _text_tower
