@@ -37,12 +37,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tasks import BACKBONE, pictures
 
-from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, _fit, _preparation, _start
-from skl2rclip._learner import Learner
-from skl2rclip._modules import N_HIDDEN, RidgeAdapter
-from skl2rclip._objective import Objective
-from skl2rclip._ranks import ranked_scores, read_out
-from skl2rclip._selection import Contest
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
+from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._training import initialization, prepare, trainer
+from skl2rclip._training.candidates import Contest
+from skl2rclip._training.learner import Learner
+from skl2rclip._training.objective import Objective
 
 HERE = Path(__file__).parent
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -109,10 +110,10 @@ def cost_of_fit(per_rank: int, n_ranks: int) -> dict[str, float]:
     classifier.fit(Z[few], target[few])  # the backbone is loaded, and torch has its threads
     clock, before, begin = Clock(), peak_memory(), time.process_time()
     with clock.watching(
-        measure=(_preparation, "measure"),
-        order=(_start, "order_prompts"),
-        start=(_fit, "start"),
-        train=(_fit, "run_stage"),
+        measure=(prepare, "measure"),
+        order=(initialization, "order_prompts"),
+        start=(trainer, "start"),
+        train=(trainer, "run_stage"),
         look=(Contest, "look"),
     ):
         classifier.fit(Z, target)
@@ -155,11 +156,11 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
         generator=torch.Generator().manual_seed(0),
     )
     before, begin = peak_memory(), time.process_time()
-    measured = _start.measure(Z, target, np.arange(float(n_ranks)), weight, None, has_hidden=True, seed=0)
+    measured = initialization.measure(Z, target, np.arange(float(n_ranks)), weight, None, has_hidden=True, seed=0)
     between, after_measuring = time.process_time(), peak_memory()
     distributions = torch.from_numpy(measured.targets.around_labels())
-    data = _fit.TrainingData(torch.from_numpy(target), None, torch.from_numpy(Z), distributions=distributions)
-    _start.start(learner, data, measured, 1, 0)
+    data = trainer.TrainingData(torch.from_numpy(target), None, torch.from_numpy(Z), distributions=distributions)
+    initialization.start(learner, data, measured, 1, 0)
     return {
         "measure": between - begin,
         "start": time.process_time() - between,

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import load_backbone
-from skl2rclip._backbone_source import BackboneSource
-from skl2rclip._prompts import RankPrompts, tokenize_prompts
-from skl2rclip._ranks import ranked_scores, read_out
+from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.source import BackboneSource
+from skl2rclip._model.prompts import RankPrompts, tokenize_prompts
+from skl2rclip._ordinal.ranks import ranked_scores, read_out
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 CPU = torch.device("cpu")

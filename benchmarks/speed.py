@@ -38,21 +38,23 @@ from sklearn.model_selection import GridSearchCV
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip import L2RCLIPClassifier, _model, _preparation
-from skl2rclip._backbone import Backbone, load_backbone
-from skl2rclip._backbone_source import BackboneSource
-from skl2rclip._devices import autocast_for
-from skl2rclip._embedder import ImageEncoding, decode_and_embed, shared_encoding
-from skl2rclip._embedding_cache import forget_embeddings
-from skl2rclip._learner import Learner, TrainingData
-from skl2rclip._modules import ImageAdapter, RankFormer
-from skl2rclip._objective import Objective
-from skl2rclip._pixel_store import PixelStore
-from skl2rclip._preprocessing import normalize
-from skl2rclip._prompts import PromptTokens, RankPrompts, tokenize_prompts
+from skl2rclip import L2RCLIPClassifier
+from skl2rclip._clip.backbone import Backbone, load_backbone
+from skl2rclip._clip.source import BackboneSource
+from skl2rclip._clip.text_tower import text_tower_of
+from skl2rclip._embedding.cache import forget_embeddings
+from skl2rclip._embedding.embedder import ImageEncoding, decode_and_embed, shared_encoding
+from skl2rclip._embedding.pixel_store import PixelStore
+from skl2rclip._images.preprocessing import normalize
+from skl2rclip._model import state
+from skl2rclip._model.modules import ImageAdapter, RankFormer
+from skl2rclip._model.prompts import PromptTokens, RankPrompts, tokenize_prompts
 from skl2rclip._settings import Settings
-from skl2rclip._stages import PromptStage, TowerStage, optimizer_for, run_stage
-from skl2rclip._text_tower import text_tower_of
+from skl2rclip._training import prepare
+from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.objective import Objective
+from skl2rclip._training.stages import PromptStage, TowerStage, optimizer_for, run_stage
+from skl2rclip._utils.devices import autocast_for
 
 HERE = Path(__file__).parent
 MODEL = "ViT-B-32"
@@ -286,8 +288,8 @@ def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetun
 def nothing_kept() -> Iterator[None]:
     """Switch the store of embeddings off, in memory too."""
     with (
-        mock.patch.object(_model, "cache_of", return_value=None),
-        mock.patch.object(_preparation, "cache_of", return_value=None),
+        mock.patch.object(state, "cache_of", return_value=None),
+        mock.patch.object(prepare, "cache_of", return_value=None),
     ):
         yield
 
@@ -456,8 +458,8 @@ import re, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import load_backbone
-from skl2rclip._backbone_source import BackboneSource
+from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.source import BackboneSource
 def peak():  # of Linux; getrusage also counts what the process had been before it became this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 paths, n = sys.argv[1:-1], int(sys.argv[-1])

@@ -29,8 +29,8 @@ import pictures  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
-from skl2rclip._backbone import load_backbone  # noqa: E402
-from skl2rclip._backbone_source import BackboneSource  # noqa: E402
+from skl2rclip._clip.backbone import load_backbone  # noqa: E402
+from skl2rclip._clip.source import BackboneSource  # noqa: E402
 from skl2rclip.datasets import FewShotSplit, make_graded_photographs  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
@@ -187,7 +187,7 @@ def _decoded(paths: np.ndarray) -> np.ndarray:
 def all_tasks(cache: Path, data: Path | None = None) -> tuple[Task, ...]:
     """Tasks, those of photographs only where `data` is their folder; made once and kept in the folder `cache`."""
     weights = hashlib.sha256()
-    for file in sorted(Path(skl2rclip.__file__).parent.glob("tiny/*")):
+    for file in sorted(Path(skl2rclip.__file__).parent.glob("_clip/skl2rclip-tiny/*")):
         weights.update(file.read_bytes())
     kept = joblib.Memory(cache / f"tasks-{weights.hexdigest()[:12]}", verbose=0).cache
     drawn = (

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from skl2rclip import _fit
-from skl2rclip._modules import RankFormer, head_count
-from skl2rclip._prompts import RankPrompts
+from skl2rclip._model.modules import RankFormer, head_count
+from skl2rclip._model.prompts import RankPrompts
+from skl2rclip._training import trainer
 
 
 class WithoutRankEncoding(RankFormer):
@@ -128,5 +128,5 @@ class FixedContext(RankPrompts):
 def fitted_with(variant: type[RankFormer] | type[RankPrompts]) -> Iterator[None]:
     """Fit with a variant, which the estimator does not offer."""
     replaced = "RankPrompts" if issubclass(variant, RankPrompts) else "RankFormer"
-    with mock.patch.object(_fit, replaced, variant):
+    with mock.patch.object(trainer, replaced, variant):
         yield

@@ -6,13 +6,13 @@ import importlib.metadata
 import logging
 from typing import TYPE_CHECKING
 
-from skl2rclip import _forks as _forks  # from here on it notices when this process is forked
-from skl2rclip._lazy import lazily
+from skl2rclip._utils import forks as _forks  # noqa: F401  from here on it notices when this process is forked
+from skl2rclip._utils.lazy import lazily
 
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
-    from skl2rclip._unreadable import find_unreadable as find_unreadable
+    from skl2rclip._images.unreadable import find_unreadable as find_unreadable
 
 # a library says nothing by itself: who wants to hear adds a handler
 logging.getLogger("skl2rclip").addHandler(logging.NullHandler())
@@ -24,6 +24,6 @@ __all__ = ["CLIPImageEncoder", "L2RCLIPClassifier", "find_unreadable"]
 _HOME = {
     "L2RCLIPClassifier": "skl2rclip._classifier",
     "CLIPImageEncoder": "skl2rclip._encoder",
-    "find_unreadable": "skl2rclip._unreadable",
+    "find_unreadable": "skl2rclip._images.unreadable",
 }
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -1,9 +1,9 @@
 """`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and the predict family.
 
 What a call of ``fit`` hands over is checked in ``_fit_checks``. What a fit does from there to the fitted state is in
-``_fit``, what a fitted model makes of images in ``_model``. Both need torch, which takes seconds to import, and so do
-the rooms of models and devices: the methods that need them import them, so that whoever only makes, clones, prints or
-unpickles an estimator does without.
+``_training.trainer``, what a fitted model makes of images in ``_model.state``. Both need torch, which takes seconds to
+import, and so do the rooms of models and devices: the methods that need them import them, so that whoever only makes,
+clones, prints or unpickles an estimator does without.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
-from skl2rclip._images import stamped
-from skl2rclip._labels import check_comparable, check_labels
-from skl2rclip._pillow_settings import taken_over, with_settings
-from skl2rclip._ranks import RankScale, all_ranks, central_interval, expected_value, names_of, read_out
+from skl2rclip._images.decoding import stamped
+from skl2rclip._images.pillow_settings import taken_over, with_settings
+from skl2rclip._ordinal.labels import check_comparable, check_labels
+from skl2rclip._ordinal.ranks import RankScale, all_ranks, central_interval, expected_value, names_of, read_out
 from skl2rclip._settings import Settings
-from skl2rclip._validation import (
+from skl2rclip._utils.arguments import (
     check_lengths,
     check_maker,
     check_real,
@@ -35,14 +34,15 @@ from skl2rclip._validation import (
     check_width,
     maker_of,
 )
+from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
 if TYPE_CHECKING:
-    from skl2rclip._fit import EpochEnd
-    from skl2rclip._model import FittedState
-    from skl2rclip._progress import FitListener
-    from skl2rclip._request import FitRequest
+    from skl2rclip._model.state import FittedState
+    from skl2rclip._training.request import FitRequest
+    from skl2rclip._training.trainer import EpochEnd
+    from skl2rclip._utils.progress import FitListener
 
 
 class L2RCLIPClassifier(
@@ -451,7 +451,7 @@ class L2RCLIPClassifier(
     def _learn(
         self, request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None
     ) -> L2RCLIPClassifier:
-        from skl2rclip._fit import fit
+        from skl2rclip._training.trainer import fit
 
         return self._adopt(fit(request, on_epoch_end, listener))
 
@@ -669,7 +669,7 @@ class L2RCLIPClassifier(
 
     def _writer(self, path: str | os.PathLike, scale: RankScale) -> Callable[..., None]:
         """Return a function that saves a state, and the backbone where it is given, with the parameters as they are."""
-        from skl2rclip._saved_model import portable_parameters, save
+        from skl2rclip._model.save import portable_parameters, save
 
         return partial(save, path, portable_parameters(self.get_params(deep=False), scale))
 
@@ -707,8 +707,8 @@ class L2RCLIPClassifier(
         MissingBackboneError
             If its backbone is a model of a hub that is not in this machine's cache, and `model_name` does not name it.
         """
-        from skl2rclip._saved_model import load
-        from skl2rclip._untrusted import allowed_source
+        from skl2rclip._clip.untrusted import allowed_source
+        from skl2rclip._model.save import load
 
         parameters, state = load(path, cls._get_param_names())
         named = {"model_name": model_name, "pretrained": pretrained}

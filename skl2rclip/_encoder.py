@@ -1,7 +1,7 @@
 """`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
 
-Its parameters and their documentation live here, the work is done in ``_embedder``; labels and prompts are not known.
-The methods that need torch, which takes seconds to import, import the rooms that do.
+Its parameters and their documentation live here, the work is done in ``_embedding.embedder``; labels and prompts are
+not known. The methods that need torch, which takes seconds to import, import the rooms that do.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skl2rclip._callbacks import CallbackSupportMixin, listener_of, with_callbacks
-from skl2rclip._images import ImageLike, stamped
-from skl2rclip._picture_list import as_image_list
-from skl2rclip._pillow_settings import taken_over, with_settings
-from skl2rclip._validation import (
+from skl2rclip._images.collection import as_image_list
+from skl2rclip._images.decoding import ImageLike, stamped
+from skl2rclip._images.pillow_settings import taken_over, with_settings
+from skl2rclip._images.white_levels import Whites
+from skl2rclip._utils.arguments import (
     MAKER,
     check_batch_size,
     check_choice,
@@ -31,7 +31,7 @@ from skl2rclip._validation import (
     path_or_string,
     seed_from,
 )
-from skl2rclip._white_levels import Whites
+from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 
 
 class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -159,10 +159,10 @@ class CLIPImageEncoder(_Embedding):
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
-        from skl2rclip._backbone import load_backbone
-        from skl2rclip._backbone_record import BackboneRecord
-        from skl2rclip._backbone_source import BackboneSource, warn_if_random
-        from skl2rclip._devices import resolve_device
+        from skl2rclip._clip.backbone import load_backbone
+        from skl2rclip._clip.record import BackboneRecord
+        from skl2rclip._clip.source import BackboneSource, warn_if_random
+        from skl2rclip._utils.devices import resolve_device
 
         check_string("model_name", self.model_name)
         pretrained = path_or_string("pretrained", self.pretrained)
@@ -240,8 +240,8 @@ class CLIPImageEncoder(_Embedding):
 
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        from skl2rclip._devices import resolve_device
-        from skl2rclip._embedder import cache_of, embed_images, shared_encoding
+        from skl2rclip._embedding.embedder import cache_of, embed_images, shared_encoding
+        from skl2rclip._utils.devices import resolve_device
 
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
@@ -255,7 +255,7 @@ class CLIPImageEncoder(_Embedding):
 
     def _looked_at(self, images: list[ImageLike]) -> tuple[list[ImageLike], Whites]:
         """Look at headers, and decide which value is white where nobody says it, and `fit` has not done so."""
-        from skl2rclip._embedder import check_headers
+        from skl2rclip._embedding.embedder import check_headers
 
         whites = Whites(**getattr(self, "white_values_", {}))  # a pickle of an earlier version has none
         return check_headers(images, self.embedding_cache, self.n_jobs, parse_max_memory(self.max_memory), whites)

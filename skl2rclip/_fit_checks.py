@@ -13,12 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from skl2rclip._images import stamped
-from skl2rclip._labels import check_labels
-from skl2rclip._picture_list import as_image_list, holds_images
-from skl2rclip._ranks import rank_scale
+from skl2rclip._images.collection import as_image_list, holds_images
+from skl2rclip._images.decoding import stamped
+from skl2rclip._images.white_levels import NOTHING_DECIDED
+from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings
-from skl2rclip._validation import (
+from skl2rclip._utils.arguments import (
     check_apart,
     check_groups,
     check_label_std,
@@ -35,11 +36,10 @@ from skl2rclip._validation import (
     maker_of,
     seed_from,
 )
-from skl2rclip._white_levels import NOTHING_DECIDED
 
 if TYPE_CHECKING:
-    from skl2rclip._model import FittedState
-    from skl2rclip._request import FitRequest
+    from skl2rclip._model.state import FittedState
+    from skl2rclip._training.request import FitRequest
 
 
 def checked_request(
@@ -55,14 +55,14 @@ def checked_request(
     label_std: Any = None,
 ) -> FitRequest:
     """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
-    from skl2rclip._backbone import check_text_config, model_config
-    from skl2rclip._backbone_source import BackboneSource, warn_if_random
-    from skl2rclip._device_group import check_devices
-    from skl2rclip._devices import resolve_devices
-    from skl2rclip._prompt_tokenizer import PromptTokenizer, vocabulary_of
-    from skl2rclip._prompts import tokenize_prompts
-    from skl2rclip._request import FitRequest
-    from skl2rclip._untrusted import allowed_source
+    from skl2rclip._clip.backbone import check_text_config, model_config
+    from skl2rclip._clip.source import BackboneSource, warn_if_random
+    from skl2rclip._clip.tokenizer import PromptTokenizer, vocabulary_of
+    from skl2rclip._clip.untrusted import allowed_source
+    from skl2rclip._model.prompts import tokenize_prompts
+    from skl2rclip._training.distributed import check_devices
+    from skl2rclip._training.request import FitRequest
+    from skl2rclip._utils.devices import resolve_devices
 
     devices = resolve_devices(settings.device)
     check_devices(devices, starts_processes=not one_pass)

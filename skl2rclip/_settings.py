@@ -1,7 +1,7 @@
 """`Settings`: the estimator's parameters as one frozen, typed record, checked in one place.
 
-Every floor below the estimator reads this record instead of the estimator. What only says what labels mean
-(``ranks``, ``rank_names``, ``class_weight``) is the business of ``_ranks`` and ``_validation``, and ``random_state``
+Every floor below the estimator reads this record instead of the estimator. What only says what labels mean (``ranks``,
+``rank_names``, ``class_weight``) is the business of ``_ordinal.ranks`` and ``_utils.arguments``, and ``random_state``
 becomes a seed.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from skl2rclip._validation import (
+from skl2rclip._utils.arguments import (
     Recorded,
     check_batch_size,
     check_boolean,

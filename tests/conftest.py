@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_images import shaded_images
-from small_models import CONFIGS, write_model
 from threadpoolctl import threadpool_limits
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import unload_backbones
-from skl2rclip._backbone_source import BackboneSource
-from skl2rclip._embedder import ImageEncoding
-from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._clip.backbone import unload_backbones
+from skl2rclip._clip.source import BackboneSource
+from skl2rclip._embedding.cache import forget_embeddings
+from skl2rclip._embedding.embedder import ImageEncoding
+from tests.support.small_images import shaded_images
+from tests.support.small_models import CONFIGS, write_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes that tests start; what runs here is refused below
 logging.getLogger().setLevel(logging.ERROR)  # open_clip tells the root logger about every model
@@ -48,7 +48,7 @@ def tiny(model_names):
 @pytest.fixture(scope="session")
 def family_sources(tmp_path_factory):
     """Return the source of a small model by the name of its family of text towers, made when it is first asked for."""
-    import families
+    from tests.support import families
 
     root = tmp_path_factory.mktemp("families")
 
@@ -118,7 +118,7 @@ def shade_paths(shades, tmp_path_factory):
 def _order_soon(request, monkeypatch):
     """Put the prompts of the small models in order with few steps, but where the full number is asked for."""
     if request.node.get_closest_marker("full_ordering") is None:
-        monkeypatch.setattr("skl2rclip._start._ORDERING_STEPS", 5)
+        monkeypatch.setattr("skl2rclip._training.initialization._ORDERING_STEPS", 5)
 
 
 @pytest.fixture

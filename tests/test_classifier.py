@@ -17,18 +17,18 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from small_images import shaded_images
-from small_models import CONFIGS, write_model
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._backbone import load_backbone, unload_backbones
-from skl2rclip._backbone_source import BackboneSource
-from skl2rclip._fingerprint import fingerprint
-from skl2rclip._ranks import expected_value, read_out
-from skl2rclip._selection import split_off_validation
-from skl2rclip._validation import warn_user
+from skl2rclip._clip.backbone import load_backbone, unload_backbones
+from skl2rclip._clip.fingerprint import fingerprint
+from skl2rclip._clip.source import BackboneSource
+from skl2rclip._ordinal.ranks import expected_value, read_out
+from skl2rclip._training.candidates import split_off_validation
+from skl2rclip._utils.arguments import warn_user
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
+from tests.support.small_images import shaded_images
+from tests.support.small_models import CONFIGS, write_model
 
 
 def open_clip_probabilities(name, images, sentences):
@@ -961,7 +961,7 @@ def test_names_of_old_are_unknown(name):
     ],
 )
 def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, monkeypatch, parameters, message):
-    monkeypatch.setattr("skl2rclip._fit.load_backbone", lambda source: pytest.fail("too late"))
+    monkeypatch.setattr("skl2rclip._training.trainer.load_backbone", lambda source: pytest.fail("too late"))
     with pytest.raises(InvalidParameterError, match=message):
         make_classifier(**parameters).fit(*shades)
 
@@ -996,7 +996,7 @@ def partly_bad(shade_paths, tmp_path):
 
 
 def test_unreadable_images_stop_fit_before_any_long_work(make_classifier, partly_bad, shades, monkeypatch):
-    monkeypatch.setattr("skl2rclip._fit.load_backbone", lambda source: pytest.fail("too late"))
+    monkeypatch.setattr("skl2rclip._training.trainer.load_backbone", lambda source: pytest.fail("too late"))
     with pytest.raises(UnreadableImagesError, match="3 images of 40 cannot be read") as caught:
         make_classifier().fit(partly_bad, shades[1])
     assert list(caught.value.failures) == [4, 9, 17]
@@ -1063,7 +1063,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._selection.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._training.candidates.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
     classifier.set_params(early_stopping=False)
@@ -1071,7 +1071,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
     unfitted = make_classifier(early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._selection.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._training.candidates.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             unfitted.fit(*shades)
     for predict in (unfitted.predict, unfitted.predict_interval, unfitted.predict_expectation):

@@ -8,12 +8,12 @@ import joblib
 import numpy as np
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from processes import time_limit
 from sklearn.model_selection import GridSearchCV
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._embedding_cache import forget_embeddings
+from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
+from tests.support.processes import time_limit
 
 pytestmark = pytest.mark.full_ordering
 distributed = pytest.importorskip("distributed")

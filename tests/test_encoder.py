@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from small_models import CONFIGS
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip._backbone import load_backbone
-from skl2rclip._backbone_source import BackboneSource
+from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.source import BackboneSource
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
+from tests.support.small_models import CONFIGS
 
 
 @pytest.mark.parametrize("kind", ["clip", "custom_text", "quick_gelu_resnet", "eos_linear_head"])

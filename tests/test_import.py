@@ -43,7 +43,7 @@ torch.set_num_threads(2)
 torch.relu(torch.ones(1000, 1000))  # large enough for threads, which stay behind in a fork
 child = os.fork()
 if not child:
-    import skl2rclip._devices
+    import skl2rclip._utils.devices
     torch.relu(torch.ones(1000, 1000))
     os._exit(torch.get_num_threads())
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), torch.get_num_threads())

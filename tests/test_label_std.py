@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._start import measure, reliability
+from skl2rclip._training.initialization import measure, reliability
 from skl2rclip.errors import UnreadableImagesError
 
 

@@ -34,10 +34,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
-from small_images import shaded_images
-from small_models import CONFIGS, write_model
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from tests.support.small_images import shaded_images
+from tests.support.small_models import CONFIGS, write_model
 
 # what scikit-learn asks of every classifier, and this one cannot hold
 EXPECTED_FAILURES = {

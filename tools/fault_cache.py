@@ -32,11 +32,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from skl2rclip import _database, embedding_store
-from skl2rclip._embedder import ImageEncoding, check_headers, embed_images
-from skl2rclip._embedding_cache import EmbeddingCache, forget_embeddings
-from skl2rclip._images import stamped
-from skl2rclip._preprocessing import Preprocessing
+from skl2rclip._embedding import sqlite
+from skl2rclip._embedding import store as embedding_store
+from skl2rclip._embedding.cache import EmbeddingCache, forget_embeddings
+from skl2rclip._embedding.embedder import ImageEncoding, check_headers, embed_images
+from skl2rclip._images.decoding import stamped
+from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore
 
 FILE = embedding_store._FILE
@@ -159,7 +160,7 @@ def written(folder: Path) -> Path:
 
 def attempt(outcome: Outcome, folder: Path, known: dict[bytes, np.ndarray]) -> None:
     """Use a damaged cache, and count what happens."""
-    _database._complained.clear()
+    sqlite._complained.clear()
     since = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -508,7 +509,7 @@ def held_lock(root: Path, kind: str) -> Iterator[Path]:
     )
     try:
         holder.stdout.readline()
-        with mock.patch.object(_database, "_LOCK_SECONDS", 2.0):
+        with mock.patch.object(sqlite, "_LOCK_SECONDS", 2.0):
             yield root / "cache"
     finally:
         holder.kill()
@@ -670,7 +671,7 @@ def broken_disk(
 ) -> Outcome:
     outcome = Outcome(f"disk: {fault.__name__}")
     torch.set_num_threads(1)
-    _database._complained.clear()
+    sqlite._complained.clear()
     forget_embeddings()
     with fault(place) as folder, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -26,8 +26,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageCms
 
-from skl2rclip._images import Decoder, find_unreadable, stamped
-from skl2rclip._preprocessing import Preprocessing
+from skl2rclip._images.decoding import Decoder, find_unreadable, stamped
+from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip.errors import UnreadableImagesError
 
 SIZES = [

@@ -220,7 +220,9 @@ def write(model: open_clip.CLIP, record: dict, seen: list[int], folder: Path) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "skl2rclip" / "tiny")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parents[1] / "skl2rclip" / "_clip" / "skl2rclip-tiny"
+    )
     parser.add_argument("--start-from", type=Path, help="folder of an earlier round")
     parser.add_argument("--share", nargs="*", default=[], help="property=share, relative to 1, of the pictures")
     parser.add_argument("--steps", type=int, default=4000)

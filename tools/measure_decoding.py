@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from skl2rclip._images import open_image
-from skl2rclip._picture_cost import decoding_bytes
-from skl2rclip._picture_formats import opened_picture
+from skl2rclip._images.decoding import open_image
+from skl2rclip._images.formats import opened_picture
+from skl2rclip._images.memory import decoding_bytes
 
 
 def in_child(work: Callable[[], object]) -> str:

@@ -16,8 +16,8 @@ from captions import WORDS, level_text, test_prompts
 from pictures import PROPERTIES, render
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._backbone import load_backbone
-from skl2rclip._backbone_source import BackboneSource
+from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.source import BackboneSource
 
 
 def pictures_of(name: str, per_level: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

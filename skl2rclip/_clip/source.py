@@ -1,0 +1,82 @@
+"""Where a backbone comes from: a name of open_clip's, a folder, a hub, a checkpoint file, or random numbers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from skl2rclip._clip.tiny import EMBEDDED_NAME
+from skl2rclip._utils.arguments import warn_user
+
+LOCAL_DIR_PREFIX = "local-dir:"
+HUB_PREFIX = "hf-hub:"
+CONFIG_FILE = "open_clip_config.json"
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """Where a backbone comes from.
+
+    Attributes
+    ----------
+    model_name : str
+        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
+    pretrained : str or None
+        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
+        the weights are.
+    seed : int
+        Of random weights; without meaning otherwise.
+    """
+
+    model_name: str
+    pretrained: str | None = None
+    seed: int = 0
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether `model_name` says by itself where the weights are."""
+        return self.model_name == EMBEDDED_NAME or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random numbers."""
+        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
+            return False
+        folder = self.local_folder
+        return folder is None or not weight_files(folder)
+
+    @property
+    def local_folder(self) -> Path | None:
+        """Folder of a ``local-dir:`` model."""
+        if self.model_name.startswith(LOCAL_DIR_PREFIX):
+            return Path(self.model_name.removeprefix(LOCAL_DIR_PREFIX))
+        return None
+
+    def __str__(self) -> str:
+        if self.has_own_weights and not self.is_random:
+            return repr(self.model_name)
+        return f"{self.model_name!r} with pretrained={self.pretrained!r}"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files in a folder that may hold weights, in the order in which open_clip looks for them."""
+    return [path for pattern in ("*.safetensors", "*.bin", "*.pth") for path in sorted(folder.glob(pattern))]
+
+
+def absolute(source: BackboneSource) -> BackboneSource:
+    """Return the source with paths that hold from any working directory."""
+    if source.local_folder is not None:
+        return BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder), source.pretrained, source.seed)
+    if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
+        return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
+    return source
+
+
+def warn_if_random(source: BackboneSource) -> None:
+    """Say loudly that a model knows nothing."""
+    if source.is_random:
+        warn_user(
+            f"The backbone {source} has random weights: nothing that CLIP has learned is used. This is for tests, and "
+            "for training a tower from scratch."
+        )

@@ -1,0 +1,344 @@
+"""Embeddings of images that have passed a frozen tower: those of this process, and those of a folder for all.
+
+What an image is called here depends on its content, the backbone, the preprocessing and the precision. Files whose
+stamp has not changed since they were read are not read again. No tower is known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from PIL import Image
+
+from skl2rclip._embedding.pixel_store import account
+from skl2rclip._embedding.store import EmbeddingStore, digest_of
+from skl2rclip._images.color import can_convert
+from skl2rclip._images.decoding import ImageFile, ImageLike, Scaled, open_image
+from skl2rclip._images.image_warnings import PictureWarnings
+from skl2rclip._images.pil import own_copy
+from skl2rclip._images.pillow_settings import PillowSettings
+from skl2rclip._images.preprocessing import Preprocessing
+from skl2rclip._utils.forks import in_forked_child
+
+_DEFAULT_MEMORY = 500 * 10**6
+_MAX_KNOWN_FILES = 500_000
+# to be raised where the same file is decoded to other pixels than before
+_DECODING = "decoding 3"
+
+
+class _Memory:
+    """What this process knows.
+
+    Rows by key, the least recently used dropped first; the keys that a thread is computing; and the content digests of
+    files by path and stamp.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._n_bytes = 0
+        self._computing: dict[bytes, str] = {}
+        self._files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._stored: dict[Path, set[bytes]] = {}
+
+    def lookup(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
+        found = {}
+        with self._lock:
+            for key in keys:
+                if key in self._rows:
+                    self._rows.move_to_end(key)
+                    found[key] = self._rows[key]
+        return found
+
+    def put(self, rows: Mapping[bytes, np.ndarray], max_memory: int | None) -> None:
+        with self._lock:
+            for key, row in rows.items():
+                if key not in self._rows:
+                    self._rows[key] = np.array(row, np.float32)  # not a view that keeps a whole batch alive
+                    self._n_bytes += row.nbytes
+                self._computing.pop(key, None)
+            # asked for under the lock: pixels that come later shrink what is here then
+            self._shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
+
+    def shrink(self, n_bytes: int) -> None:
+        """Drop the oldest rows until no more than this is left of them."""
+        with self._lock:
+            self._shrink(n_bytes)
+
+    def _shrink(self, n_bytes: int) -> None:
+        while self._rows and self._n_bytes > n_bytes:
+            self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
+
+    def claim(self, keys: Iterable[bytes], owner: str) -> list[bytes]:
+        with self._lock:
+            free = [key for key in keys if key not in self._rows and key not in self._computing]
+            self._computing.update(dict.fromkeys(free, owner))
+        return free
+
+    def withdraw(self, owner: str, keys: Collection[bytes] | None = None) -> None:
+        with self._lock:
+            for key in [key for key, other in self._computing.items() if other == owner]:
+                if keys is None or key in keys:
+                    del self._computing[key]
+
+    def digests_of(self, files: Iterable[ImageFile]) -> dict[str, bytes]:
+        """Content digests, by path, of files that still bear the stamp that they were read with."""
+        with self._lock:
+            stamps = ((file.location, file.stamp) for file in files)
+            return {stamp[0]: self._files[stamp] for stamp in stamps if stamp in self._files}
+
+    def remember_files(self, digests: Mapping[tuple[str, str], bytes]) -> None:
+        """Keep content digests by path and stamp."""
+        with self._lock:
+            self._files.update(digests)
+            while len(self._files) > _MAX_KNOWN_FILES:
+                self._files.popitem(last=False)
+
+    def stored_in(self, folder: Path) -> set[bytes]:
+        """Keys of rows that this process has seen or put in a folder."""
+        keys = self._stored.setdefault(folder, set())
+        if len(keys) > _MAX_KNOWN_FILES:
+            keys.clear()
+        return keys
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rows.clear()
+            self._stored.clear()
+            self._n_bytes = 0
+
+    def after_fork(self) -> None:
+        """Keep what is known, and nothing that other threads of the parent were about to do."""
+        self._lock = threading.Lock()
+        self._computing.clear()  # the threads that compute it are not in this process
+        self._n_bytes = sum(row.nbytes for row in self._rows.values())  # the fork may have come between two lines
+
+
+_memory = _Memory()
+account.before_pixels = _memory.shrink
+in_forked_child(_memory.after_fork)
+
+
+def forget_embeddings() -> None:
+    """Drop the embeddings that this process keeps in memory; those in folders stay."""
+    _memory.clear()
+
+
+def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
+    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    folder : path or None
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    known = _known_digests(images, None if folder is None else EmbeddingStore(folder))
+    return np.isin(np.arange(len(images)), list(known))
+
+
+def _known_digests(images: Sequence[ImageLike], store: EmbeddingStore | None) -> dict[int, bytes]:
+    """Content digests of the files that bear the stamp that they were decoded with, by index."""
+    files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
+    digests = _memory.digests_of(files.values())
+    rest = {file.location: file.stamp for file in files.values() if file.location not in digests}
+    if store is not None and rest:
+        stored = store.digests_of(rest)
+        _memory.remember_files({(path, rest[path]): digest for path, digest in stored.items()})
+        digests |= stored
+    return {row: digests[file.location] for row, file in files.items() if file.location in digests}
+
+
+class EmbeddingCache:
+    """The embeddings of one frozen tower: those of this process, and those in a folder where one is given.
+
+    To be used in a ``with`` block, which ends the claims on what was not computed after all.
+
+    Parameters
+    ----------
+    function : str
+        Tells one image tower's function from another's.
+    preprocessing : Preprocessing
+    precision : str
+        In which the tower computes.
+    folder : path, optional
+    width : int, optional
+        Number D of columns of the embeddings; where it is given, a stored row that is not of this width, or not of
+        unit length, is computed again.
+    max_memory : int, optional
+        Bytes that embeddings may take in this process, together with the pixels that are held there; by default 500 MB
+        of embeddings, whatever the pixels take.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        preprocessing: Preprocessing,
+        precision: str,
+        *,
+        folder: str | os.PathLike | None = None,
+        width: int | None = None,
+        max_memory: int | None = None,
+    ):
+        context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
+        if PillowSettings.of_this_process().load_truncated_images:
+            context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
+        if not can_convert():
+            context.append("all colours taken for sRGB")
+        self._context = json.dumps(context, sort_keys=True).encode()
+        self.folder = folder
+        self._store = None if folder is None else EmbeddingStore(folder)
+        self._width, self._max_memory = width, max_memory
+        self._exit = contextlib.ExitStack()
+        self._owner = ""
+        # files by the key of their content, until that is known to be an image
+        self._unrecorded: dict[bytes, list[tuple[str, str, bytes]]] = {}
+
+    def __enter__(self) -> EmbeddingCache:
+        self._owner = uuid.uuid4().hex if self._store is None else self._exit.enter_context(self._store.owner())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _memory.withdraw(self._owner)
+        self._exit.close()  # ends the claims in the folder
+
+    def known_keys(self, images: Sequence[ImageLike]) -> dict[int, bytes]:
+        """Keys of the files that have not changed since they were decoded, by this process or with this folder.
+
+        Parameters
+        ----------
+        images : list of length n
+            As `stamped` returns it.
+
+        Returns
+        -------
+        dict of int to bytes
+            By index in `images`.
+        """
+        return {row: self._key_of(digest) for row, digest in _known_digests(images, self._store).items()}
+
+    def read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
+        """Read an image once, for its key and for being decoded.
+
+        Returns
+        -------
+        key : bytes
+            Of the content. An image that cannot be read has a key of its own.
+        content : bytes or None
+            What is in the file; None for what is no file, and for what cannot be read.
+        """
+        try:
+            with PictureWarnings().of(0):  # who decodes it will tell
+                return self._read(image)
+        except Exception:  # decoding will say what is wrong with it
+            return os.urandom(16), None
+
+    def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
+        given, white = (image.image, image.white) if isinstance(image, Scaled) else (image, None)
+        if isinstance(given, bytes):
+            return self._key_of(digest_of(given), white), None  # as of a file with this content
+        if isinstance(given, Image.Image):
+            own = own_copy(given)
+            if own is not None and own.content is not None:
+                return self._key_of(digest_of(own.content), white), None
+        if not isinstance(given, ImageFile):
+            pixels = np.asarray(open_image(image))
+            return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
+        if given.problem is not None:
+            raise ValueError(given.problem)
+        is_settled = given.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+        content = given.read()
+        digest = digest_of(content)
+        key = self._key_of(digest, white)
+        # what is known is not opened, and whether white has to be decided shows only where it is
+        if is_settled and white is None:
+            self._unrecorded.setdefault(key, []).append((given.location, given.stamp, digest))
+        return key, content
+
+    def _key_of(self, digest: bytes, white: int | None = None) -> bytes:
+        return digest_of(self._context + digest + (b"" if white is None else b" white %d" % white))
+
+    def take(
+        self, keys: Sequence[bytes], *, despite_claims: bool = False
+    ) -> tuple[dict[bytes, np.ndarray], list[bytes]]:
+        """Look rows up, and claim what is missing.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+        despite_claims : bool, default=False
+            Claim what others have claimed, too.
+
+        Returns
+        -------
+        rows : dict of bytes to ndarray of shape (D,), float32
+            What is known.
+        claimed : list of bytes
+            What the caller is to compute and `put`. The rest is being computed by others.
+        """
+        wanted = list(dict.fromkeys(keys))
+        rows = _memory.lookup(wanted)
+        if self._store is not None:
+            self._write_through(rows)
+            missing = [key for key in wanted if key not in rows]
+            stored = self._store.lookup(missing, self._width) if missing else {}
+            _memory.put(stored, self._max_memory)
+            _memory.stored_in(self._store.folder).update(stored)
+            rows |= stored
+        missing = [key for key in wanted if key not in rows]
+        claimed = missing if despite_claims else _memory.claim(missing, self._owner)
+        if self._store is not None and claimed and not despite_claims:
+            free = self._store.claim(claimed, self._owner, self._width)
+            _memory.withdraw(self._owner, set(claimed) - set(free))
+            claimed = free
+        self._record_files(rows)
+        return rows, claimed
+
+    def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        """Keep rows that were claimed."""
+        if self._store is not None and self._store.put(rows):
+            _memory.stored_in(self._store.folder).update(rows)
+        _memory.put(rows, self._max_memory)
+        self._record_files(rows)
+
+    def leave(self, keys: Collection[bytes]) -> None:
+        """End the claims on rows that were computed and are not to be kept."""
+        _memory.withdraw(self._owner, keys)
+        if self._store is not None:
+            self._store.withdraw(self._owner)
+
+    def _write_through(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        """Write what the process knew before it was given this folder."""
+        assert self._store is not None
+        stored = _memory.stored_in(self._store.folder)
+        unsure = [key for key in rows if key not in stored]
+        if unsure:
+            there = self._store.lookup(unsure, self._width)
+            absent = {key: rows[key] for key in unsure if key not in there}
+            # what could not be written is tried again by the next call
+            stored.update(unsure if not absent or self._store.put(absent) else there)
+
+    def _record_files(self, keys: Iterable[bytes]) -> None:
+        """Remember the content of files that are known to be images."""
+        files = [file for key in keys for file in self._unrecorded.pop(key, [])]
+        if not files:
+            return
+        _memory.remember_files({(path, stamp): digest for path, stamp, digest in files})
+        if self._store is not None:
+            self._store.remember_files(files)

@@ -1,0 +1,571 @@
+"""From images to embeddings, in chunks: what is known, what has to be decoded, and a tower that is never kept waiting.
+
+Cache, decoder and tower are put together here; none knows of the others, and nothing here knows a label.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skl2rclip._clip.backbone import Backbone
+from skl2rclip._clip.record import BackboneRecord
+from skl2rclip._embedding.cache import EmbeddingCache, known_files
+from skl2rclip._images.bit_depths import settle
+from skl2rclip._images.decoding import (
+    Decoder,
+    ImageFile,
+    ImageLike,
+    as_given,
+    find_damaged,
+    find_unreadable,
+    identity_of,
+    image_threads,
+)
+from skl2rclip._images.preprocessing import Preprocessing, normalize
+from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
+from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.names import IN_ORDER, EntryNames
+from skl2rclip._utils.progress import counted
+from skl2rclip._utils.threads import n_side_by_side, side_by_side
+from skl2rclip.errors import UnreadableImagesError
+
+_log = logging.getLogger(__name__)
+Tower = Callable[[Tensor], Tensor]
+# of batch_size="auto"
+LARGEST_AUTO_BATCH = 64
+_CHUNK = 256
+# of the first ones on the CPU, where a large tower takes seconds for a picture
+_SMALL_BATCH, _N_SMALL = 4, 3
+# of files that are read into memory together; two chunks of them are there at a time
+_CHUNK_BYTES = 100 * 10**6
+_POLL_SECONDS = 0.05
+# another process that has stopped without dying may not keep this one from its work for ever
+_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class ImageEncoding:
+    """How images become embeddings.
+
+    Attributes
+    ----------
+    tower : callable
+        Takes normalised pixels of shape (n, 3, H, W) and returns embeddings of shape (n, D), of any length.
+    preprocessing : Preprocessing
+        What the tower takes.
+    width : int
+        Number D of columns of the embeddings.
+    device : torch.device
+        Where the tower is.
+    precision : {"auto", "float32", "bfloat16"}
+        In which the tower computes.
+    batch_size : int or "auto"
+        Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
+    on_batch : callable, optional
+        Told after each batch how many of the images are done. Small batches go first then, so that it is soon known
+        how long all of them will take.
+    """
+
+    tower: Tower
+    preprocessing: Preprocessing
+    width: int
+    device: torch.device
+    precision: str
+    batch_size: int | str
+    on_batch: Callable[[int], None] | None = None
+
+    @torch.inference_mode()
+    def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed uint8 pixels of shape (n, H, W, 3) at the tower's resolution: unit rows (n, D), float32."""
+        is_auto = self.batch_size == "auto"
+        size = LARGEST_AUTO_BATCH if is_auto else int(self.batch_size)
+        while True:
+            try:
+                return self._of_pixels(pixels, size)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or not is_auto or size == 1:
+                    raise
+            size //= 2
+
+    def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+        parts = []
+        starts = list(range(0, len(pixels), batch_size))
+        # elsewhere batches are begun long before they are done, and a compiled tower is not compiled for small ones
+        n_threads = n_side_by_side() if self.is_plain else 1
+        n_small = _N_SMALL * _SMALL_BATCH
+        if self.on_batch is not None and batch_size > _SMALL_BATCH and len(pixels) > n_small:
+            starts = [*range(0, n_small, _SMALL_BATCH), *range(n_small, len(pixels), batch_size)]
+        for start, end in pairwise([*starts, len(pixels)]):
+            batch = torch.from_numpy(pixels[start:end])
+            parts += side_by_side(self._of_batch, batch.tensor_split(min(n_threads, len(batch))))
+            if self.on_batch is not None:
+                self.on_batch(end)
+        # one copy to the host: the device works through the batches without waiting for it
+        return torch.cat(parts).cpu().numpy() if parts else np.empty((0, self.width), np.float32)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the tower runs on the CPU as it is, not compiled."""
+        return self.device.type == "cpu" and not hasattr(self.tower, "_orig_mod")
+
+    def _of_batch(self, batch: Tensor) -> Tensor:
+        with autocast_for(self.precision, self.device):
+            embeddings = self.tower(normalize(to_device(batch, self.device), self.preprocessing))
+        return F.normalize(embeddings.float(), dim=-1)
+
+
+def check_headers(
+    images: Sequence[ImageLike],
+    folder: str | os.PathLike | None,
+    n_jobs: int | None,
+    max_memory: int | None = None,
+    whites: Whites = NOTHING_DECIDED,
+    names: EntryNames = IN_ORDER,
+) -> tuple[list[ImageLike], Whites]:
+    """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
+
+    Which value is white is decided here too, for all pictures of a kind, where files, modes and dtypes do not say it.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    folder : path or None
+        Of an embedding cache: files that were decoded before, with it or by this process, are not opened.
+    n_jobs : int or None
+        Threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
+    whites : Whites, optional
+        What was decided before, and stays.
+    names : EntryNames, optional
+        What the user calls each image, where that is not its index in X.
+
+    Returns
+    -------
+    images : list of length n
+        The same, `Scaled` where it had to be decided which value is white.
+    whites : Whites
+        What was decided before, and now.
+
+    Raises
+    ------
+    UnreadableImagesError
+    """
+    is_known, kinds = known_files(images, folder), dict[Hashable, str]()
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, kinds=kinds)
+    settled = settle(images, kinds, whites, n_jobs=n_jobs, max_memory=max_memory, names=names)
+    unreadable |= settled.failures
+    if unreadable:  # what the others hide behind their headers is to be named with it
+        rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
+        unreadable |= find_damaged(settled.images, rest, n_jobs=n_jobs, max_memory=max_memory)
+        raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
+    for guess in settled.guesses:
+        warn_user(guess)
+    return settled.images, settled.whites
+
+
+def embed_chunks(
+    images: Sequence[ImageLike],
+    encoding: ImageEncoding,
+    cache: EmbeddingCache | None,
+    n_jobs: int | None,
+    max_memory: int | None = None,
+    names: EntryNames = IN_ORDER,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
+
+    The first image that cannot be decoded ends the tower's work; the others are still decoded, so that the error names
+    every one, and what was embedded before stays in the cache. What is plainly no image `check_headers` has named
+    before.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    encoding : ImageEncoding
+    cache : EmbeddingCache or None
+        What it knows is not computed again, and what is computed goes there; None for a tower that nobody shares.
+    n_jobs : int or None
+        Decoding threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
+    names : EntryNames, optional
+        What the user calls each image, which warnings say, where that is not its index in X.
+
+    Yields
+    ------
+    rows : ndarray of int
+        Indices in `images`, each once, in the order in which the embeddings are there.
+    embeddings : ndarray of shape (chunk, D), float32
+        Unit rows.
+
+    Raises
+    ------
+    UnreadableImagesError
+    MemoryError
+    """
+    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names) as stream:
+        for rows, _, embeddings in stream:
+            assert embeddings is not None
+            yield rows, embeddings
+
+
+def embed_images(
+    images: Sequence[ImageLike],
+    encoding: ImageEncoding,
+    cache: EmbeddingCache | None,
+    n_jobs: int | None,
+    max_memory: int | None = None,
+    verbose: int = 0,
+    names: EntryNames = IN_ORDER,
+) -> np.ndarray:
+    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
+
+    With `verbose` a bar shows how many are done.
+    """
+    result = np.empty((len(images), encoding.width), np.float32)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names)
+    for rows, embeddings in counted(chunks, len(images), verbose):
+        result[rows] = embeddings
+    return result
+
+
+def decode_and_embed(
+    images: Sequence[ImageLike],
+    preprocessings: Sequence[Preprocessing],
+    encoding: ImageEncoding | None,
+    cache: EmbeddingCache | None,
+    n_jobs: int | None,
+    max_memory: int | None = None,
+    names: EntryNames = IN_ORDER,
+) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
+    """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
+
+    Each file is opened once for all of it. What cannot be decoded is dealt with as by `embed_chunks`.
+
+    Parameters
+    ----------
+    images : list of length n
+        As `stamped` returns it.
+    preprocessings : sequence of Preprocessing
+        Each image is decoded once and resized for each of these; the first is the tower's own where there is one.
+    encoding : ImageEncoding or None
+        None embeds nothing.
+    cache : EmbeddingCache or None
+        As for `embed_chunks`.
+    n_jobs : int or None
+        Decoding threads.
+    max_memory : int or None
+        Bytes that the pictures under way may take together.
+    names : EntryNames, optional
+        What the user calls each image, which warnings say, where that is not its index in X.
+
+    Yields
+    ------
+    rows : ndarray of int
+        Indices in `images`, each once; those that another thread or process is embedding at the moment come last.
+    pixels : list of ndarray of shape (chunk, H, W, 3), uint8
+        One array for each preprocessing.
+    embeddings : ndarray of shape (chunk, D), float32, or None
+        Unit rows; None without an encoding.
+
+    Raises
+    ------
+    UnreadableImagesError
+    MemoryError
+    """
+    cache = None if encoding is None else cache
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names) as stream:
+        yield from stream
+
+
+@contextmanager
+def _open(
+    images: Sequence[ImageLike],
+    preprocessings: Sequence[Preprocessing],
+    encoding: ImageEncoding | None,
+    cache: EmbeddingCache | None,
+    n_jobs: int | None,
+    max_memory: int | None,
+    wants_pixels: bool = False,
+    names: EntryNames = IN_ORDER,
+) -> Iterator[_Stream]:
+    """Begin a stream, with everything that has to be ended after it."""
+    with (
+        nullcontext() if encoding is None else explain_out_of_memory(encoding.batch_size),
+        nullcontext() if cache is None else cache,
+        image_threads(n_jobs) as pool,
+    ):
+        decoder = Decoder(images, preprocessings, pool, max_memory)
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names)
+        stream.outlook = _outlook(stream, encoding, cache)
+        yield stream
+
+
+def _outlook(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCache | None) -> Outlook:
+    quicker = ["more n_jobs, the threads that decode, if there are cores left"]
+    if encoding is None:
+        return Outlook("Decoding the images", stream.n_images, "image", quicker)
+    quicker = [*quicker_device(encoding.device), "a smaller model_name", *quicker]
+    if encoding.device.type == "cuda" and encoding.precision == "float32":
+        quicker.insert(0, "precision='auto'")
+    if cache is None or cache.folder is None:
+        quicker.append("embedding_cache=folder, which keeps the embeddings for all that follows")
+    return Outlook(f"Embedding the images on {encoding.device}", stream.n_images, "image", quicker)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images under way: `rows` of them, of which those that `decoded` lists are decoded, and `mine` to be embedded."""
+
+    rows: list[int]
+    mine: list[int]
+    known: dict[int, np.ndarray]
+    decoded: list[int]
+    pixels: Callable[[], list[np.ndarray]]
+
+
+_Part = tuple[np.ndarray, list[np.ndarray], np.ndarray | None]
+
+
+class _Stream:
+    """The way of images through cache, decoder and tower.
+
+    Three chunks are under way at a time: the files of one are read for their keys, those images of the next that are
+    not known are decoded, and the present one passes the tower. A file that comes several times goes once.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[ImageLike],
+        decoder: Decoder,
+        encoding: ImageEncoding | None,
+        cache: EmbeddingCache | None,
+        pool: ThreadPoolExecutor,
+        wants_pixels: bool,
+        names: EntryNames,
+    ):
+        self.keys = {} if cache is None else cache.known_keys(images)
+        self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
+        self._wants_pixels, self._names = wants_pixels, names
+        self._decoder = decoder
+        self._copies = _rows_of_each(images)
+        self._left: list[int] = []
+        self._kept: set[int] = set()
+        self._n_known = self._n_done = 0
+        self.outlook: Outlook | None = None
+        self._has_progressed = self._is_impatient = False
+
+    @property
+    def n_images(self) -> int:
+        """Number of different images."""
+        return len(self._copies)
+
+    def __iter__(self) -> Iterator[_Part]:
+        """Go over the images until each is done; what others are embedding is asked for again and again."""
+        waiting, since = list(self._copies), time.monotonic()
+        begun = since
+        while waiting:
+            self._left, self._has_progressed = [], False
+            self._is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
+            read = _ahead(self._start_reading(rows) for rows in _chunks_of(self._images, waiting))
+            for chunk in _ahead(self._look_up(rows, contents) for rows, contents in read):
+                yield from self._finish(chunk)
+            if self._has_progressed:
+                since = time.monotonic()
+            else:
+                time.sleep(_POLL_SECONDS)
+            waiting = self._left
+        if self._decoder.failures:
+            # what is in the cache is not decoded again if the call goes on without the others
+            self._warn({first: rows for first, rows in self._copies.items() if first in self._kept})
+            failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
+            raise UnreadableImagesError(failures, [as_given(image) for image in self._images], len(self._images))
+        self._warn(self._copies)
+        _log.info(
+            "%d images, %d different ones among them, of which %d were known, took %.1f s.",
+            len(self._images),
+            len(self._copies),
+            self._n_known,
+            time.monotonic() - begun,
+        )
+
+    def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
+        self._decoder.warnings.warn([as_given(image) for image in self._images], copies, self._names)
+
+    def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
+        """Begin to read the files that have no key yet."""
+        if self._cache is None:
+            return rows, {}
+        unread = [row for row in rows if row not in self.keys]
+        return rows, {row: self._pool.submit(self._cache.read, self._images[row]) for row in unread}
+
+    def _look_up(self, rows: list[int], reading: dict[int, Future]) -> _Chunk:
+        """Look a chunk up, claim what is not known, leave what others have claimed, and begin to decode the rest."""
+        if self._cache is None:
+            self._has_progressed = True
+            return _Chunk(rows, rows, {}, rows, self._decoder.start(rows))
+        contents = {}
+        for row in list(reading):
+            self.keys[row], content = reading.pop(row).result()  # whose bytes only the decoder holds from now on
+            if content is not None:
+                contents[row] = content
+        # once an image has failed, the rest is only tried: no claims, and nothing is waited for
+        has_failed = bool(self._decoder.failures)
+        keys = [self.keys[row] for row in rows]
+        found, claimed = self._cache.take(keys, despite_claims=has_failed or self._is_impatient)
+        self._has_progressed |= bool(found or claimed)
+        done, known, mine, free = [], {}, [], set(claimed)
+        for row, key in zip(rows, keys, strict=True):
+            if key in found:
+                known[row] = found[key]
+            elif key in free or has_failed:
+                free.discard(key)  # another file of the same content is looked up again when this one is embedded
+                mine.append(row)
+            else:
+                self._left.append(row)
+                continue
+            done.append(row)
+        decoded = done if self._wants_pixels and not has_failed else mine
+        return _Chunk(done, mine, known, decoded, self._decoder.start(decoded, contents))
+
+    def _finish(self, chunk: _Chunk) -> Iterator[_Part]:
+        """Embed what is decoded, and hand the chunk on; nothing more once an image has failed."""
+        pixels = chunk.pixels()
+        if self._decoder.failures or not chunk.rows:
+            return
+        embeddings = None
+        self._n_known += len(chunk.known)
+        _log.debug("%d images done, %d of them known.", len(chunk.rows), len(chunk.known))
+        if self._encoding is not None:
+            embedded = dict(chunk.known)
+            if chunk.mine:
+                is_mine = np.isin(chunk.decoded, chunk.mine)
+                computed = self._watched.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
+                embedded |= zip(chunk.mine, computed, strict=True)
+                if self._cache is not None:
+                    # what was decoded at smaller sides is not what others would get with more memory
+                    reduced = self._decoder.reduced.intersection(chunk.mine)
+                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in reduced})
+                    self._kept.update(set(chunk.mine) - reduced)
+                    if reduced:
+                        self._cache.leave({self.keys[row] for row in reduced})
+            embeddings = np.stack([embedded[row] for row in chunk.rows])
+        self._n_done += len(chunk.rows)
+        if self.outlook is not None:
+            self.outlook.done(self._n_done)
+        yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
+
+    @property
+    def _watched(self) -> ImageEncoding:
+        """The encoding; as long as the first chunk passes it on the CPU, each batch is heard of."""
+        assert self._encoding is not None
+        outlook = self.outlook
+        is_plain = self._encoding.is_plain
+        if self._n_done or outlook is None or not is_plain or self.n_images <= 2 * _N_SMALL * _SMALL_BATCH:
+            return self._encoding
+        return replace(self._encoding, on_batch=outlook.done)
+
+    def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
+        """Hand the same on for every place that a file has among the images."""
+        counts = [len(self._copies[row]) for row in rows]
+        if max(counts) == 1:
+            yield np.array(rows), pixels, embeddings
+            return
+        places = np.repeat(np.arange(len(rows)), counts)
+        everywhere = np.concatenate([self._copies[row] for row in rows])
+        for start in range(0, len(places), _CHUNK):
+            part = places[start : start + _CHUNK]
+            yield (
+                everywhere[start : start + _CHUNK],
+                [array[part] for array in pixels],
+                None if embeddings is None else embeddings[part],
+            )
+
+
+def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:
+    """All rows that hold an image, by the first of them; two threads never decode one PIL image at a time."""
+    first: dict[Hashable, int] = {}
+    rows: dict[int, list[int]] = {}
+    for row, image in enumerate(images):
+        rows.setdefault(first.setdefault(identity_of(image), row), []).append(row)
+    return rows
+
+
+def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[list[int]]:
+    """Cut rows into chunks of so many images, and of so many bytes where they are files."""
+    chunk: list[int] = []
+    n_bytes = 0
+    for row in rows:
+        image = as_given(images[row])
+        size = image.size if isinstance(image, ImageFile) else 0
+        if chunk and (len(chunk) == _CHUNK or n_bytes + size > _CHUNK_BYTES):
+            yield chunk
+            chunk, n_bytes = [], 0
+        chunk.append(row)
+        n_bytes += size
+    if chunk:
+        yield chunk
+
+
+_T = TypeVar("_T")
+
+
+def _ahead(begun: Iterable[_T]) -> Iterator[_T]:
+    """Hand each item on when the next one has been begun."""
+    present = deque[_T]()
+    for following in begun:
+        present.append(following)
+        if len(present) > 1:
+            yield present.popleft()
+    yield from present
+
+
+def shared_encoding(
+    backbone: Backbone, device: torch.device, precision: str, batch_size: int | str, compiled: bool = False
+) -> ImageEncoding:
+    """Return the encoding by the backbone's own image tower, which all estimators share."""
+    tower: Any = backbone.image_tower(device)
+    return ImageEncoding(
+        torch.compile(tower) if compiled else tower,
+        backbone.preprocessing,
+        backbone.embedding_width,
+        device,
+        precision,
+        batch_size,
+    )
+
+
+def cache_of(
+    backbone: Backbone | BackboneRecord,
+    device: torch.device,
+    precision: str,
+    folder: str | os.PathLike | None,
+    max_memory: int | None,
+) -> EmbeddingCache:
+    """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes."""
+    return EmbeddingCache(
+        backbone.function,
+        backbone.preprocessing,
+        resolve_precision(precision, device),
+        folder=folder,
+        width=backbone.embedding_width,
+        max_memory=max_memory,
+    )

@@ -1,0 +1,94 @@
+"""Lock files that tell whether their owner is alive: the operating system lets go of them when the process dies.
+
+A forked child lets go of what it inherited, or the lock would outlive the parent in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from skl2rclip._utils.forks import in_forked_child, no_fork
+
+_held: set[int] = set()
+
+
+def _forget_inherited() -> None:
+    for descriptor in _held:  # closed and not unlocked: the parent's own descriptor keeps the lock
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+in_forked_child(_forget_inherited)
+
+
+class OwnerLock:
+    """A new lock file, held until `release` or the end of the process.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made, or its file system knows no locks.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with no_fork():
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _lock(self._descriptor, is_shared=False)
+            except OSError:
+                os.close(self._descriptor)
+                remove(path)
+                raise
+            _held.add(self._descriptor)
+
+    def release(self) -> None:
+        """Let go of the lock, and remove its file; a forked child does neither to its parent's."""
+        if self._descriptor in _held:
+            _held.remove(self._descriptor)
+            os.close(self._descriptor)
+            remove(self._path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock file; one that is missing or cannot be read counts as not held."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (OSError, ValueError):
+        return False
+    try:
+        # a shared lock: two who ask at the same time do not take each other for the owner
+        _lock(descriptor, is_shared=True)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)  # how Windows says it
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def remove(path: Path) -> None:
+    """Remove a lock file, where that is possible."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(descriptor: int, *, is_shared: bool) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, is_shared: bool) -> None:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

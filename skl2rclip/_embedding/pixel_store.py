@@ -1,0 +1,158 @@
+"""Decoded training images where the steps of the second stage find them soonest, and the account of what they take.
+
+On the device where they fit, else in memory, else in a temporary file; from there the next batch is copied while the
+present one trains.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skl2rclip._utils.devices import to_device
+from skl2rclip._utils.forks import in_forked_child
+
+# of the device's free memory; the rest is for weights, gradients, moments and activations
+_SHARE_OF_DEVICE = 0.5
+
+
+class _Account:
+    """The bytes that decoded pixels take in this process, all threads together.
+
+    Attributes
+    ----------
+    n_bytes : int
+    before_pixels : callable
+        Called with the bytes that pixels leave to whatever else counts towards a bound, which is to drop the rest.
+    """
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+        self.before_pixels: Callable[[int], object] = lambda n_bytes: None
+        # re-entrant: a store may be collected, and give its bytes back, at any moment
+        self._lock = threading.RLock()
+
+    def take(self, n_bytes: int, max_memory: int | None) -> bool:
+        """Take bytes for pixels, and say whether they fit beside the other pixels; embeddings make room for them."""
+        with self._lock:
+            if n_bytes > 0 and max_memory is not None and self.n_bytes + n_bytes > max_memory:
+                return False
+            self.n_bytes += n_bytes
+        if max_memory is not None:
+            self.before_pixels(max_memory - self.n_bytes)
+        return True
+
+    def give_back(self, n_bytes: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self.n_bytes -= n_bytes
+
+    def after_fork(self) -> None:
+        """Let go of a lock that another thread of the parent held."""
+        self._lock = threading.RLock()
+
+
+account = _Account()
+in_forked_child(account.after_fork)
+
+
+class PixelStore:
+    """Uint8 images that are written once and read in batches.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(n, H, W, 3)``.
+    device : torch.device
+        Where batches are wanted.
+    max_memory : int or None
+        Bytes that decoded pixels and embeddings may take in this process. Where the images do not fit beside the pixels
+        that are held already, they go to a temporary file, which has no name and vanishes with the store.
+
+    Attributes
+    ----------
+    place : {"device", "memory", "file"}
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, max_memory: int | None):
+        self.device = device
+        n_bytes = int(np.prod(shape, dtype=np.int64))
+        if not account.take(n_bytes, max_memory):
+            self.place = "file"
+            with TemporaryFile() as file:
+                self._pixels = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
+            return
+        weakref.finalize(self, account.give_back, n_bytes)
+        if _fits(n_bytes, device):
+            self.place = "device"
+            self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
+        else:
+            self.place = "memory"
+            self._pixels = torch.empty(shape, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def write(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+        """Put images into their places, `rows` of int."""
+        if len(rows):
+            self._pixels[torch.from_numpy(rows).to(self._pixels.device)] = torch.from_numpy(pixels).to(
+                self._pixels.device
+            )
+
+    def batches(self, batches: Iterator[Tensor] | list[Tensor]) -> Iterator[Tensor]:
+        """Read batches.
+
+        Parameters
+        ----------
+        batches : iterable of tensor of int64
+            The rows of each, on the CPU.
+
+        Yields
+        ------
+        tensor of shape (batch, H, W, 3), uint8
+            On the device.
+        """
+        if self.place == "device":
+            for rows in batches:
+                yield self._pixels.index_select(0, to_device(rows, self.device))
+            return
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with ThreadPoolExecutor(1) as pool:
+            waiting = None
+            for rows in batches:
+                following = pool.submit(self._copy, rows, stream)
+                if waiting is not None:
+                    yield _received(*waiting.result())
+                waiting = following
+            if waiting is not None:
+                yield _received(*waiting.result())
+
+    def _copy(self, rows: Tensor, stream: torch.cuda.Stream | None) -> tuple[Tensor, torch.cuda.Event | None]:
+        batch = self._pixels.index_select(0, rows)
+        if stream is None:
+            return to_device(batch, self.device), None
+        with torch.cuda.stream(stream):
+            return to_device(batch, self.device), stream.record_event()
+
+
+def _received(batch: Tensor, copied: torch.cuda.Event | None) -> Tensor:
+    """Let the device's present work wait for the copy, and keep the memory until that work is done."""
+    if copied is not None:
+        present = torch.cuda.current_stream(batch.device)
+        present.wait_event(copied)
+        batch.record_stream(present)
+    return batch
+
+
+def _fits(n_bytes: int, device: torch.device) -> bool:
+    if device.type == "cuda":
+        return n_bytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+    return device.type == "cpu"

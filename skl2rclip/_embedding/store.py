@@ -1,0 +1,317 @@
+"""Embeddings in a folder, for all processes that are given it.
+
+SQLite keeps them: it survives a process killed in the middle of a write, lets several processes in at once, and
+comes with Python. Whatever goes wrong with the disk costs a warning and computing the embedding, never a fit. No row
+is believed that its checksum does not confirm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from skl2rclip._embedding.locks import OwnerLock, is_held, remove
+from skl2rclip._embedding.sqlite import Database
+from skl2rclip._utils.arguments import parse_bytes
+
+# a version that writes another format gives its file another name, so that both can use one folder
+_FORMAT = 2
+_FILE = f"embeddings-{_FORMAT}.sqlite"
+_SCHEMA = (
+    "CREATE TABLE embeddings (key BLOB PRIMARY KEY, row BLOB, checksum BLOB, day INTEGER)",
+    "CREATE INDEX embeddings_by_day ON embeddings (day)",
+    "CREATE TABLE files (path BLOB PRIMARY KEY, stamp BLOB, digest BLOB, checksum BLOB, day INTEGER)",
+    "CREATE INDEX files_by_day ON files (day)",
+    "CREATE TABLE claims (key BLOB PRIMARY KEY, owner TEXT)",
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER)",
+)
+_DEFAULT_MAX_SIZE = 10 * 10**9
+_SQL_VARIABLES = 500
+# rows that may be of ours: what is longer is not even read, lest one of a gigabyte end the reading of all
+_IS_ROW = "typeof(row) = 'blob' AND length(row) <= 1000000"
+_IS_FILE = "typeof(digest) = 'blob' AND length(digest) <= 1000 AND length(stamp) <= 1000 AND length(checksum) = 16"
+_IS_OWNER = "typeof(owner) = 'text' AND length(owner) = 32"
+_UNIT_TOLERANCE = 1e-3
+# of a lock file before it may count as left behind: its owner makes it first and locks it then
+_LEFT_BEHIND_SECONDS = 300
+_swept: set[Path] = set()
+
+
+class EmbeddingStore:
+    """A folder that keeps embeddings for all processes that are given it.
+
+    Estimators make one from their parameter ``embedding_cache``; by itself it tells the folder's size, bounds it, and
+    clears it.
+
+    Parameters
+    ----------
+    folder : path
+        Made when the first embedding is written.
+    max_size : int or str, optional
+        Bound of the folder's size, bytes or a string such as "20GB", remembered in the folder; 10 GB where none was
+        ever given. Beyond it, what was not used for the longest time is dropped.
+
+    Examples
+    --------
+    >>> from skl2rclip._embedding.store import EmbeddingStore
+    >>> store = EmbeddingStore("embeddings", max_size="20GB")  # doctest: +SKIP
+    >>> len(store), store.size_in_bytes  # doctest: +SKIP
+    (26500, 58720256)
+    >>> store.clear()  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | os.PathLike, max_size: int | str | None = None):
+        self.folder = Path(os.path.abspath(folder))
+        self._database = Database(self.folder / _FILE, _SCHEMA, _FORMAT)
+        self._owners: set[str] = set()
+        if max_size is not None:
+            n_bytes = parse_bytes("max_size", max_size)
+
+            def bound(db: sqlite3.Connection) -> None:
+                db.execute("INSERT OR REPLACE INTO settings VALUES ('max_size', ?)", (n_bytes,))
+                _drop_oldest(db)
+
+            self._database.write(bound)
+
+    def __len__(self) -> int:
+        return self._database.read(lambda db: db.execute("SELECT count(*) FROM embeddings").fetchone()[0], 0)
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Bytes that the folder's embeddings and claims take."""
+        return self._database.read(_bytes_in_use, 0)
+
+    def clear(self) -> None:
+        """Forget everything but the bound, and give the space back."""
+
+        def delete(db: sqlite3.Connection) -> None:
+            for table in ("embeddings", "files", "claims"):
+                db.execute(f"DELETE FROM {table}")
+
+        if self._database.exists():
+            self._database.write(delete)
+            self._database.compact()
+
+    def lookup(self, keys: Collection[bytes], width: int | None = None) -> dict[bytes, np.ndarray]:
+        """Return the rows that are there and sound, float32, by key.
+
+        Parameters
+        ----------
+        keys : collection of bytes
+        width : int, optional
+            Number D of columns; where it is given, only finite rows of this width and of unit length are sound.
+        """
+        rows = self._database.read(lambda db: _sound_rows(db, keys, width), {})
+        today = _today()
+        # once a day, so that what is in use is not dropped as the oldest; a folder for reading only is spared it
+        unmarked = [(today, key) for key, (_, day) in rows.items() if day != today]
+        if unmarked and self._database.is_writable():
+            self._database.write(lambda db: db.executemany("UPDATE embeddings SET day = ? WHERE key = ?", unmarked))
+        return {key: row for key, (row, _) in rows.items()}
+
+    def put(self, rows: Mapping[bytes, np.ndarray]) -> bool:
+        """Write rows, all or none, withdraw the claims on them, and drop the oldest ones beyond the bound.
+
+        Returns whether they were written.
+        """
+        entries = []
+        for key, row in rows.items():
+            data = np.ascontiguousarray(row, np.float32).tobytes()
+            entries.append((key, data, digest_of(key + data), _today()))
+
+        def insert(db: sqlite3.Connection) -> bool:
+            db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", entries)
+            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in rows])
+            _drop_oldest(db)
+            return True
+
+        return self._database.write(insert, False)
+
+    def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None) -> list[bytes]:
+        """Say that `owner` computes these rows; return the keys of those that are not there, nor claimed by others.
+
+        The claims of processes that have died do not count. Where the folder cannot be written, nothing is claimed and
+        every key is returned. `width` is as for `lookup`.
+        """
+
+        def insert(db: sqlite3.Connection) -> list[bytes]:
+            claims = {
+                key: _owner_of(name)
+                for key, name in _select(db, f"SELECT key, owner FROM claims WHERE {_IS_OWNER} AND", keys)
+            }
+            dead = {other for other in set(claims.values()) - {owner} if not self._is_alive(other)}
+            _end_claims(db, dead)
+            done = _sound_rows(db, keys, width)  # another may have written them since the lookup
+            free = [key for key in keys if key not in done and claims.get(key, owner) in {owner, *dead}]
+            db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", [(key, owner) for key in free])
+            return free
+
+        self._owners.add(owner)
+        return self._database.write(insert, list(keys))
+
+    def withdraw(self, owner: str) -> None:
+        """Withdraw all claims of `owner`."""
+        self._owners.discard(owner)
+        self._database.write(lambda db: _end_claims(db, {owner}))
+
+    @contextlib.contextmanager
+    def owner(self) -> Iterator[str]:
+        """Name an owner of claims, who is seen to be alive until the end of the block or of the process."""
+        name, process = uuid.uuid4().hex, os.getpid()
+        lock = None
+        try:
+            # a folder that cannot be written has no claims either
+            with contextlib.suppress(OSError, ValueError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = OwnerLock(self._lock_file(name))
+                self._sweep()
+            yield name
+        finally:
+            if os.getpid() == process:  # a forked child that leaves the block ends nothing of its parent's
+                if name in self._owners:  # else nothing has to be written
+                    self.withdraw(name)
+                if lock is not None:
+                    lock.release()
+
+    def _lock_file(self, owner: str) -> Path:
+        return self.folder / f"owner-{owner}.lock"
+
+    def _is_alive(self, owner: str) -> bool:
+        """Whether the owner's lock is held; the lock file of a dead one is removed."""
+        if not owner:
+            return False
+        path = self._lock_file(owner)
+        if is_held(path):
+            return True
+        remove(path)
+        return False
+
+    def _sweep(self) -> None:
+        """Remove what the dead have left, once in a process; damaged files that were put aside are the user's."""
+        if self.folder in _swept:
+            return
+        _swept.add(self.folder)
+        for path in self.folder.glob("owner-*.lock"):
+            with contextlib.suppress(OSError):  # another process may be sweeping, too
+                if time.time() - path.stat().st_mtime > _LEFT_BEHIND_SECONDS and not is_held(path):
+                    remove(path)
+        statement = f"SELECT DISTINCT owner FROM claims WHERE {_IS_OWNER}"
+        owners = self._database.read(lambda db: db.execute(statement).fetchall(), [])
+        dead = {_owner_of(name) for (name,) in owners}
+        dead = {owner for owner in dead if not self._is_alive(owner)}
+        if dead:
+            self._database.write(lambda db: _end_claims(db, dead))
+
+    def digests_of(self, stamps: Mapping[str, str]) -> dict[str, bytes]:
+        """Content digests, by path, of the files that still bear the stamp that they were read with."""
+        wanted = {_encoded(path): path for path in stamps}
+        found = self._database.read(
+            lambda db: _select(
+                db, f"SELECT path, stamp, digest, checksum FROM files WHERE {_IS_FILE} AND", wanted, "path"
+            ),
+            [],
+        )
+        return {
+            wanted[path]: digest
+            for path, stamp, digest, checksum in found
+            if path in wanted
+            and stamp == _encoded(stamps[wanted[path]])
+            and isinstance(digest, bytes)
+            and checksum == _checksum(path, stamp, digest)
+        }
+
+    def remember_files(self, files: Iterable[tuple[str, str, bytes]]) -> None:
+        """Keep path, stamp and content digest of files that could be decoded."""
+        today, entries = _today(), []
+        for path, stamp, digest in files:
+            parts = _encoded(path), _encoded(stamp), digest
+            entries.append((*parts, _checksum(*parts), today))
+        self._database.write(lambda db: db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", entries))
+
+
+def _select(db: sqlite3.Connection, statement: str, values: Collection[bytes], column: str = "key") -> list[tuple]:
+    """Rows of ``statement`` whose `column` is among `values`, in portions that SQLite takes."""
+    given = list(values)
+    rows: list[tuple] = []
+    for start in range(0, len(given), _SQL_VARIABLES):
+        portion = given[start : start + _SQL_VARIABLES]
+        rows += db.execute(f"{statement} {column} IN ({','.join('?' * len(portion))})", portion).fetchall()
+    return rows
+
+
+def _sound_rows(
+    db: sqlite3.Connection, keys: Collection[bytes], width: int | None
+) -> dict[bytes, tuple[np.ndarray, int]]:
+    """Rows and the days they were used on; one whose bytes are not those that were written counts as missing."""
+    found = _select(db, f"SELECT key, row, checksum, day FROM embeddings WHERE {_IS_ROW} AND", keys)
+    sound = [
+        (key, np.frombuffer(row, np.float32), day)
+        for key, row, checksum, day in found
+        if isinstance(key, bytes) and len(row) % 4 == 0 and digest_of(key + row) == checksum
+    ]
+    with np.errstate(all="ignore"):
+        return {key: (row, day) for key, row, day in sound if width is None or _is_unit(row, width)}
+
+
+def _is_unit(row: np.ndarray, width: int) -> bool:
+    """Whether this is an embedding of such a width; the length of a row that is not finite is no number near one."""
+    return len(row) == width and abs(float(row @ row) - 1) < _UNIT_TOLERANCE
+
+
+def _owner_of(name: object) -> str:
+    """Owner's name as the store gives it, empty for what is none."""
+    return name.decode() if isinstance(name, bytes) and re.fullmatch(rb"[0-9a-f]{32}", name) else ""
+
+
+def _end_claims(db: sqlite3.Connection, owners: Collection[str]) -> None:
+    db.executemany("DELETE FROM claims WHERE owner = ?", [(owner,) for owner in owners])
+
+
+def _encoded(text: str) -> bytes:
+    # a file's name need not be UTF-8: Python has surrogates in the place of such bytes
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _checksum(path: bytes, stamp: bytes, digest: bytes) -> bytes:
+    return digest_of(b"%d %d " % (len(path), len(stamp)) + path + stamp + digest)
+
+
+def _bytes_in_use(db: sqlite3.Connection) -> int:
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _drop_oldest(db: sqlite3.Connection) -> None:
+    """Keep the database within its bound, and drop a tenth more than needed, lest every write has to drop again."""
+    limit = db.execute("SELECT value FROM settings WHERE name = 'max_size'").fetchone()
+    is_valid = limit is not None and isinstance(limit[0], int) and limit[0] > 0
+    max_size, used = limit[0] if is_valid else _DEFAULT_MAX_SIZE, _bytes_in_use(db)
+    if used <= max_size:
+        return
+    share = 1 - 0.9 * max_size / used
+    for table in ("embeddings", "files"):
+        # a day that is yet to come, or none at all, would never be the oldest
+        db.execute(f"UPDATE {table} SET day = 0 WHERE day > ?", (_today() + 1,))
+        count = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        oldest = f"SELECT rowid FROM {table} ORDER BY day, rowid LIMIT ?"
+        db.execute(f"DELETE FROM {table} WHERE rowid IN ({oldest})", (int(np.ceil(share * count)),))
+
+
+def digest_of(data: bytes) -> bytes:
+    """Digest of 16 bytes, the same in every process and for ever."""
+    return blake2b(data, digest_size=16).digest()
+
+
+def _today() -> int:
+    return int(time.time() // 86_400)

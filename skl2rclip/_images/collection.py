@@ -1,0 +1,345 @@
+"""From whatever a user hands over as X to a list of paths, contents of files, PIL images and arrays.
+
+Containers are read entry by entry: NumPy would make arrays of PIL images, without palette, EXIF and transparency. Only
+arrays of numbers are taken as a whole. What cannot be a picture is named here by its index; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from skl2rclip._images.decoding import ImageFile, Unread
+from skl2rclip._utils.arguments import is_missing
+
+_PATH = str | os.PathLike
+_CONTENT = bytes | bytearray | memoryview
+_ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://", "data:image/")
+_KINDS = "a path, the content of a file, a PIL image or a uint8 array"
+_MOST_ATTEMPTS = 5
+_LONGEST_NAME = 4096
+
+
+def as_image_list(X: Any, name: str = "X") -> list[Any]:
+    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or arrays.
+
+    Parameters
+    ----------
+    X : sequence, column, one-column table, iterator, data set or stacked ndarray
+        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is of shape (n, H, W),
+        (n, H, W, 3) or (n, H, W, 4).
+    name : str, default="X"
+        What the user gave it as.
+
+    Returns
+    -------
+    list of length n
+        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`. Arrays of
+        booleans have become uint8; others are of any integers or floats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the index and what is wrong with the entry there.
+    """
+    if hasattr(X, "__array__") and not _is_sequence(X) and not isinstance(X, Image.Image | np.generic | type):
+        X = np.asarray(X)
+    _check_container(X, name)
+    column = _column_of(X, name)
+    if column is None:
+        images = [_checked(f"{name}[{index}]", image) for index, image in enumerate(_from_array(X, name))]
+    else:
+        entries = enumerate(_entries(column, X, name))
+        images = [_checked(where := f"{name}[{index}]", _plain(where, entry)) for index, entry in entries]
+    if not images:
+        used_up = " An iterator can be gone through once only: make it a list first." if _is_iterator(X) else ""
+        raise ValueError(
+            f"Found array with 0 sample(s) ({name} is empty) while a minimum of 1 image is required.{used_up}"
+        )
+    return images
+
+
+def holds_images(X: Any) -> bool:
+    """Whether X plainly holds images or paths, and not rows of numbers."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
+        return X.ndim > 2
+    first = _unwrapped(_first_of(X))
+    is_picture = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")
+    return is_picture or (isinstance(first, np.ndarray) and first.ndim > 1)
+
+
+def _first_of(X: Any) -> Any:
+    if hasattr(X, "columns") or not hasattr(X, "__getitem__") or isinstance(X, Mapping | str):
+        return None
+    try:
+        return X.iloc[0] if hasattr(X, "iloc") else X[0]
+    except Exception:  # whatever a container raises that is empty, or has no integers for indices
+        return None
+
+
+# ---------------------------------------------------------------- containers
+
+
+def _check_container(X: Any, name: str) -> None:
+    if isinstance(X, _PATH):
+        raise ValueError(f"{name} must be a sequence of images, got a single path: write [{os.fspath(X)!r}].")
+    if isinstance(X, Image.Image):
+        raise ValueError(f"{name} must be a sequence of images, got a single PIL image: write [image].")
+    if isinstance(X, _CONTENT):
+        raise TypeError(
+            f"{name} must be a sequence of images, got {type(X).__name__}: write [content] for one picture's."
+        )
+    if hasattr(X, "read") and not hasattr(X, "shape"):
+        raise TypeError(f"{name} must be a sequence of images, got one open file ({type(X).__name__}): write [file].")
+    if X is None or not _is_sequence(X) or isinstance(X, Mapping | Set | type):
+        by_name = ": choose one of its entries, X[name]" if isinstance(X, Mapping) else ""
+        raise TypeError(
+            f"{name} must be a sequence of images (paths, PIL images or uint8 arrays), got {type(X).__name__}"
+            f"{by_name}; make it a list first."
+        )
+
+
+def _is_sequence(X: Any) -> bool:
+    return hasattr(X, "__iter__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+
+
+def _is_iterator(X: Any) -> bool:
+    return hasattr(X, "__next__")
+
+
+def _column_of(X: Any, name: str) -> Any:
+    """Find what is to be read entry by entry, of a table its only column; None for an array of numbers."""
+    shape: Any = getattr(X, "shape", None)
+    if not isinstance(shape, tuple):
+        return X
+    if isinstance(X, np.ndarray):
+        return _column_of_array(X, name)
+    if len(shape) == 1:
+        return None if getattr(getattr(X, "dtype", None), "kind", "O") in "biufc" else X
+    if len(shape) == 2 and (hasattr(X, "columns") or hasattr(X, "column_names")):
+        if shape[1] != 1:
+            raise ValueError(_more_than_one_column(shape, name))
+        names: Any = getattr(X, "column_names", None) or X.columns
+        column = X.iloc[:, 0] if hasattr(X, "iloc") else X[names[0]]
+        return None if getattr(getattr(column, "dtype", None), "kind", "O") in "biufc" else column
+    return None
+
+
+def _column_of_array(X: np.ndarray, name: str) -> list[Any] | None:
+    if X.dtype.kind == "S":
+        raise ValueError(
+            f"{name} must hold images, got an array of dtype {X.dtype}, which drops zero bytes at the end of a "
+            "picture's content: make it a list or an array of dtype object; of file names, X.astype(str)."
+        )
+    if X.dtype.kind not in "OUT":
+        return None
+    if X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]
+    if X.ndim != 1:
+        raise ValueError(_more_than_one_column(X.shape, name))
+    return list(X.tolist())
+
+
+def _more_than_one_column(shape: tuple[int, ...], name: str) -> str:
+    return (
+        f"{name} must have one column of images, got an array of shape {shape}: Reshape your data, or choose the "
+        "column that holds the paths."
+    )
+
+
+def _from_array(X: Any, name: str) -> list[Any]:
+    array = np.asarray(X)
+    if array.dtype.kind in "OU":
+        raise ValueError(_more_than_one_column(array.shape, name))
+    if array.ndim not in (3, 4):
+        raise ValueError(
+            f"{name} must hold images: paths, PIL images, uint8 arrays, or one stacked uint8 array of shape (n, H, W), "
+            f"(n, H, W, 3) or (n, H, W, 4); got an array of shape {array.shape} and dtype {array.dtype}. "
+            "Reshape your data if its rows are flattened images."
+        )
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise ValueError(
+            f"{name} must hold several images, but an array of shape {array.shape} looks like one colour image: "
+            f"write {name}=[image], or {name}=image[None]."
+        )
+    return list(array)
+
+
+def _entries(column: Any, X: Any, name: str) -> Iterator[Any]:
+    """Ask for each entry once, by its index where a container makes them when they are asked for.
+
+    What fails there is one picture that the container could not decode, and the others are still to be had.
+    """
+    is_lazy = hasattr(column, "__len__") and hasattr(column, "__getitem__") and not hasattr(column, "iloc")
+    if not is_lazy or isinstance(column, list | tuple | deque | np.ndarray):
+        yield from column
+        return
+    failed = 0
+    for index in range(len(column)):
+        try:
+            entry = column[index]
+        except Exception as error:  # whatever the container raises
+            _check_that_others_can_be_had(f"{name}[{index}]", error, X)
+            failed += 1
+            if failed == index + 1 == min(_MOST_ATTEMPTS, len(column)):  # all so far: it is not indexed by integers
+                raise _no_entries(X, error, name) from error
+            entry = Unread(f"{type(X).__name__} cannot read it: {f'{error}' or type(error).__name__}")
+        _check_pair(f"{name}[{index}]", entry, X)
+        yield entry
+
+
+def _no_entries(X: Any, error: Exception, name: str) -> TypeError:
+    return TypeError(
+        f"{name} must be a sequence of images, and {type(X).__name__} hands out none at the indices from 0 on "
+        f"({type(error).__name__}: {error})."
+    )
+
+
+def _check_that_others_can_be_had(where: str, error: Exception, X: Any) -> None:
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise ValueError(
+            f"{where} cannot be opened, because {type(X).__name__} keeps open the file of every picture that it has "
+            "handed out and not decoded: give paths, or let it call image.load()."
+        ) from error
+
+
+def _check_pair(where: str, entry: Any, X: Any) -> None:
+    """Refuse what holds labels too, with the lines that take it apart."""
+    if isinstance(entry, tuple | list) and len(entry) > 1:
+        samples = getattr(X, "samples", None)
+        is_of_paths = isinstance(samples, list) and bool(samples) and isinstance(samples[0], tuple)
+        lines = [f"{name} = [data_set[i][{place}] for i in range(len(data_set))]" for place, name in enumerate("Xy")]
+        if is_of_paths:  # as in torchvision's folders, where nothing has to be decoded for it
+            lines = ["X = [path for path, _ in data_set.samples]", "y = [label for _, label in data_set.samples]"]
+        raise TypeError(
+            f"{where} is not an image, but {len(entry)} things ({_types(entry)}): {type(X).__name__} seems to be a "
+            "data set of images with labels. Take it apart, where data_set stands for it:\n    " + "\n    ".join(lines)
+        )
+
+
+def _types(entry: Any) -> str:
+    return ", ".join(type(each).__name__ for each in entry[:5])
+
+
+# ------------------------------------------------------------------- entries
+
+
+def _plain(where: str, entry: Any) -> Any:
+    """Make an entry a path, bytes, PIL image or array, without touching pixels."""
+    if isinstance(entry, str):
+        return entry
+    entry = _unwrapped(entry)
+    if isinstance(entry, bytearray):
+        return bytes(entry)
+    if isinstance(entry, memoryview) and entry.ndim == 1 and entry.itemsize == 1:
+        return entry.tobytes()
+    if hasattr(entry, "read") and not isinstance(entry, _PATH):
+        return _content_of(where, entry)
+    return entry
+
+
+def _unwrapped(entry: Any) -> Any:
+    """Take a row of a one-column table for its only cell, an Arrow scalar for its value, a stored record for its file.
+
+    Data sets of Hugging Face that are not to decode hold records of `bytes` and `path`, one of which may be None.
+    """
+    if hasattr(entry, "as_py"):
+        entry = entry.as_py()
+    if isinstance(entry, list | tuple) and len(entry) == 1:
+        entry = entry[0]
+    elif isinstance(entry, np.ndarray) and entry.dtype.kind in "OU" and entry.size == 1:
+        entry = entry.reshape(-1)[0]
+    if isinstance(entry, Mapping) and entry and set(entry) <= {"bytes", "path"}:
+        content = entry.get("bytes")
+        return entry.get("path") if content is None else content
+    return entry
+
+
+def _content_of(where: str, file: Any) -> Any:
+    """Read an open file from its beginning, as Pillow does, and leave it where it was."""
+    name = type(file).__name__
+    if isinstance(file, io.BytesIO) and not file.closed:
+        return file.getvalue()
+    try:
+        if getattr(file, "closed", False):
+            raise ValueError(f"{where} is a file that has been closed ({name}); give its path or its content.")
+        if hasattr(file, "seekable") and not file.seekable():
+            raise ValueError(
+                f"{where} is a stream that cannot be read twice ({name}): read it first, and give what it holds, "
+                "file.read()."
+            )
+        here = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(here)
+    except (AttributeError, OSError) as error:
+        raise ValueError(f"{where} is an open file ({name}) that cannot be read: {error}.") from error
+    except UnicodeDecodeError:  # of a file that was opened for text
+        content = ""
+    if not isinstance(content, bytes):
+        raise ValueError(f"{where} is a file that was opened for text ({name}): open it with mode 'rb'.")
+    return content
+
+
+def _checked(where: str, image: Any) -> Any:
+    """Return an entry if it may be a picture, as far as its type tells."""
+    if isinstance(image, str):
+        _check_address(where, image)
+        return image
+    if isinstance(image, bytes):
+        _check_content(where, image)
+        return image
+    if isinstance(image, os.PathLike | Image.Image | ImageFile | Unread):
+        return image
+    if not isinstance(image, np.ndarray):
+        shown = " ".join(repr(image).split())[:80]
+        raise TypeError(f"{where} must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"{where} must be an array of integers, floats or booleans, got dtype {image.dtype}.")
+    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+    if not is_image or image.size == 0:
+        raise ValueError(
+            f"{where} must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
+        )
+    return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
+
+
+def _check_content(where: str, content: bytes) -> None:
+    """Refuse a name given as bytes, which would be taken for a damaged picture."""
+    if len(content) < _LONGEST_NAME and b"\0" not in content and os.path.lexists(content):
+        raise TypeError(
+            f"{where} is bytes, which are taken for what is in a picture's file, and {content!r:.80} is the name of "
+            "one: write os.fsdecode(name)."
+        )
+
+
+def _check_address(where: str, name: str) -> None:
+    if not name[:12].lower().startswith(_ADDRESSES):
+        return
+    advice = "Give the content of the file, as bytes."
+    if name[:4].lower() == "http":
+        advice = "Fetch it first:\n    from urllib.request import urlopen\n    X = [urlopen(name).read() for name in X]"
+    raise ValueError(f"{where} is an address, {name[:80]!r}, and nothing is fetched by this library. {advice}")
+
+
+def _hint(image: Any) -> str:
+    if isinstance(image, Mapping):
+        names = ", ".join(repr(name) for name in list(image)[:5])
+        return f" It is a record with the fields {names}: choose the column of the images, such as X=data_set['image']."
+    if isinstance(image, tuple | list) and len(image) > 1:
+        return (
+            f" It holds {_types(image)}: of pairs of images and labels, take X = [image for image, _ in pairs] and "
+            "y = [label for _, label in pairs]."
+        )
+    if type(image).__module__.partition(".")[0] == "torch":
+        return " Make it an array: tensor.permute(1, 2, 0).numpy() of a uint8 tensor of shape (3, H, W)."
+    return " The entry is missing." if is_missing(image) else ""

@@ -1,0 +1,266 @@
+"""The rank prompts: learned context tokens, rank tokens and RankFormer in, one text prototype for each rank out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skl2rclip._clip.text_tower import TextTower
+from skl2rclip._clip.tokenizer import PromptTokenizer
+from skl2rclip._model.modules import RankFormer
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip.errors import InvalidParameterError
+
+_RANDOM_CONTEXT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Token ids of the rank prompts before anything is learned.
+
+    Attributes
+    ----------
+    start, end : tuple of int
+        What begins and ends every prompt.
+    context : tuple of int
+        The words of the prompt, at most `n_context`; the rest of the context starts from random numbers.
+    n_context : int
+        Number m of context tokens.
+    n_before : int
+        Number of context tokens before the rank.
+    ranks : tuple of tuple of int
+        The words of each of the K names.
+    text : str
+        All of it in plain words, as `L2RCLIPClassifier.prompt_` has it.
+    filler : tuple of int
+        What fills a prompt up to the length that the text tower takes, and after it what stands at the very end.
+    """
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    context: tuple[int, ...]
+    n_context: int
+    n_before: int
+    ranks: tuple[tuple[int, ...], ...]
+    text: str
+    filler: tuple[int, ...] = (0,)
+
+
+def split_prompt(prompt: str) -> tuple[str, str | None]:
+    """Words before the rank and after it, None where the prompt does not say where it stands."""
+    before, found, after = prompt.partition("{}")
+    return before, after if found else None
+
+
+def tokens_before(position: str, n_context: int) -> int:
+    """Count the context tokens before the rank, where `rank_position` says it."""
+    return {"tail": n_context, "front": 0, "middle": n_context // 2}[position]
+
+
+def tokenize_prompts(
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
+) -> PromptTokens:
+    """Tokenise a prompt and the names of the ranks, and check that they fit.
+
+    Parameters
+    ----------
+    tokenizer : PromptTokenizer
+    prompt : str
+        Words that the context starts from, with ``{}`` where the rank stands if `position` does not say it.
+    names : sequence of K str
+    n_context : int
+        Number m of context tokens.
+    position : {"tail", "front", "middle"}
+
+    Returns
+    -------
+    PromptTokens
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name has no token, or a prompt is longer than the text tower's context; each addend is named.
+
+    Warns
+    -----
+    UserWarning
+        If the prompt is cut, or two ranks have the same tokens.
+    """
+    before, after = split_prompt(prompt)
+    leads, follows = _around(prompt, names, n_context, position)
+    first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
+    context = first + rest
+    ranks = [tokenizer.words(name, leads) for name in names]
+    for name, tokens in zip(names, ranks, strict=True):
+        if not tokens:
+            raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
+    longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
+    around = len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.filler) - 1
+    total = around + n_context + len(ranks[longest])
+    if total > tokenizer.context_length:
+        room = tokenizer.context_length - around - len(ranks[longest])
+        remedy = f"lower n_context_tokens to {room} or less" if room >= 0 else "give shorter rank_names"
+        raise InvalidParameterError(
+            f"the longest prompt has {total} tokens: {len(tokenizer.start)} start of text + {n_context} context tokens "
+            f"(n_context_tokens) + {len(ranks[longest])} of the rank name {names[longest]!r} + "
+            f"{around - len(tokenizer.start)} end of text, but the text tower takes at most "
+            f"{tokenizer.context_length}; {remedy}."
+        )
+    if len(context) > n_context:
+        warn_user(
+            f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.",
+        )
+    if len({tuple(tokens) for tokens in ranks}) < len(ranks):
+        warn_user(
+            "Some ranks have names of the same tokens; before training the model cannot tell them apart.",
+        )
+    context = context[:n_context]
+    n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
+    return PromptTokens(
+        start=tuple(tokenizer.start),
+        end=tuple(tokenizer.end),
+        context=tuple(context),
+        n_context=n_context,
+        n_before=n_before,
+        ranks=tuple(tuple(tokens) for tokens in ranks),
+        text=_in_words(tokenizer, context, n_context, n_before, {tuple(first): before, tuple(rest): after or ""}),
+        filler=tuple(tokenizer.filler),
+    )
+
+
+def _around(prompt: str, names: Sequence[str], n_context: int, position: str) -> tuple[str, str]:
+    """Words in front of the ranks, and words in front of the context that comes after them.
+
+    Many tokenizers write a word otherwise at the beginning of a text than within it, and none needs to know more.
+    """
+    before, after = split_prompt(prompt)
+    if after is not None:
+        return (before if n_context else ""), before + names[0]
+    leads = (before.strip() or names[0]) + " " if tokens_before(position, n_context) else ""
+    return leads, "" if leads or not n_context else names[0] + " "
+
+
+def _in_words(
+    tokenizer: PromptTokenizer, context: list[int], n_context: int, n_before: int, written: dict[tuple[int, ...], str]
+) -> str:
+    """Say what the context tokens start from, with ``{}`` where the rank stands and the random ones counted.
+
+    `written` holds the words of whole parts of the prompt as the user wrote them.
+    """
+    parts = []
+    for low, high, mark in ((0, n_before, "{}"), (n_before, n_context, "")):
+        tokens = tuple(context[low:high])
+        n_random = high - low - len(tokens)
+        random = f"[{n_random} random token{'s' if n_random > 1 else ''}]" if n_random else ""
+        parts += [written[tokens].strip() if tokens in written else tokenizer.text(tokens), random, mark]
+    return " ".join(part for part in parts if part)
+
+
+class RankPrompts(nn.Module):
+    """K prompts that differ in their rank tokens: ``[SOT] c_1 .. c_m  r_k1 .. r_kn [EOT]``.
+
+    Parameters
+    ----------
+    tokens : PromptTokens
+    tower : TextTower
+        Frozen; its token embeddings are the initial values.
+    rankformer : RankFormer or None
+        None leaves the rank tokens to themselves.
+    tune_ranks : bool, default=True
+        Learn the rank tokens too.
+    generator : torch.Generator
+        For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
+
+    Raises
+    ------
+    ValueError
+        If the text tower does not know a token.
+
+    References
+    ----------
+    CoOp (Zhou et al., IJCV 2022) for learned context and the positions of the class; OrdinalCLIP (Li et al., NeurIPS
+    2022) for rank tokens; L2RCLIP (Wang et al., NeurIPS 2023) for RankFormer.
+    """
+
+    def __init__(
+        self,
+        tokens: PromptTokens,
+        tower: TextTower,
+        rankformer: RankFormer | None,
+        *,
+        tune_ranks: bool = True,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self._tower = tower
+        self.rankformer = rankformer
+        words = self._embed(tokens.context)
+        rest = torch.randn(tokens.n_context - len(words), tower.width, generator=generator) * _RANDOM_CONTEXT_STD
+        self.context = nn.Parameter(torch.cat([words, rest.to(words)]))  # (m, d)
+        flat = [token for rank in tokens.ranks for token in rank]
+        self.rank_tokens = nn.Parameter(self._embed(flat), requires_grad=tune_ranks)  # (sum of n_k, d)
+        self._start: Tensor
+        self._end: Tensor  # and what fills the prompts up
+        self.register_buffer("_start", self._embed(tokens.start), persistent=False)
+        self.register_buffer("_end", self._embed([*tokens.end, *tokens.filler]), persistent=False)
+        self._lay_out(tokens)
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        known = len(self._tower.token_embedding.weight)
+        if max(ids, default=0) >= known:  # of a Hugging Face text tower, only the loaded model says how many
+            raise ValueError(
+                f"The model's prompts hold the token {max(ids)}, and the text tower of its backbone knows {known}: its "
+                "tokenizer is another model's, or the prompts are damaged."
+            )
+        index = torch.tensor(ids, dtype=torch.int64, device=self._tower.device)
+        return self._tower.token_embedding(index).detach().clone()
+
+    def _lay_out(self, tokens: PromptTokens) -> None:
+        """Fix where everything stands in the table of token embeddings (start, context, ranks, end, filler)."""
+        lengths = [len(rank) for rank in tokens.ranks]
+        n_start, before, longest = len(tokens.start), tokens.n_before, max(lengths)
+        first_rank = n_start + tokens.n_context
+        context = list(range(n_start, first_rank))
+        first_end = first_rank + sum(lengths)
+        first_filler = first_end + len(tokens.end)
+        end = list(range(first_end, first_filler))
+        filler = list(range(first_filler, first_filler + len(tokens.filler)))
+        unknown = [-1] * (tokens.n_context - len(tokens.context))
+        words = [token for rank in tokens.ranks for token in rank]
+        ids = [*tokens.start, *tokens.context, *unknown, *words, *tokens.end, *tokens.filler]
+        own: list[list[int]] = []
+        padded: list[list[int]] = []
+        flat: list[int] = []
+        offset = 0
+        for k, length in enumerate(lengths):
+            rows = range(offset, offset + length)
+            own.append([*(first_rank + row for row in rows), *context[before:], *end])
+            padded.append([*rows] + [0] * (longest - length))
+            flat.extend(k * longest + i for i in range(length))
+            offset += length
+        device = self._tower.device
+        self._arranged = self._tower.arrange([*range(n_start), *context[:before]], own, ids, filler)
+        self._padded = torch.tensor(padded, device=device)  # (K, n), rows of rank_tokens
+        self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
+        self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
+
+    @property
+    def n_products(self) -> int:
+        """How many products the prompts take in the text tower, about."""
+        return self._tower.n_products(sum(each.rows.numel() for each in self._arranged))
+
+    def blended_rank_tokens(self) -> Tensor:
+        """Rank tokens after RankFormer, tensor of shape (sum of n_k, d)."""
+        if self.rankformer is None:
+            return self.rank_tokens
+        blended = self.rankformer(F.embedding(self._padded, self.rank_tokens), self._present)  # (K, n, d)
+        return F.embedding(self._flat, blended.flatten(0, 1))
+
+    def forward(self) -> Tensor:
+        """Text prototypes of all ranks, tensor of shape (K, D), unit rows, float32."""
+        table = torch.cat([self._start, self.context, self.blended_rank_tokens(), self._end])
+        return F.normalize(self._tower.encode(table, self._arranged).float(), dim=-1)

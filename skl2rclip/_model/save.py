@@ -1,0 +1,470 @@
+"""A fitted model as a folder: written whole or not at all, and read with the suspicion that a stranger's file deserves.
+
+``model.json`` is what counts: it takes its place in one step, and names the bytes of ``model.safetensors`` that belong
+to it. While a save replaces an earlier one, the new arrays lie beside the old ones under a name of their own, so that
+whoever reads finds either model complete. What the parts of a model mean is the business of ``_model.state``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import stat
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from skl2rclip._clip.backbone import BACKBONE_FILES, Backbone
+from skl2rclip._clip.source import LOCAL_DIR_PREFIX, BackboneSource
+from skl2rclip._model.schema import FORMAT_NAME, FORMAT_VERSION, MAX_WIDTH, check_description, parse_json
+from skl2rclip._model.state import Arrays, FittedState, array_shapes
+from skl2rclip._ordinal.ranks import RankScale
+from skl2rclip._settings import Settings
+from skl2rclip._utils.arguments import Recorded, class_weights_of, seed_from
+from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder
+
+_DESCRIPTION_FILE = "model.json"
+_ARRAYS_FILE = "model.safetensors"
+_BACKBONE_FOLDER = "backbone"
+# what a save that was interrupted, or an earlier one with another backbone, leaves beside the model
+_PASSING = re.compile(r"model-[0-9a-f]{16}\.safetensors|backbone(-[0-9a-f]{16})?")
+_CHECKSUM = re.compile(r'"checksum": "([0-9a-f]{64})"\n}\n\Z')
+_LARGEST_DESCRIPTION = 200 * 10**6
+_LARGEST_HEADER = 100 * 10**6
+_DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+_ATTEMPTS = 1_000
+# names that a saved folder may carry, but that do nothing until the caller repeats them
+_RECORDED = ("model_name", "pretrained", "embedding_cache", "checkpoint_dir")
+
+
+# ---------------------------------------------------------------------- saving
+
+
+def save(
+    path: str | os.PathLike, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None = None
+) -> None:
+    """Write a fitted model as a folder, all of it or nothing; on disk before it is seen.
+
+    Parameters
+    ----------
+    path : path
+        A new folder, or an earlier save, which is replaced. A symbolic link stays, and where it leads is written.
+    parameters : mapping
+        Constructor parameters, as `portable_parameters` returns them.
+    state : FittedState
+    backbone : Backbone, optional
+        To be included, so that the folder needs nothing else.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` is something else than an earlier save.
+    """
+    target = Path(os.path.realpath(path))
+    _refuse_foreign(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = None if backbone is not None else _backbone_inside(target, state)
+    remove_leftovers(target.parent, target.name)
+    # where there is a folder, the one above it need not be writable
+    with scratch_folder(target if target.is_dir() else target.parent, target.name) as scratch:
+        new = scratch / "new"
+        new.mkdir()
+        _write(new, parameters, state, backbone, kept)
+        if target.is_dir() or not _has_moved(new, target):
+            with only_holder(target):
+                _refuse_foreign(target)
+                _replace(target, new)
+        _sync(target.parent)
+
+
+def _backbone_inside(target: Path, state: FittedState) -> str | None:
+    """Name of the backbone's folder where it lies in the very folder that is to be written, and would be lost."""
+    folder = state.record.source.local_folder
+    if folder is None or Path(os.path.realpath(folder)).parent != target or not _PASSING.fullmatch(folder.name):
+        return None
+    return folder.name
+
+
+def _write(
+    folder: Path, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None, kept: str | None
+) -> None:
+    """Write a complete model into an empty folder, and see it to the disk."""
+    arrays = folder / _ARRAYS_FILE
+    safetensors.numpy.save_file(
+        {name: np.asarray(array, order="C") for name, array in state.to_arrays().items()}, arrays
+    )
+    if backbone is not None:
+        backbone.save(folder / _BACKBONE_FOLDER)
+    _write_description(
+        folder,
+        {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            "library_version": importlib.metadata.version("skl2rclip"),
+            "params": dict(parameters),
+            "state": state.to_json(),
+            "includes_backbone": kept or False if backbone is None else _BACKBONE_FOLDER,
+            "arrays": {"sha256": _digest_of(arrays), "bytes": arrays.stat().st_size},
+        },
+    )
+    _settle(folder)
+
+
+def _write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write ``model.json``, with a checksum of itself at its end."""
+    text = json.dumps({**description, "checksum": "0" * 64}, indent=2, allow_nan=False) + "\n"
+    check_description(json.loads(text))
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    (folder / _DESCRIPTION_FILE).write_bytes(_CHECKSUM.sub(f'"checksum": "{checksum}"\n}}\n', text).encode())
+
+
+def _settle(folder: Path) -> None:
+    """Give every file the mode that the process's umask leaves, and see it and its folder to the disk."""
+    # the description is written by Python, which asks the umask; other writers have modes of their own
+    mode = stat.S_IMODE((folder / _DESCRIPTION_FILE).stat().st_mode)
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            os.chmod(Path(parent, name), mode)
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(PermissionError):  # Windows does not open folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _has_moved(new: Path, target: Path) -> bool:
+    """Put a folder where there is none; say whether that was possible."""
+    try:
+        new.rename(target)
+    except OSError:
+        if target.is_dir():
+            return False
+        raise
+    return True
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Put a new model in the place of an earlier one, or into an empty folder, while others may be reading there."""
+    description = parse_json((new / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    arrays = target / f"model-{description['arrays']['sha256'][:16]}.safetensors"
+    if (new / _BACKBONE_FOLDER).is_dir():
+        description["includes_backbone"] = _bring_backbone(target, new, description["state"]["record"])
+        del description["checksum"]
+        _write_description(new, description)
+        _settle(new)
+    os.replace(new / _ARRAYS_FILE, arrays)
+    _sync(target)
+    os.replace(new / _DESCRIPTION_FILE, target / _DESCRIPTION_FILE)  # from here on the new model is there
+    _sync(target)
+    os.replace(arrays, target / _ARRAYS_FILE)
+    _remove_passing(target, keep=description["includes_backbone"])
+    _sync(target)
+
+
+def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
+    """Put the new backbone beside an earlier one, or use that where it is the same; return the folder's name."""
+    if not (target / _DESCRIPTION_FILE).is_file():
+        earlier: dict[str, Any] = {}
+    else:
+        earlier = parse_json((target / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    if earlier.get("includes_backbone") and {**earlier["state"]["record"], "source": None} == {
+        **record,
+        "source": None,
+    }:
+        return earlier["includes_backbone"]
+    name = f"{_BACKBONE_FOLDER}-{record['fingerprint'][:16]}" if earlier else _BACKBONE_FOLDER
+    if (target / name).exists():
+        _remove_backbone(target / name)
+    os.replace(new / _BACKBONE_FOLDER, target / name)
+    return name
+
+
+def _remove_passing(target: Path, keep: Any) -> None:
+    """Remove what earlier saves left in a model's folder; what the user put there stays."""
+    for entry in target.iterdir():
+        if not _PASSING.fullmatch(entry.name) or entry.name == keep or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            _remove_backbone(entry)
+        elif entry.is_file() and _digest_of(entry)[:16] in entry.name:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_backbone(folder: Path) -> None:
+    """Remove the files of a backbone, and the folder where nothing else is in it."""
+    for name in BACKBONE_FILES:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _digest_of(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Raise unless there is nothing, an empty folder, or a model that this library has saved."""
+    if not os.path.lexists(target) or (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
+        return
+    if not _is_ours(target):
+        raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether this may be what a save that was killed has left in an empty folder."""
+    return is_scratch(entry.name) or bool(_PASSING.fullmatch(entry.name))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds what `save` writes, of whatever version."""
+    try:
+        file = folder / _DESCRIPTION_FILE
+        if not stat.S_ISREG(file.stat().st_mode) or file.stat().st_size > _LARGEST_DESCRIPTION:
+            return False
+        description = parse_json(file.read_text(encoding="utf-8"))
+    except PermissionError:  # whatever it is, it is not to be called worthless
+        raise
+    except (OSError, ValueError):
+        return False
+    if not isinstance(description, dict) or not isinstance(description.get("format_version"), int):
+        return False
+    # the first forms had no name, but always this content
+    return description.get("format") == FORMAT_NAME or (
+        {"library_version", "params", "state"} <= set(description) and (folder / _ARRAYS_FILE).is_file()
+    )
+
+
+# --------------------------------------------------------------------- loading
+
+
+def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
+    """Read what `save` wrote, and believe nothing of it.
+
+    Parameters
+    ----------
+    path : path
+    parameter_names : sequence of str
+        Of the constructor.
+
+    Returns
+    -------
+    parameters : dict
+        Of the constructor; those that name models or places are `Recorded`.
+    state : FittedState
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no saved model.
+    ValueError
+        If it is damaged, lacks a part, contradicts itself, or is of a format that this version does not know.
+    """
+    folder = Path(path)
+    file = folder / _DESCRIPTION_FILE
+    for attempt in range(_ATTEMPTS):
+        if not file.is_file():
+            raise FileNotFoundError(f"{folder} is not a saved model: there is no file {_DESCRIPTION_FILE} in it.")
+        before = _identity(file)
+        try:
+            return _load(folder, parameter_names)
+        except (ValueError, OSError):
+            if _identity(file) == before or attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(0.001)  # a save has replaced it meanwhile
+    raise AssertionError("the last attempt raises")
+
+
+def _identity(file: Path) -> tuple[int, ...] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
+    file = folder / _DESCRIPTION_FILE
+    text = _read_description(file)
+    description = _parse(folder, text)
+    try:
+        check_description(description)
+        parameters = _parameters_from_json(description["params"], parameter_names)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged or incomplete: {error}.") from error
+    try:
+        arrays = _read_arrays(folder, description)
+    except (ValueError, OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{folder / _ARRAYS_FILE} is missing or damaged: {error}.") from error
+    try:
+        state = FittedState.from_parts(description["state"], arrays)
+    except ValueError as error:
+        raise ValueError(f"{folder} is damaged: {error}.") from error
+    try:
+        _check_parameters(parameters, state)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: params: {error}") from error
+    _check_checksum(file, text)
+    source = state.record.source
+    if description["includes_backbone"]:
+        inside = LOCAL_DIR_PREFIX + os.path.abspath(folder / description["includes_backbone"])
+        source = BackboneSource(inside, None, 0)
+    source = BackboneSource(_recorded(source.model_name), _recorded(source.pretrained), source.seed)
+    return parameters, replace(state, record=replace(state.record, source=source))
+
+
+def _read_description(file: Path) -> str:
+    with open(file, "rb") as opened:
+        if os.fstat(opened.fileno()).st_size > _LARGEST_DESCRIPTION:
+            raise ValueError(f"{file} is damaged or is not a saved model: it is too large.")
+        data = opened.read(_LARGEST_DESCRIPTION)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is damaged or is not a saved model: {error}.") from error
+
+
+def _parse(folder: Path, text: str) -> dict[str, Any]:
+    """Parse the description, and refuse versions that this one does not read."""
+    try:
+        description = parse_json(text)
+        version = description["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        file = folder / _DESCRIPTION_FILE
+        raise ValueError(f"{file} is damaged or is not a saved model: {error}.") from error
+    if version != FORMAT_VERSION or type(version) is not int:
+        is_earlier = type(version) is int and version < FORMAT_VERSION
+        writer = f"{'an earlier form of ' if is_earlier else ''}skl2rclip {description.get('library_version')!s:.50}"
+        raise ValueError(
+            f"{folder} has format version {version!r:.20}, and this version of skl2rclip reads {FORMAT_VERSION}; it "
+            f"was written by {writer}, which reads it. {'Fit and save it again.' if is_earlier else 'Update to that.'}"
+        )
+    return description
+
+
+def _check_checksum(file: Path, text: str) -> None:
+    found = _CHECKSUM.search(text)
+    blank = _CHECKSUM.sub(f'"checksum": "{"0" * 64}"\n}}\n', text)
+    if found is None or hashlib.sha256(blank.encode()).hexdigest() != found[1]:
+        raise ValueError(f"{file} is damaged, or was changed after it was saved: its checksum is another.")
+
+
+def _read_arrays(folder: Path, description: Mapping[str, Any]) -> Arrays:
+    """Read the arrays that belong to a description, wherever a save at work has them at the moment."""
+    expected = description["arrays"]
+    with _open_arrays(folder, expected["sha256"]) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size != expected["bytes"]:
+            raise ValueError(f"it has {status.st_size} bytes, and {_DESCRIPTION_FILE} belongs to {expected['bytes']}")
+        _check_header(file, description["state"])
+        file.seek(0)
+        data = file.read(expected["bytes"])
+    if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+        raise ValueError(f"it is not the one that {_DESCRIPTION_FILE} belongs to (its checksum is another)")
+    return safetensors.numpy.load(data)
+
+
+def _open_arrays(folder: Path, digest: str) -> BufferedReader:
+    for name in (f"model-{digest[:16]}.safetensors", _ARRAYS_FILE):
+        with contextlib.suppress(FileNotFoundError):
+            if (folder / name).is_file():  # a pipe would be waited for
+                return open(folder / name, "rb")
+    raise FileNotFoundError("there is no such file")
+
+
+def _check_header(file: BufferedReader, state: Mapping[str, Any]) -> None:
+    """Compare names, dtypes and shapes of the arrays with what the description needs, before any is read."""
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _LARGEST_HEADER:
+            raise ValueError("it is too long")
+        header = parse_json(file.read(length).decode("utf-8"))
+        header.pop("__metadata__", None)
+        found = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise ValueError(f"its header is not one of safetensors ({error})") from error
+    width = _word_width(found)
+    for name, (dtype, shape) in array_shapes(state, width).items():
+        if name not in found:
+            raise ValueError(f"the array {name} is missing")
+        if found.pop(name) != (_DTYPES.get(dtype), shape):
+            raise ValueError(f"the array {name} is not of the shape {shape} and the dtype {dtype}")
+    if found:
+        raise ValueError(f"it holds an unknown array {sorted(found)[0]!r:.100}")
+
+
+def _word_width(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
+    shape = found["prompts.rank_tokens"][1] if "prompts.rank_tokens" in found else ()
+    if len(shape) != 2 or type(shape[1]) is not int or not 0 < shape[1] <= MAX_WIDTH:
+        raise ValueError("the array prompts.rank_tokens is missing, or of no shape that word embeddings have")
+    return shape[1]
+
+
+# ------------------------------------------------------------------ parameters
+
+
+def portable_parameters(parameters: Mapping[str, Any], scale: RankScale) -> dict[str, Any]:
+    """Parameters as JSON types; a function that names ranks becomes its names, a generator is left out."""
+    result = dict(parameters)
+    if result.get("rank_names") is not None:
+        result["rank_names"] = list(scale.names)
+    if result.get("ranks") is not None:
+        result["ranks"] = scale.ranks.tolist()
+    if isinstance(result.get("class_weight"), dict):
+        result["class_weight"] = [[_plain(label), _plain(weight)] for label, weight in result["class_weight"].items()]
+    if isinstance(result.get("random_state"), np.random.RandomState):
+        result["random_state"] = None
+    return {name: _plain(value) for name, value in result.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parameters_from_json(parameters: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    missing, unknown = sorted(set(names) - set(parameters)), sorted(set(parameters) - set(names))
+    if missing or unknown:
+        what = f"lacks the parameter {missing[0]!r}" if missing else f"holds an unknown parameter {unknown[0]!r:.100}"
+        raise ValueError(f"params {what}")
+    result = dict(parameters)
+    if isinstance(result["class_weight"], list):
+        pairs = result["class_weight"]
+        if not all(isinstance(pair, list) for pair in pairs):
+            raise ValueError("params.class_weight is not a list of labels with their weights")
+        result["class_weight"] = dict(pairs)
+        if len(result["class_weight"]) < len(pairs):
+            raise ValueError("params.class_weight names a label twice")
+    return {name: _recorded(value) if name in _RECORDED else value for name, value in result.items()}
+
+
+def _check_parameters(parameters: Mapping[str, Any], state: FittedState) -> None:
+    """Check the constructor's parameters as a prediction and a fit would."""
+    state.check_settings(Settings.of(parameters), parameters["ranks"], parameters["rank_names"])
+    classes = state.scale.classes
+    class_weights_of(parameters["class_weight"], classes, classes, np.ones(len(classes), bool))
+    seed_from(parameters["random_state"])
+
+
+def _recorded(value: Any) -> Any:
+    return Recorded(value) if isinstance(value, str) else value

@@ -1,0 +1,509 @@
+"""`FittedState`: everything that was learned, what it makes of images, and its form as arrays and JSON.
+
+No torch object is part of what is kept, so that a model fitted on CUDA loads where there is none. How it was learned is
+not known here, and neither are files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skl2rclip._clip.backbone import build_image_tower
+from skl2rclip._clip.record import BackboneRecord
+from skl2rclip._clip.source import BackboneSource
+from skl2rclip._clip.untrusted import check_config
+from skl2rclip._embedding.cache import EmbeddingCache
+from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
+from skl2rclip._images.decoding import ImageLike
+from skl2rclip._images.preprocessing import Preprocessing
+from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._model.modules import RankFormer, image_adapter
+from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
+from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
+from skl2rclip._ordinal.soft_targets import RunningErrors
+from skl2rclip._settings import Settings
+from skl2rclip._utils.arguments import Recorded, check_prompt
+from skl2rclip._utils.devices import resolve_device
+from skl2rclip._utils.progress import counted
+from skl2rclip.errors import InvalidParameterError
+
+_LARGEST_LABELS = 10**8
+
+Arrays = dict[str, np.ndarray]
+
+# what decides shapes and meaning of the learned arrays: training can go on only with the same
+STRUCTURE = (
+    "image_tower",
+    "image_adapter",
+    "rank_targets",
+    "prompt",
+    "n_context_tokens",
+    "rank_position",
+    "tune_ranks",
+    "rankformer_layers",
+)
+
+
+@dataclass(frozen=True)
+class FittedState:
+    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed.
+
+    Attributes
+    ----------
+    record : BackboneRecord
+        The backbone, by name and fingerprint.
+    tokens : PromptTokens
+        What the prompts started from.
+    scale : RankScale
+    logit_scale : float
+        Factor of the similarities.
+    prototypes : ndarray of shape (K, D), float32
+        Unit rows in rank order.
+    arrays : dict of str to dict of str to ndarray
+        Weights: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
+    structure : dict
+        The parameters that decide shapes and meaning of `arrays`.
+    asked_for : tuple of str or None
+        The parameters ``model_name`` and ``pretrained`` of the fit.
+    history : tuple of dict
+        One entry an epoch.
+    device : str
+        Where it was trained.
+    noise : float or None
+        Error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
+        not measured.
+    trust : float or None
+        Share of the labels' variance that it explains.
+    errors : RunningErrors or None
+        Of the images of `partial_fit`, each predicted before it was learned from.
+    n_columns : int or None
+        Of a table of embeddings, or 1 for a column of images; None for images in a row.
+    column_names : tuple of str or None
+        Where the table has them.
+    whites : Whites
+        Which value is white in images that do not say it, as it was decided for all of a kind.
+    optimizer_state : dict or None
+        To go on from, in this process only.
+    """
+
+    record: BackboneRecord
+    tokens: PromptTokens
+    scale: RankScale
+    logit_scale: float
+    prototypes: np.ndarray
+    arrays: dict[str, Arrays]
+    structure: dict[str, Any]
+    asked_for: tuple[str | None, str | None]
+    history: tuple[dict[str, Any], ...]
+    device: str
+    noise: float | None = None
+    trust: float | None = None
+    errors: RunningErrors | None = None
+    n_columns: int | None = None
+    column_names: tuple[str, ...] | None = None
+    whites: Whites = NOTHING_DECIDED
+    optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # modules on a device and the optimiser's moments are not for other processes
+        return {**self.__dict__, "optimizer_state": None, "_towers": {}}
+
+    # ---------------------------------------------------------- what it does
+
+    def check_settings(self, settings: Settings, ranks: Any, rank_names: Any) -> None:
+        """Refuse parameters that were set after the fit and say something else than what was learned.
+
+        Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
+        and how to compute.
+
+        Raises
+        ------
+        InvalidParameterError
+            Naming the parameter.
+        """
+        trained = self.structure["image_tower"] == "finetune"
+        if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
+            raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
+        if settings.image_adapter != self.structure["image_adapter"]:
+            raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
+        if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
+            raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
+        if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
+            raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+
+    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int | None) -> None:
+        """Refuse to train on with what would not fit the learned arrays.
+
+        Parameters
+        ----------
+        settings : Settings
+        scale : RankScale
+            Of the labels that are to be learned from.
+        n_words : int or None
+            Tokens that the text tower knows; None where only the loaded tower can tell.
+
+        Raises
+        ------
+        ValueError
+            If the ranks are others, or the model's prompts have tokens that the text tower does not know.
+        InvalidParameterError
+            Naming the parameter that must stay.
+        """
+        if not np.array_equal(scale.ranks, self.scale.ranks):
+            raise ValueError(
+                "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
+                f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
+            )
+        tokens = [self.tokens.start, self.tokens.end, self.tokens.filler, self.tokens.context, *self.tokens.ranks]
+        largest = max(max(each, default=0) for each in tokens)
+        if n_words is not None and largest >= n_words:
+            raise ValueError(
+                f"The model's prompts hold the token {largest}, and the text tower of its backbone knows {n_words}: it "
+                "was made with another backbone, or is damaged. Fit again."
+            )
+        now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
+        for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
+            if now[name] != before:
+                raise InvalidParameterError(
+                    f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {before!r}, "
+                    f"got {now[name]!r}. Use warm_start=False, or a clone, to start anew."
+                )
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Whether images cannot be predicted without the backbone's own tower."""
+        return "tower" not in self.arrays and self.structure["image_tower"] != "precomputed"
+
+    def source(self, settings: Settings) -> BackboneSource:
+        """Where the backbone is: where it came from, unless the parameters have been set to another place since."""
+        is_same = (settings.model_name, settings.pretrained) == self.asked_for
+        # what a saved folder says counts only where the caller has not named it himself
+        has_named = isinstance(self.record.source.model_name, Recorded) and not isinstance(
+            settings.model_name, Recorded
+        )
+        if is_same and not has_named:
+            return self.record.source
+        return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
+
+    def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
+        """Embed images, or rows of a frozen tower's embeddings, as the fitted tower and adapter do.
+
+        Parameters
+        ----------
+        data : list of n images, or ndarray of shape (n, D)
+            Images as `skl2rclip._images.decoding.stamped` returns them.
+        settings : Settings
+            Where and how to compute.
+
+        Yields
+        ------
+        rows : ndarray of int, or slice
+            Indices in `data`.
+        embeddings : ndarray of shape (chunk, D), float32
+            Unit rows.
+        """
+        adapt = self._adapter()
+        chunks: Any
+        if isinstance(data, np.ndarray):
+            chunks = [(slice(None), unit_rows(data))]
+        else:
+            folder = None if "tower" in self.arrays else settings.embedding_cache
+            data, _ = check_headers(data, folder, settings.n_jobs, settings.max_memory, self.whites)
+            encoding, cache = self._encoding(settings)
+            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory)
+            chunks = counted(chunks, len(data), settings.verbose)
+        for rows, embeddings in chunks:
+            yield rows, adapt(embeddings)
+
+    def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Scaled similarities ``s_ik`` to the prototypes, ndarray of shape (n, K) in rank order, float64."""
+        prototypes = self.prototypes.astype(np.float64)
+        result = np.empty((len(data), len(prototypes)))
+        for rows, embeddings in self.embed(data, settings):
+            result[rows] = self.logit_scale * embeddings.astype(np.float64) @ prototypes.T
+        return result
+
+    def _encoding(self, settings: Settings) -> tuple[ImageEncoding, EmbeddingCache | None]:
+        """How images pass the fitted tower, kept for the next call; the cache is for the backbone's own tower."""
+        device = resolve_device(settings.device, strict=False)
+        key = (str(device), settings.compile)
+        if key not in self._towers:
+            self._towers[key] = self._encoding_on(device, settings)
+        encoding = replace(self._towers[key], precision=settings.precision, batch_size=settings.batch_size)
+        if "tower" in self.arrays:
+            return encoding, None
+        return encoding, cache_of(
+            self.record, device, settings.precision, settings.embedding_cache, settings.max_memory
+        )
+
+    def _encoding_on(self, device: torch.device, settings: Settings) -> ImageEncoding:
+        """Build the fitted tower; the backbone is loaded only where its own tower is used."""
+        if "tower" not in self.arrays:
+            backbone = self.record.load(self.source(settings))
+            return shared_encoding(backbone, device, settings.precision, settings.batch_size, settings.compile)
+        tower = build_image_tower(self.record.image_config)
+        load_module(tower, self.arrays["tower"])
+        tower = tower.to(device)
+        return ImageEncoding(
+            torch.compile(tower) if settings.compile else tower,
+            self.record.preprocessing,
+            self.record.embedding_width,
+            device,
+            settings.precision,
+            settings.batch_size,
+        )
+
+    def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the image adapter as a function on arrays of unit rows."""
+        if "adapter" not in self.arrays:
+            return lambda embeddings: embeddings
+        kind, rank_targets = self.structure["image_adapter"], self.structure["rank_targets"]
+        adapter = image_adapter(self.record.embedding_width, kind, rank_targets)
+        load_module(adapter, self.arrays["adapter"])
+
+        @torch.inference_mode()
+        def adapt(embeddings: np.ndarray) -> np.ndarray:
+            return adapter(torch.tensor(embeddings)).numpy()
+
+        return adapt
+
+    # ------------------------------------------------------- arrays and JSON
+
+    def to_arrays(self) -> Arrays:
+        """All arrays by one name each: ``prototypes``, and ``part.weight`` of the modules."""
+        weights = {f"{part}.{name}": array for part, group in self.arrays.items() for name, array in group.items()}
+        return {"prototypes": self.prototypes, **weights}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that is not an array, of JSON's own types."""
+        ranks = self.scale.ranks
+        return {
+            "record": {**asdict(self.record), "preprocessing": self.record.preprocessing.to_config()},
+            "tokens": asdict(self.tokens),
+            "ranks": {"dtype": "str" if ranks.dtype.kind == "O" else ranks.dtype.str, "labels": ranks.tolist()},
+            "values": self.scale.values.tolist(),
+            "names": list(self.scale.names),
+            "logit_scale": self.logit_scale,
+            "structure": self.structure,
+            "asked_for": list(self.asked_for),
+            "history": [{name: _finite(value) for name, value in entry.items()} for entry in self.history],
+            "device": self.device,
+            "noise": _finite(self.noise),
+            "trust": _finite(self.trust),
+            "errors": None if self.errors is None else asdict(self.errors),
+            "n_columns": self.n_columns,
+            "column_names": None if self.column_names is None else list(self.column_names),
+            **({"whites": self.whites.known()} if self.whites.known() else {}),
+        }
+
+    @classmethod
+    def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
+        """Inverse of `to_json` and `to_arrays`.
+
+        Parameters
+        ----------
+        description : mapping
+            Whose fields are of the types and ranges that ``_model.schema`` asks for.
+        arrays : dict of str to ndarray
+            Of the shapes that `array_shapes` asks for.
+
+        Raises
+        ------
+        ValueError
+            Naming what does not agree with the rest, or is not finite.
+        """
+        record, columns, errors = description["record"], description["column_names"], description["errors"]
+        _check_values(arrays)
+        if errors is not None and not errors["weight"] and any(errors.values()):
+            raise ValueError("state.errors: sums over no images that are not zero")
+        parts: dict[str, Arrays] = {}
+        for key, array in arrays.items():
+            if key != "prototypes":
+                part, _, name = key.partition(".")
+                parts.setdefault(part, {})[name] = array
+        return cls(
+            record=BackboneRecord(
+                source=BackboneSource(**record["source"]),
+                fingerprint=record["fingerprint"],
+                preprocessing=Preprocessing.from_config(record["preprocessing"]),
+                embedding_width=record["embedding_width"],
+                image_config=record["image_config"],
+            ),
+            tokens=_tokens_from_json(description["tokens"]),
+            scale=_scale_from_json(description),
+            logit_scale=float(description["logit_scale"]),
+            prototypes=arrays["prototypes"],
+            arrays=parts,
+            structure=dict(description["structure"]),
+            asked_for=(description["asked_for"][0], description["asked_for"][1]),
+            history=tuple(description["history"]),
+            device=description["device"],
+            noise=description["noise"],
+            trust=description["trust"],
+            errors=None if errors is None else RunningErrors(**errors),
+            n_columns=description["n_columns"],
+            column_names=None if columns is None else tuple(columns),
+            whites=Whites(**description.get("whites", {})),
+        )
+
+
+def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Say which arrays belong to a description, without making any of them.
+
+    Parameters
+    ----------
+    description : mapping
+        As for `FittedState.from_parts`.
+    word_width : int
+        Width d of the word embeddings, which only the arrays tell.
+
+    Returns
+    -------
+    dict of str to tuple
+        NumPy's name of the dtype, and the shape, by the array's name.
+
+    Raises
+    ------
+    ValueError
+        If the description's own numbers contradict each other.
+    """
+    record, tokens, structure = description["record"], description["tokens"], description["structure"]
+    n_ranks, width = len(description["ranks"]["labels"]), record["embedding_width"]
+    _check_counts(description)
+    modules: dict[str, nn.Module] = {}
+    with torch.device("meta"):
+        if structure["rankformer_layers"]:
+            modules["prompts.rankformer"] = RankFormer(word_width, structure["rankformer_layers"])
+        if structure["image_adapter"] is not None:
+            modules["adapter"] = image_adapter(width, structure["image_adapter"], structure["rank_targets"])
+    if structure["image_tower"] == "finetune":
+        modules["tower"] = _tower_without_weights(record["image_config"])
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        "prototypes": ("float32", (n_ranks, width)),
+        "prompts.context": ("float32", (tokens["n_context"], word_width)),
+        "prompts.rank_tokens": ("float32", (sum(len(rank) for rank in tokens["ranks"]), word_width)),
+    }
+    for part, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            shapes[f"{part}.{name}"] = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    return shapes
+
+
+def _check_counts(description: Mapping[str, Any]) -> None:
+    """Raise unless every list of a description is as long as the others say."""
+    record, tokens, n_ranks = description["record"], description["tokens"], len(description["ranks"]["labels"])
+    columns, width = description["column_names"], record["embedding_width"]
+    n_columns, is_table = description["n_columns"], description["structure"]["image_tower"] == "precomputed"
+    lengths = {
+        "state.values": (len(description["values"]), n_ranks),
+        "state.names": (len(description["names"]), n_ranks),
+        "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
+        "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
+        "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
+        "state.n_columns": (n_columns, width if is_table else n_columns and 1),
+        "state.column_names": (n_columns if columns is None else len(columns), n_columns),
+    }
+    for name, (found, expected) in lengths.items():
+        if found != expected:
+            raise ValueError(f"{name} gives {found} where the rest of the model has {expected}")
+    if len(tokens["context"]) > tokens["n_context"]:
+        raise ValueError(f"state.tokens.context has {len(tokens['context'])} tokens, of {tokens['n_context']}")
+    _check_place(description["structure"], tokens)
+
+
+def _check_place(structure: Mapping[str, Any], tokens: Mapping[str, Any]) -> None:
+    """Raise unless the rank stands where the parameters say."""
+    check_prompt(structure["prompt"], structure["rank_position"])
+    if split_prompt(structure["prompt"])[1] is None:
+        low = high = tokens_before(structure["rank_position"], tokens["n_context"])
+    else:
+        low, high = 0, len(tokens["context"])
+    if not low <= tokens["n_before"] <= high:
+        raise ValueError(f"state.tokens.n_before is {tokens['n_before']}, and prompt and rank_position say otherwise")
+
+
+def _tower_without_weights(config: dict[str, Any]) -> nn.Module:
+    check_config("state.record.image_config", {**config, "text_cfg": {}}, is_whole=True)
+    try:
+        with torch.device("meta"):
+            return build_image_tower(config)
+    except Exception as error:  # open_clip and timm raise anything on what they do not know
+        raise ValueError(f"state.record.image_config describes no image tower: {error}") from error
+
+
+def _check_values(arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the array {name} holds NaN or infinity")
+    if np.abs(np.linalg.norm(arrays["prototypes"], axis=1) - 1).max() > 1e-3:
+        raise ValueError("the array prototypes has rows that are not of length one")
+
+
+def _scale_from_json(description: Mapping[str, Any]) -> RankScale:
+    dtype, labels = description["ranks"]["dtype"], description["ranks"]["labels"]
+    if dtype != "str" and np.dtype(dtype).itemsize * len(labels) > _LARGEST_LABELS:
+        raise ValueError(f"state.ranks.dtype: {len(labels)} labels of {dtype} take too much memory")
+    try:
+        ranks = np.array(labels, dtype=object if dtype == "str" else np.dtype(dtype))
+        kept = ranks.tolist() == labels and len({type(label) for label in labels} - {int, float}) <= 1
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"state.ranks: labels that are no {dtype} ({error})") from error
+    if not kept or (dtype == "str" and not all(isinstance(label, str) for label in labels)):
+        raise ValueError(f"state.ranks: the labels do not fit the dtype {dtype}")
+    given_ranks(ranks)
+    scale = RankScale(ranks, np.array(description["values"], dtype=np.float64), tuple(description["names"]))
+    if not np.array_equal(scale.values, values_of(ranks)):
+        raise ValueError("state.values: not the values of state.ranks")
+    names_of(ranks, list(scale.names))
+    return scale
+
+
+def _finite(value: Any) -> Any:
+    """Leave out what JSON cannot say."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:
+    return InvalidParameterError(
+        f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit again."
+    )
+
+
+def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
+    return PromptTokens(
+        start=tuple(tokens["start"]),
+        end=tuple(tokens["end"]),
+        context=tuple(tokens["context"]),
+        n_context=tokens["n_context"],
+        n_before=tokens["n_before"],
+        ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
+        text=tokens["text"],
+        filler=tuple(tokens.get("filler", (0,))),
+    )
+
+
+def unit_rows(embeddings: np.ndarray) -> np.ndarray:
+    """Scale each row to length one; a row of zeros stays as it is."""
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not np.isfinite(norm).all():
+        return unit_rows(embeddings / np.abs(embeddings).max(axis=1, keepdims=True).clip(1))
+    return embeddings / np.where(norm > 0, norm, 1)
+
+
+def module_arrays(module: nn.Module) -> Arrays:
+    """Copy a module's weights into arrays on the CPU."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def load_module(module: nn.Module, arrays: Arrays) -> None:
+    """Copy arrays into a module's weights, wherever those are; read-only arrays are fine."""
+    module.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in arrays.items()})

@@ -1,0 +1,182 @@
+"""What a label may be: numbers or strings, which of the two, and what is said of everything else.
+
+Everything here is NumPy on arrays of labels. What their order is, and what they are worth, lives in ``_ordinal.ranks``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import column_or_1d
+
+from skl2rclip._utils.arguments import is_interval, is_missing, plain_label
+
+_MAX_LISTED = 10
+_LEAVE_OUT = "every image needs a label: leave such images out."
+NUMBERED = (
+    "A meta-estimator may have numbered them: cross_val_predict for probabilities, VotingClassifier, "
+    "BaggingClassifier, StackingClassifier, OneVsRestClassifier and CalibratedClassifierCV(ensemble=False) replace the "
+    "labels by the numbers 0, 1, ... in sorted order, so that neither words nor ranks reach the classifier. There, "
+    "make y the numbers 0, 1, ... in rank order yourself, leave ranks out, and give the words with "
+    "rank_names={0: ..., 1: ...}."
+)
+
+
+def check_labels(y: Any, name: str = "y") -> np.ndarray:
+    """Turn `y` into a 1-D label array, or say what is wrong with it.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Numbers, strings, intervals of pandas or a pandas Categorical of them.
+    name : str, default="y"
+        What the messages call it.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Of numbers, of str, or of Python objects that are all strings. Intervals are the words that they print as, and
+        fractions in less than double precision the numbers that they print as.
+
+    Raises
+    ------
+    ValueError
+        For None, NaN, infinite, two-dimensional or mixed labels, and for integers that 64 bits do not hold.
+    """
+    if y is None:
+        who = "L2RCLIPClassifier requires y to be passed, but the target y" if name == "y" else name
+        raise ValueError(f"{who} is None.")
+    if np.ma.is_masked(y):
+        raise ValueError(f"Input {name} contains masked labels (index {np.ma.getmaskarray(y).argmax()}); {_LEAVE_OUT}")
+    labels = column_or_1d(np.asarray(y), warn=True)
+    if labels.dtype.kind in "OT":
+        labels = _from_objects(labels.astype(object), name)
+    elif labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
+        # NumPy has made words, or rounded numbers, of whatever was in the list
+        objects = _from_objects(np.asarray(y, dtype=object).reshape(-1), name)
+        labels = objects if objects.dtype.kind in "biuf" else labels
+    if labels.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(labels))
+        if len(bad):
+            raise ValueError(f"Input {name} contains NaN or infinity (index {bad[0]}); {_LEAVE_OUT}")
+        labels = _as_printed(labels)
+    if labels.dtype.kind in "mM" and np.isnat(labels).any():
+        raise ValueError(f"Input {name} contains NaT (index {np.flatnonzero(np.isnat(labels))[0]}); {_LEAVE_OUT}")
+    if labels.dtype.kind not in "biufUO":
+        raise ValueError(f"Unknown label type: {name} must hold numbers or strings, {_instead(labels)}")
+    return labels
+
+
+def _instead(labels: np.ndarray) -> str:
+    if labels.dtype.kind == "S":
+        return "got bytes; decode them: [label.decode() for label in labels]."
+    if labels.dtype.kind == "M":
+        return f"got dtype {labels.dtype}; say what of a date is the rank, such as its year or its day as a number."
+    return f"got dtype {labels.dtype}."
+
+
+def _from_objects(labels: np.ndarray, name: str) -> np.ndarray:
+    """Narrow an object array to numbers or to the words of intervals, or leave it as an array of strings."""
+    kinds = {type(label) for label in labels.tolist()}
+    if all(issubclass(kind, str) for kind in kinds):
+        return labels
+    if all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds):  # NaN counts, and is refused by the caller
+        return _numbers(labels.tolist(), name)
+    missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
+    if missing:
+        raise ValueError(f"Input {name} contains NaN or None (index {missing[0]}); {_LEAVE_OUT}")
+    if all(is_interval(label) for label in labels.tolist()):
+        return np.array([str(label) for label in labels.tolist()])
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    advice = "label.decode()" if bytes in kinds else "str(label)"
+    raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try {advice}.")
+
+
+def _numbers(labels: list[Any], name: str) -> np.ndarray:
+    """Make an array of the narrowest kind that holds each number as it is."""
+    if all(isinstance(label, bool | np.bool_) for label in labels):
+        return np.array(labels, dtype=bool)
+    try:
+        if not all(isinstance(label, Integral | np.bool_) for label in labels):
+            return np.array([math.nan if is_missing(label) else float(plain_label(label)) for label in labels])
+        integers = [int(label) for label in labels]
+        return np.array(integers, np.int64 if max(integers) < 2**63 else np.uint64)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name} holds numbers as large as {_short(max(labels, key=abs))}, which 64 bits do not hold: subtract the "
+            "same number from all labels, or make them strings and list these in ranks=[...]."
+        ) from error
+
+
+def _short(number: Any) -> str:
+    return str(number) if abs(number) < 10**100 else "10**100 and more"
+
+
+def _as_printed(labels: np.ndarray) -> np.ndarray:
+    """Take fractions in less than double precision for the numbers that they print as."""
+    if labels.dtype.itemsize == 8 or (labels.dtype.itemsize < 8 and (labels == np.floor(labels)).all()):
+        return labels
+    result = labels.astype(np.float64)
+    if labels.dtype.itemsize < 8:
+        is_fraction = labels != np.floor(labels)
+        result[is_fraction] = labels[is_fraction].astype(str).astype(np.float64)
+    return result
+
+
+# ------------------------------------------------------------------ comparison
+
+
+def holds_numbers(labels: np.ndarray) -> bool:
+    """Whether labels are numbers, of which booleans are a kind, and not words."""
+    return labels.dtype.kind in "biuf"
+
+
+def kind_of(labels: np.ndarray) -> str:
+    """Name the kind of labels as messages do."""
+    return {"b": "booleans", "U": "strings", "O": "strings"}.get(labels.dtype.kind, "numbers")
+
+
+def check_comparable(labels: np.ndarray, name: str, others: np.ndarray, others_name: str) -> None:
+    """Raise where numbers and words would be compared, of which no two are ever equal.
+
+    Raises
+    ------
+    ValueError
+        Naming both kinds, and what to do.
+    """
+    if len(labels) and len(others) and holds_numbers(labels) != holds_numbers(others):
+        raise ValueError(difference(labels, name, others, others_name))
+
+
+def difference(labels: np.ndarray, name: str, others: np.ndarray, others_name: str) -> str:
+    """Say of which kinds labels are that cannot be compared, and what to do."""
+    words, numbers, words_name = (others, labels, others_name) if holds_numbers(labels) else (labels, others, name)
+    said = (
+        f"{name} holds {kind_of(labels)} ({listing(_distinct(labels), 3)}) and {others_name} {kind_of(others)} "
+        f"({listing(_distinct(others), 3)}), which cannot be compared."
+    )
+    if _are_written_numbers(words):
+        said += f" Make those of {words_name} numbers, for example np.asarray(labels).astype(float), or both strings."
+    return f"{said} {NUMBERED}" if holds_numbers(labels) and numbers is labels else said
+
+
+def _distinct(labels: np.ndarray) -> list[Any]:
+    return list(dict.fromkeys(labels[:1000].tolist()))
+
+
+def _are_written_numbers(words: np.ndarray) -> bool:
+    try:
+        return bool(np.isfinite([float(word) for word in words.tolist()]).all())
+    except ValueError:
+        return False
+
+
+def listing(labels: Sequence[Any], limit: int = _MAX_LISTED) -> str:
+    """List labels as Python writes them, the first of them and their number where there are many."""
+    shown = ", ".join(repr(label) for label in labels[:limit])
+    return f"[{shown}, ... ({len(labels)} in all)]" if len(labels) > limit else f"[{shown}]"

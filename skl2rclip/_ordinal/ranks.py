@@ -1,0 +1,450 @@
+"""What the labels mean: their order, their words, their distances, and the way from probabilities back to labels.
+
+Everything here is NumPy on arrays of labels. Images, torch and the estimator are not known, and neither is who calls:
+labels are judged by what they are, so that a fit alone, in a search and in a meta-estimator get the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skl2rclip._ordinal.labels import NUMBERED, check_labels, difference, holds_numbers, listing
+from skl2rclip._ordinal.order_inference import plain_order
+from skl2rclip._utils.arguments import is_interval, plain_label, warn_user
+from skl2rclip.errors import InvalidParameterError
+
+# of a list that is there to be pasted
+_MOST_PASTED = 1000
+
+RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
+
+
+@dataclass(frozen=True)
+class RankScale:
+    """The K ranks of a fitted model.
+
+    Attributes
+    ----------
+    ranks : ndarray of shape (K,)
+        Labels in rank order, lowest first.
+    values : ndarray of shape (K,), float64
+        Numeric value of each rank: the label itself where labels are numbers, else 1..K.
+    names : tuple of str
+        The word that stands for each rank in its prompt, in rank order.
+    """
+
+    ranks: np.ndarray
+    values: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Labels sorted as scikit-learn sorts them, ndarray of shape (K,)."""
+        return self.ranks[self.class_order]
+
+    @property
+    def class_order(self) -> np.ndarray:
+        """Index into `ranks` of each sorted class, ndarray of shape (K,)."""
+        return np.argsort(self.ranks, kind="stable")
+
+    @property
+    def names_by_label(self) -> dict[Any, str]:
+        """Word of each rank by its label, in rank order."""
+        return dict(zip(self.ranks.tolist(), self.names, strict=True))
+
+    def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
+        """Index in rank order of each label.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,)
+        name : str, default="y"
+            What the message calls it.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+
+        Raises
+        ------
+        ValueError
+            If a label is not a rank; the message names the first of them, and where they are of another kind than the
+            ranks, both kinds.
+        """
+        index = {label: position for position, label in enumerate(self.ranks.tolist())}
+        unknown = sorted({label for label in y.tolist() if label not in index})
+        if unknown:
+            raise ValueError(
+                f"{name} contains labels that are not among the ranks: {listing(unknown)}. The ranks are "
+                f"{listing(self.ranks.tolist())}. {self._advice(y, name)}"
+            )
+        return np.array([index[label] for label in y.tolist()], dtype=np.int64)
+
+    def _advice(self, y: np.ndarray, name: str) -> str:
+        if holds_numbers(y) == holds_numbers(self.ranks):
+            add = "Add what is missing to ranks=[...]."
+            if not holds_numbers(y) or name != "y":  # those number y alone
+                return add
+            # who numbered them must not be told to take the numbers for ranks
+            is_numbered = np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
+            return f"{NUMBERED} Where nobody has numbered them: {add}" if is_numbered else f"{add} {NUMBERED}"
+        distinct = np.unique(y).tolist()
+        proposed = (distinct if holds_numbers(y) else plain_order(distinct)) or distinct
+        return (
+            f"{difference(y, name, self.ranks, 'the ranks')} List the labels as they are in {name}, lowest first, such "
+            f"as ranks={listing(proposed, _MOST_PASTED)}."
+        )
+
+
+def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
+    """Work out the ranks of a training set.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels of the images.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first; may hold labels that `y` does not.
+    rank_names : mapping, sequence of str or callable, optional
+        Words for the prompts: by label, in rank order, or computed from a label.
+
+    Returns
+    -------
+    scale : RankScale
+    target : ndarray of shape (n,), int64
+        Index in rank order of each label of `y`.
+
+    Raises
+    ------
+    ValueError
+        If the order of the labels is unknown, a label is not a rank, or fewer than two ranks remain.
+    """
+    labels = check_labels(y)
+    own = own_order(y) if ranks is None else None
+    if ranks is not None:
+        ordered = given_ranks(ranks)
+    elif own is not None:
+        ordered = own
+        _warn_of_unused(ordered, labels)
+    else:
+        ordered = _inferred_ranks(labels)
+    if len(ordered) < 2:
+        raise ValueError(
+            "L2RCLIPClassifier needs at least 2 ranks, but the labels contain only one class: "
+            f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
+        )
+    scale = scale_of(ordered, rank_names)
+    return scale, scale.encode(labels)
+
+
+def scale_of(ordered: np.ndarray, rank_names: RankNames = None) -> RankScale:
+    """Make the scale of labels that are in rank order, such as `given_ranks` returns."""
+    _check_values(ordered)
+    return RankScale(ordered, values_of(ordered), names_of(ordered, rank_names))
+
+
+def own_order(y: Any) -> np.ndarray | None:
+    """Order that labels bring themselves: that of an ordered Categorical, or of intervals that follow each other.
+
+    Returns
+    -------
+    ndarray of shape (K,), or None
+        Labels as `check_labels` returns them, lowest first.
+    """
+    if getattr(getattr(y, "dtype", None), "ordered", False):
+        return given_ranks(y.dtype.categories)
+    labels = np.asarray(y)
+    if labels.dtype.kind != "O" or not labels.size or not all(is_interval(label) for label in labels.ravel()):
+        return None
+    intervals = sorted(set(labels.ravel().tolist()), key=lambda each: (each.left, each.right))
+    ends = [each.right for each in intervals]
+    return given_ranks(intervals) if ends == sorted(ends) else None
+
+
+def same_order(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the labels that two orders share follow each other in the same way."""
+    shared = set(one.tolist()) & set(other.tolist())
+    return [each for each in one.tolist() if each in shared] == [each for each in other.tolist() if each in shared]
+
+
+def union_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """All labels of arrays that hold numbers only or words only, sorted."""
+    return given_ranks(sorted({label for array in arrays for label in np.unique(array).tolist()}))
+
+
+def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray) -> None:
+    shown = set(labels.tolist())
+    unused = [label for label in ordered.tolist() if label not in shown]
+    if unused:
+        warn_user(
+            f"y is an ordered Categorical with categories that no image shows: {listing(unused)}. They stay ranks and "
+            "can be predicted. Leave them out with remove_unused_categories() of y (of a Series: of y.cat), or list "
+            "all ranks with ranks=[...]."
+        )
+
+
+def _check_values(ranks: np.ndarray) -> None:
+    """Raise where numbers differ by less than double precision can tell."""
+    if holds_numbers(ranks):
+        same = np.flatnonzero(np.diff(ranks.astype(np.float64)) == 0)
+        if len(same):
+            one, other = ranks[same[0] : same[0] + 2].tolist()
+            raise ValueError(
+                f"The labels {one} and {other} are the same number in double precision, so that their distance is "
+                "lost: subtract the same number from all labels."
+            )
+
+
+def all_ranks(classes: Any, known: Any) -> Any:
+    """All labels of a training by parts: what is known of them, or else the `classes` of its first part.
+
+    Raises
+    ------
+    ValueError
+        If nothing is known and `classes` is missing, or the two are not the same.
+    """
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit (or ranks=[...] be set).")
+        return known
+    given = np.unique(check_labels(classes))
+    if known is None:
+        return rank_scale(classes)[0].ranks
+    before = np.unique(given_ranks(known))
+    if holds_numbers(given) != holds_numbers(before) or not np.array_equal(given, before):
+        raise ValueError(
+            f"classes={given.tolist()} is not the same as on the last call to partial_fit, or as ranks: "
+            f"{before.tolist()}."
+        )
+    return known
+
+
+def given_ranks(ranks: Any) -> np.ndarray:
+    """Turn the parameter `ranks` into an array, or say what is wrong with it.
+
+    Parameters
+    ----------
+    ranks : array-like of shape (K,)
+        All labels, lowest first: distinct strings, or numbers that ascend or descend.
+
+    Returns
+    -------
+    ndarray of shape (K,)
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming what is repeated, mixed or out of order.
+    """
+    if isinstance(ranks, str) or not hasattr(ranks, "__len__") or isinstance(ranks, Mapping | set | frozenset):
+        raise InvalidParameterError(f"ranks must be a list of all labels, lowest first, got {ranks!r}.")
+    given = list(ranks)
+    if not given:
+        raise InvalidParameterError("ranks must be a list of all labels, lowest first, got an empty one.")
+    try:
+        array = check_labels(_objects(given), "ranks")
+    except ValueError as error:
+        raise InvalidParameterError(f"ranks must hold numbers only or strings only: {error}") from error
+    labels = array.tolist()
+    if len(set(labels)) < len(labels):
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        raise InvalidParameterError(f"ranks must not repeat a label, got {listing(repeated)} more than once.")
+    if not holds_numbers(array):
+        return np.array(labels)
+    steps = np.diff(array.astype(np.float64))
+    if not ((steps >= 0).all() or (steps <= 0).all()):
+        raise InvalidParameterError(
+            f"numeric ranks must ascend or descend, got {listing(labels)}. For another order make the labels strings."
+        )
+    return array
+
+
+def _objects(labels: list[Any]) -> np.ndarray:
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+def _inferred_ranks(labels: np.ndarray) -> np.ndarray:
+    distinct = np.unique(labels)
+    if not holds_numbers(distinct) and len(distinct) > 1:
+        raise ValueError(order_unknown(distinct))
+    # not scikit-learn's check, which also warns where most labels occur once, as ages do in small sets
+    if distinct.dtype.kind == "f" and (distinct != np.floor(distinct)).any():
+        raise ValueError(
+            "Unknown label type: continuous. To use such labels as ranks, round them, or list them: "
+            f"ranks={listing(distinct.tolist(), 100)}."
+        )
+    return distinct
+
+
+def order_unknown(labels: np.ndarray) -> str:
+    """Say that the order of words is not known, and propose the one that is plain to see."""
+    distinct = np.unique(labels).tolist()
+    proposed = plain_order(distinct)
+    said = "The labels are words and their order is not known."
+    if proposed is None:
+        return (
+            f"{said} Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or "
+            "make y an ordered pandas Categorical."
+        )
+    return (
+        f"{said} It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
+        "another order, or make y an ordered pandas Categorical."
+    )
+
+
+def values_of(ranks: np.ndarray) -> np.ndarray:
+    """Numeric value of each rank, ndarray of shape (K,), float64: the label itself, or for words 1..K."""
+    if holds_numbers(ranks):
+        return ranks.astype(np.float64)
+    return np.arange(1, len(ranks) + 1, dtype=np.float64)
+
+
+def default_name(label: Any) -> str:
+    """Word for a label in its prompt: ``21`` for 21 and for 21.0, ``3.5`` for 3.5, a string as it is."""
+    if isinstance(label, float):
+        return f"{label:.0f}" if label.is_integer() else repr(label)
+    return str(label)
+
+
+def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]:
+    """Word that stands for each rank in its prompt.
+
+    Parameters
+    ----------
+    ranks : ndarray of shape (K,)
+        Labels in rank order.
+    rank_names : mapping, sequence of str or callable, optional
+        Words by label, in rank order, or computed from a label; by default the label itself is the word.
+
+    Returns
+    -------
+    tuple of K str
+        In rank order.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a rank has no word, or what stands for it is not a word.
+    """
+    labels = ranks.tolist()
+    if rank_names is None:
+        names = [default_name(label) for label in labels]
+    elif isinstance(rank_names, Mapping):
+        plain = {plain_label(label): name for label, name in rank_names.items()}
+        missing = [label for label in labels if label not in rank_names and label not in plain]
+        if missing:
+            hint = f" {NUMBERED}" if holds_numbers(ranks) else ""
+            raise InvalidParameterError(f"rank_names has no name for {listing(missing)}; add what is missing.{hint}")
+        names = [rank_names[label] if label in rank_names else plain[label] for label in labels]
+    elif callable(rank_names):
+        names = [_named_by(rank_names, label) for label in labels]
+    elif isinstance(rank_names, str) or not hasattr(rank_names, "__len__"):
+        raise InvalidParameterError(
+            f"rank_names must be a mapping from label to name, a list in rank order, or a function, got {rank_names!r}."
+        )
+    else:
+        names = list(rank_names)
+        if len(names) != len(labels):
+            raise InvalidParameterError(
+                f"rank_names must hold one name for each of the {len(labels)} ranks {listing(labels)}, "
+                f"got {len(names)}."
+            )
+    for label, name in zip(labels, names, strict=True):
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
+    return tuple(str(name) for name in names)
+
+
+def _named_by(function: Callable[[Any], str], label: Any) -> str:
+    try:
+        return function(label)
+    except Exception as error:
+        raise InvalidParameterError(
+            f"rank_names is a function that fails for the label {label!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "argmax") -> np.ndarray:
+    """Choose one rank for each row of probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order; each row sums to one.
+    values : ndarray of shape (K,)
+        Numeric values of the ranks, ascending or descending.
+    decision : {"argmax", "mean", "median"}
+        "argmax" minimises the expected error rate, "mean" (the rank nearest to the expected value) the expected
+        squared error, "median" (the first rank at which the cumulated probability reaches one half) the expected
+        absolute error.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Index of the rank.
+    """
+    if decision == "argmax":
+        return probabilities.argmax(axis=1)
+    if decision == "mean":
+        shifted = values - values[0]  # large numbers keep their distances
+        distance = np.abs(expected_value(probabilities, shifted)[:, None] - shifted)  # (n, K)
+        return distance.argmin(axis=1)
+    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)
+    half = 0.5 * cumulated[:, -1:]
+    # rounding must not push an exact half to the next rank
+    return (cumulated >= half - 1e-9).argmax(axis=1)
+
+
+def central_interval(probabilities: np.ndarray, coverage: float) -> np.ndarray:
+    """Lowest and highest rank between which each row has at least `coverage` of its probability.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order; each row sums to one.
+    coverage : float
+        In (0, 1).
+
+    Returns
+    -------
+    ndarray of shape (n, 2), int64
+        Indices; below the first and above the second there is at most ``(1 - coverage) / 2`` each.
+    """
+    tail = (1 - coverage) / 2
+    # rounding must neither push an exact tail outwards nor take from the coverage
+    below = np.cumsum(probabilities, axis=1, dtype=np.float64)  # up to and with k
+    above = np.cumsum(probabilities[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
+    lowest = (below > tail + 1e-12).argmax(axis=1)
+    highest = probabilities.shape[1] - 1 - (above > tail + 1e-12)[:, ::-1].argmax(axis=1)
+    return np.column_stack([lowest, highest])
+
+
+def ranked_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Ranked probability score of each row, ``sum_k (F_k - [y <= k])^2`` with F the cumulated probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        Columns in rank order.
+    target : ndarray of shape (n,), int
+        Index of the true rank.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In [0, K - 1]; 0 is perfect.
+    """
+    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)[:, :-1]
+    return ((cumulated - (target[:, None] <= np.arange(cumulated.shape[1]))) ** 2).sum(axis=1)
+
+
+def expected_value(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute the expected numeric value of each row of probabilities, ``sum_k p_ik v_k``, ndarray of shape (n,)."""
+    # relative to the first, so that the sum of probabilities, which is rounded, is not multiplied by large numbers
+    return values[0] + probabilities.astype(np.float64) @ (values - values[0])

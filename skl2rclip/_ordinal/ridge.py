@@ -1,0 +1,315 @@
+"""Ridge regression of embeddings in closed form, each image judged by a fit that left it out.
+
+Everything here is NumPy on arrays; nothing knows of ranks, or of what the regression is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import erf
+
+from skl2rclip._utils.threads import n_side_by_side, side_by_side
+
+_Rows = TypeVar("_Rows", slice, np.ndarray)
+
+# penalties that are tried, in units of the mean eigenvalue of the features' scatter
+_PENALTIES = np.logspace(-4, 2, 19)
+_ROWS_AT_ONCE = 2048
+
+
+class Features:
+    """What ridge regression sees of embeddings: themselves, standardised, and a hidden layer of random weights.
+
+    ``[x, sqrt(D / H) gelu(x W + b)]`` with ``x = (f - mean) / spread``: the adapter's own layers before they learn.
+    Rows are made when they are asked for.
+
+    Parameters
+    ----------
+    embeddings : ndarray of shape (n, D)
+    weight : ndarray of shape (n,)
+        For mean and spread.
+    n_hidden : int
+        H; 0 leaves the hidden layer out.
+    generator : numpy Generator
+    """
+
+    def __init__(self, embeddings: np.ndarray, weight: np.ndarray, n_hidden: int, generator: np.random.Generator):
+        width = embeddings.shape[1]
+        self.embeddings = embeddings
+        self.mean = weight @ embeddings / weight.sum()  # (D,)
+        square = sum(
+            weight[rows] @ ((embeddings[rows] - self.mean) ** 2).mean(axis=1) for rows in portions_of(len(embeddings))
+        )
+        self.spread = float(np.sqrt(square / weight.sum())) or 1.0
+        self.hidden_weight = generator.normal(size=(width, n_hidden)) / np.sqrt(width)  # (D, H)
+        self.hidden_bias = generator.normal(size=n_hidden)  # (H,)
+        self.shape = (len(embeddings), width + n_hidden)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        x = (self.embeddings[rows].astype(np.float64) - self.mean) / self.spread
+        if not len(self.hidden_bias):
+            return x
+        before = x @ self.hidden_weight + self.hidden_bias
+        gelu = before * (1 + erf(before / np.sqrt(2))) / 2
+        return np.hstack([x, np.sqrt(x.shape[1] / len(self.hidden_bias)) * gelu])
+
+
+class Scatter:
+    """Weighted scatter of features about their mean, which all regressions of them with these weights share.
+
+    Parameters
+    ----------
+    features : Features or ndarray of shape (n, P)
+    weight : ndarray of shape (n,)
+    """
+
+    def __init__(self, features: Features | np.ndarray, weight: np.ndarray):
+        self.weight = weight
+        portions = list(portions_of(len(features)))
+        self.mean = sum_of(lambda rows: weight[rows] @ features[rows], portions) / weight.sum()  # (P,)
+
+        def of_portion(rows: slice) -> np.ndarray:
+            x = features[rows] - self.mean
+            return x.T @ (weight[rows, None] * x)
+
+        self.matrix = sum_of(of_portion, portions)  # (P, P)
+
+    @cached_property
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, none of them negative, and the axes that go with them."""
+        eigenvalues, axes = np.linalg.eigh(self.matrix)
+        return eigenvalues.clip(0), axes
+
+    def moment(self, features: Features | np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted mean of outputs of shape (n, m), and their moment with the centred features, of shape (P, m)."""
+        mean = self.weight @ outputs / self.weight.sum()
+
+        def of_portion(rows: slice) -> np.ndarray:
+            return (features[rows] - self.mean).T @ (self.weight[rows, None] * (outputs[rows] - mean))
+
+        return mean, sum_of(of_portion, list(portions_of(len(features))))
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """A ridge regression, and what it says of each image without having seen it.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n, m), float64
+        Of each image by a fit that left it out, together with its copies and its group.
+    fitted : ndarray of shape (n, m), float64
+        Of each image by the fit of all.
+    penalty : float
+    """
+
+    predicted: np.ndarray
+    fitted: np.ndarray
+    penalty: float
+
+
+def leave_one_out(
+    features: Features | np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    blocks: np.ndarray,
+    scatter: Scatter | None = None,
+) -> LeaveOneOut:
+    """Fit ridge regression with an intercept, its penalty chosen by the error on images left out.
+
+    From the P x P scatter matrix, in passes over portions of the rows. With G the weighted scatter of the centred
+    features x, the fit of all is ``b + x' (G + a I)^-1 g``, and what images of a block B get without them solves
+    ``(I - K_BB W_B) e = r_B`` for the errors e, where r are the residuals of the fit of all and
+    ``K = 1 / sum w + x (G + a I)^-1 x'``; of a block of one that is the familiar ``e = r / (1 - w K)``.
+
+    Parameters
+    ----------
+    features : Features or ndarray of shape (n, P)
+    values : ndarray of shape (n,) or (n, m)
+        What is to be predicted.
+    weight : ndarray of shape (n,)
+        Of each image; not negative. A weight of two equals the image twice.
+    blocks : ndarray of shape (n,), int
+        Images of one block are left out together, see `blocks_of`.
+    scatter : Scatter, optional
+        Of these features and weights, where it is known.
+
+    Returns
+    -------
+    LeaveOneOut
+
+    References
+    ----------
+    The closed form for single rows is that of Allen's PRESS (1974); scikit-learn's `RidgeCV` has it too, without
+    weights that count as copies, and without groups.
+    """
+    X, Y, total = features, np.asarray(values, np.float64).reshape(len(features), -1), weight.sum()
+    scatter = scatter or Scatter(X, weight)
+    mean_x, (eigenvalues, axes), (mean_y, moment) = scatter.mean, scatter.eigen, scatter.moment(X, Y)
+    moment = axes.T @ moment
+
+    def errors(rows: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        """Errors of whole blocks left out, array of shape (penalties, rows, m)."""
+        x, y, w = (X[rows] - mean_x) @ axes, Y[rows] - mean_y, weight[rows]
+        shrunk = 1 / (eigenvalues + penalties[:, None])  # (penalties, D)
+        residual = y - x @ (shrunk[:, :, None] * moment)  # (penalties, rows, m)
+        leverage = w * (1 / total + shrunk @ (x**2).T)  # (penalties, rows)
+        result = residual / np.maximum(1 - leverage, 1e-9)[:, :, None]
+        _, block, count = np.unique(blocks[rows], return_inverse=True, return_counts=True)
+        for number in np.flatnonzero(count > 1):
+            members = np.flatnonzero(block == number)
+            if len(members) <= X.shape[1]:
+                left_out = _by_rows(x[members], residual[:, members], w[members], shrunk, total)
+            else:
+                left_out = _by_columns(x[members], y[members], w[members], eigenvalues, penalties, moment, total)
+            result[:, members] = left_out
+        return result
+
+    penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
+    portions = list(_portions_of_blocks(blocks))
+    squares = sum_of(lambda rows: (errors(rows, penalties) ** 2).sum(axis=2) @ weight[rows], portions)
+    penalty = penalties[int(np.argmin(squares))]
+    predicted, fitted = np.empty_like(Y), np.empty_like(Y)
+    coefficients = moment / (eigenvalues + penalty)[:, None]
+
+    def fill(rows: np.ndarray) -> None:
+        predicted[rows] = Y[rows] - errors(rows, np.array([penalty]))[0]
+        fitted[rows] = mean_y + (X[rows] - mean_x) @ axes @ coefficients
+
+    side_by_side(fill, portions)
+    return LeaveOneOut(predicted, fitted, float(penalty))
+
+
+def ridge_map(
+    features: Features | np.ndarray, outputs: np.ndarray, scatter: Scatter, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression of several outputs, ``x coefficients + intercept``.
+
+    Parameters
+    ----------
+    features : Features or ndarray of shape (n, P)
+    outputs : ndarray of shape (n, m)
+    scatter : Scatter
+        Of these features.
+    penalty : float
+
+    Returns
+    -------
+    coefficients : ndarray of shape (P, m)
+    intercept : ndarray of shape (m,)
+    """
+    mean, moment = scatter.moment(features, outputs)
+    normal = scatter.matrix.copy()
+    np.fill_diagonal(normal, normal.diagonal() + penalty)
+    coefficients = np.linalg.solve(normal, moment)
+    return coefficients, mean - scatter.mean @ coefficients
+
+
+def folds(target: np.ndarray, blocks: np.ndarray, n_folds: int, generator: np.random.Generator) -> np.ndarray:
+    """Divide images into folds, evenly along the ranks; what is left out together stays together.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+        Fold of each image; fewer folds than asked for where there are fewer sets of images to divide.
+    """
+    rank = np.bincount(blocks, target) / np.bincount(blocks)  # mean rank of each block
+    shuffled = generator.permutation(len(rank))
+    by_rank = shuffled[np.argsort(rank[shuffled], kind="stable")]
+    n_folds = min(n_folds, len(rank))
+    fold = np.empty(len(rank), int)
+    for start in range(0, len(rank), n_folds):
+        part = by_rank[start : start + n_folds]
+        fold[part] = generator.permutation(n_folds)[: len(part)]
+    return fold[blocks]
+
+
+def _mean_eigenvalue(eigenvalues: np.ndarray) -> float:
+    """Mean of those that are not zero."""
+    counted = np.count_nonzero(eigenvalues > 1e-10 * eigenvalues.max())
+    return float(eigenvalues.sum() / counted) if counted else 1.0
+
+
+def _by_rows(x: np.ndarray, residual: np.ndarray, weight: np.ndarray, shrunk: np.ndarray, total: float) -> np.ndarray:
+    """Errors of the images of a small block by fits without them, array of shape (penalties, block, m)."""
+    kernel = 1 / total + np.einsum("id,pd,jd->pij", x, shrunk, x)  # (penalties, block, block)
+    return np.linalg.pinv(np.eye(len(x)) - kernel * weight, rcond=1e-9) @ residual
+
+
+def _by_columns(
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    eigenvalues: np.ndarray,
+    penalties: np.ndarray,
+    moment: np.ndarray,
+    total: float,
+) -> np.ndarray:
+    """As `_by_rows` for a block of more images than dimensions, by taking it out of the normal equations."""
+    extended = np.column_stack([x, np.ones(len(x))])
+    rest = np.vstack([moment, np.zeros((1, y.shape[1]))]) - extended.T @ (weight[:, None] * y)
+    own = extended.T @ (weight[:, None] * extended)
+    result = np.empty((len(penalties), *y.shape))
+    for i, penalty in enumerate(penalties):
+        normal = np.diag([*(eigenvalues + penalty), total]) - own
+        result[i] = y - extended @ np.linalg.lstsq(normal, rest, rcond=1e-9)[0]
+    return result
+
+
+def portions_of(n: int) -> Iterator[slice]:
+    for start in range(0, n, _ROWS_AT_ONCE):
+        yield slice(start, start + _ROWS_AT_ONCE)
+
+
+def sum_of(function: Callable[[_Rows], np.ndarray], portions: Sequence[_Rows]) -> np.ndarray:
+    """Sum of what a function makes of each portion of the rows, some portions side by side."""
+    n = n_side_by_side()
+
+    def part(first: int) -> np.ndarray:
+        total = function(portions[first])
+        for portion in portions[first + n :: n]:
+            total += function(portion)
+        return total
+
+    first, *others = side_by_side(part, range(min(n, len(portions))))
+    return sum(others, start=first)
+
+
+def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in portions that do not cut a block in two."""
+    order = np.argsort(blocks, kind="stable")
+    ends = np.flatnonzero(np.diff(blocks[order], append=-1)) + 1  # where blocks end
+    start = 0
+    while start < len(order):
+        within = ends[(ends > start) & (ends <= start + _ROWS_AT_ONCE)]
+        end = within[-1] if len(within) else ends[ends > start][0]
+        yield order[start:end]
+        start = end
+
+
+def blocks_of(embeddings: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Give a number to each set of images that is left out together: equal embeddings, groups, what these connect.
+
+    Numbers rise from the first image on, whatever the embeddings are: their last bits depend on how many images passed
+    the tower at once, and folds must not.
+    """
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    contents = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    _, first, same = np.unique(contents, return_index=True, return_inverse=True)
+    same = np.argsort(np.argsort(first))[same]
+    if groups is None:
+        return same
+    group = np.unique(groups, return_inverse=True)[1]
+    n_same = same.max() + 1
+    links = coo_array((np.ones(len(rows)), (same, n_same + group)), shape=(n_same + group.max() + 1,) * 2)
+    return connected_components(links, directed=False)[1][same]

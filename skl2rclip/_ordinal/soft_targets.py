@@ -1,0 +1,268 @@
+"""What each image is to be likened to: a distribution over the ranks whose width and centre are measured.
+
+The measure is a ridge regression on the frozen embeddings, each image judged by a fit without it. Everything here is
+NumPy on arrays; nothing knows of prompts or of how a model is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
+
+# the least width, in steps between ranks: a softmax cannot, and need not, be surer
+_LEAST_WIDTH = 0.3
+# of earlier batches' errors, with each batch
+_MEMORY = 0.5
+
+
+@dataclass(frozen=True)
+class RankTargets:
+    """What was measured of the labels, and the distributions over the ranks that follow from it.
+
+    Attributes
+    ----------
+    target : ndarray of shape (n,), int
+        Index of each image's rank.
+    scale : ndarray of shape (K,)
+        Values of the ranks, or their positions.
+    sigma : float
+        Root mean square error on images that were left out, along `scale`, corrected for the choice of the regression.
+    noise : float
+        The same in the unit of the ranks' values.
+    trust : float
+        Share of the labels' variance that is explained on images that were left out, in [0, 1].
+    fitted : ndarray of shape (n,)
+        What the regression says of each image, along `scale`.
+    is_cumulative : bool
+        Whether it is a regression of exceedances, else of `scale` itself.
+    penalty : float
+        Of the regression.
+    """
+
+    target: np.ndarray
+    scale: np.ndarray
+    sigma: float
+    noise: float
+    trust: float
+    fitted: np.ndarray
+    is_cumulative: bool
+    penalty: float
+
+    def around_labels(self, share: float = 1.0) -> np.ndarray:
+        """Distributions around each image's own rank, `share` of sigma wide, ndarray of shape (n, K), float32."""
+        return distributions(self.scale[self.target], self.scale, share * self.sigma)
+
+    def around_fit(self, fitted: np.ndarray | None = None) -> np.ndarray:
+        """Distributions around what the regression says, ndarray of shape (n, K), float32."""
+        return distributions(self.fitted if fitted is None else fitted, self.scale, self.sigma)
+
+    def of_ranks(self, share: float = 1.0) -> np.ndarray:
+        """Distribution of an image that shows nothing but its rank, ndarray of shape (K, K), float32.
+
+        `share` of sigma wide: what `around_labels` says of each image is the row of its rank.
+        """
+        return distributions(self.scale, self.scale, share * self.sigma)
+
+    def refitted(self, features: Features | np.ndarray, scatter: Scatter) -> np.ndarray:
+        """Tell what the regression says of all images when it has seen what `scatter` has, ndarray of shape (n,)."""
+        outputs = _outputs(self.target, self.scale, self.is_cumulative)
+        coefficients, intercept = ridge_map(features, outputs, scatter, self.penalty * scatter.weight.mean())
+        predicted = np.concatenate([features[rows] @ coefficients + intercept for rows in portions_of(len(features))])
+        return _centres(predicted, self.scale, self.is_cumulative)
+
+
+def measure_targets(
+    features: Features | np.ndarray,
+    target: np.ndarray,
+    rank_values: np.ndarray,
+    weight: np.ndarray,
+    blocks: np.ndarray,
+) -> RankTargets:
+    """Measure how wide, and around what, the distribution of each image over the ranks should be.
+
+    Two regressions are tried, and for ranks that are not evenly spaced both with their values and with their positions:
+    of the value, and of the exceedances ``[y <= k]``, whose predictions are cumulated probabilities with a median. That
+    with the least ranked probability score on images left out, as Gaussians of the width of its own error, is taken.
+
+    Parameters
+    ----------
+    features : Features or ndarray of shape (n, P)
+    target : ndarray of shape (n,), int
+        Index of each image's rank.
+    rank_values : ndarray of shape (K,)
+    weight : ndarray of shape (n,)
+        Mean one.
+    blocks : ndarray of shape (n,), int
+        What is left out together.
+
+    Returns
+    -------
+    RankTargets
+
+    References
+    ----------
+    Distributions around the label: label distribution learning (Gao et al., TIP 2017), and for ordered labels SORD
+    (Diaz and Marathe, CVPR 2019). Exceedances: Frank and Hall, ECML 2001. That width and centre are measured is this
+    library's own.
+    """
+    positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
+    if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
+        # nothing can be measured: the labels are believed
+        return RankTargets(target, positions, 0.0, 0.0, 1.0, positions[target], False, 0.1 * features.shape[1])
+    is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
+    scatter = Scatter(features, weight)
+    probes = [
+        _probe(features, target, scale, scatter, blocks, is_cumulative)
+        for scale in ([positions] if is_even else [positions, values])
+        for is_cumulative in (False, True)
+    ]
+    _, left_out, targets = min(probes, key=lambda probe: probe[0])
+    if is_even:
+        return replace(targets, noise=targets.sigma * abs(values[1] - values[0]))
+    order = np.argsort(targets.scale)
+    error = np.interp(left_out, targets.scale[order], values[order]) - values[target]
+    return replace(targets, noise=float(np.sqrt(np.average(error**2, weights=weight))))
+
+
+def _from_zero(rank_values: np.ndarray) -> np.ndarray:
+    """Subtract the lowest value: of numbers such as dates, sums and products would lose the distances."""
+    values = np.asarray(rank_values, np.float64)
+    return values - values.min()
+
+
+def _probe(
+    features: Features | np.ndarray,
+    target: np.ndarray,
+    scale: np.ndarray,
+    scatter: Scatter,
+    blocks: np.ndarray,
+    is_cumulative: bool,
+) -> tuple[float, np.ndarray, RankTargets]:
+    """Ranked probability score on images left out, what is said of them, and what follows from it."""
+    weight = scatter.weight
+    ridge = leave_one_out(features, _outputs(target, scale, is_cumulative), weight, blocks, scatter)
+    left_out, fitted = (_centres(outputs, scale, is_cumulative) for outputs in (ridge.predicted, ridge.fitted))
+    labels = scale[target]
+    variance = np.average((labels - np.average(labels, weights=weight)) ** 2, weights=weight)
+    # the choice of penalty and regression is paid for with two images
+    n_blocks = len(np.unique(blocks))
+    square = np.average((labels - left_out) ** 2, weights=weight) * n_blocks / max(n_blocks - 2, 1)
+    sigma, r2 = float(np.sqrt(square)), float(max(0.0, 1 - square / variance))
+    score = np.average(ranked_scores(distributions(left_out, scale, sigma), target), weights=weight)
+    return score, left_out, RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty)
+
+
+def _outputs(target: np.ndarray, scale: np.ndarray, is_cumulative: bool) -> np.ndarray:
+    """Make what is regressed: exceedances, ndarray of shape (n, K - 1), or values along the scale, (n, 1)."""
+    if is_cumulative:
+        return (target[:, None] <= np.arange(len(scale) - 1)).astype(np.float64)
+    return scale[target][:, None]
+
+
+def _centres(predicted: np.ndarray, scale: np.ndarray, is_cumulative: bool) -> np.ndarray:
+    """Turn predicted outputs into places along the scale: of exceedances their interpolated median."""
+    if not is_cumulative:
+        return predicted[:, 0]
+    n, edges = len(predicted), np.arange(len(scale) + 1) - 0.5
+    # sorting makes cumulated probabilities of what need not ascend
+    cumulated = np.sort(np.hstack([np.zeros((n, 1)), predicted.clip(0, 1), np.ones((n, 1))]), axis=1)  # (n, K + 1)
+    above = (cumulated >= 0.5).argmax(axis=1)
+    rows = np.arange(n)
+    low, high = cumulated[rows, above - 1], cumulated[rows, above]
+    position = edges[above - 1] + (0.5 - low) / np.maximum(high - low, 1e-12)
+    return np.interp(position, np.arange(len(scale)), scale)
+
+
+@dataclass(frozen=True)
+class RunningErrors:
+    """Sums over the images that a model has predicted before it learned from them.
+
+    Attributes
+    ----------
+    weight : float
+    squared_error : float
+        In steps between ranks.
+    squared_value_error : float
+        In the unit of the ranks' values.
+    position, squared_position : float
+        Of the labels.
+    """
+
+    weight: float = 0.0
+    squared_error: float = 0.0
+    squared_value_error: float = 0.0
+    position: float = 0.0
+    squared_position: float = 0.0
+
+
+def targets_of_predictions(
+    probabilities: np.ndarray,
+    target: np.ndarray,
+    rank_values: np.ndarray,
+    weight: np.ndarray,
+    before: RunningErrors,
+) -> tuple[RankTargets, RunningErrors]:
+    """As `measure_targets`, from what the model itself says of images that it has not learned from yet.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+        The model's, in rank order.
+    target : ndarray of shape (n,), int
+    rank_values : ndarray of shape (K,)
+    weight : ndarray of shape (n,)
+    before : RunningErrors
+        Of the images before these, which count half.
+
+    Returns
+    -------
+    targets : RankTargets
+    errors : RunningErrors
+        Of all images so far.
+    """
+    # what was predicted at the beginning may not be held against the model for ever
+    before = RunningErrors(**{name: _MEMORY * value for name, value in vars(before).items()})
+    positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
+    predicted = probabilities @ positions
+    errors = RunningErrors(
+        before.weight + weight.sum(),
+        before.squared_error + weight @ (predicted - target) ** 2,
+        before.squared_value_error + weight @ (probabilities @ values - values[target]) ** 2,
+        before.position + weight @ target,
+        before.squared_position + weight @ target**2,
+    )
+    square = errors.squared_error / errors.weight
+    variance = errors.squared_position / errors.weight - (errors.position / errors.weight) ** 2
+    trust = max(0.0, 1 - square / variance) if variance > 1e-9 else 1.0
+    noise = float(np.sqrt(errors.squared_value_error / errors.weight))
+    targets = RankTargets(target, positions, float(np.sqrt(square)), noise, float(trust), predicted, False, 0.0)
+    return targets, errors
+
+
+def distributions(centre: np.ndarray, scale: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussians on the ranks, no narrower than a part of a step.
+
+    ``q_k proportional to exp(-(c - v_k)^2 / (2 max(sigma, 0.3 steps)^2))``; a step is the distance of the rank that is
+    nearest to the centre from its nearer neighbour.
+
+    Parameters
+    ----------
+    centre : ndarray of shape (n,)
+    scale : ndarray of shape (K,)
+    sigma : float
+
+    Returns
+    -------
+    ndarray of shape (n, K), float32
+    """
+    gaps = np.abs(np.diff(scale))
+    step = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))  # (K,)
+    distance = np.abs(centre[:, None] - scale)  # (n, K)
+    width = np.maximum(sigma, _LEAST_WIDTH * step)[distance.argmin(axis=1)]
+    exponent = -(distance**2) / (2 * width[:, None] ** 2)
+    weights = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

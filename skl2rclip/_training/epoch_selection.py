@@ -1,0 +1,251 @@
+"""How far the image tower may be trained: foretold on images that are left out, before it is trained on all.
+
+The optimisation itself is the business of ``_training.stages``.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from skl2rclip._images.preprocessing import shrink
+from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._settings import Settings
+from skl2rclip._training.candidates import Contest
+from skl2rclip._training.initialization import Measurement
+from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.stages import TowerStage, run_stage
+from skl2rclip._utils.devices import to_device
+
+_log = logging.getLogger(__name__)
+# in a rehearsal, over all its epochs
+_LOOKS = 10
+_EMBEDDED_AT_ONCE = 256
+# images, or groups of them, that are to be judged; with more, not every fold is rehearsed
+_ENOUGH = 500
+# that a gain is chance, one-sided, at any one of twenty looks; where it may be, the tower stays as it is
+_CHANCE = 0.01
+# how far to go from the weights before to those after
+_SHARES = (0.5, 1.0)
+
+
+class _RehearsalStage(TowerStage):
+    """Second stage without some of the images."""
+
+    name: ClassVar[str] = "rehearsal"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was foretold of images that were left out.
+
+    Attributes
+    ----------
+    last_epoch : int
+        How many epochs to train the tower for; 0 leaves it as it is.
+    share : float
+        How far to go then from the weights before to those after.
+    narrowing : float
+        Width of the targets that the trained tower's error asks for, as a share of what it was.
+    """
+
+    last_epoch: int
+    share: float
+    narrowing: float
+
+
+NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
+
+
+class RehearsedStage(TowerStage):
+    """Second stage whose weights end, as its rehearsal has it, on the way from those before to those after.
+
+    Parameters
+    ----------
+    learner : Learner
+    settings : Settings
+    rehearsal : Rehearsal
+    """
+
+    def __init__(self, learner: Learner, settings: Settings, rehearsal: Rehearsal):
+        super().__init__(learner, settings)
+        self._share, self._before = rehearsal.share, copy.deepcopy(learner.modules().state_dict())
+
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return self._share != 1
+
+    def finish(self) -> None:
+        """Go the part of the way that foretold best."""
+        _go_part_of_the_way(self.learner, self._before, self._share)
+
+
+def rehearse(
+    learner: Learner,
+    data: TrainingData,
+    measured: Measurement,
+    settings: Settings,
+    contest: Contest,
+    *,
+    n_epochs: int,
+    batch_size: int,
+    seed: int,
+) -> Rehearsal:
+    """Train the tower without some images, and judge by these how it goes.
+
+    Each rehearsal is the whole second stage without one of the contest's folds, with the adapter that missed the fold
+    too. As many folds are rehearsed as it takes to judge some hundreds of images, or of groups of them.
+
+    Parameters
+    ----------
+    learner : Learner
+        As the first stage left it; it is put back.
+    data : TrainingData
+    measured : Measurement
+    settings : Settings
+    contest : Contest
+        Of the first stage.
+    n_epochs, batch_size : int
+        Of the second stage.
+    seed : int
+
+    References
+    ----------
+    Weights half-way between those before and after: WiSE-FT (Wortsman et al., CVPR 2022), which does as well on
+    pictures of the same kind and better on others.
+    """
+    fold = contest.fold.cpu().numpy()
+    n_judged = len(np.unique(measured.blocks)) / len(contest.adapters_of_folds)  # of a fold
+    n_folds = min(math.ceil(_ENOUGH / n_judged), len(contest.adapters_of_folds))
+    every = max(1, n_epochs // _LOOKS)
+    epochs = np.arange(every, n_epochs + 1, every)
+    before = copy.deepcopy(learner.modules().state_dict())
+    generator = torch.Generator().manual_seed(seed)
+    probabilities, rows = [], []
+    for number, adapter in enumerate(contest.adapters_of_folds[:n_folds]):
+        left_out = np.flatnonzero(fold == number)
+        trial = replace(learner, adapter=copy.deepcopy(adapter), history=[], generator=generator)
+        stage = _RehearsalStage(trial, settings)
+        probabilities.append(_probabilities_on_the_way(stage, data, left_out, epochs, n_epochs, batch_size))
+        rows.append(left_out)
+        learner.modules().load_state_dict(before)
+    return _judged(np.concatenate(probabilities, axis=1), np.concatenate(rows), epochs, data, measured)
+
+
+def _probabilities_on_the_way(
+    stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
+) -> np.ndarray:
+    """Tell how likely ranks are for images that are left out: at the start, then at each look with each of the shares.
+
+    Returns
+    -------
+    ndarray of shape (1 + L S, rows, K)
+    """
+    learner = stage.learner
+    seen = torch.ones(len(data.target))
+    seen[torch.from_numpy(left_out)] = 0
+    weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
+    before = copy.deepcopy(learner.modules().state_dict())
+    looks = [_probabilities(learner, data, left_out)]
+
+    def look() -> None:
+        if len(learner.history) not in epochs:
+            return
+        now = copy.deepcopy(learner.modules().state_dict())
+        for share in _SHARES:
+            _go_part_of_the_way(learner, before, share)
+            looks.append(_probabilities(learner, data, left_out))
+            learner.modules().load_state_dict(now)
+
+    run_stage(
+        stage,
+        replace(data, weight=weight),
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        on_epoch_end=look,
+        verbose=stage.settings.verbose,
+    )
+    return np.stack(looks)
+
+
+@torch.no_grad()
+def _probabilities(learner: Learner, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+    embeddings = _embeddings(learner, data, rows)
+    logits = learner.objective.logit_scale * learner.adapt(embeddings) @ learner.prototypes().T
+    return logits.cpu().double().softmax(dim=1).numpy()
+
+
+def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tensor:
+    """Embed training images without chance, tensor of shape (rows, D); of a group each process embeds its own."""
+    assert data.pixels is not None
+    size, group = learner.preprocessing.size, learner.group
+    places, is_mine = rows, np.ones(len(rows), bool)
+    if group is not None:
+        assert data.share is not None
+        is_mine = group.is_mine(len(data.target))[rows]
+        places = np.searchsorted(data.share.numpy(), rows[is_mine])
+    batches = torch.from_numpy(places).split(_EMBEDDED_AT_ONCE)
+    own = [learner.embed_pixels(shrink(pixels, size), augmented=False) for pixels in data.pixels.batches(batches)]
+    if group is None:
+        return torch.cat(own)
+    width = learner.prototypes().shape[1]
+    everyone = np.zeros((len(rows), width), np.float32)
+    if own:
+        everyone[is_mine] = torch.cat(own).cpu().numpy()
+    return to_device(torch.from_numpy(group.summed(everyone)), learner.device)
+
+
+@torch.no_grad()
+def _go_part_of_the_way(learner: Learner, before: dict[str, Tensor], share: float) -> None:
+    """Put weights between those that were before and the present ones, ``before + share (now - before)``."""
+    if share == 1:
+        return
+    for name, now in learner.modules().state_dict().items():
+        if now.is_floating_point():
+            now.copy_(torch.lerp(before[name], now, share))
+
+
+def _judged(
+    probabilities: np.ndarray, rows: np.ndarray, epochs: np.ndarray, data: TrainingData, measured: Measurement
+) -> Rehearsal:
+    """Compare the looks with the start, image by image; what is left out together counts as one.
+
+    Of the looks whose score is surely below that of the start, by Student's t, the one with the least is taken.
+    """
+    target, scale = data.target.cpu().numpy()[rows], measured.targets.scale
+    weight = np.ones(len(rows)) if data.weight is None else data.weight.cpu().double().numpy()[rows]
+    weight = weight / weight.sum()
+    scores = np.stack([ranked_scores(look, target) for look in probabilities])  # (1 + L S, rows)
+    below = scores[0] - scores
+    gains, scores = below @ weight, scores @ weight
+    _, block = np.unique(measured.blocks[rows], return_inverse=True)
+    apart = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (1 + L S, blocks)
+    n_blocks = apart.shape[1]
+    standard_errors = np.sqrt((apart**2).sum(axis=1) * n_blocks / max(n_blocks - 1, 1))
+    is_sure = gains > stats.t.isf(_CHANCE, max(n_blocks - 1, 1)) * standard_errors
+    best = int(np.where(is_sure, scores, np.inf).argmin()) if is_sure.any() else 0
+    least = int(scores.argmin())
+    outcome = NOTHING_GAINED
+    if best:
+        errors = np.sqrt(((probabilities[[0, best]] @ scale - scale[target]) ** 2) @ weight)
+        look, part = divmod(best - 1, len(_SHARES))
+        outcome = Rehearsal(int(epochs[look]), _SHARES[part], float(errors[1] / errors[0]) if errors[0] else 1.0)
+    _log.info(
+        "Training the image tower took the ranked probability score of %d images that were left out from %.4g to %.4g "
+        "at best, a gain with a standard error of %.2g: %s.",
+        len(rows),
+        scores[0],
+        scores[least],
+        standard_errors[least],
+        f"it is trained for {outcome.last_epoch} of {epochs[-1]} epochs" if best else "it stays as it is",
+    )
+    return outcome

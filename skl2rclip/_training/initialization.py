@@ -1,0 +1,266 @@
+"""Where training with soft targets starts: prompts in order, and adapters that are ridge regressions onto them.
+
+Nothing here is trained on images; what is learned from them afterwards is the business of ``_training.stages``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
+from skl2rclip._ordinal.ridge import Features, Scatter, blocks_of, folds, ridge_map
+from skl2rclip._ordinal.soft_targets import RankTargets, measure_targets
+from skl2rclip._training.candidates import Contest
+from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.objective import distribution_loss
+from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.threads import one_thread, threads_for
+
+# steps and rate of the text tower alone, before any image is looked at
+_ORDERING_STEPS = 40
+_ORDERING_RATE = 1e-3
+_WARM_UP_STEPS = 5
+_N_FOLDS = 4
+# with more images there is nothing that candidates have to be compared for, and much to keep of each
+_MOST_COMPARED = 20_000
+# of the error's variance, which cannot all be the labels' own
+_LEAST_SHARE = 0.1
+# the error is weighed by what it says of itself
+_N_DISCOUNTS = 2
+# widths of the candidates around the labels, as shares of sigma
+_SHARES = (1.0, 0.5)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Soft targets, and what they were measured on.
+
+    Attributes
+    ----------
+    targets : RankTargets
+    features : Features
+        Of the n training images.
+    blocks : ndarray of shape (n,), int
+        What is left out together.
+    weight : ndarray of shape (n,), float64
+        Mean one.
+    variance : float
+        Mean squared error on images left out, in the unit of the ranks' values, without what the labels add to it.
+    """
+
+    targets: RankTargets
+    features: Features
+    blocks: np.ndarray
+    weight: np.ndarray
+    variance: float
+
+
+def measure(
+    embeddings: np.ndarray,
+    target: np.ndarray,
+    rank_values: np.ndarray,
+    weight: np.ndarray,
+    groups: np.ndarray | None,
+    label_std: np.ndarray | None = None,
+    *,
+    has_hidden: bool,
+    seed: int,
+) -> Measurement:
+    """Measure soft targets on the features of an adapter with, or without, a hidden layer.
+
+    Parameters
+    ----------
+    embeddings : ndarray of shape (n, D), float32
+        Unit rows.
+    target : ndarray of shape (n,), int
+    rank_values : ndarray of shape (K,)
+    weight : ndarray of shape (n,)
+    groups : ndarray of shape (n,), or None
+    label_std : ndarray of shape (n,), optional
+        How far each label may be off, in the unit of the ranks' values. Images then count as `reliability` says, and
+        the targets are as wide as the error without the labels' own.
+    has_hidden : bool
+    seed : int
+    """
+    blocks = blocks_of(embeddings, groups)
+
+    def measured_with(weight: np.ndarray) -> Measurement:
+        weight = weight / weight.mean()
+        features = Features(embeddings, weight, N_HIDDEN if has_hidden else 0, np.random.default_rng([seed, 1]))
+        targets = measure_targets(features, target, rank_values, weight, blocks)
+        return Measurement(targets, features, blocks, weight, targets.noise**2)
+
+    measured = measured_with(weight)
+    if label_std is None or not measured.variance:
+        return measured
+    least = _LEAST_SHARE * measured.variance
+    for _ in range(_N_DISCOUNTS):
+        variance = _without_labels(measured, label_std, least)
+        measured = measured_with(weight * reliability(label_std, variance))
+    variance = _without_labels(measured, label_std, least)
+    targets, noise = measured.targets, math.sqrt(variance)
+    narrowed = replace(targets, sigma=targets.sigma * noise / targets.noise, noise=noise)
+    return replace(measured, targets=narrowed, variance=variance)
+
+
+def _without_labels(measured: Measurement, label_std: np.ndarray, least: float) -> float:
+    """Variance of the error, less what the labels are off by on average."""
+    return max(measured.targets.noise**2 - float(np.average(label_std**2, weights=measured.weight)), least)
+
+
+def reliability(label_std: np.ndarray, variance: float) -> np.ndarray:
+    """How much each image counts: ``v / (v + s_i^2)``, v the variance of the error without the labels' own.
+
+    Weighted least squares, where an image's error has the variance ``v + s_i^2``.
+
+    Parameters
+    ----------
+    label_std : ndarray of shape (n,)
+        ``s``, in the unit of the ranks' values.
+    variance : float
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    return variance / (variance + label_std**2) if variance else np.ones(len(label_std))
+
+
+def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
+    """Train the prompts so that each rank's text is as like the other ranks' texts as its soft target has it.
+
+    Minimises ``mean_j KL(q_j || softmax_k s t_j . t_k)``, where q_j is the target of an image that shows rank j and
+    nothing else, so that the prototypes lie along a line before images are mapped to them.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its prompts are changed.
+    of_ranks : ndarray of shape (K, K)
+        ``q_j`` in its rows.
+    """
+    parameters = [parameter for parameter in learner.prompts.parameters() if parameter.requires_grad]
+    if not parameters:
+        return
+    targets = torch.from_numpy(of_ranks).float().to(learner.device)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
+    quicker = [*quicker_device(learner.device), "a model_name with a smaller text tower"]
+    outlook = Outlook(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
+    with threads_for(learner.prompts.n_products) as watch:
+        for step in range(_ORDERING_STEPS):
+            falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
+            for group in optimizer.param_groups:
+                group["lr"] = _ORDERING_RATE * min(1, (step + 1) / _WARM_UP_STEPS) * falling
+            prototypes = learner.prototypes()
+            loss = distribution_loss(learner.objective.logit_scale * prototypes @ prototypes.T, targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            outlook.step()
+            watch.step()
+
+
+def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
+    """Put the prompts in order, and adapters where ridge regression has them.
+
+    Candidates are targets around what the regression says, and around the labels, sigma and half of sigma wide.
+
+    Parameters
+    ----------
+    learner : Learner
+        Prompts and adapter are changed.
+    data : TrainingData
+        Of the training images.
+    measured : Measurement
+    every : int
+        Epochs between two looks at the candidates.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    Contest or None
+        None where there are too few images to compare candidates, or so many that it is not needed.
+    """
+    order_prompts(learner, measured.targets.of_ranks())
+    with one_thread():
+        return _start_adapters(learner, data, measured, every, seed)
+
+
+def _start_adapters(
+    learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int
+) -> Contest | None:
+    """Put adapters where ridge regression has them, as `start` describes."""
+    targets = measured.targets
+    assert isinstance(learner.adapter, RidgeAdapter)
+    kind = "mlp" if learner.adapter.output.shape[1] else "linear"
+    fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
+    if fold.max() + 1 < _N_FOLDS or len(fold) > _MOST_COMPARED:
+        assert data.distributions is not None
+        adapters = _adapters(learner, measured, kind, 1)
+        scatter = Scatter(measured.features, measured.weight)
+        _start_maps(adapters, [0], learner, measured, scatter, [data.distributions.cpu().numpy()])
+        learner.adapter = adapters
+        return None
+    n_candidates, n_maps = 1 + len(_SHARES), 1 + _N_FOLDS
+    adapters = _adapters(learner, measured, kind, n_candidates * n_maps)
+    around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
+    around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
+    for number in range(n_maps):
+        scatter = Scatter(measured.features, measured.weight * (fold != number - 1))
+        # what a fold's regression says must not come from images that the fold misses
+        fitted = targets.refitted(measured.features, scatter) if number else None
+        candidates = [targets.around_fit(fitted), *(targets.around_labels(share) for share in _SHARES)]
+        places = list(range(number, n_candidates * n_maps, n_maps))
+        around_fit[number] = torch.from_numpy(candidates[0])
+        _start_maps(adapters, places, learner, measured, scatter, candidates)
+    device = learner.device
+    on_folds = torch.from_numpy(fold).to(device)
+    contest = Contest(data, adapters, around_fit.to(device), around_labels.to(device), on_folds, every)
+    contest.look(learner, now=True)
+    return contest
+
+
+def has_enough_to_compare(measured: Measurement) -> bool:
+    """Whether there are as many sets of images to leave out as it takes to compare candidates."""
+    return len(np.unique(measured.blocks)) >= _N_FOLDS
+
+
+def _adapters(learner: Learner, measured: Measurement, kind: str, n_copies: int) -> RidgeAdapter:
+    """Adapters whose hidden layers are those of the features."""
+    features = measured.features
+    adapters = RidgeAdapter(len(features.mean), kind, n_copies).to(learner.device)
+    with torch.no_grad():
+        adapters.mean.copy_(torch.from_numpy(features.mean).float())
+        adapters.spread.fill_(features.spread)
+        adapters.hidden_weight.copy_(torch.from_numpy(features.hidden_weight).float())
+        adapters.hidden_bias.copy_(torch.from_numpy(features.hidden_bias).float())
+    return adapters
+
+
+@torch.no_grad()
+def _start_maps(
+    adapters: RidgeAdapter,
+    places: list[int],
+    learner: Learner,
+    measured: Measurement,
+    scatter: Scatter,
+    candidates: list[np.ndarray],
+) -> None:
+    """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
+    prototypes = learner.prototypes().cpu().double()
+    width = prototypes.shape[1]
+    aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
+    penalty = measured.targets.penalty * scatter.weight.mean()
+    coefficients, intercept = ridge_map(measured.features, np.hstack(aims), scatter, penalty)
+    for place, own, offset in zip(
+        places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
+    ):
+        adapters.linear[place] = torch.from_numpy(own[:width]).float()
+        adapters.output[place] = torch.from_numpy(own[width:]).float()
+        adapters.bias[place, 0] = torch.from_numpy(offset).float()

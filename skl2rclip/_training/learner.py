@@ -1,0 +1,176 @@
+"""What learns, and what it learns from: modules, batches, the loss of a batch.
+
+How it is optimised is the business of ``_training.stages``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skl2rclip._embedding.pixel_store import PixelStore
+from skl2rclip._images.preprocessing import Preprocessing, augment, normalize
+from skl2rclip._model.modules import ImageAdapter, RidgeAdapter
+from skl2rclip._model.prompts import RankPrompts
+from skl2rclip._settings import Settings
+from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.objective import Objective
+
+# the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
+_ADAPTER_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step.
+
+    Attributes
+    ----------
+    inputs : tensor
+        What the stage embeds: unit rows of shape (n, D), or pixels.
+    rows : tensor of shape (n,), int64
+        Which images of the data these are.
+    target : tensor of shape (n,), int64
+    weight : tensor of shape (n,), or None
+        Of several models of the batch (M, n).
+    distributions : tensor of shape (n, K), or None
+        Of several models of the batch (M, n, K).
+    """
+
+    inputs: Tensor
+    rows: Tensor
+    target: Tensor
+    weight: Tensor | None
+    distributions: Tensor | None
+
+
+@dataclass
+class TrainingData:
+    """What the optimisation sees of the images.
+
+    Attributes
+    ----------
+    target : tensor of shape (n,), int64
+        Index of each image's rank.
+    weight : tensor of shape (n,), float32, or None
+    embeddings : tensor of shape (n, D), float32, or None
+        Unit rows from the frozen tower, for training prompts alone.
+    pixels : PixelStore or None
+        Images of shape (H', W', 3), for training the image tower.
+    share : tensor of shape (m,), int64, or None
+        The images whose pixels this process of a group has, on the CPU; None for all of them.
+    distributions : tensor of shape (n, K), float32, or None
+        Soft targets; None where each image is to be its rank alone.
+    """
+
+    target: Tensor
+    weight: Tensor | None
+    embeddings: Tensor | None = None
+    pixels: PixelStore | None = None
+    share: Tensor | None = None
+    distributions: Tensor | None = None
+
+    def batch(self, inputs: Tensor, rows: Tensor) -> Batch:
+        """Put inputs and what belongs to them together."""
+        weight = None if self.weight is None else self.weight[rows]
+        distributions = None if self.distributions is None else self.distributions[rows]
+        return Batch(inputs, rows, self.target[rows], weight, distributions)
+
+    def order(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Rows in the order of an epoch; with a single batch it means nothing but other rounding errors."""
+        n = len(self.target)
+        return torch.randperm(n, generator=generator) if n > batch_size else torch.arange(n)
+
+
+@dataclass
+class Learner:
+    """The modules that learn, and what goes with them.
+
+    Attributes
+    ----------
+    prompts : RankPrompts
+    adapter : ImageAdapter or RidgeAdapter or None
+    tower : nn.Module or None
+        A copy of the image tower that may change.
+    preprocessing : Preprocessing
+    objective : Objective
+    autocast : torch.autocast
+    generator : torch.Generator
+        On the CPU: order of the batches, augmentation.
+    history : list of dict
+        One entry an epoch, appended to.
+    group : DeviceGroup or None
+        The processes that train together.
+    """
+
+    prompts: RankPrompts
+    adapter: ImageAdapter | RidgeAdapter | None
+    tower: nn.Module | None
+    preprocessing: Preprocessing
+    objective: Objective
+    autocast: torch.autocast
+    generator: torch.Generator
+    history: list[dict[str, Any]] = field(default_factory=list)
+    group: DeviceGroup | None = None
+
+    def modules(self) -> nn.ModuleDict:
+        """Return everything that has weights of its own, by name."""
+        parts = {"prompts": self.prompts, "adapter": self.adapter, "tower": self.tower}
+        return nn.ModuleDict({name: module for name, module in parts.items() if module is not None})
+
+    @property
+    def device(self) -> torch.device:
+        """Where training runs."""
+        return self.prompts.context.device
+
+    def adapt(self, embeddings: Tensor) -> Tensor:
+        """Pass unit rows through the image adapter where there is one."""
+        return embeddings if self.adapter is None else self.adapter(embeddings)
+
+    def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
+        """Embed uint8 pixels on the device with the tower that is being trained, tensor of shape (n, D), unit rows."""
+        assert self.tower is not None
+        if augmented:
+            pixels = augment(pixels, self.preprocessing.size, self.generator)
+        with self.autocast:
+            embeddings = self.tower(normalize(pixels, self.preprocessing))
+        return F.normalize(embeddings.float(), dim=-1)
+
+    def prototypes(self) -> Tensor:
+        """Return the text prototypes, tensor of shape (K, D), unit rows."""
+        with self.autocast:
+            return self.prompts()
+
+    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
+
+        Of several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
+        """
+        weight = batch.weight
+        if weight is None:
+            terms = self.objective.terms(embeddings, prototypes, batch.target, None, batch.distributions)
+            return self.objective.total(terms), terms
+        counts = weight.sum(dim=-1) > 0  # stays on the device
+        weight = torch.where(counts[..., None], weight, torch.ones_like(weight))
+        terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        return self.objective.total(terms), terms
+
+    def parameter_groups(self, settings: Settings, adapter: nn.Module | None) -> list[dict[str, Any]]:
+        """Parameter groups of prompts, RankFormer and an adapter."""
+        rate, decay = settings.learning_rate, settings.weight_decay
+        adapters = [] if adapter is None else [adapter]
+        if not settings.is_soft:
+            return [parameter_group([self.prompts, *adapters], rate, decay)]
+        return [
+            parameter_group([self.prompts], rate, decay),
+            *(parameter_group([each], _ADAPTER_SHARE * rate, decay) for each in adapters),
+        ]
+
+
+def parameter_group(modules: list[nn.Module], rate: float, weight_decay: float) -> dict[str, Any]:
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return {"params": parameters, "lr": rate, "weight_decay": weight_decay}

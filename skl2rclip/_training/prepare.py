@@ -1,0 +1,236 @@
+"""From a request to what the stages need: images decoded and embedded, some held out, soft targets measured.
+
+What learns is only asked for its tower and its predictions here; how it learns is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from skl2rclip._clip.backbone import Backbone
+from skl2rclip._embedding.embedder import (
+    cache_of,
+    decode_and_embed,
+    embed_images,
+    shared_encoding,
+)
+from skl2rclip._embedding.pixel_store import PixelStore
+from skl2rclip._images.decoding import identity_of
+from skl2rclip._model.state import unit_rows
+from skl2rclip._ordinal.ridge import blocks_of
+from skl2rclip._ordinal.soft_targets import RankTargets, RunningErrors, targets_of_predictions
+from skl2rclip._training.candidates import EarlyStopping, split_off_validation
+from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.initialization import Measurement, measure, reliability
+from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.request import FitRequest
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.progress import counted
+from skl2rclip._utils.threads import one_thread
+from skl2rclip.errors import UnreadableImagesError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stages need of the images that are learned from, and of those that are not.
+
+    Attributes
+    ----------
+    training : TrainingData
+    stopping : EarlyStopping or None
+    targets : RankTargets or None
+        Of the training images; None with hard targets, and where nothing was embedded.
+    measured : Measurement or None
+        What the targets were measured on; None in a single pass too.
+    errors : RunningErrors or None
+        Of a single pass, with those before it.
+    """
+
+    training: TrainingData
+    stopping: EarlyStopping | None
+    targets: RankTargets | None
+    measured: Measurement | None
+    errors: RunningErrors | None
+
+
+def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepared:
+    """Decode and embed what the stages will need, measure soft targets, set images aside for early stopping."""
+    settings, group = request.settings, learner.group
+    held_out = np.zeros(len(request.target), dtype=bool) if request.held_out is None else request.held_out
+    if settings.early_stopping and not request.one_pass and request.held_out is None:
+        generator = np.random.default_rng(request.seed)
+        held_out = split_off_validation(request.target, settings.validation_fraction, generator, _together(request))
+        if not held_out.any():
+            warn_user("early_stopping: no image can be held out without taking a rank's last; training is not watched.")
+    if isinstance(request.data, np.ndarray):
+        decoded = _Decoded(unit_rows(request.data))
+    else:
+        decoded = _decode(request, backbone, learner, held_out)
+    share = None if group is None else torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
+
+    targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
+    weights = request.weight
+    if request.label_std is not None and measured is not None:
+        weights = weights * reliability(request.label_std, measured.variance)
+    # equal weights are no weights
+    is_weighted = bool((weights != weights[0]).any())
+
+    def part(rows: np.ndarray, pixels: PixelStore | None, distributions: np.ndarray | None = None) -> TrainingData:
+        weight = torch.tensor(weights[rows], dtype=torch.float32, device=request.device)
+        embeddings = decoded.embeddings
+        return TrainingData(
+            target=torch.from_numpy(request.target[rows]).to(request.device),
+            weight=weight if is_weighted else None,
+            distributions=None if distributions is None else torch.from_numpy(distributions).float().to(request.device),
+            embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
+            pixels=pixels,
+            share=share,
+        )
+
+    stopping = None
+    if held_out.any():
+        aside = part(held_out, decoded.held_out_pixels)
+        stopping = EarlyStopping(aside, settings, request.scale.values)
+    return Prepared(
+        training=part(~held_out, decoded.pixels, None if targets is None else targets.around_labels()),
+        stopping=stopping,
+        targets=targets,
+        measured=measured,
+        errors=errors,
+    )
+
+
+def _together(request: FitRequest) -> np.ndarray | None:
+    """Tell what is held out together: groups, and with soft targets the same files and equal embeddings."""
+    if not request.settings.is_soft:
+        return request.groups
+    if isinstance(request.data, np.ndarray):
+        blocks = blocks_of(request.data, request.groups)
+    else:
+        places = [identity_of(image) for image in request.data]
+        numbers = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        blocks = blocks_of(np.array([[numbers[place]] for place in places], np.float32), request.groups)
+    return blocks if request.groups is not None or len(np.unique(blocks)) < len(blocks) else None
+
+
+def _soft_targets(
+    request: FitRequest, learner: Learner, embeddings: np.ndarray | None, rows: np.ndarray
+) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
+    """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
+    settings = request.settings
+    if not settings.is_soft or embeddings is None or not request.plan():
+        return None, None, None
+    target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
+    if request.one_pass:
+        before = None if request.previous is None else request.previous.errors
+        probabilities = _probabilities(learner, embeddings[rows])
+        targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
+        return targets, None, errors
+    with one_thread():
+        measured = measure(
+            embeddings[rows],
+            target,
+            values,
+            weight,
+            None if request.groups is None else request.groups[rows],
+            None if request.label_std is None else request.label_std[rows],
+            has_hidden=settings.image_adapter != "linear",
+            seed=request.seed,
+        )
+    return measured.targets, measured, None
+
+
+@torch.no_grad()
+def _probabilities(learner: Learner, embeddings: np.ndarray) -> np.ndarray:
+    adapted = learner.adapt(torch.from_numpy(embeddings).to(learner.device))
+    logits = learner.objective.logit_scale * adapted @ learner.prototypes().T
+    return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Embeddings (n, D) of all images, pixels of the training images, pixels of those held out."""
+
+    embeddings: np.ndarray | None = None
+    pixels: PixelStore | None = None
+    held_out_pixels: PixelStore | None = None
+
+
+def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray) -> _Decoded:
+    """Decode each image once, for whatever the stages need of it, each process of a group its share."""
+    group, failures = learner.group, {}
+    is_mine = np.ones(len(held_out), bool)  # those held out every process has
+    if group is not None:
+        is_mine[~held_out] = group.is_mine(int((~held_out).sum()))
+    mine, decoded = np.flatnonzero(is_mine), _Decoded()
+    try:
+        decoded = _decode_mine(request, backbone, learner, held_out, mine)
+    except UnreadableImagesError as error:
+        failures = {int(mine[i]): reason for i, reason in error.failures.items()}
+    if group is not None:  # one process may not leave while the others wait for it
+        failures = group.merged(failures)
+    if failures:
+        raise UnreadableImagesError(failures, request.data, len(request.data))
+    return replace(decoded, embeddings=_of_all_processes(decoded.embeddings, held_out, group))
+
+
+def _decode_mine(
+    request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray, mine: np.ndarray
+) -> _Decoded:
+    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
+    if not needs:
+        return _Decoded()
+    images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())
+    verbose = settings.verbose if learner.group is None or learner.group.rank == 0 else 0
+    encoding = cache = embeddings = None
+    # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
+    if "embeddings" in needs or settings.is_soft:
+        embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
+        encoding, cache = _frozen_encoding(request, backbone, learner)
+        if "pixels" not in needs:
+            embeddings[mine] = embed_images(
+                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names
+            )
+            return _Decoded(embeddings)
+    own = backbone.preprocessing
+    enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
+    wanted = [own, enlarged] if enlarged != own and (encoding is not None or held_out.any()) else [enlarged]
+    learns = np.isin(np.arange(len(held_out)), mine) & ~held_out
+    pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
+    held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
+    place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
+    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names)
+    description = "decoding" if encoding is None else "embedding"
+    for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
+        rows = mine[chunk]
+        if embeddings is not None:
+            embeddings[rows] = rows_of_tower
+        aside = held_out[rows]
+        pixels.write(place[rows[~aside]], decoded[-1][~aside])
+        held_out_pixels.write(place[rows[aside]], decoded[0][aside])
+    return _Decoded(embeddings, pixels, held_out_pixels)
+
+
+def _of_all_processes(
+    embeddings: np.ndarray | None, held_out: np.ndarray, group: DeviceGroup | None
+) -> np.ndarray | None:
+    """Put together the embeddings that the processes have made, each of its share and all of those held out."""
+    if group is None or embeddings is None:
+        return embeddings
+    if group.rank > 0:
+        embeddings[held_out] = 0
+    return group.summed(embeddings)
+
+
+def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) -> Any:
+    """How images are embedded for the first stage; the cache is for towers that are still the backbone's own."""
+    device, settings = request.device, request.settings
+    compiled = settings.compile and learner.tower is None
+    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled)
+    if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
+        return replace(encoding, tower=learner.tower), None
+    return encoding, cache_of(backbone, device, settings.precision, settings.embedding_cache, settings.max_memory)

@@ -1,0 +1,470 @@
+"""The optimisation: two stages with the same verbs, the loop that drives them, early stopping, history, progress.
+
+What is trained arrives as modules and leaves with its weights changed. Paths, labels and the estimator are not known
+here.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from skl2rclip._settings import Settings
+from skl2rclip._training.candidates import Contest, EarlyStopping
+from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
+from skl2rclip._training.objective import TERMS
+from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
+from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.progress import progress_bar
+from skl2rclip._utils.threads import LoadWatch, threads_for
+from skl2rclip.errors import NonFiniteLossError
+
+_log = logging.getLogger(__name__)
+# of an epoch's record, what a bar has room for
+_SHOWN = ("loss", "cross_fitted_rps", "validation_rps", "validation_mae")
+# the image tower's weight decay as a share of the prompts', from the authors' optimiser
+_IMAGE_WEIGHT_DECAY = 0.01
+# of the image tower's own weights, the step that image_learning_rate="auto" makes
+_RELATIVE_RATE = 2e-3
+
+
+class PromptStage:
+    """First stage: prompts, RankFormer and adapter learn from the frozen tower's embeddings.
+
+    Parameters
+    ----------
+    learner : Learner
+        Changed in place.
+    settings : Settings
+    contest : Contest, optional
+        Trains in the place of the learner's adapter, and provides it.
+    """
+
+    name: ClassVar[str] = "prompts"
+    needs: ClassVar[str] = "embeddings"
+    rates: ClassVar[str] = "learning_rate"
+    warm_up: ClassVar[float] = 0.0
+
+    def __init__(self, learner: Learner, settings: Settings, contest: Contest | None = None):
+        self.learner, self.settings, self._contest = learner, settings, contest
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Say what learns, and at which rate."""
+        adapter = self.learner.adapter if self._contest is None else self._contest.adapters
+        return self.learner.parameter_groups(self.settings, adapter)
+
+    def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Yield the embeddings of each batch, and what belongs to them."""
+        assert data.embeddings is not None
+        for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
+            yield data.batch(data.embeddings[rows], rows)
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Make the gradients of a batch; return its loss and terms."""
+        if self._contest is not None:
+            return self._contest.step(self.learner, batch)
+        loss, terms = self.learner.loss(self.learner.adapt(batch.inputs), self.learner.prototypes(), batch)
+        if loss.requires_grad:
+            loss.backward()
+        return loss, terms
+
+    def threads(self) -> AbstractContextManager[LoadWatch]:
+        """Compute with one thread where the text tower is small, else with all."""
+        return threads_for(self.learner.prompts.n_products)
+
+    def look(self) -> dict[str, float]:
+        """Judge what was learned in an epoch by the training images alone; return the score."""
+        return {} if self._contest is None else self._contest.look(self.learner)
+
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return self._contest is not None
+
+    def finish(self) -> None:
+        """Keep what was judged best."""
+        if self._contest is not None:
+            self._contest.restore(self.learner)
+
+    def log_kept(self) -> None:
+        """Say of which epoch that is."""
+        if self._contest is not None:
+            self._contest.log_kept(self.learner)
+
+    def quicker(self) -> list[str]:
+        """Say what would take less time."""
+        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        return ["fewer prompt_epochs", "a larger batch_size", *ends, "a model_name with a smaller text tower"]
+
+    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        assert data.embeddings is not None
+        return self.learner.adapt(data.embeddings)
+
+
+class TowerStage:
+    """Second stage: prompts, RankFormer, adapter and the image tower learn from pixels.
+
+    Parameters
+    ----------
+    learner : Learner
+        Changed in place.
+    settings : Settings
+    """
+
+    name: ClassVar[str] = "image_tower"
+    needs: ClassVar[str] = "pixels"
+    rates: ClassVar[str] = "learning_rate or image_learning_rate"
+    # of the steps: AdamW's first ones, at the full rate, would wreck what the first stage has brought
+    warm_up: ClassVar[float] = 0.1
+
+    def __init__(self, learner: Learner, settings: Settings):
+        self.learner, self.settings = learner, settings
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Say what learns, and at which rate."""
+        assert self.learner.tower is not None
+        rate, decay = self.settings.image_learning_rate, _IMAGE_WEIGHT_DECAY * self.settings.weight_decay
+        tower = parameter_group([self.learner.tower], _rate_for(self.learner.tower, rate), decay)
+        return [*self.learner.parameter_groups(self.settings, self.learner.adapter), tower]
+
+    def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Yield the pixels of each batch, and what belongs to them."""
+        if self.learner.group is not None:
+            yield from self._epoch_of_group(self.learner.group, data, batch_size)
+            return
+        assert data.pixels is not None
+        order = data.order(batch_size, self.learner.generator)
+        pixels = data.pixels.batches(order.split(batch_size))
+        for rows in to_device(order, self.learner.device).split(batch_size):
+            yield data.batch(next(pixels), rows)
+
+    def _epoch_of_group(self, group: DeviceGroup, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+        """Each process embeds its share of each batch; what fills uneven shares up has weight zero."""
+        assert data.share is not None
+        assert data.pixels is not None
+        learner = self.learner
+        largest_share = math.ceil(len(data.target) / group.size)
+        n_steps = min(math.ceil(len(data.target) / batch_size), largest_share)
+        length = math.ceil(largest_share / n_steps)
+        order = torch.randperm(len(data.share), generator=learner.generator)
+        chunks = order.tensor_split(n_steps)
+        padded = [torch.cat([chunk, order[:1].expand(length - len(chunk))]) for chunk in chunks]
+        weights = torch.ones_like(data.target, dtype=torch.float32) if data.weight is None else data.weight
+        for chunk, rows, pixels in zip(chunks, padded, data.pixels.batches(padded), strict=True):
+            own = data.batch(pixels, to_device(data.share[rows], learner.device))
+            weight = weights[own.rows] * (torch.arange(length, device=learner.device) < len(chunk))
+            yield Batch(
+                pixels,
+                group.gathered(own.rows),
+                group.gathered(own.target),
+                group.gathered(weight),
+                None if own.distributions is None else group.gathered(own.distributions),
+            )
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Make the gradients of a batch, those of all processes where there are several; return loss and terms."""
+        learner = self.learner
+        embeddings = learner.embed_pixels(batch.inputs, self.settings.augment)
+        if learner.group is not None:
+            embeddings = learner.group.gathered(embeddings)
+        loss, terms = learner.loss(learner.adapt(embeddings), learner.prototypes(), batch)
+        loss.backward()
+        if learner.group is not None:
+            assert learner.tower is not None
+            head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
+            learner.group.reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
+        return loss, terms
+
+    def threads(self) -> AbstractContextManager[LoadWatch]:
+        """Compute with all threads."""
+        return threads_for(None)
+
+    def look(self) -> dict[str, float]:
+        """Nothing is judged by the training images alone."""
+        return {}
+
+    @property
+    def keeps_another(self) -> bool:
+        """Whether `finish` changes anything."""
+        return False
+
+    def finish(self) -> None:
+        """Keep what is there."""
+
+    def log_kept(self) -> None:
+        """Nothing is chosen among epochs."""
+
+    def quicker(self) -> list[str]:
+        """Say what would take less time."""
+        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+        frozen = "image_tower='frozen', whose images pass the tower once"
+        return [frozen, "fewer image_epochs", *ends, "a smaller model_name"]
+
+    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        assert data.pixels is not None
+        batches = torch.arange(len(data.pixels)).split(batch_size)
+        embeddings = [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
+        return self.learner.adapt(torch.cat(embeddings))
+
+
+def _rate_for(tower: torch.nn.Module, rate: float | str) -> float:
+    """Learning rate of a tower, by default in proportion to its weights: those of wide towers are small.
+
+    References
+    ----------
+    Steps relative to the weights' root mean square: Adafactor (Shazeer and Stern, ICML 2018), there for each matrix.
+    """
+    if not isinstance(rate, str):
+        return rate
+    squares = [(p.detach().square().sum().item(), p.numel()) for p in tower.parameters() if p.ndim > 1]
+    return _RELATIVE_RATE * math.sqrt(sum(square for square, _ in squares) / sum(n for _, n in squares))
+
+
+Stage = PromptStage | TowerStage
+
+
+def optimizer_for(stage: Stage) -> torch.optim.AdamW | None:
+    """AdamW over what the stage trains, or None where that is nothing."""
+    groups = [group for group in stage.parameter_groups() if any(p.numel() for p in group["params"])]
+    return torch.optim.AdamW(groups, fused=stage.learner.device.type in ("cpu", "cuda")) if groups else None
+
+
+def run_stage(
+    stage: Stage,
+    data: TrainingData,
+    *,
+    n_epochs: int,
+    batch_size: int,
+    last_epoch: int | None = None,
+    decay: bool = True,
+    stopping: EarlyStopping | None = None,
+    optimizer: torch.optim.AdamW | None = None,
+    on_epoch_begin: Callable[[], None] | None = None,
+    on_epoch_end: Callable[[], bool | None] | None = None,
+    verbose: int = 0,
+) -> torch.optim.AdamW | None:
+    """Run one stage of the training.
+
+    Parameters
+    ----------
+    stage : PromptStage or TowerStage
+    data : TrainingData
+    n_epochs : int
+        Which the learning rates are made for.
+    batch_size : int
+    last_epoch : int, optional
+        After which it ends, if before `n_epochs`.
+    decay : bool, default=True
+        Let the learning rates fall to zero along half a cosine, after the stage's warm-up.
+    stopping : EarlyStopping, optional
+        Its best weights, over all stages that it has watched, are put back at the end.
+    optimizer : AdamW, optional
+        To go on with; a new one by default.
+    on_epoch_begin : callable, optional
+    on_epoch_end : callable, optional
+        The stage ends where it returns True.
+    verbose : int, default=0
+        Show a progress bar.
+
+    Returns
+    -------
+    AdamW or None
+        None where nothing is trainable.
+
+    Raises
+    ------
+    NonFiniteLossError
+        Naming epoch, term and learning rate.
+
+    References
+    ----------
+    The two stages of CLIP-ReID (Li et al., AAAI 2023), on which the authors' optimiser is built.
+    """
+    learner = stage.learner
+    optimizer = optimizer or optimizer_for(stage)
+    if optimizer is None or n_epochs == 0:
+        return optimizer
+    steps_of_epoch = math.ceil(len(data.target) / batch_size)
+    n_steps = n_epochs * steps_of_epoch
+    falling = _cosine(optimizer, n_steps, stage.warm_up) if decay else None
+    n_epochs = n_epochs if last_epoch is None else last_epoch
+    if stopping is not None:
+        stopping.begin()
+    is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
+    _log.info(
+        "Stage %s begins: at most %d epochs of %d images, %d at a time, on %s.",
+        stage.name,
+        n_epochs,
+        len(data.target),
+        batch_size,
+        learner.device,
+    )
+    since, n_before = time.monotonic(), len(learner.history)
+    outlook = _outlook(stage, n_epochs * steps_of_epoch)
+    with stage.threads() as watch, progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
+        for _ in range(n_epochs):
+            if on_epoch_begin is not None:
+                on_epoch_begin()
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
+            means = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
+            if learner.group is not None:
+                means = learner.group.as_the_first(means)
+            _check_finite(means, stage, record, optimizer)
+            record |= dict(zip(("loss", *TERMS), means, strict=True)) | stage.look()
+            if stopping is not None:
+                record |= stopping.update(learner, stage.held_out(stopping.data, batch_size))
+            learner.history.append(record)
+            bar.set_postfix({key: f"{record[key]:.4g}" for key in _SHOWN if key in record}, refresh=False)
+            bar.update()
+            _log.debug("%s", record)
+            is_asked_to_end = on_epoch_end is not None and bool(on_epoch_end())
+            if is_asked_to_end or (stopping is not None and stopping.is_over):
+                break
+    n_run, seconds = len(learner.history) - n_before, time.monotonic() - since
+    _log.info("Stage %s ended after %d epochs and %.1f s.", stage.name, n_run, seconds)
+    _finish(stage, stopping)
+    if stopping is None:
+        stage.log_kept()
+    else:
+        stopping.log_kept(learner)
+    if learner.group is not None:
+        learner.group.align(learner.modules())
+    return optimizer
+
+
+def _finish(stage: Stage, stopping: EarlyStopping | None) -> None:
+    """Leave the learner as the stage is to leave it."""
+    if stopping is None:
+        stage.finish()
+    else:
+        stopping.restore(stage.learner)
+
+
+@contextmanager
+def as_if_ended(stage: Stage, stopping: EarlyStopping | None) -> Iterator[None]:
+    """Between two epochs, show the learner as it would be if the stage ended here."""
+    if stopping is None and not stage.keeps_another:
+        yield
+        return
+    learner = stage.learner
+    adapter, present = learner.adapter, copy.deepcopy(learner.modules().state_dict())
+    _finish(stage, stopping)
+    try:
+        yield
+    finally:
+        learner.adapter = adapter
+        learner.modules().load_state_dict(present)
+
+
+def _outlook(stage: Stage, n_steps: int) -> Outlook | None:
+    """Watch a stage, to say where it takes long; of several processes, the first one."""
+    learner = stage.learner
+    if learner.group is not None and learner.group.rank > 0:
+        return None
+    quicker = [*quicker_device(learner.device), *stage.quicker()]
+    return Outlook(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
+
+
+def _cosine(optimizer: torch.optim.AdamW, n_steps: int, warm_up: float) -> torch.optim.lr_scheduler.LambdaLR:
+    n_rising = max(1, warm_up * n_steps)
+
+    def share(step: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * step / n_steps)) * min(1, (step + 1) / n_rising)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def _epoch(
+    stage: Stage,
+    data: TrainingData,
+    batch_size: int,
+    optimizer: torch.optim.AdamW,
+    falling: torch.optim.lr_scheduler.LambdaLR | None,
+    outlook: Outlook | None,
+    watch: LoadWatch,
+) -> Tensor:
+    """One pass over the data; means of the loss and of the terms, tensor of shape (5,), left on the device."""
+    sums, count = torch.zeros(1 + len(TERMS), device=stage.learner.device), 0
+    # nothing here waits for the device: what goes to it was put there before, or is copied alongside
+    for batch in stage.epoch(data, batch_size):
+        optimizer.zero_grad(set_to_none=True)
+        loss, terms = stage.step(batch)
+        optimizer.step()
+        if falling is not None:
+            falling.step()
+        if outlook is not None:
+            outlook.step()
+        watch.step()
+        sums += len(batch.target) * torch.cat([loss.detach()[None], terms.detach()])
+        count += len(batch.target)
+    return sums / count
+
+
+def _check_finite(means: list[float], stage: Stage, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:
+    names = [name for name, mean in zip(TERMS, means[1:], strict=True) if not math.isfinite(mean)]
+    if not names and math.isfinite(means[0]):
+        return
+    rates = " and ".join(f"{group.get('initial_lr', group['lr']):g}" for group in optimizer.param_groups)
+    raise NonFiniteLossError(
+        f"Training stopped in epoch {record['epoch']} (stage {stage.name!r}): the {' and '.join(names) or 'total'} "
+        f"loss is not finite at learning rate {rates}. Lower {stage.rates}, or use precision='float32'."
+    )
+
+
+def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> int:
+    """Find a batch that fits the device's memory, with the optimiser's moments, by trying steps.
+
+    Where `largest` does not fit, activations are computed again in the backward pass instead of being kept, which
+    costs a third more time and leaves the batch, over which the losses compare images, as it is; where that does not
+    suffice either, the batch is halved.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If not even one image fits.
+    """
+    assert data.pixels is not None
+    learner = stage.learner
+    assert learner.tower is not None
+    size, keep_less = min(largest, len(data.pixels)), getattr(learner.tower, "set_grad_checkpointing", None)
+    # the training's own random numbers stay where they are
+    trial = TowerStage(replace(learner, generator=torch.Generator().manual_seed(0), group=None), stage.settings)
+    while True:
+        try:
+            _try_step(trial, data, size)
+            return size
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or (size == 1 and keep_less is None):
+                raise
+        finally:
+            learner.modules().zero_grad(set_to_none=True)
+        release_memory(learner.device)
+        if keep_less is not None:
+            keep_less(True)
+            keep_less = None
+        else:
+            size //= 2
+
+
+def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
+    assert data.pixels is not None
+    learner = stage.learner
+    assert learner.tower is not None
+    moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
+    [pixels] = data.pixels.batches([torch.arange(size)])
+    embeddings = learner.embed_pixels(pixels, stage.settings.augment)
+    learner.objective.terms(learner.adapt(embeddings), learner.prototypes(), data.target[:size], None).sum().backward()
+    del moments

@@ -1,0 +1,460 @@
+"""What a plain scalar, path or array of weights must be, and what is said where it is not.
+
+Which parameter may be what stands in ``_settings``; what an image or a label means, in ``_images.decoding`` and
+``_ordinal.ranks``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Collection
+from contextlib import suppress
+from decimal import Decimal
+from itertools import zip_longest
+from numbers import Integral, Real
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+
+from skl2rclip.errors import InvalidParameterError
+
+# in the attrs of a pandas frame of embeddings
+MAKER = "skl2rclip_backbone"
+# with a slash at its end, lest a neighbour whose name begins alike counts as a part of it
+_PACKAGE = os.path.join(os.path.dirname(sys.modules["skl2rclip"].__file__ or ""), "")
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and name the line outside this package that led here."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_between(frame):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=depth + 1)
+
+
+def _is_between(frame: FrameType) -> bool:
+    """Whether a frame is this package's, or scikit-learn's decorator around a method of it."""
+    module = frame.f_globals.get("__name__", "")
+    return frame.f_code.co_filename.startswith(_PACKAGE) or module.startswith("sklearn.callback")
+
+
+class Recorded(str):
+    """A string that came with a saved folder, which anybody may have made, and that the caller has not repeated.
+
+    It equals the plain string and prints like it. What it names is used as far as that touches nothing but this
+    machine's own models and files; nothing is fetched from an address, and no place to write is made, because of it.
+    """
+
+    __slots__ = ()
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if not isinstance(value, str | None) or value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise InvalidParameterError(f"{name} must be one of {listed}, got {value!r}.")
+
+
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Raise unless `value` is an integer of at least `minimum`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
+        raise InvalidParameterError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+
+
+def check_real(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> None:
+    """Raise unless `value` is a finite real number in ``[low, high]``, or ``(low, high)`` with `open_ends`."""
+    left, right = "(" if open_ends else "[", ")" if open_ends or high == math.inf else "]"
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if is_number and math.isfinite(value):
+        inside = low < value < high if open_ends else low <= value <= high
+        if inside:
+            return
+    raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}, got {value!r}.")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidParameterError(f"{name} must be True or False, got {value!r}.")
+
+
+def check_string(name: str, value: Any) -> None:
+    """Raise unless `value` is a string."""
+    if not isinstance(value, str):
+        raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+
+
+def check_prompt(prompt: str, rank_position: str) -> None:
+    """Raise unless the prompt says at most once where the rank stands, and `rank_position` does not say it too.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming what to write instead.
+    """
+    if "{" not in prompt and "}" not in prompt:
+        return
+    before, _, after = prompt.partition("{}")
+    if "{}" not in prompt or any(brace in before + after for brace in "{}"):
+        raise InvalidParameterError(
+            "prompt may have one {}, which stands for the rank, and no other braces, as in 'a photo of a {} year old "
+            f"person'; got {prompt!r}."
+        )
+    if rank_position != "tail":
+        raise InvalidParameterError(
+            f"prompt={prompt!r} and rank_position={rank_position!r} both say where the rank stands: leave "
+            "rank_position out, or the {}."
+        )
+
+
+def path_or_string(name: str, value: Any) -> str | None:
+    """Return a string or a path as a string, None as None, and raise for anything else."""
+    if not isinstance(value, str | os.PathLike | None):
+        raise InvalidParameterError(f"{name} must be a string, a path or None, got {value!r}.")
+    return None if value is None else os.fspath(value)
+
+
+def check_batch_size(value: Any) -> None:
+    """Raise unless `value` is a positive integer or "auto"."""
+    if isinstance(value, str) and value != "auto":
+        raise InvalidParameterError(f"batch_size must be an integer of at least 1, or 'auto', got {value!r}.")
+    if not isinstance(value, str):
+        check_integer("batch_size", value, 1)
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a path, of whatever is there."""
+    if not isinstance(value, str | os.PathLike | None):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}.")
+
+
+def check_folder(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a path that may be a folder."""
+    check_path(name, value)
+    if value is not None and os.path.exists(value) and not os.path.isdir(value):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}, which is a file.")
+
+
+def check_thread_count(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a non-zero integer, as joblib has it."""
+    if value is None:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value == 0:
+        raise InvalidParameterError(f"{name} must be None or a non-zero integer (-1: all cores), got {value!r}.")
+
+
+def seed_from(random_state: Any) -> int:
+    """Turn `random_state` into one integer seed, leaving NumPy's global generator alone.
+
+    Parameters
+    ----------
+    random_state : None, int or RandomState
+        None draws fresh entropy from the operating system.
+
+    Returns
+    -------
+    int
+        In [0, 2**31).
+    """
+    if random_state is None:
+        return secrets.randbelow(2**31)
+    try:
+        generator = check_random_state(random_state)
+    except (ValueError, TypeError) as error:
+        raise InvalidParameterError(
+            f"random_state must be None, an integer in [0, 2**32) or a RandomState, got {random_state!r}."
+        ) from error
+    if isinstance(random_state, Integral):
+        return int(random_state) % 2**31
+    return int(generator.randint(2**31 - 1))
+
+
+def _real_numbers(values: Any) -> np.ndarray:
+    """Turn an array-like into float64, NaN where a masked array hides what it holds."""
+    array = np.asarray(values)  # not every array-like answers NumPy's functions of itself
+    if np.iscomplexobj(array):
+        raise TypeError("complex numbers are not in order")
+    if array.dtype.kind in "mM":
+        raise TypeError("dates and durations have no unit that is known")
+    return np.where(np.ma.getmask(values), np.nan, array.astype(np.float64))
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return the weights as float64, ones where None is given.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the weights have another length, are negative or not finite, or are all zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight)
+    try:
+        weight = _real_numbers(sample_weight)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must hold numbers: {error}.") from error
+    if weight.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}.")
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}: one weight for each image.")
+    if not np.isfinite(weight).all():
+        raise ValueError(f"sample_weight has a NaN or infinity at index {np.flatnonzero(~np.isfinite(weight))[0]}.")
+    if (weight < 0).any():
+        where = int(np.flatnonzero(weight < 0)[0])
+        raise ValueError(f"sample_weight must not be negative, got {weight[where]:g} at index {where}.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def check_lengths(data: Any, labels: np.ndarray, name: str = "X", name_of_labels: str = "y") -> None:
+    """Raise unless there is one label for each image."""
+    if len(data) != len(labels):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {len(data)} images in {name} and "
+            f"{len(labels)} labels in {name_of_labels}."
+        )
+
+
+def check_apart(X_val: Any, y_val: Any, *, early_stopping: bool) -> None:
+    """Raise unless images for early stopping come with labels, and are asked for."""
+    if X_val is None or y_val is None:
+        given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
+        raise ValueError(f"{given} is given without {missing}: images that training does not see need labels.")
+    if not early_stopping:
+        raise ValueError("X_val is given, but nothing watches it: set early_stopping=True.")
+
+
+def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: bool) -> np.ndarray:
+    """Return how far labels may be off, ndarray of shape (n_samples,), float64.
+
+    At most ten thousand times the `extent` of the ranks: a label that is off by more says as little.
+
+    Raises
+    ------
+    ValueError
+        If there is not one number for each image, or one is negative or not finite, or targets are not soft.
+    """
+    if not is_soft:
+        raise ValueError("label_std belongs to soft targets; with rank_targets='hard' use sample_weight.")
+    try:
+        std = _real_numbers(label_std)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"label_std must hold numbers: {error}.") from error
+    if std.shape != (n_samples,):
+        raise ValueError(f"label_std has the shape {std.shape}, expected {(n_samples,)}: one for each image.")
+    wrong = np.flatnonzero(~(np.isfinite(std) & (std >= 0)))
+    if len(wrong):
+        raise ValueError(
+            f"label_std must not be negative, infinite or missing, got {std[wrong[0]]} at index {wrong[0]}. Where it "
+            "is not known, the mean of the others is a guess."
+        )
+    return np.minimum(std, 1e4 * extent)  # whose square any precision holds
+
+
+def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str = "X") -> None:
+    """Raise unless a table of embeddings is as wide as those of the model."""
+    if embeddings.shape[1] != width:
+        raise ValueError(
+            f"{name} has {embeddings.shape[1]} features, but embeddings of {model_name} have {width}: make {name} with "
+            "CLIPImageEncoder and the same model."
+        )
+
+
+def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None) -> None:
+    """Raise where X_val has columns of other names than X, or in another order."""
+    if names is None or expected is None or names == expected:
+        return
+    ours, theirs = next((a, b) for a, b in zip_longest(names, expected) if a != b)
+    raise ValueError(
+        f"X_val must have the columns of X in the same order: the first that differs is {ours!r} where X has "
+        f"{theirs!r}."
+    )
+
+
+def column_names(X: Any) -> tuple[str, ...] | None:
+    """Names of a table's columns, where all of them are strings."""
+    columns = getattr(X, "columns", None)
+    return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+
+
+def column_count(X: Any) -> int | None:
+    """Count the columns of a table, None where X is none."""
+    shape: Any = getattr(X, "shape", ())
+    return int(shape[1]) if len(shape) == 2 else None
+
+
+def check_no_embeddings(X: Any, name: str = "X") -> None:
+    """Raise where X is a table of floating-point numbers, though images are expected."""
+    if column_count(X) is not None and _holds_floats(X):
+        raise ValueError(
+            f"{name} must hold images, got a table of numbers of shape {X.shape}: for embeddings of CLIPImageEncoder "
+            "set image_tower='precomputed'. Reshape your data if its rows are flattened images."
+        )
+
+
+def _holds_floats(X: Any) -> bool:
+    if not hasattr(X, "columns") and not hasattr(X, "column_names"):
+        return np.asarray(X).dtype.kind == "f"
+    # a frame is not made an array for it, which would change the pictures that it may hold
+    names = [str(each).lower() for each in getattr(X, "dtypes", ())]
+    are_numbers = all(name.startswith(("int", "uint", "bool", "float")) for name in names)
+    return are_numbers and any(name.startswith("float") for name in names)
+
+
+def check_maker(maker: str | None, fingerprint: str | None, model_name: str, name: str = "X") -> None:
+    """Raise where a table's `maker_of` is another model, which its width may not show."""
+    if maker is not None and maker != fingerprint:
+        raise ValueError(
+            f"{name} holds embeddings of another model than {model_name}, or of other weights of it: make {name} with "
+            "CLIPImageEncoder and the same model_name and pretrained."
+        )
+
+
+def maker_of(X: Any) -> str | None:
+    """Fingerprint of the model that made a table of embeddings, where the table says it."""
+    return getattr(X, "attrs", {}).get(MAKER)
+
+
+def check_groups(groups: Any, n_samples: int) -> np.ndarray:
+    """Return the groups as numbers from 0.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int64
+
+    Raises
+    ------
+    ValueError
+        If there is not one group for each image, or one is missing or neither word nor number.
+    """
+    names = np.asarray(groups, dtype=object)  # which makes no words of what is missing
+    if names.shape != (n_samples,):
+        raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
+    numbers: dict[Any, int] = {}
+    group = np.empty(n_samples, dtype=np.int64)
+    hidden = np.broadcast_to(np.ma.getmask(groups), names.shape)
+    for i, name in enumerate(names.tolist()):
+        if hidden[i] or is_missing(name):
+            raise ValueError(f"groups has a missing value at index {i}; every image needs a group.")
+        try:
+            group[i] = numbers.setdefault(name, len(numbers))
+        except TypeError as error:
+            raise ValueError(f"groups must hold words or numbers, got {name!r} at index {i}.") from error
+    return group
+
+
+def is_missing(value: Any) -> bool:
+    """Whether `value` is None, NaN, NaT or pandas' NA, which does not even compare with itself."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ArithmeticError):  # of pandas' NA, and of a signalling NaN
+        return True
+
+
+def is_interval(value: Any) -> bool:
+    """Whether `value` is one of pandas' intervals, which this library takes for the words that it prints as."""
+    return type(value).__name__ == "Interval" and hasattr(value, "closed")
+
+
+def plain_label(label: Any) -> Any:
+    """Make a label one of Python's own numbers or strings; what is neither comes back as it is.
+
+    Single precision is taken for the number that it prints: 0.1, not 0.10000000149.
+    """
+    if isinstance(label, bool | np.bool_):
+        return bool(label)
+    if isinstance(label, str) or is_interval(label):
+        return str(label)
+    if isinstance(label, Integral):
+        return int(label)
+    if isinstance(label, np.floating) and label.dtype.itemsize < 8:
+        return float(label) if label == np.floor(label) else float(str(label))
+    with suppress(OverflowError, ValueError):
+        return float(label) if isinstance(label, Real | Decimal) else label
+    return label
+
+
+def in_range(weight: np.ndarray) -> np.ndarray:
+    """Scale weights that single precision could not hold to at most one; those without weight keep none."""
+    largest = weight.max(initial=0.0)
+    positive = weight[weight > 0]
+    if not len(positive) or (largest < 1e30 and positive.min() > 1e-30):
+        return weight
+    return np.where(weight > 0, np.maximum(weight / largest, 1e-30), 0.0)
+
+
+def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weight of each image due to `class_weight`, as scikit-learn computes it.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        As in scikit-learn's classifiers.
+    y : ndarray of shape (n,)
+        Labels of the images.
+    classes : ndarray of shape (K,)
+        All labels that there may be.
+    counts : ndarray of shape (n,), bool
+        Whether an image counts among those that "balanced" balances.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+    """
+    if class_weight is None:
+        return np.ones(len(y))
+    if isinstance(class_weight, dict):
+        class_weight = {plain_label(label): weight for label, weight in class_weight.items()}
+        known = set(classes.tolist())
+        unknown = [label for label in class_weight if label not in known]
+        if unknown:
+            raise InvalidParameterError(
+                f"class_weight names {unknown[0]!r}, which is not a label; the labels are {classes.tolist()}."
+            )
+        for label, weight in class_weight.items():
+            check_real(f"class_weight[{label!r}]", weight, 0)
+        # not compute_sample_weight, which takes 0.5 for 0
+        return np.array([float(class_weight.get(label, 1.0)) for label in y.tolist()])
+    if class_weight != "balanced":
+        raise InvalidParameterError(
+            f"class_weight must be None, 'balanced' or a dict from label to weight, got {class_weight!r}."
+        )
+    return compute_sample_weight(class_weight, y, indices=np.flatnonzero(counts))
+
+
+def parse_bytes(name: str, value: int | str, *, optional: bool = False) -> int:
+    """Bytes that `value` stands for: a number of bytes, or a string such as "2GB" or "500 MB" (powers of ten)."""
+    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1, "": 1}
+    n_bytes: float = -1
+    if isinstance(value, str):
+        text = value.upper().strip()
+        unit = next(unit for unit in units if text.endswith(unit))
+        with suppress(ValueError):
+            n_bytes = float(text[: len(text) - len(unit)]) * units[unit]
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        n_bytes = value
+    if not 0 < n_bytes < float("inf"):
+        raise InvalidParameterError(
+            f"{name} must be {'None, ' if optional else ''}a positive number of bytes, or a string such as '2GB', got "
+            f"{value!r}."
+        )
+    return int(n_bytes)
+
+
+def parse_max_memory(max_memory: int | str | None) -> int | None:
+    """Bytes that the parameter `max_memory` stands for, None where it is None."""
+    return None if max_memory is None else parse_bytes("max_memory", max_memory, optional=True)

@@ -1,0 +1,182 @@
+"""Where to compute, in which precision, and what to say when the memory does not suffice.
+
+Names become devices here. What several of them do together for one fit lives in ``_training.distributed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.forks import in_forked_child, is_forked_child
+from skl2rclip.errors import InvalidParameterError
+
+DeviceNames = str | Sequence[str]
+
+
+def _compute_alone() -> None:
+    """Take one thread in a forked process, which has not inherited the threads that OpenMP would wait for for ever."""
+    torch.set_num_threads(1)
+
+
+in_forked_child(_compute_alone)
+if is_forked_child():  # its parent had not needed torch for us, and may have computed with it otherwise
+    _compute_alone()
+
+
+def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.device, ...]:
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device : str, or list or tuple of str
+        "auto" (CUDA where there is one, else Apple's GPU, else the CPU), a name that torch knows, or a list of
+        such names, which stands for one process each.
+    strict : bool, default=True
+        Raise where a device is not there; else warn and take the CPU in its place, so that a model fitted elsewhere
+        still predicts.
+
+    Returns
+    -------
+    tuple of torch.device
+        One for each name, all of one type; those of CUDA are distinct.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming what the list must not hold, or the device that is not there, and what to write instead.
+    """
+    return tuple(_resolve(name, strict) for name in _names(device))
+
+
+def resolve_device(device: DeviceNames, *, strict: bool = True) -> torch.device:
+    """Choose where to predict: the first of `resolve_devices`; the others need not be there."""
+    return _resolve(_names(device)[0], strict)
+
+
+def _names(device: DeviceNames) -> tuple[str, ...]:
+    """Names of the devices, of which a list holds one type only and none of CUDA twice."""
+    names = (device,) if isinstance(device, str) else device
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise InvalidParameterError(
+            "device must be 'auto', a name that torch knows such as 'cpu' or 'cuda:0', or a list of at least one such "
+            f"name, got {device!r}."
+        )
+    if len(names) == 1:
+        return tuple(names)
+    if "auto" in names:
+        raise InvalidParameterError(
+            f"device must not hold 'auto' in a list, got {device!r}: name each device, as in ['cuda:0', 'cuda:1']."
+        )
+    parsed = [_parse(name) for name in names]
+    if len({each.type for each in parsed}) > 1:
+        raise InvalidParameterError(
+            f"device must hold devices of one type, got {device!r}: give those of CUDA only, or 'cpu' several times."
+        )
+    if parsed[0].type == "cuda" and len({each.index or 0 for each in parsed}) < len(parsed):
+        raise InvalidParameterError(
+            f"device must not hold a CUDA device twice, got {device!r}: name others, as in ['cuda:0', 'cuda:1']."
+        )
+    return tuple(names)
+
+
+def _parse(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InvalidParameterError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:0' or another name that torch knows, got {name!r}."
+        ) from None
+
+
+def _resolve(name: str, strict: bool) -> torch.device:
+    if name == "auto":
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, is_there in there.items() if is_there), "cpu"))
+    resolved = _parse(name)
+    problem = _problem_of(resolved)
+    if problem is None:
+        return resolved
+    if strict:
+        raise InvalidParameterError(f"device={name!r} is not available: {problem}; device='auto' takes what is there.")
+    warn_user(f"device={name!r} is not available ({problem}); predicting on the CPU.")
+    return torch.device("cpu")
+
+
+def _problem_of(device: torch.device) -> str | None:
+    """Why a device cannot be used, None where it can."""
+    if device.type == "meta":
+        return "it holds no data"
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return f"this machine has {count} usable CUDA devices" if (device.index or 0) >= count else None
+    if device.type != "cpu":
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, NotImplementedError, AssertionError):
+            return "torch cannot use it on this machine"
+    return None
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Precision of the towers: what "auto" stands for is bfloat16 on CUDA from Ampere on, else, on MPS too, float32."""
+    if precision != "auto":
+        return precision
+    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bfloat16" if capable else "float32"
+
+
+def autocast_for(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which towers run on `device` in `precision`, which `resolve_precision` explains."""
+    enabled = resolve_precision(precision, device) == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to where it is needed; to CUDA by pinned memory, without waiting for the copy."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says that a device's memory does not suffice; of Apple's GPUs it says so in plain words."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back the memory of a device that torch holds without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+@contextmanager
+def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
+    """Say which parameters to lower where the device runs out of memory.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        What the user has set.
+
+    Raises
+    ------
+    MemoryError
+        In the place of torch's own error, whose text it repeats.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "name a small one" if batch_size == "auto" else "lower batch_size or set it to 'auto'"
+        raise MemoryError(
+            f"The device ran out of memory at batch_size={batch_size!r}: {remedy}, run fewer fits at once (n_jobs of "
+            f"the search), or choose a smaller model_name. {error}"
+        ) from error

@@ -1,0 +1,48 @@
+"""What is shown and told of work under way: bars, and who wants to know of stages and epochs.
+
+Bars go to the standard error, or into the notebook. What is logged goes through the loggers of the modules;
+scikit-learn's callbacks are in ``_utils.callbacks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
+
+_Chunk = TypeVar("_Chunk", bound=tuple)
+
+
+def progress_bar(verbose: int, description: str, total: int, unit: str) -> tqdm:
+    """Return a bar to be used in a with statement; without `verbose` it shows nothing."""
+    return tqdm(total=total, desc=description, unit=unit, disable=not verbose)
+
+
+def counted(chunks: Iterator[_Chunk], n_images: int, verbose: int, description: str = "embedding") -> Iterator[_Chunk]:
+    """Hand chunks on, of which the first entry tells the rows, and show how many images are done."""
+    with progress_bar(verbose, description, n_images, "image") as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk[0]))
+
+
+class FitListener:
+    """Is told how far a fit is; this one does not care."""
+
+    def stage_begins(self, name: str, n_epochs: int) -> None:
+        """Hear that a stage is to run, for at most so many epochs."""
+
+    def epoch_begins(self) -> None:
+        """Hear that the next epoch of the stage is to run."""
+
+    def epoch_ends(self, collect: Callable[[], Any]) -> bool:
+        """Return whether the stage is to end here; `collect` returns what has been learned so far."""
+        return False
+
+    def stage_ends(self, collect: Callable[[], Any]) -> bool:
+        """Return whether the fit is to end here; `collect` returns what has been learned so far."""
+        return False
+
+    def fit_ends(self) -> None:
+        """Hear that the estimator is fitted."""

@@ -1,0 +1,240 @@
+"""How many threads compute, so that a fit beside other work takes its share of the processors and no more time.
+
+An operation that is divided among threads ends when the last of them has done its part, and until then OpenMP and BLAS
+let the others spin. Beside other work the last one may not be running at all, so that thousands of small operations a
+second wait for the scheduler as many times. Hence small steps take one thread (`one_thread`), large work is divided
+into parts that run side by side and wait once (`side_by_side`), and where single operations are large enough for all
+threads these sleep instead of spinning as soon as there is other work (`LoadWatch`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+from threadpoolctl import ThreadpoolController
+
+from skl2rclip._utils.forks import in_forked_child
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
+# more of them wait for the interpreter; where there are more cores, each computes with several
+_MOST_SIDE_BY_SIDE = 8
+# products of a step of fewer are done before a second thread is of use
+_LARGE_STEP = 10**8
+# between two looks at the load, and the times a second that other work takes the processor from an operation
+_LOOK_SECONDS, _OFTEN = 0.25, 20.0
+
+
+class _OfThread(threading.local):
+    """What belongs to the thread that asks: how many threads torch gave it before it took one, and whose it is."""
+
+    n_before: int | None = None
+    is_worker = False
+
+
+class _BlasLimit:
+    """One thread for NumPy's and SciPy's BLAS, whose number is the process's: the last to leave puts it back.
+
+    threadpoolctl lets only the thread that has set OpenBLAS's number put it back, so that a thread does both for all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._keeper = ThreadPoolExecutor(1, "skl2rclip-blas")
+        self._limits = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._n_inside += 1
+            if self._n_inside == 1:
+                self._keeper.submit(lambda: self._limits.enter_context(_blas_libraries().limit(limits=1))).result()
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside:
+                self._keeper.submit(self._limits.close).result()
+
+
+_of_thread = _OfThread()
+_blas_limit = _BlasLimit()
+_setting = threading.Lock()
+
+
+@cache
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+@cache
+def _workers(n: int, n_threads_each: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, "skl2rclip", initializer=_begin_worker, initargs=(n_threads_each,))
+
+
+def _begin_worker(n_threads: int) -> None:
+    _of_thread.is_worker = True
+    _set_own_number(n_threads)
+
+
+def _forget_threads() -> None:
+    """Begin anew in a forked process, which inherits no thread, locks in any state, and computes with one thread."""
+    global _blas_limit, _setting
+    _blas_limit, _setting, _of_thread.n_before = _BlasLimit(), threading.Lock(), None
+    _workers.cache_clear()
+
+
+in_forked_child(_forget_threads)
+
+
+def _set_own_number(n: int) -> None:
+    """Set how many threads torch takes when this thread computes.
+
+    ``torch.set_num_threads`` also says it to threads that have not computed yet: one of these reads beforehand what it
+    would have been, and puts it back.
+    """
+    torch.get_num_threads()  # a thread that has not computed yet would take the others' number when it does
+    with _setting, ThreadPoolExecutor(1) as new:
+        n_of_others = new.submit(torch.get_num_threads).result()
+        torch.set_num_threads(n)
+        new.submit(torch.set_num_threads, n_of_others).result()
+
+
+def thread_count() -> int:
+    """Return how many threads the present thread may compute with, also within `one_thread`."""
+    return torch.get_num_threads() if _of_thread.n_before is None else _of_thread.n_before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: torch for this thread, BLAS for the process while anybody asks for it.
+
+    Both are put back, also after an error. `side_by_side` still has all threads.
+    """
+    if _of_thread.n_before is not None:
+        yield
+        return
+    n_before = torch.get_num_threads()
+    _of_thread.n_before = n_before
+    try:
+        if n_before > 1:
+            _set_own_number(1)
+        with _blas_limit:
+            yield
+    finally:
+        if n_before > 1 and _of_thread.n_before is not None:  # else this is a forked child, which stays with one
+            _set_own_number(n_before)
+        _of_thread.n_before = None
+
+
+def n_side_by_side() -> int:
+    """Return how many calls `side_by_side` runs at a time."""
+    return 1 if _of_thread.is_worker else min(thread_count(), _MOST_SIDE_BY_SIDE)
+
+
+def side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -> list[_Result]:
+    """Call a function of each part in threads of their own, which share the cores, and return the results in order.
+
+    What torch has set for this thread (gradients, inference mode, autocast) holds in them too. Where there is one
+    thread or one part, the function is called here.
+    """
+    n = n_side_by_side()
+    if min(n, len(parts)) < 2:
+        return [function(part) for part in parts]
+    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    casts, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def as_here(part: _Part) -> _Result:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype=dtype, enabled=casts),
+        ):
+            return function(part)
+
+    with _blas_limit:
+        return list(_workers(n, thread_count() // n).map(as_here, parts))
+
+
+class LoadWatch:
+    """Let the threads of torch sleep while they wait for each other, from when other work takes the processors.
+
+    GCC's OpenMP lets threads that wait spin for milliseconds, unless the process has more of them than there are
+    processors. Threads that have computed once, and wait for the end, make them more. How many compute stays as it is,
+    and with it every result. Other systems' OpenMP is left as it comes.
+
+    References
+    ----------
+    GOMP_SPINCOUNT in the manual of GNU libgomp.
+    """
+
+    def __init__(self) -> None:
+        self._end: threading.Event | None = None
+        self._since, self._n_before = time.monotonic(), _n_preempted()
+
+    def step(self) -> None:
+        """Look at the load, if it is time to; to be called between steps."""
+        now = time.monotonic()
+        if self._end is not None or now - self._since < _LOOK_SECONDS:
+            return
+        n = _n_preempted()
+        if n - self._n_before > _OFTEN * (now - self._since) and torch.get_num_threads() > 1:
+            self._end = _more_threads_than_processors()
+        self._since, self._n_before = now, n
+
+    def __enter__(self) -> LoadWatch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._end is not None:
+            self._end.set()
+
+
+def _n_preempted() -> int:
+    """Count how often this thread had to leave the processor to others, 0 where the system does not say it."""
+    who = getattr(resource, "RUSAGE_THREAD", None)
+    return 0 if who is None else resource.getrusage(who).ru_nivcsw
+
+
+def _more_threads_than_processors() -> threading.Event:
+    """Begin threads that compute once with all that torch gives them, and wait for the event that is returned."""
+    end = threading.Event()
+    n = (os.cpu_count() or 1) // torch.get_num_threads()
+    are_there = threading.Barrier(n + 1)
+
+    def wait() -> None:
+        torch.ones(2**20).add_(1)  # long enough for torch to divide it
+        are_there.wait()
+        end.wait()
+
+    for _ in range(n):
+        threading.Thread(target=wait, daemon=True).start()
+    are_there.wait()
+    return end
+
+
+@contextmanager
+def threads_for(n_products: int | None) -> Iterator[LoadWatch]:
+    """Compute steps of so many products, one after the other, with one thread or with all; None for very many.
+
+    Yields what is to be called between them.
+    """
+    if n_products is None or n_products >= _LARGE_STEP:
+        with LoadWatch() as watch:
+            yield watch
+    else:
+        with one_thread():
+            yield LoadWatch()

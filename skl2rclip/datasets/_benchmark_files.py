@@ -1,0 +1,258 @@
+"""What readers of benchmarks share: pictures and lists found below a folder, lists in lines, and what is said of both.
+
+Which benchmark is read is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skl2rclip._ordinal.labels import listing
+from skl2rclip._utils.names import visible
+from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, picture_bunch
+from skl2rclip.datasets._splitters import ListedSplits
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is known of a benchmark before anything is read.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        Where its pictures are to be had.
+    lists : str
+        Where its lists are to be had; empty where they come with the pictures.
+    layout : str
+        What the folder must look like.
+    licence : str
+    citation : str
+    prompt : str
+    """
+
+    name: str
+    source: str
+    lists: str
+    layout: str
+    licence: str
+    citation: str
+    prompt: str
+
+    def how_to_get(self) -> str:
+        """Say where it is to be had, and what the folder must look like."""
+        got = f"{self.name} is to be had from {self.source}" + (f", its lists from {self.lists}" if self.lists else "")
+        return f"{got}. Expected below the folder:\n\n{self.layout}\n\nNothing is downloaded here."
+
+    def description(self, protocol: str) -> str:
+        """Describe it: source, lists, protocol, licence and citation."""
+        parts = [self.name, f"Source: {self.source}"]
+        parts += [f"Lists: {self.lists}"] if self.lists else []
+        return "\n\n".join([*parts, f"Protocol: {protocol}", f"Licence: {self.licence}", f"Citation: {self.citation}"])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of a list: its name there, its label, the part it is in, whose it is, and what else is said of it."""
+
+    name: str
+    label: float
+    part: Any = None
+    group: Any = None
+    more: Any = None
+
+
+class Files:
+    """All files below some folders, found by their last names whatever lies between.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        For the message where something is missing.
+    root : str or path-like
+    lists : str, path-like or None
+        A second folder to look in.
+    """
+
+    def __init__(self, benchmark: Benchmark, root: Any, lists: Any = None):
+        self.benchmark = benchmark
+        self.roots = [existing_folder("root", root)] + ([] if lists is None else [existing_folder("lists", lists)])
+        self._paths: dict[str, list[str]] = {}
+        for place in dict.fromkeys(self.roots):
+            for folder, inner, names in os.walk(place):
+                inner.sort()
+                for name in sorted(names):
+                    self._paths.setdefault(name.casefold(), []).append(os.path.join(folder, name))
+
+    def find(self, name: str) -> str | None:
+        """Path that ends in `name`, whose letter case does not count.
+
+        Raises
+        ------
+        ValueError
+            If there are two.
+        """
+        parts = name.casefold().split("/")
+        paths = self._paths.get(parts[-1], [])
+        found = [path for path in paths if Path(path).as_posix().casefold().split("/")[-len(parts) :] == parts]
+        found = list({os.path.realpath(path): path for path in found}.values())
+        if len(found) > 1:
+            raise ValueError(
+                f"There are two files {visible(name)} for {self.benchmark.name}: {visible(found[0])} and "
+                f"{visible(found[1])}. Give the folder that holds only one."
+            )
+        return found[0] if found else None
+
+    def matching(self, pattern: str) -> list[str]:
+        """Paths whose last names match a regular expression, in order."""
+        found = [path for name, paths in self._paths.items() if re.fullmatch(pattern, name) for path in paths]
+        return sorted(found)
+
+    def lists(self, names: Sequence[str]) -> list[str]:
+        """Paths of all these lists.
+
+        Raises
+        ------
+        FileNotFoundError
+            Naming those that are missing, with where they are to be had.
+        """
+        paths = [self.find(name) for name in names]
+        missing = [name for name, path in zip(names, paths, strict=True) if path is None]
+        if missing:
+            where = " and ".join(visible(str(root)) for root in self.roots)
+            raise FileNotFoundError(
+                f"{listing(missing, 3)} cannot be found below {where}. {self.benchmark.how_to_get()}"
+            )
+        return [path for path in paths if path is not None]
+
+    def keep_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
+        """Put paths in place of names, and leave out entries without a file, in one warning.
+
+        Raises
+        ------
+        FileNotFoundError
+            If no file is there.
+        """
+        present, absent = [], []
+        for entry in entries:
+            path = next((found for suffix in suffixes if (found := self.find(entry.name + suffix))), None)
+            if path is None:
+                absent.append(entry.name)
+            else:
+                present.append(replace(entry, name=path))
+        if not present:
+            raise FileNotFoundError(
+                f"None of the {len(absent)} pictures that the lists of {self.benchmark.name} name is below "
+                f"{visible(str(self.roots[0]))}, such as {visible(absent[0])}. {self.benchmark.how_to_get()}"
+            )
+        account = Account(self.benchmark.name)
+        missing = list(dict.fromkeys(absent))
+        account.add(len(missing), "pictures that lists name and that are not there", map(visible, missing))
+        account.tell()
+        return present
+
+
+def rows_of_list(path: str, expected: str) -> list[list[str]]:
+    """Cells of each line of a list whose cells are divided by commas, tabs or blanks.
+
+    Parameters
+    ----------
+    path : str
+    expected : str
+        Names of the cells, divided by blanks; a first line of these names is passed over.
+
+    Raises
+    ------
+    ValueError
+        If a line has another number of cells.
+    """
+    names = expected.split()
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        delimiter = "," if "," in line else "\t" if "\t" in line else None
+        # a name may hold blanks
+        cells = [cell.strip() for cell in (line.split(delimiter) if delimiter else line.rsplit(None, len(names) - 1))]
+        if cells == names:
+            continue
+        if len(cells) != len(names):
+            raise ValueError(f"Line {number} of {visible(path)} should hold {expected!r}, got {line.strip()[:80]!r}.")
+        rows.append(cells)
+    return rows
+
+
+def number_in(cell: str, path: str) -> float:
+    """Read a number.
+
+    Raises
+    ------
+    ValueError
+        Naming the list.
+    """
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise ValueError(f"{visible(path)} should hold a number where it has {cell[:80]!r}.") from error
+
+
+def last_parts(name: str, n: int = 1) -> str:
+    """Return the last `n` parts of a path as lists write it, without the folders of whoever made the list."""
+    return "/".join(name.replace("\\", "/").split("/")[-n:])
+
+
+def unique_entries(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, int]]:
+    """Each picture once, and its index by path: lists of several trials name a picture more than once."""
+    index: dict[str, int] = {}
+    kept: list[Entry] = []
+    for entry in entries:
+        if entry.name not in index:
+            index[entry.name] = len(kept)
+            kept.append(entry)
+    return kept, index
+
+
+def splits_by_part(parts: np.ndarray, splits: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> ListedSplits:
+    """Make splits whose training and test pictures are those of the named parts."""
+
+    def rows_of(side: Sequence[Any]) -> np.ndarray:
+        return np.flatnonzero(np.isin(parts, list(side)))
+
+    return ListedSplits([(rows_of(train), rows_of(test)) for train, test in splits])
+
+
+def benchmark_bunch(
+    benchmark: Benchmark,
+    entries: Sequence[Entry],
+    ranks: list[Any],
+    names: list[str],
+    cv: Any,
+    protocol: str,
+    return_X_y: bool,
+    **more: Any,
+) -> Bunch | tuple[Any, Any]:
+    """Put together what readers of benchmarks return: a Bunch, or its data and target alone.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the ranks.
+    """
+    labels = [entry.label for entry in entries]
+    unknown = sorted(set(labels) - set(ranks))
+    if unknown:
+        raise ValueError(f"The lists of {benchmark.name} hold {listing(unknown)}, and its ranks are {listing(ranks)}.")
+    target = np.array(labels).astype(np.int64)
+    groups = None if entries[0].group is None else np.array([entry.group for entry in entries])
+    descr = f"{benchmark.description(protocol)}\n\n{len(entries)} pictures:\n\n{counts_by_rank(target, ranks, names)}\n"
+    data = [entry.name for entry in entries]
+    made = picture_bunch(data, target, ranks, names, descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)
+    return (made.data, made.target) if return_X_y else made

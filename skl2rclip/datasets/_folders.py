@@ -1,0 +1,157 @@
+"""`load_image_folder`: a folder of pictures for each rank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.names import visible
+from skl2rclip.datasets._reading import (
+    Account,
+    described,
+    existing_folder,
+    keep_pictures,
+    picture_bunch,
+    put_in_order,
+)
+
+# what systems put beside pictures by themselves, and nobody wants to hear of
+_OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
+    """Read pictures that lie in a folder for each rank, which is named for the rank.
+
+    Pictures are found at any depth below the folder of their rank, and told by their headers, whatever their names end
+    in. Nothing is decoded: what is damaged behind its header is found by `skl2rclip.find_unreadable`.
+
+    Parameters
+    ----------
+    root : str or path-like
+        Folder that holds the folders, such as ``ripeness/unripe``, ``ripeness/ripe`` and ``ripeness/overripe``.
+    ranks : array-like of shape (K,), optional
+        Names of the folders, lowest first; numbers where they are numbers. A rank without pictures may be listed too.
+        By default numbers are their own order, and words get the order that they show by themselves, such as bad < poor
+        < fair; where they show none, it is asked for.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` alone.
+
+    Returns
+    -------
+    Bunch
+        With the attributes
+
+        data : ndarray of shape (n,), str
+            Paths, rank by rank and by name within each.
+        target : ndarray of shape (n,)
+            The numbers that the folders are named for, or where they are words 0, 1, ... in rank order.
+        ranks : list of length K
+            All that `target` may hold, lowest first: `ranks` of `L2RCLIPClassifier`.
+        rank_names : list of K str
+            The words of the ranks, in the same order: `rank_names` of `L2RCLIPClassifier`.
+        DESCR : str
+            How many pictures each rank has, and what was left out.
+
+    Raises
+    ------
+    ValueError
+        If the order of the folders is not plain, or a folder is not among `ranks`.
+    FileNotFoundError, NotADirectoryError
+
+    Warns
+    -----
+    UserWarning
+        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures
+        or that could not be opened.
+        Names that begin with a dot are passed over. Another, if all pictures are of one rank.
+
+    See Also
+    --------
+    read_image_table : Pictures that a table lists.
+    sklearn.datasets.load_files : The same for texts without an order.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_image_folder
+    >>> fruit = load_image_folder("ripeness")  # doctest: +SKIP
+    >>> fruit.rank_names  # doctest: +SKIP
+    ['unripe', 'ripe', 'overripe']
+    >>> clf = L2RCLIPClassifier(ranks=fruit.ranks, rank_names=fruit.rank_names)  # doctest: +SKIP
+    >>> clf.fit(fruit.data, fruit.target)  # doctest: +SKIP
+    """
+    root = existing_folder("root", root)
+    account = Account(visible(str(root)))
+    folders, beside = _folders_of(root)
+    if not folders:
+        raise ValueError(f"{account.source} has no folders in it; a folder of pictures for each rank is expected.")
+    account.add(len(beside), "files beside the folders of the ranks", map(visible, beside))
+    paths, labels = [], []
+    unopened: list[OSError] = []
+    for folder in folders:
+        files = _files_below(root / folder, unopened)
+        paths += files
+        labels += [folder] * len(files)
+    closed = (visible(os.path.relpath(error.filename, root)) for error in unopened)
+    account.add(len(unopened), "folders that could not be opened", closed)
+    kept = keep_pictures(paths, account) if paths else np.zeros(0, bool)
+    paths, labels = [[each for each, keep in zip(column, kept, strict=True) if keep] for column in (paths, labels)]
+    if not paths:
+        raise ValueError(f"No file in the {len(folders)} folders of {account.source} is a picture.")
+    empty = [folder for folder in folders if folder not in set(labels)]
+    account.add(len(empty), "folders without a picture, ranks only where ranks=[...] lists them", map(visible, empty))
+    try:
+        parts = put_in_order(labels, ranks, account.source)
+    except ValueError as error:
+        raise type(error)(f"{error}{_deeper(root, folders)}") from None
+    if len(parts[1]) == 1:
+        warn_user(
+            f"All pictures in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
+            "own folders are the ranks."
+        )
+    order = np.argsort([parts[1].index(label) for label in parts[0].tolist()], kind="stable")
+    data, parts = [paths[row] for row in order], (parts[0][order], *parts[1:])
+    account.tell()
+    descr = described(f"Pictures in a folder for each rank: {account.source}", parts, account)
+    return (np.array(data), parts[0]) if return_X_y else picture_bunch(data, *parts, descr)
+
+
+def _deeper(root: Path, folders: list[str]) -> str:
+    """Say which folder may have been meant, where all hold nothing but folders: train/ripe, test/ripe."""
+    below = [_folders_of(root / folder) for folder in folders]
+    if not all(inner and not files for inner, files in below):
+        return ""
+    meant = visible(str(root / folders[0]))
+    return f" If the ranks are the folders below them, such as {below[0][0][0]!r}, give one of them: root={meant!r}."
+
+
+def _folders_of(root: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the other files in a folder."""
+    folders: list[str] = []
+    files: list[str] = []
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        if not _is_hidden(entry.name):
+            (folders if entry.is_dir() else files).append(entry.name)
+    return folders, files
+
+
+def _files_below(folder: Path, unopened: list[OSError]) -> list[str]:
+    """Return the files at any depth, in the order of their names; why folders were not opened is noted."""
+    found: list[str] = []
+    seen = set()
+    for place, inner, files in os.walk(folder, onerror=unopened.append, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not _is_hidden(name))
+        found += [os.path.join(place, name) for name in sorted(files) if not _is_hidden(name)]
+    return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _OF_SYSTEMS

@@ -1,0 +1,217 @@
+"""What all displays draw with: matplotlib when it is asked for, panels, ticks along ranks, and a style for all eyes.
+
+Colours are those of Okabe and Ito, which colour-blind eyes tell apart, and no two things differ by colour alone.
+Nothing is known of estimators or pictures.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from skl2rclip._ordinal.labels import holds_numbers
+from skl2rclip._ordinal.ranks import default_name
+
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#9A9A9A"
+LINES: list[dict[str, Any]] = [
+    {"color": "black", "linestyle": "-", "marker": "o"},
+    {"color": BLUE, "linestyle": "--", "marker": "s"},
+    {"color": "#D55E00", "linestyle": "-.", "marker": "^"},
+    {"color": "#009E73", "linestyle": ":", "marker": "D"},
+    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": ORANGE, "linestyle": (0, (1, 3)), "marker": "P"},
+]
+# in the place of a title; one below the other, because what is wider than its axes makes these narrower
+LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.2, "fontsize": 9}
+
+_LINE, _MOST_LINES = 22, 3  # letters of a line of a label beside an axis
+_LONGEST = 28  # letters of a label beside an axis
+_NICE_STEPS = (1, 2, 5)
+
+
+def pyplot(who: str) -> Any:
+    """Import matplotlib for `who`, or say how to get it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(f'{who} draws with matplotlib, which is not installed: pip install "skl2rclip[plot]".') from (
+            error
+        )
+    return plt
+
+
+def panels(who: str, ax: Any, size: tuple[float, float], ratios: Sequence[float] = (1,)) -> list[Any]:
+    """Make the panels of a display, side by side.
+
+    Parameters
+    ----------
+    who : str
+        The display.
+    ax : Axes, sequence of Axes or None
+        One for each panel; or one that gives its room to all of them; or None for a new figure.
+    size : tuple of float
+        Width and height of a new figure in inches.
+    ratios : sequence of float, default=(1,)
+        Widths of the panels.
+
+    Returns
+    -------
+    list of Axes
+    """
+    plt = pyplot(who)
+    if ax is None:
+        _, axes = plt.subplots(1, len(ratios), figsize=size, width_ratios=ratios, layout="constrained", squeeze=False)
+        return list(axes[0])
+    given = list(np.ravel(ax))
+    if len(given) == 1 < len(ratios):
+        return _within(given[0], ratios)
+    if len(given) != len(ratios):
+        raise ValueError(
+            f"{who} draws {len(ratios)} panels, and ax holds {len(given)} Axes: give one, or one for each."
+        )
+    return given
+
+
+def _within(ax: Any, ratios: Sequence[float]) -> list[Any]:
+    ax.set_axis_off()
+    spec = ax.get_subplotspec()
+    if spec is not None:
+        gap = 0.35 if ax.figure.get_layout_engine() is None else None  # a layout engine makes room itself
+        grid = spec.subgridspec(1, len(ratios), width_ratios=ratios, wspace=gap)
+        return [ax.figure.add_subplot(grid[place]) for place in range(len(ratios))]
+    gap = 0.15
+    widths = np.array(ratios) / np.sum(ratios) * (1 - gap * (len(ratios) - 1))
+    lefts = np.concatenate([[0], np.cumsum(widths + gap)[:-1]])
+    return [ax.inset_axes((left, 0, width, 1)) for left, width in zip(lefts, widths, strict=True)]
+
+
+def styled(defaults: dict[str, Any], given: dict[str, Any] | None, kind: Any) -> dict[str, Any]:
+    """Put what the user has given over the defaults, by whatever alias of matplotlib it is called."""
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**defaults, **normalize_kwargs(given or {}, kind)}
+
+
+def written_cells(ax: Any, image: Any, matrix: np.ndarray, form: str, text_kw: dict[str, Any] | None) -> np.ndarray:
+    """Write the numbers of a matrix into the cells of its image, dark on light and light on dark.
+
+    Returns
+    -------
+    ndarray of the shape of the matrix, dtype=object
+        Texts.
+    """
+    from matplotlib.text import Text
+
+    size = 10 if len(matrix) <= 8 else 7
+    texts = np.empty(matrix.shape, dtype=object)
+    for (i, j), value in np.ndenumerate(matrix):
+        red, green, blue = image.cmap(image.norm(value))[:3]
+        is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # luma of ITU-R BT.601
+        style = {"ha": "center", "va": "center", "fontsize": size, "color": "white" if is_dark else "black"}
+        texts[i, j] = ax.text(j, i, format(value, form), **styled(style, text_kw, Text))
+    return texts
+
+
+# ------------------------------------------------------------------- labels
+
+
+def display_names(ranks: np.ndarray, display_labels: Iterable[Any] | None = None) -> list[str]:
+    """Words for the ranks on paper: `display_labels`, or else the labels themselves."""
+    if display_labels is None:
+        return [default_name(label) for label in ranks.tolist()]
+    names = [str(label) for label in display_labels]
+    if len(names) != len(ranks):
+        raise ValueError(f"display_labels must hold one for each of the {len(ranks)} ranks, got {len(names)}.")
+    return names
+
+
+def unit_of(ranks: np.ndarray) -> str:
+    """Say what distances between ranks are counted in, to stand behind a word."""
+    return "" if holds_numbers(ranks) else " in ranks"
+
+
+def short(text: str, longest: int = _LONGEST) -> str:
+    """Leave out the middle of what is too long; beginnings and ends tell labels apart."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    ending = (longest - 1) // 3
+    return f"{text[: longest - 1 - ending].rstrip()}…{text[len(text) - ending :].lstrip()}"
+
+
+def _wrapped(name: str) -> str:
+    lines = textwrap.wrap(name, _LINE, max_lines=_MOST_LINES, placeholder="…", break_on_hyphens=False)
+    return "\n".join(lines) or name
+
+
+def _width(labels: Iterable[str]) -> int:
+    return max(len(line) for label in labels for line in label.split("\n"))
+
+
+def room_for(names: Iterable[str]) -> float:
+    """Inches that long words take beside an axis, beyond those of short ones."""
+    return 0.075 * max(0, _width(_wrapped(name) for name in names) - 6)
+
+
+def mark_ranks(ax: Any, which: str, names: Sequence[str]) -> None:
+    """Put as many ticks along an axis as there is room for, at the positions 0 to K - 1.
+
+    Parameters
+    ----------
+    ax : Axes
+    which : {"x", "y"}
+    names : sequence of K str
+        In rank order.
+    """
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+
+    points = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
+    box = ax.get_window_extent()
+    room = (box.width if which == "x" else box.height) / ax.figure.dpi * 72 / len(names)  # points for each rank
+    shown = [_wrapped(name) for name in names]
+    n_lines = max(name.count("\n") for name in shown) + 1
+    widest = 0.58 * points * (_width(shown) + 1)
+    are_numbers = all(_is_number(name) for name in names)
+    is_turned = which == "x" and widest > room and not are_numbers
+    needed = 1.25 * n_lines * points if which == "y" or is_turned else widest
+    places = _thinned(names, math.ceil(needed / room))
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_ticks(places, [shown[place] for place in places])
+    if is_turned:
+        for label in axis.get_ticklabels():
+            label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _thinned(names: Sequence[str], least: int) -> list[int]:
+    """Every so many places, at least `least` apart, on round numbers where names are whole numbers in a row."""
+    step = next(nice * 10**power for power in range(9) for nice in _NICE_STEPS if nice * 10**power >= least)
+    start = 0
+    if step > 1 and all(name.lstrip("-").isdigit() for name in names):
+        numbers = np.array([int(name) for name in names])
+        if (np.diff(numbers) == 1).all():
+            start = int(-numbers[0] % step)
+    return list(range(start, len(names), step))
+
+
+def draw_blank(ax: Any, square: tuple[float, float, float], said: str, size: float, letters: int) -> None:
+    """Draw a tile without a picture, which says why."""
+    from matplotlib.patches import Rectangle
+
+    left, top, side = square
+    ax.add_patch(Rectangle((left, top), side, side, facecolor="0.93", edgecolor="0.5", hatch="//", linewidth=0.8))
+    wrapped = "\n".join(line for part in said.splitlines() for line in textwrap.wrap(part, letters)[:4])
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    ax.text(left + side / 2, top + side / 2, wrapped, ha="center", va="center", fontsize=size, bbox=box)

@@ -1,0 +1,225 @@
+"""The contact sheet of the largest errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._utils.arguments import check_integer, check_lengths
+from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
+from skl2rclip.inspection._drawing import (
+    display_names,
+    pyplot,
+)
+from skl2rclip.inspection._responses import Response, as_sequence, scale_of_labels
+from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of
+
+
+class LargestErrorsDisplay(ContactSheet):
+    """Contact sheet of the images whose predicted rank is furthest from the true one.
+
+    Make one with `from_estimator` or `from_predictions`. All parameters are stored as attributes.
+
+    Images of equal error come in the order of the probability of their true rank, the least first, where probabilities
+    are known. Images without an error are not shown.
+
+    Parameters
+    ----------
+    indices : ndarray of shape (m,)
+        Index in X of each image that is shown.
+    y_true, y_pred : sequence of m labels
+        None for an image that cannot be read.
+    errors : ndarray of shape (m,)
+        Predicted minus true, in the unit of numeric labels, else in ranks; NaN for an image that cannot be read.
+    thumbnails : list of m Thumbnail
+    title : str
+    display_labels : dict of label to str, optional
+        Words for the ranks.
+
+    Attributes
+    ----------
+    thumbnails : list of m ndarray of shape (H, W, 3), uint8, or None
+        None where an image cannot be read.
+    problems : list of m str or None
+        Why not.
+    images_ : list of AxesImage or None
+    texts_ : list of Text
+        Captions.
+    ax_ : Axes
+    figure_ : Figure
+
+    Examples
+    --------
+    >>> from skl2rclip.inspection import LargestErrorsDisplay
+    >>> display = LargestErrorsDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
+    >>> [X_test[i] for i in display.indices]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        indices: np.ndarray,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        errors: np.ndarray,
+        thumbnails: list[Thumbnail],
+        title: str = "Largest errors",
+        display_labels: dict[Any, str] | None = None,
+    ):
+        self.y_true, self.y_pred, self.errors, self.display_labels = y_true, y_pred, errors, display_labels
+        self._hold(indices, thumbnails, title)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        n_images: int = 20,
+        images: Any = None,
+        ranks: Any = None,
+        display_labels: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> LargestErrorsDisplay:
+        """Predict, and draw.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            It may be a pipeline that ends in a classifier, or a search for one. Without ``predict_proba``, images of
+            equal error come in the order of X.
+        X : sequence of n images
+            What it predicts from. Of those that `L2RCLIPClassifier` cannot read the title tells, and they come last.
+        y : array-like of shape (n,)
+            True labels.
+        n_images : int, default=20
+            Most pictures that are shown; no others are decoded for it.
+        images : sequence of n images, optional
+            The pictures, where X holds something else, such as stored embeddings.
+        ranks : array-like of shape (K,), optional
+            All labels, lowest first; by default what the estimator has learned, or as numbers sort.
+        display_labels : sequence of K str, optional
+            Words for the ranks; by default the labels.
+        ax : Axes, optional
+        **kwargs
+            For `plot`.
+
+        Returns
+        -------
+        LargestErrorsDisplay
+        """
+        asked = cls._asked(estimator, X, y, n_images, images, ranks, needs_labels=True)
+        return cls._of(*asked, n_images, display_labels).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        images: Any,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        n_images: int = 20,
+        ranks: Any = None,
+        display_labels: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> LargestErrorsDisplay:
+        """Draw predictions, such as those of `sklearn.model_selection.cross_val_predict`.
+
+        Parameters
+        ----------
+        images : sequence of n images
+            Pictures, as `L2RCLIPClassifier.fit` takes them.
+        y_true, y_pred : array-like of shape (n,)
+            True and predicted labels.
+        n_images : int, default=20
+            Most pictures that are shown; no others are decoded.
+        ranks : array-like of shape (K,), optional
+            All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+        display_labels, ax, **kwargs
+            As `from_estimator` takes them.
+
+        Returns
+        -------
+        LargestErrorsDisplay
+        """
+        pyplot(cls.__name__)
+        check_integer("n_images", n_images, 1)
+        images = check_pictures(cls.__name__, as_sequence(images), None)
+        scale = scale_of_labels(y_true, y_pred, ranks)
+        true, predicted = check_labels(y_true, "y_true"), check_labels(y_pred, "y_pred")
+        check_lengths(images, true)
+        check_lengths(images, predicted)
+        said = Response(
+            scale,
+            np.arange(len(true)),
+            true=scale.encode(true, "y_true"),
+            predicted=scale.encode(predicted, "y_pred"),
+        )
+        return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def _of(
+        cls,
+        said: Response,
+        pictures: Any,
+        whites: Whites,
+        n_images: int,
+        display_labels: Any,
+    ) -> LargestErrorsDisplay:
+        assert said.true is not None
+        assert said.predicted is not None
+        scale = said.scale
+        errors = scale.values[said.predicted] - scale.values[said.true]
+        order = largest_first(errors, said.true, said.probabilities)
+        indices = with_failures(said.rows[order], said.failures, n_images)
+        what = "Largest errors" if len(order) else "No errors"
+        error_of = dict(zip(said.rows.tolist(), errors.tolist(), strict=True))
+        return cls(
+            indices,
+            labels_of(said.rows, scale.ranks[said.true], indices),
+            labels_of(said.rows, scale.ranks[said.predicted], indices),
+            errors=np.array([error_of.get(index, np.nan) for index in indices.tolist()]),
+            thumbnails=thumbnails_of(pictures, indices, SIDE, whites),
+            title=title_of(what, len(indices), len(pictures), len(said.failures)),
+            display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
+        )
+
+    def _captions(self) -> list[list[str]]:
+        return [
+            [_place(index, error), *line_of("true", named(true, self)), *line_of("predicted", named(predicted, self))]
+            for index, error, true, predicted in zip(
+                self.indices.tolist(), self.errors.tolist(), self.y_true, self.y_pred, strict=True
+            )
+        ]
+
+
+def _place(index: int, error: float) -> str:
+    return f"index {index}" if math.isnan(error) else f"index {index}, {error:+.4g}"
+
+
+def largest_first(errors: np.ndarray, true: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
+    """Order of the rows that have an error: the largest first, of equal ones the surest.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n,)
+        Signed.
+    true : ndarray of shape (n,), int
+        Positions of the true ranks.
+    probabilities : ndarray of shape (n, K), optional
+        Columns in rank order.
+
+    Returns
+    -------
+    ndarray of shape (m,), int64
+    """
+    doubt = np.zeros(len(errors)) if probabilities is None else probabilities[np.arange(len(errors)), true]
+    order = np.lexsort([doubt, -np.abs(errors)])
+    return order[errors[order] != 0]

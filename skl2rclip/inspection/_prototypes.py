@@ -1,0 +1,131 @@
+"""The display of how similar the prototypes of the ranks are. No image is looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skl2rclip.inspection._drawing import (
+    display_names,
+    mark_ranks,
+    panels,
+    pyplot,
+    room_for,
+    styled,
+    written_cells,
+)
+from skl2rclip.inspection._responses import learned_by
+from skl2rclip.metrics import ordinality as ordinality_of
+
+_MOST_WRITTEN = 12
+
+
+class PrototypeSimilarityDisplay:
+    """Cosine similarity of the prototypes of all ranks to each other.
+
+    Make one with `from_estimator`. All parameters are stored as attributes.
+
+    Where the prototypes are in order, similarity falls with every step away from the diagonal.
+
+    Parameters
+    ----------
+    similarity : ndarray of shape (K, K)
+        In rank order, in [-1, 1].
+    ordinality : float, optional
+        Share of neighbouring similarities in the right order, see `skl2rclip.metrics.ordinality`, for the title.
+    display_labels : sequence of K str, optional
+        Words for the ranks; by default 0 to K - 1.
+
+    Attributes
+    ----------
+    im_ : AxesImage
+        The matrix.
+    text_ : ndarray of shape (K, K), dtype=object, or None
+        Numbers in the cells; None where they are not written.
+    ax_ : Axes
+    figure_ : Figure
+
+    Examples
+    --------
+    >>> from skl2rclip.inspection import PrototypeSimilarityDisplay
+    >>> display = PrototypeSimilarityDisplay.from_estimator(clf)  # doctest: +SKIP
+    """
+
+    def __init__(self, similarity: Any, *, ordinality: float | None = None, display_labels: Any = None):
+        self.similarity, self.ordinality, self.display_labels = similarity, ordinality, display_labels
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any = None, y: Any = None, *, display_labels: Any = None, ax: Any = None, **kwargs: Any
+    ) -> PrototypeSimilarityDisplay:
+        """Draw the prototypes of a fitted classifier.
+
+        Parameters
+        ----------
+        estimator : fitted L2RCLIPClassifier
+            It may be at the end of a pipeline, or found by a search.
+        X, y : ignored
+        display_labels : sequence of K str, optional
+            Words for the ranks; by default the labels.
+        ax : Axes, optional
+        **kwargs
+            For `plot`.
+
+        Returns
+        -------
+        PrototypeSimilarityDisplay
+        """
+        pyplot(cls.__name__)
+        part = learned_by(cls.__name__, estimator, "prototypes_")
+        rows = np.asarray(part.prototypes_, dtype=np.float64)
+        names = display_names(np.asarray(part.ranks_), display_labels)
+        return cls(rows @ rows.T, ordinality=ordinality_of(rows), display_labels=names).plot(ax=ax, **kwargs)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        include_values: bool | None = None,
+        values_format: str = ".2f",
+        cmap: Any = "cividis",
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+    ) -> PrototypeSimilarityDisplay:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where; by default in a new figure.
+        include_values : bool, optional
+            Whether to write numbers into the cells; by default up to 12 ranks.
+        values_format : str, default=".2f"
+        cmap : str or Colormap, default="cividis"
+        colorbar : bool, default=True
+        im_kw, text_kw : dict, optional
+            For `Axes.imshow`, and `Axes.text` of the cells.
+
+        Returns
+        -------
+        PrototypeSimilarityDisplay
+            Itself.
+        """
+        matrix = np.asarray(self.similarity)
+        K = len(matrix)
+        names = display_names(np.arange(K), self.display_labels)
+        (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.0 + 0.7 * room_for(names)))
+        from matplotlib.image import AxesImage
+
+        self.im_ = ax.imshow(matrix, **styled({"cmap": cmap, "interpolation": "nearest"}, im_kw, AxesImage))
+        if colorbar:
+            ax.figure.colorbar(self.im_, ax=ax, label="cosine similarity", shrink=0.9)
+        for which in "xy":
+            mark_ranks(ax, which, names)
+        is_written = K <= _MOST_WRITTEN if include_values is None else include_values
+        self.text_ = written_cells(ax, self.im_, matrix, values_format, text_kw) if is_written else None
+        score = "" if self.ordinality is None else f", ordinality {self.ordinality:.2f}"
+        ax.set_title(f"Similarity of prototypes{score}", fontsize="medium")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

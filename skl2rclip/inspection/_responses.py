@@ -1,0 +1,224 @@
+"""What a fitted classifier says of images, in rank order: any classifier of scikit-learn's kind.
+
+Where the order of its labels comes from is the business of ``metrics._scorers``. Nothing is drawn here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from skl2rclip._ordinal.labels import check_labels, holds_numbers
+from skl2rclip._ordinal.ranks import RankScale, own_order, scale_of
+from skl2rclip._utils.arguments import check_lengths
+from skl2rclip.errors import UnreadableImagesError
+from skl2rclip.metrics._scorers import known_scale, parts_with
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a classifier says of n images.
+
+    Attributes
+    ----------
+    scale : RankScale
+    rows : ndarray of shape (n,), int64
+        Index in X of each image; those that cannot be read are left out.
+    true : ndarray of shape (n,), int64, or None
+        Positions of the true ranks.
+    predicted : ndarray of shape (n,), int64, or None
+        Positions of the predicted ranks.
+    probabilities : ndarray of shape (n, K), float64, or None
+        Columns in rank order.
+    failures : dict of int to str
+        Why an image cannot be read, by its index in X.
+    """
+
+    scale: RankScale
+    rows: np.ndarray
+    true: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+def response_of(
+    who: str,
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    ranks: Any = None,
+    predict: bool = True,
+    probabilities: bool = True,
+    needs_labels: bool = True,
+    skip_unreadable: bool = False,
+) -> Response:
+    """Ask a fitted classifier.
+
+    Parameters
+    ----------
+    who : str
+        The display that asks, for messages.
+    estimator : fitted classifier
+    X : sequence of n images, or whatever it predicts from
+    y : array-like of shape (n,), optional
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first.
+    predict, probabilities : bool, default=True
+        What is asked.
+    needs_labels : bool, default=True
+        Whether y must be given.
+    skip_unreadable : bool, default=False
+        Leave out images that the classifier names as unreadable.
+
+    Returns
+    -------
+    Response
+    """
+    check_classifier(who, estimator, probabilities)
+    if needs_labels and y is None:
+        raise ValueError(f"{who} compares with true labels, and y is None.")
+    n = _num_samples(X)
+    scale = ordered_scale(estimator, y, ranks)
+    labels = None if y is None else check_labels(y)
+    if labels is not None:
+        check_lengths(range(n), labels)
+    true = None if labels is None else scale.encode(labels)
+    columns = scale.encode(check_labels(estimator.classes_, "classes_"), "classes_")
+    rows, failures = np.arange(n), {}
+    try:
+        said = _asked(estimator, X, predict, probabilities)
+    except UnreadableImagesError as error:
+        if not skip_unreadable or len(error.failures) == n:
+            raise
+        failures = error.failures
+        rows = np.array([row for row in range(n) if row not in failures])
+        said = _asked(estimator, rows_of(X, rows), predict, probabilities)
+    return Response(
+        scale,
+        rows,
+        true=None if true is None else true[rows],
+        predicted=None if said[0] is None else scale.encode(check_labels(said[0], "the prediction"), "the prediction"),
+        probabilities=None if said[1] is None else in_rank_order(said[1], columns, len(scale.ranks)),
+        failures=failures,
+    )
+
+
+def _asked(estimator: Any, X: Any, predict: bool, probabilities: bool) -> tuple[Any, Any]:
+    # the dearer one last: of the classifier of this library both look at each image once
+    return estimator.predict(X) if predict else None, estimator.predict_proba(X) if probabilities else None
+
+
+def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> None:
+    """Raise unless this is a fitted classifier that says what a display asks for."""
+    name = type(estimator).__name__
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "classes_"):
+        raise ValueError(
+            f"{who} needs a fitted classifier, and {name} has no classes_. A search must be fitted with refit=True; "
+            "predictions of anything else are drawn by from_predictions, where the display has it."
+        )
+    if probabilities and not hasattr(estimator, "predict_proba"):
+        raise ValueError(f"{who} needs probabilities, and {name} has no predict_proba.")
+
+
+def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
+    """Ranks of a classifier; numbers descend where the classifier has learned that they do."""
+    scale = known_scale(estimator, y, ranks=ranks)
+    learned = [part.ranks_ for part in parts_with(estimator, "ranks_")]
+    if ranks is None and holds_numbers(scale.ranks) and len(learned) == 1 and learned[0][0] > learned[0][-1]:
+        return scale_of(scale.ranks[::-1])
+    return scale
+
+
+def scale_of_labels(y_true: Any, y_pred: Any, ranks: Any) -> RankScale:
+    """Ranks of labels alone: as given, as an ordered Categorical has them, or as numbers sort."""
+    return known_scale(None, y_true, predicted=check_labels(y_pred, "y_pred"), ranks=ranks)
+
+
+def scale_of_columns(y_true: Any, n_columns: int, ranks: Any) -> RankScale:
+    """Ranks that stand behind columns of probabilities, which are in the order of the sorted labels."""
+    labels, own = check_labels(y_true, "y_true"), own_order(y_true)
+    are_columns = holds_numbers(labels) and set(labels.tolist()) <= set(range(n_columns))
+    if ranks is None and own is None and are_columns:
+        scale = scale_of(np.arange(n_columns))
+    else:
+        scale = scale_of_labels(y_true, labels, ranks)
+    if len(scale.ranks) != n_columns:
+        raise ValueError(
+            f"y_proba has {n_columns} columns, but {len(scale.ranks)} labels are known: give all labels, lowest first, "
+            "with ranks=[...]."
+        )
+    return scale
+
+
+def checked_probabilities(y_proba: Any, n: int) -> np.ndarray:
+    """Probabilities as an array with a row for each of n labels, or an error that says what is wrong."""
+    probabilities = np.asarray(y_proba, dtype=np.float64)
+    if probabilities.ndim != 2 or len(probabilities) != n or not n:
+        raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {probabilities.shape}.")
+    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
+        raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("y_proba must hold rows that sum to one.")
+    return probabilities
+
+
+def in_rank_order(probabilities: Any, columns: np.ndarray, n_ranks: int) -> np.ndarray:
+    """Sort columns into rank order; labels that a classifier does not know have no probability."""
+    result = np.zeros((len(probabilities), n_ranks))
+    result[:, columns] = probabilities
+    return result
+
+
+# ------------------------------------------------------------------------ X
+
+
+def as_sequence(X: Any) -> Any:
+    """Return X, or a list of what it hands out where it can be gone through only once.
+
+    Raises
+    ------
+    ValueError
+        If it is a path, which is a sequence of letters.
+    """
+    if isinstance(X, str | bytes | os.PathLike):
+        shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
+        raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")
+    return list(X) if hasattr(X, "__iter__") and not hasattr(X, "__getitem__") else X
+
+
+def rows_of(X: Any, rows: Any) -> Any:
+    """Part of X, a container of the same kind where scikit-learn knows it."""
+    return _safe_indexing(X, np.asarray(rows)) if hasattr(X, "shape") else [X[int(row)] for row in rows]
+
+
+def encoded_pairs(scale: Any, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of true and predicted labels along a scale, in pairs."""
+    true, predicted = check_labels(y_true, "y_true"), check_labels(y_pred, "y_pred")
+    if len(true) != len(predicted) or not len(true):
+        raise ValueError(
+            f"y_true and y_pred must have the same length, at least 1, got {len(true)} and {len(predicted)}."
+        )
+    return scale.encode(true, "y_true"), scale.encode(predicted, "y_pred")
+
+
+def learned_by(who: str, estimator: Any, name: str) -> Any:
+    """Find the part of an estimator that has learned something, or say who has not."""
+    check_is_fitted(estimator)
+    parts = parts_with(estimator, name)
+    kind = type(estimator).__name__
+    if not parts:
+        raise ValueError(f"{who} draws {name} of a fitted L2RCLIPClassifier, and {kind} has none.")
+    if len(parts) > 1:
+        raise ValueError(
+            f"{who} draws {name} of one classifier, and {kind} holds {len(parts)}: give one of them, such as "
+            "calibrated.calibrated_classifiers_[0].estimator."
+        )
+    return parts[0]

@@ -1,0 +1,228 @@
+"""`RankScorer`: a scikit-learn scorer that knows the order of the labels, or says that it does not.
+
+What is scored is any estimator; which metric, ``metrics`` says.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.metrics._scorer import _BaseScorer
+from sklearn.utils.metadata_routing import UNUSED
+
+from skl2rclip._ordinal.labels import check_comparable, check_labels, holds_numbers, listing
+from skl2rclip._ordinal.ranks import (
+    RankScale,
+    expected_value,
+    given_ranks,
+    order_unknown,
+    own_order,
+    same_order,
+    scale_of,
+    union_of,
+)
+
+MethodCaller = Callable[..., Any]
+
+
+class RankScorer(_BaseScorer):
+    """A scorer ``scorer(estimator, X, y, sample_weight=None)``, to be given as ``scoring=``.
+
+    The order of the labels is, in this order: `ranks`; what the estimator has learned (``ranks_``, also at the end of a
+    pipeline, in a search, in a calibrated or frozen classifier); for numbers their own, of all that the estimator and
+    `y` know; that of an ordered Categorical `y`. Where none of these is known it raises.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    metric : callable
+        ``metric(y_true, response, ranks=..., sample_weight=...)``.
+    sign : {1, -1}
+        -1 where less is better.
+    response_method : {"predict", "predict_proba"}
+    of_expectation : bool, default=False
+        Give the metric the expected values of the probabilities.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first.
+    """
+
+    # not an array with an entry for each sample, which could be routed
+    __metadata_request__score: ClassVar[dict[str, str]] = {"ranks": UNUSED}
+
+    def __init__(
+        self,
+        name: str,
+        metric: Callable[..., float],
+        *,
+        sign: int,
+        response_method: str,
+        of_expectation: bool = False,
+        ranks: Any = None,
+    ):
+        super().__init__(metric, sign, {}, response_method)
+        self.__name__ = name
+        self.ranks = ranks
+        self._of_expectation = of_expectation
+
+    def __repr__(self) -> str:
+        return self.__name__ if self.ranks is None else f"{self.__name__}.with_ranks({list(self.ranks)!r})"
+
+    def with_ranks(self, ranks: Any) -> RankScorer:
+        """Return a scorer for labels in this order.
+
+        Parameters
+        ----------
+        ranks : array-like of shape (K,)
+            All labels, lowest first.
+
+        Returns
+        -------
+        RankScorer
+            A new one, which asks for the same metadata.
+        """
+        given_ranks(ranks)
+        other = copy.deepcopy(self)
+        other.ranks = ranks
+        return other
+
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any = None, *, ranks: Any = None, **metadata: Any
+    ) -> float:
+        """Score a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            What is scored; it may be a pipeline that ends in a classifier, or a search for one.
+        X : sequence of n images
+            What the estimator predicts from.
+        y : array-like of shape (n,)
+            Their true labels.
+        sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
+        ranks : array-like of shape (K,), optional
+            All labels, lowest first; see `with_ranks`.
+        **metadata
+            Nothing else is taken.
+
+        Returns
+        -------
+        float
+            The more, the better.
+        """
+        if metadata:
+            raise TypeError(f"{self.__name__} takes sample_weight and ranks, got {', '.join(metadata)}.")
+        scorer = self if ranks is None else self.with_ranks(ranks)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return scorer._score(_call, estimator, X, y, **weight)
+
+    def _score(self, method_caller: MethodCaller, estimator: Any, X: Any, y_true: Any, **metadata: Any) -> float:
+        """Score as scikit-learn asks its scorers to; `method_caller` may remember what was predicted."""
+        if self._response_method == "predict":
+            response = method_caller(estimator, "predict", X)
+            scale = self._scale(estimator, y_true, check_labels(response, "the prediction"))
+        else:
+            response = _probabilities(method_caller, estimator, X)
+            scale = self._scale(estimator, y_true, None)
+            columns = scale.encode(check_labels(estimator.classes_, "classes_"), "classes_")
+            in_rank_order = np.zeros((len(response), len(scale.ranks)))
+            in_rank_order[:, columns] = response  # labels that the estimator does not know have no probability
+            if self._of_expectation:
+                response = expected_value(in_rank_order, scale.values)
+            else:
+                response = in_rank_order[:, scale.class_order]
+        return self._sign * self._score_func(y_true, response, ranks=scale.ranks, **metadata)
+
+    def _scale(self, estimator: Any, y: Any, predicted: np.ndarray | None) -> RankScale:
+        advice = f"{self.__name__}.with_ranks([...]) is a scorer that knows it."
+        return known_scale(estimator, y, predicted=predicted, ranks=self.ranks, advice=advice)
+
+
+def known_scale(
+    estimator: Any, y: Any = None, *, predicted: np.ndarray | None = None, ranks: Any = None, advice: str = ""
+) -> RankScale:
+    """Work out the order of a fitted classifier's labels, as `RankScorer` describes it.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        It may be a pipeline that ends in a classifier, or a search for one.
+    y : array-like of shape (n,), optional
+        True labels.
+    predicted : ndarray of shape (n,), optional
+        Labels that it has predicted.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first.
+    advice : str, default=""
+        What to do where the order of words is not known.
+
+    Returns
+    -------
+    RankScale
+
+    Raises
+    ------
+    ValueError
+        If words and numbers would be compared, or the order of words is not known, or known in two ways.
+    """
+    classes = getattr(estimator, "classes_", None)
+    known = [] if classes is None else [check_labels(classes, "classes_")]
+    known += [] if predicted is None else [predicted]
+    labels = known[0] if y is None and known else check_labels(y, "y")
+    for others in known:
+        check_comparable(labels, "y", others, "what the estimator predicts")
+    if ranks is not None:
+        return scale_of(given_ranks(ranks))
+    learned = [ranks for ranks in _learned(estimator) if holds_numbers(ranks) == holds_numbers(labels)]
+    if holds_numbers(labels):
+        return scale_of(union_of([labels, *known, *learned]))
+    return scale_of(_order_of_words(union_of([labels, *known]), learned, own_order(y), advice))
+
+
+def _order_of_words(words: np.ndarray, learned: list[np.ndarray], own: np.ndarray | None, advice: str) -> np.ndarray:
+    orders = {tuple(ranks.tolist()) for ranks in learned}
+    orders = {order for order in orders if len(orders) == 1}  # parts of an ensemble may disagree
+    if own is not None and orders and not same_order(own, np.array(next(iter(orders)))):
+        raise ValueError(
+            f"y is a Categorical in the order {listing(own.tolist())}, and the estimator has learned the order "
+            f"{listing(list(next(iter(orders))))}: set one of them right, or give ranks=[...] to both."
+        )
+    if orders:
+        return np.array(next(iter(orders)))
+    if own is not None and set(words.tolist()) <= set(own.tolist()):
+        return own
+    if len(words) == 1:
+        return words
+    raise ValueError(f"{order_unknown(words)} {advice}".rstrip())
+
+
+def _call(estimator: Any, method: str, X: Any) -> Any:
+    return getattr(estimator, method)(X)
+
+
+def _probabilities(method_caller: MethodCaller, estimator: Any, X: Any) -> np.ndarray:
+    if not hasattr(estimator, "predict_proba"):
+        raise AttributeError(f"{type(estimator).__name__} has none of the following attributes: predict_proba.")
+    # of two classes scikit-learn keeps one column
+    call = _call if len(getattr(estimator, "classes_", ())) == 2 else method_caller
+    return np.asarray(call(estimator, "predict_proba", X), dtype=np.float64)
+
+
+def _learned(estimator: Any) -> list[np.ndarray]:
+    """Ranks that an estimator, or what it is made of, has learned, each an array in rank order."""
+    return [given_ranks(part.ranks_) for part in parts_with(estimator, "ranks_")]
+
+
+def parts_with(estimator: Any, name: str) -> list[Any]:
+    """Find who has learned an attribute of this name: the estimator, or those that it is made of."""
+    if getattr(estimator, name, None) is not None:
+        return [estimator]
+    for inner in ("best_estimator_", "_final_estimator", "estimator_"):
+        if hasattr(estimator, inner):
+            return parts_with(getattr(estimator, inner), name)
+    parts = getattr(estimator, "calibrated_classifiers_", [])
+    return [found for part in parts for found in parts_with(getattr(part, "estimator", None), name)]

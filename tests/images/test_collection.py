@@ -1,0 +1,371 @@
+"""Whatever is handed over as X is read entry by entry, without a change to any picture, or refused by name."""
+
+import io
+import mmap
+import os
+import tempfile
+from collections import UserList, deque
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from skl2rclip._images import decoding as images_module
+from skl2rclip._images.collection import as_image_list, holds_images
+from skl2rclip._images.decoding import Unread, open_image, stamped
+from skl2rclip._utils.arguments import check_no_embeddings
+from tests.support.helpers import SQUARE, cache_for_tests, embedded, write_pictures
+
+
+class Column:
+    """A column of a data set that decodes when it is asked, by index or slice, as those of Hugging Face."""
+
+    def __init__(self, entries):
+        self.entries, self.asked = list(entries), []
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, index):
+        if not isinstance(index, int):
+            raise TypeError("integers only")
+        if index >= len(self):
+            raise RuntimeError("past the end")  # as some data sets do, which Python would go on asking
+        self.asked.append(index)
+        entry = self.entries[index]
+        if isinstance(entry, Exception):
+            raise entry
+        return entry
+
+
+class DataSet(Column):
+    """Pairs, and where the images are in files also their paths."""
+
+
+class Scalar:
+    """As of an Arrow array."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def as_py(self):
+        return self.value
+
+
+class Frame:
+    """A table with columns by name and no `iloc`, as of polars and Arrow."""
+
+    def __init__(self, **columns):
+        self.data, self.columns = columns, list(columns)
+        self.shape = (len(next(iter(columns.values()))), len(columns))
+
+    def __getitem__(self, name):
+        return self.data[name]
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def __array__(self, *args, **options):
+        raise AssertionError("nobody is to make an array of it")
+
+
+class Recording(Image.Image):
+    """A picture that NumPy may not look at."""
+
+    @property
+    def __array_interface__(self):
+        raise AssertionError("a PIL image was made an array")
+
+
+def delicate_pictures():
+    """Pictures that lose what they mean when they are made arrays."""
+    palette = Image.new("P", (9, 7), 1)
+    palette.putpalette([200, 10, 20, 30, 220, 40])
+    clear = Image.new("P", (9, 7), 0)
+    clear.putpalette([10, 20, 30])
+    clear.putpixel((8, 6), 1)
+    clear.info["transparency"] = 0
+    turned = Image.linear_gradient("L").resize((9, 7))
+    turned.getexif()[0x0112] = 6
+    return [palette, clear, Image.new("CMYK", (9, 7), (10, 200, 30, 40)), turned]
+
+
+def object_array(pictures):
+    array = np.empty(len(pictures), dtype=object)
+    for i, picture in enumerate(pictures):
+        array[i] = picture
+    return array
+
+
+def as_it_is(picture):
+    return picture
+
+
+FORMS = {
+    "tuple": tuple,
+    "generator": lambda pictures: (picture for picture in pictures),
+    "map": lambda pictures: map(as_it_is, pictures),
+    "dict_values": lambda pictures: dict(enumerate(pictures)).values(),
+    "deque": deque,
+    "UserList": UserList,
+    "object array": object_array,
+    "column of objects": lambda pictures: object_array(pictures)[:, None],
+    "rows": lambda pictures: [[picture] for picture in pictures],
+    "Series": lambda pictures: pd.Series(pictures, index=[7, 3, 5, 1]),
+    "Index": lambda pictures: pd.Index(object_array(pictures)),
+    "DataFrame": lambda pictures: pd.DataFrame({"picture": pictures}, index=[7, 3, 5, 1]),
+    "frame without iloc": lambda pictures: Frame(picture=Column(pictures)),
+    "column": Column,
+    "data set of one-tuples": lambda pictures: DataSet((picture,) for picture in pictures),
+    "Arrow": lambda pictures: Column(Scalar(picture) for picture in pictures),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_container_changes_the_pictures_in_it(form):
+    pictures = delicate_pictures()
+    for picture in pictures:
+        picture.__class__ = Recording
+    images = as_image_list(FORMS[form](pictures))
+    assert len(images) == len(pictures)
+    assert all(image is picture for image, picture in zip(images, pictures, strict=True))
+
+
+@pytest.mark.parametrize("form", ["generator", "column", "Series", "DataFrame", "object array", "frame without iloc"])
+def test_delicate_pictures_come_out_of_containers_as_they_are_alone(form):
+    expected = [np.asarray(open_image(picture)) for picture in delicate_pictures()]
+    for image, pixels in zip(as_image_list(FORMS[form](delicate_pictures())), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(open_image(image)), pixels)
+    assert expected[0][0, 0].tolist() == [30, 220, 40]
+    assert expected[1][:6].min() == 255
+    assert expected[3].shape == (9, 7, 3)
+
+
+def test_each_entry_is_asked_for_once_and_never_past_the_end():
+    column = Column(["a.png", "b.png", "c.png"])
+    assert as_image_list(column) == ["a.png", "b.png", "c.png"]
+    assert column.asked == [0, 1, 2]
+
+
+def test_frames_with_pictures_are_not_made_arrays_to_see_whether_they_hold_numbers():
+    check_no_embeddings(Frame(picture=Column(delicate_pictures())))
+    for frame in (pd.DataFrame(np.zeros((3, 4))), pd.DataFrame({"a": [1, 2], "b": [0.5, 1]}, dtype="Float64")):
+        with pytest.raises(ValueError, match="table of numbers"):
+            check_no_embeddings(frame)
+    check_no_embeddings(pd.DataFrame({"a": ["0.5"], "b": [0.5]}))
+
+
+def test_an_entry_that_a_container_cannot_decode_is_one_bad_image():
+    images = as_image_list(Column(["a.png", OSError("image file is truncated"), "c.png", KeyError()]))
+    assert images[::2] == ["a.png", "c.png"]
+    assert images[1] == Unread("Column cannot read it: image file is truncated")
+    assert images[3] == Unread("Column cannot read it: KeyError")
+
+
+def test_what_hands_out_nothing_by_integers_is_refused():
+    with pytest.raises(TypeError, match=r"Column hands out none at the indices from 0 on \(KeyError: 'a'\)"):
+        as_image_list(Column([KeyError("a")] * 3))
+    with pytest.raises(MemoryError):
+        as_image_list(Column([MemoryError()]))
+    with pytest.raises(ValueError, match=r"X\[1\] cannot be opened, because Column keeps open"):
+        as_image_list(Column(["a.png", OSError(24, "Too many open files")]))
+
+
+def test_pairs_of_images_and_labels_are_refused_with_the_lines_that_take_them_apart():
+    data_set = DataSet([(Image.new("L", (2, 2)), 3), (Image.new("L", (2, 2), 9), 4)])
+    with pytest.raises(TypeError, match=r"X\[0\] is not an image, but 2 things \(Image, int\)") as caught:
+        as_image_list(data_set)
+    names = {"data_set": data_set}
+    for line in str(caught.value).splitlines()[1:]:
+        exec(line.strip(), names)
+    assert len(as_image_list(names["X"])) == 2
+    assert names["y"] == [3, 4]
+
+
+def test_a_folder_of_torchvision_is_taken_apart_by_its_paths(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    for label in ("good", "bad"):
+        write_pictures(tmp_path / label, 2)
+    data_set = torchvision.datasets.ImageFolder(str(tmp_path))
+    with pytest.raises(TypeError, match="data set of images with labels") as caught:
+        as_image_list(data_set)
+    names = {"data_set": data_set}
+    for line in str(caught.value).splitlines()[1:]:
+        exec(line.strip(), names)
+    assert names["X"] == [path for path, _ in data_set.samples]
+    assert names["y"] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        ([(Image.new("L", (2, 2)), 3)], TypeError, r"X\[0\] .*of pairs of images and labels, take X = \["),
+        (zip(["a.png"], [3], strict=True), TypeError, "of pairs of images and labels"),
+        ([{"image": 1, "label": 2}], TypeError, r"record with the fields 'image', 'label': choose the column"),
+        ({"train": ["a.png"]}, TypeError, r"got dict: choose one of its entries, X\[name\]"),
+        ({"a.png"}, TypeError, "got set"),
+        (b"content", TypeError, r"got bytes: write \[content\]"),
+        (io.BytesIO(b"content"), TypeError, r"one open file \(BytesIO\): write \[file\]"),
+        (Frame(a=["a.png"], b=["b.png"]), ValueError, "one column of images, got an array of shape"),
+        (np.array([b"a.png", b"b.png"]), ValueError, r"drops zero bytes .* X.astype\(str\)"),
+        ([torch.zeros((3, 4, 4), dtype=torch.uint8)], TypeError, r"X\[0\] .*tensor.permute\(1, 2, 0\)"),
+        (["a.png", float("nan")], TypeError, r"X\[1\] .*The entry is missing"),
+        (pd.Series(["a.png", None], dtype="string"), TypeError, r"X\[1\] .*The entry is missing"),
+        (["a.png", "HTTPS://example.org/a.png"], ValueError, r"X\[1\] is an address.*nothing is fetched"),
+        (["s3://bucket/a.png"], ValueError, "Give the content of the file"),
+        ([os.fsencode(__file__)], TypeError, r"X\[0\] is bytes.*is the name of one: write os.fsdecode"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(X, error, message):
+    with pytest.raises(error, match=message):
+        as_image_list(X)
+
+
+def test_the_line_that_fetches_an_address_works(tmp_path, monkeypatch):
+    [path] = write_pictures(tmp_path, 1)
+    X = ["http://example.org/a.png"]
+    with pytest.raises(ValueError, match="is an address") as caught:
+        as_image_list(X)
+    monkeypatch.setattr("urllib.request.urlopen", lambda address: io.BytesIO(Path(path).read_bytes()))
+    names = {"X": X}
+    for line in str(caught.value).splitlines()[1:]:
+        exec(line.strip(), names)
+    assert as_image_list(names["X"]) == [Path(path).read_bytes()]
+
+
+@pytest.mark.parametrize("X", [np.zeros((2, 3, 3), np.uint8), torch.zeros((2, 4, 5), dtype=torch.uint8)], ids=type)
+def test_arrays_of_numbers_are_taken_as_a_whole(X):
+    if X.shape[-1] == 3:
+        with pytest.raises(ValueError, match="looks like one colour image"):
+            as_image_list(X)
+    else:
+        assert [image.shape for image in as_image_list(X)] == [(4, 5)] * 2
+    with pytest.raises(ValueError, match="Reshape your data"):
+        as_image_list(pd.Series([1.0, 2.0]))
+
+
+# ----------------------------------------------------------------- in memory
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_pictures(tmp_path / "pictures", 1)[0]
+
+
+def spooled(content):
+    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115
+    file.write(content)
+    return file
+
+
+CONTENTS = {
+    "bytes": lambda path: Path(path).read_bytes(),
+    "bytearray": lambda path: bytearray(Path(path).read_bytes()),
+    "memoryview": lambda path: memoryview(Path(path).read_bytes()),
+    "BytesIO": lambda path: io.BytesIO(Path(path).read_bytes()),
+    "open file": lambda path: open(path, "rb"),  # noqa: SIM115
+    "unbuffered file": lambda path: open(path, "rb", buffering=0),  # noqa: SIM115
+    "temporary file": lambda path: spooled(Path(path).read_bytes()),
+    "record with content": lambda path: {"bytes": Path(path).read_bytes(), "path": "elsewhere.png"},
+    "record with path": lambda path: {"bytes": None, "path": path},
+    "np.str_": np.str_,
+    "path-like": Path,
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@pytest.mark.parametrize("folder", [None, "cache"])
+def test_what_is_in_memory_becomes_what_the_file_becomes(path, kind, folder, tmp_path):
+    folder = folder and tmp_path / folder
+    expected = embedded([path], None)
+    given = CONTENTS[kind](path)
+    for X in ([given], (given,), object_array([given]), Column([given, given])):
+        rows = embedded(as_image_list(X), folder)
+        np.testing.assert_allclose(rows, np.repeat(expected, len(X), axis=0), atol=1e-6)
+
+
+def test_a_mapped_file_is_an_open_file(path):
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert as_image_list([mapped]) == [Path(path).read_bytes()]
+
+
+def test_open_files_are_read_from_their_beginning_and_left_where_they_were(path):
+    with open(path, "rb") as file:
+        file.seek(5)
+        assert as_image_list([file, file]) == [Path(path).read_bytes()] * 2
+        assert file.tell() == 5
+
+
+def test_content_and_file_share_an_entry_of_the_cache(path, tmp_path):
+    with cache_for_tests(tmp_path / "cache") as cache:
+        [file, content] = stamped([path, Path(path).read_bytes()])
+        assert cache.read(file)[0] == cache.read(content)[0]
+
+
+def test_files_that_cannot_be_read_again_are_refused(path):
+    closed = open(path, "rb")  # noqa: SIM115
+    closed.close()
+    reading, writing = os.pipe()
+    with open(path) as text, os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb") as end:
+        for file, message in (
+            (closed, r"X\[0\] is a file that has been closed"),
+            (text, "opened for text .*mode 'rb'"),
+            (io.StringIO("a"), "opened for text"),
+            (pipe, "stream that cannot be read twice"),
+            (end, "stream that cannot be read twice"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                as_image_list([file])
+
+
+def test_embeddings_are_told_from_images_in_memory():
+    for entry in (b"content", io.BytesIO(), Path("a.png"), Image.new("L", (2, 2))):
+        assert holds_images([entry])
+        for form in (Column, pd.Series, object_array):
+            assert holds_images(form([entry]))
+    for X in ([[1.0, 2.0]], [], {}, None, pd.Series([1.0]), Column([KeyError()]), pd.DataFrame({"a": [1.0]})):
+        assert not holds_images(X)
+
+
+# ------------------------------------------------------- the same image again
+
+
+def test_an_image_that_comes_several_times_is_handed_on_as_it_is_and_decoded_once(path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(images_module, "open_image", lambda *given: decoded.append(1) or open_image(*given))
+    lazy = Image.open(path)
+    images = as_image_list([lazy, lazy, lazy])
+    assert all(image is lazy for image in images)
+    rows = embedded(images * 20, None, n_jobs=4)
+    assert len(decoded) == 1
+    np.testing.assert_array_equal(rows, np.repeat(rows[:1], 60, axis=0))
+    np.testing.assert_allclose(rows[:1], embedded([path], None), atol=1e-6)
+    np.testing.assert_array_equal(embedded([lazy], None), rows[:1])  # and again, now that it is decoded
+
+
+def test_images_opened_from_files_are_what_the_files_are(tmp_path):
+    paths = write_pictures(tmp_path, 5)
+    expected = embedded(paths, None)
+    for _ in range(2):
+        np.testing.assert_allclose(embedded([Image.open(path) for path in paths], None), expected, atol=1e-6)
+    assert SQUARE.size == (8, 8)
+
+
+def test_arrays_of_strings_of_any_length_are_paths():
+    X = np.array(["a.png", "b" * 50 + ".png"], dtype=np.dtypes.StringDType())
+    assert as_image_list(X) == list(X)
+
+
+def test_what_only_becomes_an_array_is_taken_as_that_array():
+    class ArrayLike:
+        def __array__(self, dtype=None, copy=None):
+            return stacked
+
+    stacked = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(np.stack(as_image_list(ArrayLike())), stacked)
+    for alone in (np.float64(3), np.ndarray, Image.new("L", (4, 4))):
+        with pytest.raises((TypeError, ValueError), match="X must be a sequence of images"):
+            as_image_list(alone)

@@ -1,0 +1,280 @@
+"""PIL images that come in: the same pixels however often and from wherever, and nothing changed in them."""
+
+import copy
+import io
+import threading
+import warnings
+
+import fuzz_pictures
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from skl2rclip._images.decoding import find_unreadable, open_image, stamped
+from skl2rclip._images.memory import is_waiting
+from skl2rclip._images.pil import own_copy
+from tests.support.helpers import cache_for_tests, embedded, in_threads
+
+RAMP = np.linspace(0, 255, 40 * 30).reshape(40, 30).astype(np.uint8)
+COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1)
+
+
+def content_of(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def turned(orientation=6):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def state_of(image):
+    """What a user could see of an image without decoding it."""
+    file = image.fp if hasattr(image, "fp") else None
+    place = None if file is None or file.closed else file.tell()
+    return {
+        "waiting": is_waiting(image),
+        "place": place,
+        "closed": file is None or file.closed,
+        "tiles": copy.copy(getattr(image, "tile", None)),
+        "info": dict(image.info),
+        "looks": (image.mode, image.size, image.format, image.tell()),
+        "exif": image._exif,
+    }
+
+
+def in_eight_threads(image):
+    """Pixels that eight threads get which begin at the same time; one result if they are the same."""
+    barrier = threading.Barrier(8)
+
+    def work():
+        barrier.wait(30)
+        return np.asarray(open_image(image))
+
+    results = in_threads(*[work] * 8)
+    assert all(np.array_equal(results[0], result) for result in results)
+    return results[0]
+
+
+@pytest.fixture(scope="module")
+def whole_pictures():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fuzz_pictures.whole_pictures(np.random.default_rng(0))
+
+
+def test_images_of_every_format_are_read_as_their_files_and_stay_as_they_were(whole_pictures):
+    n_read = 0
+    for kind, content in whole_pictures:
+        try:
+            expected = np.asarray(open_image(content))
+        except ValueError:  # mode I, drawings
+            continue
+        image = Image.open(io.BytesIO(content))
+        before = state_of(image)
+        for _ in range(2):
+            np.testing.assert_array_equal(np.asarray(open_image(image)), expected, err_msg=kind)
+            assert state_of(image) == before, kind
+        n_read += 1
+        image.load()
+        if image.mode == before["looks"][0]:  # icons may hold a picture of another mode
+            np.testing.assert_array_equal(np.asarray(open_image(image)), expected, err_msg=kind)
+    assert n_read > 300
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("JPEG", "RGB", {"exif": turned()}),
+        ("JPEG", "CMYK", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "RGBA", {"exif": turned()}),
+        ("GIF", "P", {"transparency": 3}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": turned()}),
+        ("WEBP", "RGBA", {}),
+        ("BMP", "P", {}),
+    ],
+)
+def test_eight_threads_get_the_same_pixels_of_one_image(kind, mode, options, tmp_path):
+    picture = Image.fromarray(COLOUR).quantize(64) if mode == "P" else Image.fromarray(COLOUR).convert(mode)
+    path = tmp_path / "picture"
+    path.write_bytes(content_of(picture, kind, **options))
+    expected = np.asarray(open_image(path))
+    with Image.open(path) as image:
+        before = state_of(image)
+        np.testing.assert_array_equal(in_eight_threads(image), expected)
+        assert state_of(image) == before
+        image.load()
+        before = state_of(image)
+        pixels = image.tobytes()
+        np.testing.assert_array_equal(in_eight_threads(image), expected)
+        assert (state_of(image), image.tobytes()) == (before, pixels)
+
+
+def test_images_that_share_a_file_do_not_move_it_under_each_other():
+    contents = [content_of(Image.fromarray(COLOUR // shade), "PNG") for shade in (1, 2)]
+    file = io.BytesIO(contents[0])
+    first, second = Image.open(file), Image.open(file)
+    results = in_threads(*[lambda image=image: np.asarray(open_image(image)) for image in (first, second) * 4])
+    for result in results:
+        np.testing.assert_array_equal(result, COLOUR)
+    np.testing.assert_array_equal(np.asarray(first), COLOUR)
+    file.close()
+    with pytest.raises(ValueError, match="closed"):
+        open_image(second)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_the_frame_that_an_image_was_moved_to_is_meant(kind, is_decoded):
+    frames = [Image.fromarray(COLOUR // shade) for shade in (1, 2, 4)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = content_of(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    image, other = (Image.open(io.BytesIO(content)) for _ in range(2))
+    if is_decoded:
+        image.load()
+    for frame in (2, 1, 0):
+        image.seek(frame)
+        other.seek(frame)
+        expected = np.asarray(other.convert("RGB"))
+        np.testing.assert_array_equal(in_eight_threads(image), expected)
+        assert abs(expected.astype(int) - COLOUR // (1, 2, 4)[frame]).max() < 40
+        assert image.tell() == frame
+
+
+def test_a_draft_and_what_else_was_changed_before_decoding_are_meant():
+    content = content_of(Image.fromarray(COLOUR).resize((300, 403)), "JPEG", exif=turned())
+    image = Image.open(io.BytesIO(content))
+    image.draft("L", (40, 50))
+    other = Image.open(io.BytesIO(content))
+    other.draft("L", (40, 50))
+    expected = np.asarray(ImageOps.exif_transpose(other))
+    assert expected.shape < (100, 100)
+    np.testing.assert_array_equal(in_eight_threads(image)[..., 0], expected)
+    assert is_waiting(image)
+    upright = Image.open(io.BytesIO(content))
+    upright.getexif()[0x0112] = 1
+    assert open_image(upright).size == (300, 403)
+    opaque = Image.open(io.BytesIO(content_of(Image.fromarray(RAMP), "PNG", transparency=0)))
+    del opaque.info["transparency"]
+    np.testing.assert_array_equal(np.asarray(open_image(opaque))[..., 0], RAMP)
+
+
+class _Unseekable(io.BytesIO):
+    """A file that can be gone through once, after its header has been looked at."""
+
+    is_over = False
+
+    def seekable(self):
+        return not self.is_over
+
+
+def test_what_cannot_be_read_again_is_decoded_once_by_one_thread():
+    file = _Unseekable(content_of(Image.fromarray(COLOUR).quantize(200), "PNG", exif=turned()))
+    image = Image.open(file)
+    expected = np.asarray(open_image(file.getvalue()))
+    file.is_over = True
+    np.testing.assert_array_equal(in_eight_threads(image), expected)
+    assert not is_waiting(image)
+
+
+def test_what_was_closed_before_it_was_decoded_says_so(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(content_of(Image.fromarray(COLOUR), "PNG"))
+    with Image.open(path) as image:
+        pass
+    verified = Image.open(path)
+    verified.verify()
+    for each in (image, verified):
+        with pytest.raises(ValueError, match="closed or verified before it was decoded: open it again, or give its"):
+            open_image(each)
+
+
+def test_damaged_exif_of_an_image_stays_for_its_owner_to_find():
+    content = content_of(Image.fromarray(COLOUR), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(in_eight_threads(image), COLOUR)
+    assert image._exif is None
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        image.getexif()
+
+
+def pages(path, *pictures):
+    with tifffile.TiffWriter(path) as writer:
+        for values, kind in pictures:
+            writer.write(values, photometric="minisblack", subfiletype=kind, metadata=None)
+
+
+def test_of_a_tiff_opened_by_the_user_the_first_page_that_is_no_thumbnail_is_read(tmp_path):
+    path = tmp_path / "picture.tif"
+    pages(path, (RAMP[::4, ::4], 1), (RAMP, 0), (RAMP // 2, 0))
+    with Image.open(path) as image:
+        before = state_of(image)
+        np.testing.assert_array_equal(np.asarray(open_image(image))[..., 0], RAMP)
+        assert state_of(image) == before
+        image.load()
+        [reason] = find_unreadable([image]).values()
+        assert reason == (
+            "it was decoded at a page that the file calls a thumbnail: give its path, or seek to the full page first"
+        )
+        image.seek(2)
+        np.testing.assert_array_equal(np.asarray(open_image(image))[..., 0], RAMP // 2)
+
+
+@pytest.mark.parametrize("is_decoded", [False, True])
+@pytest.mark.parametrize("kind", ["planes", "signed", "raw", "thumbnail alone"])
+def test_tiffs_opened_by_the_user_meet_the_checks_of_files(kind, is_decoded, tmp_path):
+    path = tmp_path / "picture.tif"
+    if kind == "planes":
+        planes = np.moveaxis(COLOUR, -1, 0).astype(np.uint16) * 257
+        tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    elif kind == "signed":
+        tifffile.imwrite(path, (RAMP // 2).astype(np.int16), photometric="minisblack")
+    elif kind == "raw":
+        tifffile.imwrite(path, RAMP, photometric="minisblack", extratags=[(50706, 1, 4, (1, 4, 0, 0), True)])
+    else:
+        pages(path, (RAMP, 1))
+    with Image.open(path) as image:
+        if is_decoded:
+            image.load()
+        reasons = find_unreadable(stamped([path, image]))
+        assert set(reasons) == {0, 1}
+        if (kind, is_decoded) != ("thumbnail alone", True):
+            assert reasons[0] == reasons[1]
+        with pytest.raises(ValueError, match=r"thumbnail|save it interleaved|signed integers|camera raw"):
+            open_image(image)
+
+
+def test_the_transparent_colour_of_16_bits_is_found_in_images_too():
+    from tests.support.small_images import transparent_png
+
+    colours = np.array([[[5000, 6000, 7000], [40000, 30000, 20000]]], ">u2")
+    content = transparent_png(2, 1, 2, 16, [row.tobytes() for row in colours], colours[0, 0].tobytes())
+    for is_decoded in (False, True):
+        image = Image.open(io.BytesIO(content))
+        if is_decoded:
+            image.load()
+        assert np.asarray(open_image(image))[0].tolist() == [[255, 255, 255], [156, 117, 78]]
+        assert image.info["transparency"] == (5000, 6000, 7000)
+
+
+def test_an_opened_image_is_the_same_entry_of_the_cache_as_its_file(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(content_of(Image.fromarray(COLOUR), "JPEG"))
+    with Image.open(path) as image, cache_for_tests() as cache:
+        keys = [cache.read(each)[0] for each in (*stamped([path]), path.read_bytes(), image)]
+        assert len(set(keys)) == 1
+        before = state_of(image)
+        rows = embedded([image, path, image], tmp_path / "folder")
+        np.testing.assert_array_equal(rows, embedded([path], tmp_path / "other")[[0, 0, 0]])
+        assert state_of(image) == before
+        image.draft("L", (10, 10))
+        assert own_copy(image).content is None
+        assert cache.read(image)[0] != keys[0]

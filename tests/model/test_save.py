@@ -1,0 +1,761 @@
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import fault_saves
+import huggingface_hub
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip._clip.backbone import unload_backbones
+from skl2rclip._embedding.cache import forget_embeddings
+from skl2rclip._model.state import _scale_from_json
+from skl2rclip.errors import MissingBackboneError
+from tests.support.small_models import CONFIGS, write_model
+
+NAMES = ["void", "dim", "mild", "light", "blank"]
+ERRORS = ("weight", "squared_error", "squared_value_error", "position", "squared_position")
+
+
+@pytest.fixture(params=["frozen", "finetune", "precomputed"])
+def case(request, make_classifier, shades):
+    """A fitted classifier, and what it predicts from."""
+    X, y = shades
+    if request.param == "precomputed":
+        X = np.random.default_rng(0).normal(size=(len(y), 24))
+    classifier = make_classifier(image_tower=request.param, ranks=NAMES, image_learning_rate=1e-3, decision="mean")
+    return classifier.fit(X, np.array(NAMES)[y]), X
+
+
+def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path):
+    case[0].save(tmp_path / "model")
+    assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert description["format_version"] == 4
+    np.testing.assert_array_equal(
+        load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
+    )
+
+
+def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path):
+    classifier = make_classifier(
+        rank_names=lambda label: f"level {label}",
+        ranks=np.arange(6),
+        class_weight={0: 2.0, np.int64(1): 1},
+        random_state=np.random.RandomState(0),
+        checkpoint_dir=tmp_path / "runs",
+        blend_ratio=np.float32(0.25),
+    ).fit(*shades)
+    classifier.save(tmp_path / "model")
+    loaded = L2RCLIPClassifier.load(tmp_path / "model")
+    assert loaded.rank_names == [f"level {k}" for k in range(6)]
+    assert loaded.ranks == list(range(6))
+    assert loaded.class_weight == {0: 2.0, 1: 1}
+    assert loaded.random_state is None
+    assert loaded.checkpoint_dir == str(tmp_path / "runs")
+    assert loaded.blend_ratio == 0.25
+    loaded.fit(*shades)
+
+
+def test_save_replaces_an_earlier_save_and_nothing_else(case, tmp_path):
+    classifier, X = case
+    classifier.save(tmp_path / "model")
+    classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a saved model"):
+        classifier.save(tmp_path / "precious")
+    with pytest.raises(FileExistsError):
+        classifier.save(tmp_path / "precious" / "thesis.txt")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+    assert sorted(os.listdir(tmp_path)) == ["model", "precious"]  # nothing half-written is left
+
+
+def test_a_failed_save_leaves_the_earlier_one(case, tmp_path, monkeypatch):
+    classifier, X = case
+    classifier.save(tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "skl2rclip._model.save.safetensors.numpy.save_file",
+            lambda *args: (_ for _ in ()).throw(OSError("disk full")),
+        )
+        with pytest.raises(OSError, match="disk full"):
+            classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict(X), classifier.predict(X))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_unusable_folders_are_named(case, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is not a saved model: there is no file model.json"):
+        L2RCLIPClassifier.load(tmp_path / "nowhere")
+    case[0].save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps({**description, "format_version": 99}))
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 4"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    file.write_text("{")
+    with pytest.raises(ValueError, match="is damaged or is not a saved model"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    file.write_text(json.dumps(description))
+    arrays = tmp_path / "model" / "model.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"model.safetensors is missing or damaged"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("params",),
+        ("state",),
+        ("state", "record"),
+        ("state", "names"),
+        ("state", "tokens", "end"),
+        ("state", "structure", "prompt"),
+        ("includes_backbone",),
+        ("arrays", "sha256"),
+    ],
+)
+def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    description = json.loads(file.read_text())
+    inner = description
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=f"the part '{path[-1]}' is missing"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+
+
+def test_save_needs_a_fitted_model(make_classifier, tmp_path):
+    with pytest.raises(NotFittedError):
+        make_classifier().save(tmp_path / "model")
+
+
+# ------------------------------------------------------------------- read with suspicion
+
+
+@pytest.fixture(scope="module")
+def models():
+    return [fault_saves.small_model(0), fault_saves.small_model(1)]
+
+
+@pytest.fixture
+def saved(models, tmp_path):
+    models[0].save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_no_damaged_byte_is_read(saved):
+    assert fault_saves.damaged(saved, 300, 0) == {"refused": 300}
+
+
+def test_edited_folders_are_refused_or_predict(saved):
+    for edited in (fault_saves.edited, fault_saves.edited_arrays):
+        seen = edited(saved, 300, 0)
+        assert set(seen) <= {"refused", "refused at the prediction", "read, and predicts"}
+        assert seen["refused"] > 150
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("state", "logit_scale"), -1, "state.logit_scale: -1 is less than the minimum"),
+        (("state", "logit_scale"), True, "state.logit_scale: True is not of type 'number'"),
+        (("state", "record", "embedding_width"), 127, r"prototypes is not of the shape|embed_dim gives"),
+        (
+            ("state", "record", "preprocessing", "size"),
+            [10**9, 10**9],
+            r"state.record.preprocessing.size.[01]: 1000000000 is greater",
+        ),
+        (("state", "record", "fingerprint"), "../..", "state.record.fingerprint"),
+        (("state", "ranks", "dtype"), "|O", r"state.ranks.dtype: '\|O' does not match"),
+        (("state", "ranks", "dtype"), "<U999999", "state.ranks.dtype"),
+        (("state", "ranks", "labels"), [0, 1, 2, 3, 3], "repeat a label"),
+        (("state", "ranks", "labels"), [0, 2, 1, 3, 4], "ascend or descend"),
+        (("state", "values"), [0, 1, 2, 3, 5], "state.values: not the values of state.ranks"),
+        (("state", "names"), ["a"] * 4, "state.names gives 4 where the rest of the model has 5"),
+        (("state", "tokens", "n_context"), 3, "state.structure.n_context_tokens gives"),
+        (("state", "structure", "rankformer_layers"), 900, "rankformer.* is missing"),
+        (("state", "structure", "image_adapter"), "linear", "adapter.hidden_weight is not of the shape"),
+        (("state", "record", "image_config", "vision_cfg"), {"timm_model_name": "hf-hub:a/b"}, None),
+        (("params", "decision"), "Median", "decision must be one of"),
+        (("params", "class_weight"), [[9, 1.0]], "class_weight names 9"),
+        (("params", "nonsense"), 1, "params holds an unknown parameter 'nonsense'"),
+        (("arrays", "bytes"), 2**41, "belongs to 2199023255552"),
+        (("includes_backbone",), "../elsewhere", "includes_backbone"),
+        (("more",), 1, "unknown part"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(saved, place, value, message):
+    description = json.loads((saved / "model.json").read_text())
+    inner = description
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    fault_saves.write_description(saved, description)
+    if message is None:  # of no use where the tower is not trained
+        L2RCLIPClassifier.load(saved)
+        return
+    with pytest.raises(ValueError, match=message):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_halves_of_two_models_are_noticed(models, saved, tmp_path):
+    models[1].save(tmp_path / "other")
+    for name in ("model.json", "model.safetensors"):
+        models[0].save(saved)
+        (saved / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(
+            ValueError, match=r"is not the one that model.json belongs to|bytes, and model.json belongs"
+        ):
+            L2RCLIPClassifier.load(saved)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "NaN", '{"format_version": Infinity}', "\x00", "null", '"3"', "{}"])
+def test_what_is_no_description_is_refused(saved, text):
+    (saved / "model.json").write_text(text)
+    with pytest.raises(ValueError, match="is damaged or is not a saved model"):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
+    description = {"format_version": 3, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
+    (saved / "model.json").write_text(json.dumps(description))
+    with pytest.raises(
+        ValueError, match=r"format version 3, and this version .* reads 4; .* earlier form of skl2rclip 0.1.0.dev0"
+    ):
+        L2RCLIPClassifier.load(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_pipes_are_not_waited_for(saved, name):
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_nothing_is_allocated_for_a_header_that_lies(saved):
+    description = json.loads((saved / "model.json").read_text())
+    header = json.dumps({"prototypes": {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}}).encode()
+    with open(saved / "model.safetensors", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(2**36)  # of which nothing is on the disk
+    description["arrays"]["bytes"] = 2**36
+    fault_saves.write_description(saved, description)
+    with pytest.raises(ValueError, match=r"prompts.rank_tokens is missing"):
+        L2RCLIPClassifier.load(saved)
+
+
+@pytest.mark.parametrize("width", [True, 0, -1, 2**40, "x", None])
+def test_widths_that_no_embedding_has_are_refused(saved, width):
+    data = (saved / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["prompts.rank_tokens"]["shape"][1] = width
+    text = json.dumps(header).encode()
+    arrays = len(text).to_bytes(8, "little") + text + data[8 + length :]
+    (saved / "model.safetensors").write_bytes(arrays)
+    description = json.loads((saved / "model.json").read_text())
+    description["arrays"] = {"sha256": hashlib.sha256(arrays).hexdigest(), "bytes": len(arrays)}
+    fault_saves.write_description(saved, description)
+    with pytest.raises(ValueError, match="of no shape that word embeddings have"):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_every_kind_of_label_survives(make_classifier, shades, tmp_path):
+    X, y = shades
+    for labels in (
+        np.array(NAMES, dtype=object)[y],
+        np.array(NAMES)[y],
+        y.astype(np.float32) / 4,
+        y.astype(">i2"),
+        y > 2,
+    ):
+        ranks = NAMES if labels.dtype.kind in "OU" else sorted(set(labels.tolist()))
+        classifier = make_classifier(ranks=ranks, prompt_epochs=1).fit(X, labels)
+        classifier.save(tmp_path / "model")
+        loaded = L2RCLIPClassifier.load(tmp_path / "model")
+        assert loaded.classes_.dtype == classifier.classes_.dtype
+        np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
+
+
+# --------------------------------------------------------------- what a folder may ask for
+
+
+def test_places_to_write_are_data_until_the_caller_says_them(make_classifier, shades, tmp_path):
+    X, y = shades
+    classifier = make_classifier(prompt_epochs=1).fit(X, y)
+    places = {"embedding_cache": str(tmp_path / "cache"), "checkpoint_dir": str(tmp_path / "checkpoints")}
+    classifier.set_params(**places).save(tmp_path / "model")
+    loaded = L2RCLIPClassifier.load(tmp_path / "model")
+    assert {name: loaded.get_params()[name] for name in places} == places
+    loaded.predict(X)
+    clone(loaded).fit(X, y)
+    loaded.partial_fit(X, y)
+    assert os.listdir(tmp_path) == ["model"]
+    loaded.set_params(**places).fit(X, y)
+    assert sorted(os.listdir(tmp_path)) == ["cache", "checkpoints", "model"]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A classifier of a hub's model, the hub's cache, and a hub that must not be asked."""
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--someone--tiny" / "snapshots" / ("a" * 40)
+    write_model(snapshot, CONFIGS["clip"], seed=4)
+    (snapshot / "model.safetensors").rename(snapshot / "open_clip_model.safetensors")
+    (cache / "models--someone--tiny" / "refs").mkdir()
+    (cache / "models--someone--tiny" / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    unload_backbones()
+    return cache
+
+
+def test_a_model_of_a_hub_is_used_from_the_cache_or_named_by_the_caller(
+    hub, make_classifier, shades, tmp_path, monkeypatch
+):
+    X, y = shades
+    classifier = make_classifier(model_name="hf-hub:someone/tiny", prompt_epochs=1).fit(X, y)
+    expected = classifier.predict_proba(X)
+    classifier.save(tmp_path / "model")
+    unload_backbones()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("open_clip.pretrained.hf_hub_download", refuse)
+        patch.setattr("skl2rclip._clip.hub.hf_hub_download", refuse)
+        loaded = L2RCLIPClassifier.load(tmp_path / "model")
+        np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+        assert clone(loaded).fit(X, y).predict(X).shape == y.shape
+        hub.rename(tmp_path / "gone")
+        unload_backbones()
+        with pytest.raises(
+            MissingBackboneError, match=r"not in this machine's cache.*load\(path, model_name='hf-hub:s"
+        ):
+            L2RCLIPClassifier.load(tmp_path / "model")
+        with pytest.raises(MissingBackboneError, match="nothing is fetched"):
+            loaded.fit(X, y)
+    named = L2RCLIPClassifier.load(tmp_path / "model", model_name="hf-hub:someone/tiny")
+    (tmp_path / "gone").rename(hub)  # stands for the fetch
+    np.testing.assert_array_equal(named.predict_proba(X), expected)
+
+
+def test_other_weights_under_the_same_address_are_refused(hub, make_classifier, shades, tmp_path):
+    X, y = shades
+    make_classifier(model_name="hf-hub:someone/tiny", prompt_epochs=1).fit(X, y).save(tmp_path / "model")
+    snapshot = next((hub / "models--someone--tiny" / "snapshots").iterdir())
+    write_model(snapshot, CONFIGS["clip"], seed=5)
+    (snapshot / "model.safetensors").replace(snapshot / "open_clip_model.safetensors")
+    unload_backbones()
+    with pytest.raises(MissingBackboneError, match="not the one that the model was fitted with"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(X)
+
+
+def test_a_model_that_needs_no_tower_loads_without_the_hub(hub, make_classifier, shades, tmp_path):
+    X, y = shades
+    for image_tower, data in (("finetune", X), ("precomputed", np.random.default_rng(0).normal(size=(len(y), 24)))):
+        classifier = make_classifier(model_name="hf-hub:someone/tiny", image_tower=image_tower, prompt_epochs=1)
+        classifier.fit(data, y).save(tmp_path / image_tower)
+    hub.rename(tmp_path / "gone")
+    unload_backbones()
+    for image_tower in ("finetune", "precomputed"):
+        loaded = L2RCLIPClassifier.load(tmp_path / image_tower)
+        assert image_tower == "precomputed" or loaded.predict(X).shape == y.shape
+
+
+def test_a_place_on_the_network_is_not_looked_at(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    for place in (r"local-dir:\\evil\share\model", "local-dir://evil/share/model"):
+        description["state"]["record"]["source"]["model_name"] = place
+        fault_saves.write_description(tmp_path / "model", description)
+        with pytest.raises(MissingBackboneError, match="a place on the network"):
+            L2RCLIPClassifier.load(tmp_path / "model")
+
+
+def test_a_backbone_inside_the_folder_runs_no_code(make_classifier, shades, tmp_path):
+    X, y = shades
+    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model", include_backbone=True)
+    file = tmp_path / "model" / "backbone" / "open_clip_config.json"
+    description = json.loads(file.read_text())
+    description["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    file.write_text(json.dumps(description))
+    unload_backbones()
+    with pytest.raises(MissingBackboneError, match=r"text_cfg.tokenizer_kwargs.trust_remote_code .* would run code"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(X)
+
+
+# ------------------------------------------------------------------ written in one step
+
+
+def test_loads_during_saves_get_one_of_the_models(models):
+    assert fault_saves.read_during_saves(models, 150) == {"as saved": 150}
+
+
+def test_a_killed_save_leaves_a_model_and_the_next_one_clears_up(models):
+    seen = fault_saves.killed(models, 15, 0)
+    assert seen == {"as saved": 15, "left behind": 0}
+
+
+def test_what_is_being_written_by_another_is_not_taken_for_a_leftover(models, tmp_path):
+    living = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from skl2rclip._utils.scratch import scratch_folder\n"
+            "with scratch_folder(Path(sys.argv[1]), 'model') as folder: print(folder, flush=True); time.sleep(60)",
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert living.stdout is not None
+    folder = living.stdout.readline().strip()
+    try:
+        models[0].save(tmp_path / "model")
+        assert os.path.isdir(folder)
+    finally:
+        living.send_signal(signal.SIGKILL)
+        living.wait()
+    assert os.path.isdir(folder)
+    models[0].save(tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_writers_at_the_same_time_leave_one_whole_model(models, tmp_path):
+    digests = {fault_saves.digest(model) for model in models}
+    with ThreadPoolExecutor(4) as pool:
+        writers = [
+            pool.submit(lambda model=model: [model.save(tmp_path / "model") for _ in range(10)]) for model in models * 2
+        ]
+        for writer in writers:
+            writer.result(60)
+    assert fault_saves.outcome(tmp_path / "model", digests) == "as saved"
+    assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and links of Unix")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_have_the_modes_that_the_umask_gives(make_classifier, shades, tmp_path, umask):
+    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            classifier.save(tmp_path / "model", include_backbone=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o777 & ~umask
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and links of Unix")
+def test_where_a_symbolic_link_leads_is_written(models, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "model")
+    for model in models:
+        model.save(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert fault_saves.outcome(tmp_path / "disk" / "model", {fault_saves.digest(model)}) == "as saved"
+    assert os.listdir(tmp_path / "disk") == ["model"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "nonsense", '{"format_version": 2}', '{"format": "another model", "format_version": 4}']
+)
+def test_a_model_json_alone_proves_nothing(models, tmp_path, content):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.json").write_text(content)
+    (tmp_path / "theirs" / "weights.bin").write_text("months of training")
+    with pytest.raises(FileExistsError, match="is not a saved model"):
+        models[0].save(tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "model.json").read_text() == content
+    assert sorted(os.listdir(tmp_path / "theirs")) == ["model.json", "weights.bin"]
+
+
+def test_what_the_user_adds_to_a_saved_folder_stays(make_classifier, shades, tmp_path):
+    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    classifier.save(tmp_path / "model", include_backbone=True)
+    (tmp_path / "model" / "README.md").write_text("trained on Monday")
+    (tmp_path / "model" / "plots").mkdir()
+    (tmp_path / "model" / "plots" / "a.png").write_text("a plot")
+    classifier.save(tmp_path / "model")
+    assert sorted(os.listdir(tmp_path / "model")) == ["README.md", "model.json", "model.safetensors", "plots"]
+    assert (tmp_path / "model" / "plots" / "a.png").read_text() == "a plot"
+
+
+def test_a_backbone_is_exchanged_with_its_model(make_classifier, shades, tmp_path):
+    X, y = shades
+    names = [write_model(tmp_path / f"clip{seed}", CONFIGS["clip"], seed=seed) for seed in (3, 4)]
+    for name in (*names, names[0], names[0]):
+        classifier = make_classifier(model_name=name, prompt_epochs=1).fit(X, y)
+        expected = classifier.predict_proba(X)
+        classifier.save(tmp_path / "model", include_backbone=True)
+        unload_backbones()
+        loaded = L2RCLIPClassifier.load(tmp_path / "model")
+        assert str(tmp_path / "model") in loaded._state.record.source.model_name
+        np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+        assert len(os.listdir(tmp_path / "model")) == 3
+
+
+def test_everything_is_on_the_disk_before_it_is_seen(models, tmp_path, monkeypatch):
+    synced, fsync, replace, rename = set(), os.fsync, os.replace, os.rename
+
+    def remember(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked(exchange):
+        def exchanged(source, target, **keywords):
+            inside = [os.path.join(source, name) for name in os.listdir(source)] if os.path.isdir(source) else []
+            for path in (source, *inside):
+                assert os.stat(path).st_ino in synced, path
+            exchange(source, target, **keywords)
+
+        return exchanged
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr(os, "replace", checked(replace))
+    monkeypatch.setattr(os, "rename", checked(rename))
+    for model in models:
+        model.save(tmp_path / "model")
+        assert {os.stat(tmp_path).st_ino, os.stat(tmp_path / "model").st_ino} <= synced
+
+
+# ------------------------------------------------- what a stranger would try, or an unlucky user
+
+
+def test_a_strangers_backbone_does_not_pass_for_another(make_classifier, shades, tmp_path):
+    """The weights are the same; what is done to the pixels, or the architecture around the weights, is not."""
+    X, y = shades
+    classifier = make_classifier(prompt_epochs=1).fit(X, y)
+    changes = [
+        lambda d: d["preprocess_cfg"].update(mean=[0.9, 0.1, 0.5]),
+        lambda d: d["model_cfg"]["vision_cfg"].update(pool_type="avg"),
+    ]
+    for change in changes:
+        classifier.save(tmp_path / "model", include_backbone=True)
+        file = tmp_path / "model" / "backbone" / "open_clip_config.json"
+        description = json.loads(file.read_text())
+        change(description)
+        file.write_text(json.dumps(description))
+        unload_backbones()
+        with pytest.raises(MissingBackboneError, match="its configuration is another"):
+            L2RCLIPClassifier.load(tmp_path / "model").predict(X)
+        file.write_text("{}")
+        (tmp_path / "model" / "model.json").unlink()
+        for left in ("backbone", "model.safetensors"):
+            os.rename(tmp_path / "model" / left, tmp_path / f"{left}-{len(os.listdir(tmp_path))}")
+
+
+def test_embeddings_of_one_function_are_not_those_of_another(tmp_path, shades):
+    """Same weights, other pixels or pooling: each gets its own embeddings, in one process and from one folder."""
+    X = shades[0][:4]
+    pooled = {**CONFIGS["clip"], "vision_cfg": {**CONFIGS["clip"]["vision_cfg"], "pool_type": "avg"}}
+    names = [
+        write_model(tmp_path / "a", CONFIGS["clip"]),
+        write_model(tmp_path / "b", CONFIGS["clip"], preprocess={"mean": [0.9, 0.1, 0.5], "std": [0.2, 0.3, 0.4]}),
+        write_model(tmp_path / "c", pooled),
+    ]
+    together = [
+        CLIPImageEncoder(name, embedding_cache=tmp_path / "cache", device="cpu").fit().transform(X) for name in names
+    ]
+    for name, embeddings in zip(names, together, strict=True):
+        forget_embeddings()
+        unload_backbones()
+        np.testing.assert_allclose(CLIPImageEncoder(name, device="cpu").fit().transform(X), embeddings, atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+
+
+def test_training_on_and_saving_in_place_keeps_the_backbone_inside(make_classifier, shades, tmp_path):
+    X, y = shades
+    name = write_model(tmp_path / "mine", CONFIGS["clip"], seed=3)
+    make_classifier(model_name=name, prompt_epochs=1).fit(X, y).save(tmp_path / "model", include_backbone=True)
+    os.rename(tmp_path / "mine", tmp_path / "gone")
+    unload_backbones()
+    for _ in range(2):
+        loaded = L2RCLIPClassifier.load(tmp_path / "model").partial_fit(X, y)
+        expected = loaded.predict_proba(X)
+        loaded.save(tmp_path / "model")
+        unload_backbones()
+        np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict_proba(X), expected)
+    assert sorted(os.listdir(tmp_path / "model")) == ["backbone", "model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "named"),
+    [
+        ("hf-hub:evil/model", {"model_name": "skl2rclip-tiny"}),
+        ("hf-hub:evil/model", {"model_name": "local-dir:{tiny}"}),
+        ("local-dir://srv/share", {"model_name": "local-dir:{tiny}"}),
+    ],
+)
+def test_what_the_caller_names_is_what_is_loaded(tiny, make_classifier, shades, tmp_path, recorded, named):
+    X, y = shades
+    folder = tiny.removeprefix("local-dir:")
+    named = {key: value.format(tiny=folder) for key, value in named.items()}
+    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["record"]["source"].update(model_name=recorded, pretrained=None)
+    description["state"]["asked_for"] = [named["model_name"], description["params"]["pretrained"]]
+    description["params"]["model_name"] = named["model_name"]
+    fault_saves.write_description(tmp_path / "model", description)
+    loaded = L2RCLIPClassifier.load(tmp_path / "model", **named)
+    if "tiny" in named["model_name"] and "local-dir" not in named["model_name"]:
+        with pytest.raises(MissingBackboneError, match="not the one that the model was fitted with"):
+            loaded.predict(X)
+    else:
+        assert loaded.predict(X).shape == y.shape
+
+
+def test_a_trained_tower_of_a_hubs_architecture_is_refused_without_asking_the_hub(make_classifier, shades, tmp_path):
+    make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    config = description["state"]["record"]["image_config"]
+    before = dict(config["vision_cfg"])
+    for change, message in (
+        ({"timm_model_name": "hf-hub:evil/m"}, "vision_cfg.timm_model_name='hf-hub:evil/m' .* a model of a hub"),
+        ({"image_size": 20_000, "patch_size": 1}, "image_size=20000 in patches of 1 .* more than any model takes"),
+        ({"layers": 10**5}, "vision_cfg.layers=100000"),
+        ({"nonsense": 1}, "state.record.image_config describes no image tower"),
+    ):
+        config["vision_cfg"] = {**before, **change}
+        fault_saves.write_description(tmp_path / "model", description)
+        with pytest.raises(ValueError, match=message):
+            L2RCLIPClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("state", "ranks", "dtype"), "<i8\n", "state.ranks.dtype"),
+        (("state", "record", "fingerprint"), "a" * 64 + "\n", "state.record.fingerprint"),
+        (("includes_backbone",), "backbone\n", "includes_backbone"),
+        (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
+        (("params", "batch_size"), 10**299, "params.batch_size"),
+        (("format_version",), 4.0, "has format version 4.0, and this version .* reads 4"),
+        (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
+    ],
+)
+def test_more_fields_that_cannot_be(saved, place, value, message):
+    description = json.loads((saved / "model.json").read_text())
+    inner = description
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    fault_saves.write_description(saved, description)
+    with pytest.raises(ValueError, match=message):
+        L2RCLIPClassifier.load(saved)
+
+
+def test_labels_that_would_fill_the_memory_are_refused(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1, ranks=NAMES).fit(shades[0], np.array(NAMES)[shades[1]]).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["ranks"] = {"dtype": "<U99999", "labels": [f"l{i}" for i in range(5000)]}
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match=r"state.values gives 5 where the rest of the model has 5000"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"state.ranks.dtype: 5000 labels of <U99999 take too much memory"):
+        _scale_from_json(description["state"])
+
+
+def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["tokens"]["start"] = [9_999_999]
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match="hold the token 9999999, and the text tower of its backbone knows 49408"):
+        L2RCLIPClassifier.load(tmp_path / "model").partial_fit(*shades)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_under_the_passing_name_is_not_waited_for(saved):
+    digest = json.loads((saved / "model.json").read_text())["arrays"]["sha256"]
+    os.mkfifo(saved / f"model-{digest[:16]}.safetensors")
+    assert L2RCLIPClassifier.load(saved).predict(np.ones((1, fault_saves.WIDTH))).shape == (1,)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and working directories of Unix")
+def test_an_empty_folder_is_filled_and_stays_what_it_is(models, tmp_path, monkeypatch):
+    (tmp_path / "private").mkdir()
+    os.chmod(tmp_path / "private", 0o2700)
+    inode = (tmp_path / "private").stat().st_ino
+    monkeypatch.chdir(tmp_path / "private")
+    models[0].save(".")
+    assert sorted(os.listdir(".")) == ["model.json", "model.safetensors"]
+    assert fault_saves.outcome(tmp_path / "private", {fault_saves.digest(models[0])}) == "as saved"
+    status = (tmp_path / "private").stat()
+    assert (status.st_ino, stat.S_IMODE(status.st_mode)) == (inode, 0o2700)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="only root can become somebody else")
+def test_the_folder_above_need_not_be_writable(models, tmp_path):
+    for path in (tmp_path, *tmp_path.parents):
+        if path != path.parent and path.stat().st_uid == 0 and "pytest" in str(path):
+            os.chmod(path, 0o755)
+    (tmp_path / "mine").mkdir()
+    os.chown(tmp_path / "mine", 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setuid(65534)
+            for model in models:
+                model.save(tmp_path / "mine")
+            try:
+                models[0].save(tmp_path / "other")
+            except PermissionError as error:
+                code = 0 if f"no permission to write into this folder: '{tmp_path}'" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fault_saves.outcome(tmp_path / "mine", {fault_saves.digest(models[1])}) == "as saved"
+
+
+def test_files_that_only_look_like_leftovers_stay(make_classifier, shades, tmp_path):
+    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    classifier.save(tmp_path / "model", include_backbone=True)
+    (tmp_path / "model" / "backbone" / "NOTES.txt").write_text("from Monday's training")
+    (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).write_text("mine")
+    classifier.save(tmp_path / "model")
+    assert (tmp_path / "model" / "backbone" / "NOTES.txt").read_text() == "from Monday's training"
+    assert os.listdir(tmp_path / "model" / "backbone") == ["NOTES.txt"]
+    assert (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).read_text() == "mine"
+
+
+def test_nothing_is_said_of_random_weights_where_there_are_others(make_classifier, shades, tmp_path, caplog):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+    unload_backbones()
+    with caplog.at_level("WARNING"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])
+    assert "initialized randomly" not in caplog.text
+
+
+def test_a_backbone_inside_that_has_lost_its_weights_is_said_to_have(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+    (tmp_path / "model" / "backbone" / "open_clip_model.safetensors").unlink()
+    unload_backbones()
+    with pytest.raises(MissingBackboneError, match="its folder holds no weights"):
+        L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])

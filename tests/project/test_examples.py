@@ -1,0 +1,147 @@
+"""The main job of the README, and the other examples, at a smaller size."""
+
+import builtins
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import graded_photographs as example
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import mean_absolute_error
+
+from skl2rclip.metrics import mean_absolute_rank_error
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_fitted_model_beats_both_baselines_on_an_unseen_photograph(tmp_path):
+    rng = np.random.default_rng(0)
+    train = example.write_crops("temple", tmp_path / "train", 400, rng)
+    test = example.write_crops("flower", tmp_path / "test", 200, rng)
+    constant = DummyClassifier(strategy="most_frequent").fit(*train).predict(test[0])
+    model = example.classifier(device="cpu").fit(*train)
+    error, constant_error, ridge_error = (
+        mean_absolute_rank_error(test[1], predicted, ranks=example.GRADES)
+        for predicted in (model.predict(test[0]), constant, example.ridge_on_statistics(train, test))
+    )
+    assert error < constant_error - 0.5
+    assert error < ridge_error - 0.1
+
+
+def test_the_script_runs_from_an_empty_folder(tmp_path):
+    script = ROOT / "examples" / "graded_photographs.py"
+    command = [sys.executable, str(script), "--n-train", "60", "--n-test", "40"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for expected in ("most frequent rank", "ridge on colour and gradient statistics", "zero-shot", "L2RCLIPClassifier",
+                     "A second process loads it", "on the scale of 1 to 5"):  # fmt: skip
+        assert expected in done.stdout
+    for name in ("model.joblib", "overview.png", "largest-errors.png"):
+        assert (tmp_path / "graded-photographs" / name).is_file()
+
+
+def test_without_matplotlib_the_script_says_what_to_install(monkeypatch, capsys, tmp_path):
+    original = builtins.__import__
+
+    def without_matplotlib(name, *arguments, **keywords):
+        if name.startswith("matplotlib"):
+            raise ImportError(f"No module named {name!r}")
+        return original(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    assert example.draw(None, [], [], tmp_path) == []
+    assert "pip install matplotlib" in capsys.readouterr().out
+
+
+def run_main(monkeypatch, capsys, name, folder, *arguments):
+    """Run an example in this process as its own script would, and return what it printed."""
+    module = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--folder", str(folder), *arguments])
+    module.main()
+    return capsys.readouterr().out
+
+
+def test_learning_curves_are_drawn_for_both_tasks(monkeypatch, capsys, tmp_path):
+    smaller = ("--per-rank", "2", "4", "--n-repeats", "1", "--n-jobs", "1")
+    printed = run_main(monkeypatch, capsys, "how_many_pictures", tmp_path, *smaller)
+    for task in ("photographs by quality", "handwritten digits by value"):
+        assert len(re.findall(rf"{task} +(L2RCLIP|ridge|logistic regression) +\d\.\d\d ± 0\.00", printed)) == 3
+    assert Image.open(tmp_path / "learning-curves.png").size == (1000, 440)
+
+
+def test_training_pictures_of_learning_curves_are_even_along_the_ranks():
+    import how_many_pictures
+
+    y = np.repeat(np.arange(4), [5, 9, 7, 6])
+    order = how_many_pictures.evenly(y, np.random.default_rng(0))
+    assert len(set(order)) == len(order) == 20
+    for n in range(1, 6):
+        assert np.bincount(y[order[: 4 * n]]).tolist() == [n] * 4
+    rounded = how_many_pictures.error_in_ranks(np.array([0, 1, 2]), np.array([-3.0, 1.4, 1.2]))
+    assert rounded == mean_absolute_error([0, 1, 2], [0, 1, 1])
+
+
+def test_most_suspect_pictures_are_those_whose_label_was_swapped(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("cleanlab")
+    smaller = ("--n-pictures", "120", "--n-swapped", "12", "--n-folds", "3")
+    printed = run_main(monkeypatch, capsys, "mislabelled", tmp_path, *smaller)
+    found = int(re.search(r"L2RCLIP: among the 12 most suspect pictures are (\d+) of", printed)[1])
+    assert found >= 4  # by chance it would be one
+    assert (tmp_path / "suspects.png").is_file()
+
+
+def test_conformal_intervals_hold_what_they_promise_where_their_pictures_are_of_the_same_origin(
+    monkeypatch, capsys, tmp_path
+):
+    pytest.importorskip("mapie")
+    smaller = ("--n-pictures", "200", "--n-labelled", "80", "--n-draws", "12")
+    printed = run_main(monkeypatch, capsys, "intervals_with_a_guarantee", tmp_path, *smaller)
+    of_the_flower = re.search(r"with crops of the flower +(.*)", printed)[1]
+    covered = [float(each) for each in re.findall(r"([\d.]+)%", of_the_flower)]
+    assert len(covered) == 6
+    assert (np.array(covered) > np.array([50, 60, 70, 80, 90, 95]) - 4).all()
+    assert (tmp_path / "coverage.png").is_file()
+
+
+def test_sets_with_holes_become_intervals_and_empty_ones_the_likeliest_rank(monkeypatch):
+    pytest.importorskip("mapie")
+    import intervals_with_a_guarantee
+
+    sets = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 0]], dtype=bool)[:, :, None]
+
+    class Sets:
+        def __init__(self, model, **settings): ...
+        def conformalize(self, Z, y):
+            return self
+
+        def predict_set(self, Z):
+            return None, sets
+
+    class Model:
+        def predict_proba(self, Z):
+            return np.eye(4)[[0, 3, 1]]
+
+    monkeypatch.setattr(intervals_with_a_guarantee, "SplitConformalClassifier", Sets)
+    found = intervals_with_a_guarantee.conformal_intervals(Model(), (None, None), None)
+    assert found[:, :, 0].tolist() == [[0, 2], [3, 3], [1, 2]]
+
+
+def test_untrained_a_good_prompt_is_better_than_a_wrongly_ordered_one(monkeypatch, capsys, tmp_path):
+    smaller = ("--n-train", "40", "--n-test", "100", "--n-fits", "1")
+    printed = run_main(monkeypatch, capsys, "what_the_prompt_does", tmp_path, *smaller)
+    error = {name: float(value) for name, value in re.findall(r"^(good|wrongly ordered) +([\d.]+)", printed, re.M)}
+    assert error["good"] < 0.6
+    assert error["wrongly ordered"] > 1.2  # that of the middle one for all
+    assert (tmp_path / "prompts.png").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))])
+def test_pages_link_to_what_is_there(page):
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text())
+    missing = [link for link in links if "://" not in link and not (file.parent / link).exists()]
+    assert not missing
