@@ -375,6 +375,8 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     model = model.eval().requires_grad_(False)
     if getattr(model.visual, "output_tokens", False):  # CoCa's, which only its captions need
         model.visual.output_tokens = False
+    if is_convolutional(model.visual):
+        model.visual.to(memory_format=torch.channels_last)  # as pixels come; only the order in memory changes
     backbone = Backbone(
         source=source,
         config=config,
@@ -385,6 +387,12 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     seconds, weights = time.monotonic() - since, backbone.fingerprint[:12]
     _log.info("Loaded %s in %.1f s; the fingerprint of the weights begins with %s.", source, seconds, weights)
     return backbone
+
+
+def is_convolutional(tower: nn.Module) -> bool:
+    """Whether more than half of a tower's weights are those of convolutions."""
+    n_all = sum(parameter.numel() for parameter in tower.parameters())
+    return 2 * sum(m.weight.numel() for m in tower.modules() if isinstance(m, nn.Conv2d)) > n_all
 
 
 def _create_model(source: BackboneSource, config: dict[str, Any], weights_file: Path | None) -> Any:

@@ -6,6 +6,7 @@ Cache, decoder and tower are put together here; none knows of the others, and no
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -18,10 +19,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip._clip.backbone import Backbone
+from skl2rclip._clip.backbone import Backbone, is_convolutional
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.cache import EmbeddingCache, known_files
 from skl2rclip._images.bit_depths import settle
@@ -52,6 +53,8 @@ LARGEST_AUTO_BATCH = 64
 _CHUNK = 256
 # of the first ones on the CPU, where a large tower takes seconds for a picture
 _SMALL_BATCH, _N_SMALL = 4, 3
+# maps of a convolutional tower's first layers are as large as its input, and are read again from caches or from memory
+_PIXELS_THAT_FIT_CACHES = 4 * 224**2
 # of files that are read into memory together; two chunks of them are there at a time
 _CHUNK_BYTES = 100 * 10**6
 _POLL_SECONDS = 0.05
@@ -106,14 +109,12 @@ class ImageEncoding:
     def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
         parts = []
         starts = list(range(0, len(pixels), batch_size))
-        # elsewhere batches are begun long before they are done, and a compiled tower is not compiled for small ones
-        n_threads = n_side_by_side() if self.is_plain else 1
         n_small = _N_SMALL * _SMALL_BATCH
         if self.on_batch is not None and batch_size > _SMALL_BATCH and len(pixels) > n_small:
             starts = [*range(0, n_small, _SMALL_BATCH), *range(n_small, len(pixels), batch_size)]
         for start, end in pairwise([*starts, len(pixels)]):
             batch = torch.from_numpy(pixels[start:end])
-            parts += side_by_side(self._of_batch, batch.tensor_split(min(n_threads, len(batch))))
+            parts += side_by_side(self._of_batch, batch.tensor_split(self._n_parts(batch)))
             if self.on_batch is not None:
                 self.on_batch(end)
         # one copy to the host: the device works through the batches without waiting for it
@@ -123,6 +124,16 @@ class ImageEncoding:
     def is_plain(self) -> bool:
         """Whether the tower runs on the CPU as it is, not compiled."""
         return self.device.type == "cpu" and not hasattr(self.tower, "_orig_mod")
+
+    def _n_parts(self, batch: Tensor) -> int:
+        """Choose how many parts of a batch pass the tower side by side: one for each thread, or more."""
+        if not self.is_plain:  # elsewhere batches are begun long before they are done; compiling is for one size
+            return 1
+        n_threads = n_side_by_side()
+        n_parts = n_threads
+        if isinstance(self.tower, nn.Module) and is_convolutional(self.tower):
+            n_parts = math.ceil(batch[..., 0].numel() / (n_threads * _PIXELS_THAT_FIT_CACHES)) * n_threads
+        return max(1, min(n_parts, len(batch)))
 
     def _of_batch(self, batch: Tensor) -> Tensor:
         with autocast_for(self.precision, self.device):
