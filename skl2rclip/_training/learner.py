@@ -159,6 +159,11 @@ class Learner:
         terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
         return self.objective.total(terms), terms
 
+    def epoch_of(self, scores: dict[str, float]) -> int:
+        """Return the first epoch that has these scores, 0 where none has and the start was best."""
+        epochs = [record["epoch"] for record in self.history if scores.items() <= record.items()]
+        return epochs[0] if epochs else 0
+
     def parameter_groups(self, settings: Settings, adapter: nn.Module | None) -> list[dict[str, Any]]:
         """Parameter groups of prompts, RankFormer and an adapter."""
         rate, decay = settings.learning_rate, settings.weight_decay

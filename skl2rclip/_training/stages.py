@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from skl2rclip._settings import Settings
-from skl2rclip._training.candidates import Contest, EarlyStopping
+from skl2rclip._training.candidates import Contest
 from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
 from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
