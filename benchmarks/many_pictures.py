@@ -53,7 +53,7 @@ FITS = {"5 x 1,000": (1000, 5), "21 x 1,000": (1000, 21), "101 x 99": (99, 101),
 STARTS = ("5 x 1,000", "21 x 1,000", "101 x 99")
 NARROW, WIDE = 128, 512
 # of the terms, as a fit has them with nothing set
-WEIGHTS = (1.0, 0.1, 0.1, 0.0)
+WEIGHTS = {"contrastive": 1.0, "ordering": 0.1, "tightness": 0.1}
 TEST_PER_RANK = 100
 TASKS = {"tilt": "the tilt of the bar is", "ripeness": "the ripeness of the fruit is"}
 # images of a rank: epochs beside "auto", the first of them eighty steps, or one epoch

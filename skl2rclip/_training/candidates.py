@@ -71,7 +71,7 @@ class Contest:
         others = around_labels[:, None].expand(-1, self._n_maps, -1, -1)
         return torch.cat([self._around_fit[None, :, batch.rows], others])
 
-    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
+    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return loss and terms, the mean over the candidates.
 
         The folds' adapters leave the prompts alone.
@@ -90,7 +90,7 @@ class Contest:
         total = loss + losses_of_folds.sum()
         if total.requires_grad:
             total.backward()
-        return loss, terms.mean(dim=1)
+        return loss, {name: term.mean() for name, term in terms.items()}
 
     @torch.no_grad()
     def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:

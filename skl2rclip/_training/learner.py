@@ -145,7 +145,7 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
-    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
 
         Of several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
@@ -156,7 +156,8 @@ class Learner:
             return self.objective.total(terms), terms
         counts = weight.sum(dim=-1) > 0  # stays on the device
         weight = torch.where(counts[..., None], weight, torch.ones_like(weight))
-        terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        terms = self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        terms = {name: counts * term for name, term in terms.items()}
         return self.objective.total(terms), terms
 
     def epoch_of(self, scores: dict[str, float]) -> int:

@@ -28,7 +28,7 @@ from skl2rclip._training.distributed import DeviceGroup, run_on_devices
 from skl2rclip._training.epoch_selection import NOTHING_GAINED, RehearsedStage, rehearse
 from skl2rclip._training.initialization import has_enough_to_compare, start
 from skl2rclip._training.learner import Learner, TrainingData
-from skl2rclip._training.objective import Objective
+from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.prepare import Prepared, prepare
 from skl2rclip._training.request import FitRequest
 from skl2rclip._training.stages import (
@@ -273,12 +273,7 @@ def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
         tower=backbone.image_tower_copy(device) if settings.finetunes else None,
         preprocessing=backbone.preprocessing,
         objective=Objective(
-            weights=(
-                settings.contrastive_weight,
-                settings.pairwise_weight,
-                settings.tightness_weight,
-                settings.text_ordering_weight,
-            ),
+            weights={name: getattr(settings, term.parameter) for name, term in TERMS.items()},
             logit_scale=backbone.logit_scale,
             rank_values=torch.from_numpy(_distances(request.scale.values)).float().to(device),
         ),

@@ -55,7 +55,7 @@ def learner_of(prompts, weights, n_ranks, adapter=None):
 
 
 def learner_of_two_ranks():
-    return learner_of(OneNumber(), (1.0, 0.0, 0.0, 0.0), 2)
+    return learner_of(OneNumber(), {"contrastive": 1.0}, 2)
 
 
 def two_ranks(n=6):

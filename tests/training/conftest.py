@@ -17,7 +17,7 @@ def kind(request):
 
 @pytest.fixture
 def learner(kind):
-    weights = (1.0, 0.1, 0.1, 0.0)
+    weights = {"contrastive": 1.0, "ordering": 0.1, "tightness": 0.1}
     return learner_of(Points(), weights, N_RANKS, RidgeAdapter(WIDTH, kind))
 
 
