@@ -189,26 +189,15 @@ def text_ordering_loss(prototypes: Tensor, rank_values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TermInputs:
-    """What terms are computed from, as `Objective.terms` takes it.
+    """What terms are computed from; there may be several embeddings of a batch."""
 
-    Attributes
-    ----------
-    logits : tensor of shape (..., n, K)
-    embeddings : tensor of shape (..., n, D)
-    prototypes : tensor of shape (K, D)
-    target : tensor of shape (n,), int64
-    rank_values : tensor of shape (K,)
-    weight : tensor of shape (..., n), or None
-    distributions : tensor of shape (..., n, K), or None
-    """
-
-    logits: Tensor
-    embeddings: Tensor
-    prototypes: Tensor
-    target: Tensor
-    rank_values: Tensor
-    weight: Tensor | None
-    distributions: Tensor | None
+    logits: Tensor  # (..., n, K)
+    embeddings: Tensor  # (..., n, D)
+    prototypes: Tensor  # (K, D)
+    target: Tensor  # (n,), int64
+    rank_values: Tensor  # (K,)
+    weight: Tensor | None  # (..., n)
+    distributions: Tensor | None  # (..., n, K)
 
 
 def _contrastive(inputs: TermInputs) -> Tensor:
@@ -220,20 +209,12 @@ def _contrastive(inputs: TermInputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the objective.
-
-    Attributes
-    ----------
-    parameter : str
-        Of the estimator, which weighs it.
-    value : callable
-        Makes of `TermInputs` a tensor of shape (...), or a scalar where it looks at no image.
-    is_optional : bool, default=False
-        Leave it out, and record 0, where it has no weight.
-    """
+    """A term of the objective, and the parameter of the estimator that weighs it."""
 
     parameter: str
+    # of shape (...), or a scalar where it looks at no image
     value: Callable[[TermInputs], Tensor]
+    # left out, and 0 in the history, where it has no weight
     is_optional: bool = False
 
 
