@@ -129,7 +129,7 @@ def _soft_targets(
 ) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
     """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
     settings = request.settings
-    if not settings.is_soft or embeddings is None or not request.plan():
+    if not settings.is_soft or embeddings is None or not request.plan:
         return None, None, None
     target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
     if request.one_pass:
@@ -188,7 +188,7 @@ def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out:
 def _decode_mine(
     request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray, mine: np.ndarray
 ) -> _Decoded:
-    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
+    settings, needs = request.settings, {stage.needs for stage in request.plan}
     if not needs:
         return _Decoded()
     images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())

@@ -24,6 +24,7 @@ from skl2rclip._training.distributed import DeviceGroup
 from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
+from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
 from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
 from skl2rclip._utils.eta import Outlook, quicker_device
 from skl2rclip._utils.progress import progress_bar
@@ -51,8 +52,7 @@ class PromptStage:
         Trains in the place of the learner's adapter, and provides it.
     """
 
-    name: ClassVar[str] = "prompts"
-    needs: ClassVar[str] = "embeddings"
+    name: ClassVar[str] = PROMPTS
     rates: ClassVar[str] = "learning_rate"
     warm_up: ClassVar[float] = 0.0
 
@@ -123,8 +123,7 @@ class TowerStage:
     settings : Settings
     """
 
-    name: ClassVar[str] = "image_tower"
-    needs: ClassVar[str] = "pixels"
+    name: ClassVar[str] = IMAGE_TOWER
     rates: ClassVar[str] = "learning_rate or image_learning_rate"
     # of the steps: AdamW's first ones, at the full rate, would wreck what the first stage has brought
     warm_up: ClassVar[float] = 0.1
