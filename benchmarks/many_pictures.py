@@ -40,9 +40,10 @@ from tasks import BACKBONE, pictures
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.soft_targets import measure
 from skl2rclip._training import initialization, prepare, trainer
 from skl2rclip._training.candidates import Contest
-from skl2rclip._training.learner import Learner
+from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.objective import Objective
 
 HERE = Path(__file__).parent
@@ -51,6 +52,8 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 FITS = {"5 x 1,000": (1000, 5), "21 x 1,000": (1000, 21), "101 x 99": (99, 101), "101 x 990": (990, 101)}
 STARTS = ("5 x 1,000", "21 x 1,000", "101 x 99")
 NARROW, WIDE = 128, 512
+# of the terms, as a fit has them with nothing set
+WEIGHTS = {"contrastive": 1.0, "ordering": 0.1, "tightness": 0.1}
 TEST_PER_RANK = 100
 TASKS = {"tilt": "the tilt of the bar is", "ripeness": "the ripeness of the fruit is"}
 # images of a rank: epochs beside "auto", the first of them eighty steps, or one epoch
@@ -151,15 +154,15 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
         adapter=RidgeAdapter(WIDE),
         tower=None,
         preprocessing=None,
-        objective=Objective((1.0, 0.1, 0.1, 0.0), 100.0, torch.arange(float(n_ranks))),
+        objective=Objective(WEIGHTS, 100.0, torch.arange(float(n_ranks))),
         autocast=torch.autocast("cpu", enabled=False),
         generator=torch.Generator().manual_seed(0),
     )
     before, begin = peak_memory(), time.process_time()
-    measured = initialization.measure(Z, target, np.arange(float(n_ranks)), weight, None, has_hidden=True, seed=0)
+    measured = measure(Z, target, np.arange(float(n_ranks)), weight, None, n_hidden=N_HIDDEN, seed=0)
     between, after_measuring = time.process_time(), peak_memory()
     distributions = torch.from_numpy(measured.targets.around_labels())
-    data = trainer.TrainingData(torch.from_numpy(target), None, torch.from_numpy(Z), distributions=distributions)
+    data = TrainingData(torch.from_numpy(target), None, torch.from_numpy(Z), distributions=distributions)
     initialization.start(learner, data, measured, 1, 0)
     return {
         "measure": between - begin,

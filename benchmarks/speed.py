@@ -279,7 +279,7 @@ def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetun
         adapter=None if finetune else ImageAdapter(backbone.embedding_width, "linear").to(device),
         tower=backbone.image_tower_copy(device) if finetune else None,
         preprocessing=backbone.preprocessing,
-        objective=Objective((1.0, 1.0, 1.0, 0.0), backbone.logit_scale, values),
+        objective=Objective({"contrastive": 1.0, "ordering": 1.0, "tightness": 1.0}, backbone.logit_scale, values),
         autocast=autocast_for("auto", device),
         generator=torch.Generator().manual_seed(0),
     )

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from skl2rclip._model.modules import RankFormer, head_count
 from skl2rclip._model.prompts import RankPrompts
-from skl2rclip._training import trainer
+from skl2rclip._training import learner
 
 
 class WithoutRankEncoding(RankFormer):
@@ -128,5 +128,5 @@ class FixedContext(RankPrompts):
 def fitted_with(variant: type[RankFormer] | type[RankPrompts]) -> Iterator[None]:
     """Fit with a variant, which the estimator does not offer."""
     replaced = "RankPrompts" if issubclass(variant, RankPrompts) else "RankFormer"
-    with mock.patch.object(trainer, replaced, variant):
+    with mock.patch.object(learner, replaced, variant):
         yield

@@ -400,7 +400,7 @@ class L2RCLIPClassifier(
             self,
             X,
             y,
-            n_stages=len(request.plan()),
+            n_stages=len(request.plan),
             metadata=None if sample_weight is None else {"sample_weight": sample_weight},
             attributes_of=_attributes_of,
         )

@@ -7,39 +7,9 @@ from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._training.initialization import measure, reliability
 from skl2rclip.errors import UnreadableImagesError
 
-
-def line(n=400, width=8, noise=0.0, seed=0):
-    """Unit rows along which labels of 0 to 20 rise, and these labels before and after some raters were off by 3."""
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 21, n)
-    Z = np.ones((n, width)) + 0.01 * rng.standard_normal((n, width))
-    Z[:, 0] += 0.1 * (truth + noise * rng.standard_normal(n))
-    std = np.where(rng.random(n) < 0.5, 0.0, 3.0)
-    marked = np.clip(np.rint(truth + std * rng.standard_normal(n)), 0, 20).astype(int)
-    return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32), truth, marked, std
-
-
 # ----------------------------------------------------------------- label_std
-
-
-def test_the_measured_width_is_that_of_the_error_without_the_labels_own():
-    Z, truth, marked, std = line(noise=1.0)
-    values, ones = np.arange(21.0), np.ones(len(Z))
-
-    def noise(target, std=None):
-        return measure(Z, target, values, ones, None, std, has_hidden=False, seed=0).targets.noise
-
-    of_truth, ignored, known = noise(truth), noise(marked), noise(marked, std)
-    assert ignored > 1.7 * of_truth
-    assert known == pytest.approx(of_truth, rel=0.2)
-
-
-def test_an_image_counts_by_its_share_of_the_variance():
-    np.testing.assert_allclose(reliability(np.array([0.0, 1.0, 3.0]), 1.0), [1, 0.5, 0.1])
-    np.testing.assert_array_equal(reliability(np.array([0.0, 5.0]), 0.0), [1, 1])
 
 
 @pytest.mark.parametrize("unit", [1, 10])

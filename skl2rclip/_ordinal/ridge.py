@@ -11,8 +11,6 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.special import erf
 
 from skl2rclip._utils.threads import n_side_by_side, side_by_side
@@ -140,7 +138,7 @@ def leave_one_out(
     weight : ndarray of shape (n,)
         Of each image; not negative. A weight of two equals the image twice.
     blocks : ndarray of shape (n,), int
-        Images of one block are left out together, see `blocks_of`.
+        Images of one block are left out together, see `splits.blocks_of`.
     scatter : Scatter, optional
         Of these features and weights, where it is known.
 
@@ -215,25 +213,6 @@ def ridge_map(
     return coefficients, mean - scatter.mean @ coefficients
 
 
-def folds(target: np.ndarray, blocks: np.ndarray, n_folds: int, generator: np.random.Generator) -> np.ndarray:
-    """Divide images into folds, evenly along the ranks; what is left out together stays together.
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-        Fold of each image; fewer folds than asked for where there are fewer sets of images to divide.
-    """
-    rank = np.bincount(blocks, target) / np.bincount(blocks)  # mean rank of each block
-    shuffled = generator.permutation(len(rank))
-    by_rank = shuffled[np.argsort(rank[shuffled], kind="stable")]
-    n_folds = min(n_folds, len(rank))
-    fold = np.empty(len(rank), int)
-    for start in range(0, len(rank), n_folds):
-        part = by_rank[start : start + n_folds]
-        fold[part] = generator.permutation(n_folds)[: len(part)]
-    return fold[blocks]
-
-
 def _mean_eigenvalue(eigenvalues: np.ndarray) -> float:
     """Mean of those that are not zero."""
     counted = np.count_nonzero(eigenvalues > 1e-10 * eigenvalues.max())
@@ -295,21 +274,3 @@ def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:
         end = within[-1] if len(within) else ends[ends > start][0]
         yield order[start:end]
         start = end
-
-
-def blocks_of(embeddings: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Give a number to each set of images that is left out together: equal embeddings, groups, what these connect.
-
-    Numbers rise from the first image on, whatever the embeddings are: their last bits depend on how many images passed
-    the tower at once, and folds must not.
-    """
-    rows = np.ascontiguousarray(embeddings, np.float32)
-    contents = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
-    _, first, same = np.unique(contents, return_index=True, return_inverse=True)
-    same = np.argsort(np.argsort(first))[same]
-    if groups is None:
-        return same
-    group = np.unique(groups, return_inverse=True)[1]
-    n_same = same.max() + 1
-    links = coo_array((np.ones(len(rows)), (same, n_same + group)), shape=(n_same + group.max() + 1,) * 2)
-    return connected_components(links, directed=False)[1][same]

@@ -6,15 +6,21 @@ NumPy on arrays; nothing knows of prompts or of how a model is trained.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skl2rclip._ordinal.ranks import ranked_scores
 from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
+from skl2rclip._ordinal.splits import blocks_of
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _LEAST_WIDTH = 0.3
+# of the error's variance, which cannot all be the labels' own
+_LEAST_SHARE = 0.1
+# the error is weighed by what it says of itself
+_N_DISCOUNTS = 2
 # of earlier batches' errors, with each batch
 _MEMORY = 0.5
 
@@ -175,6 +181,102 @@ def _centres(predicted: np.ndarray, scale: np.ndarray, is_cumulative: bool) -> n
     low, high = cumulated[rows, above - 1], cumulated[rows, above]
     position = edges[above - 1] + (0.5 - low) / np.maximum(high - low, 1e-12)
     return np.interp(position, np.arange(len(scale)), scale)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Soft targets, and what they were measured on.
+
+    Attributes
+    ----------
+    targets : RankTargets
+    features : Features
+        Of the n training images.
+    blocks : ndarray of shape (n,), int
+        What is left out together.
+    weight : ndarray of shape (n,), float64
+        Mean one.
+    variance : float
+        Mean squared error on images left out, in the unit of the ranks' values, without what the labels add to it.
+    """
+
+    targets: RankTargets
+    features: Features
+    blocks: np.ndarray
+    weight: np.ndarray
+    variance: float
+
+
+def measure(
+    embeddings: np.ndarray,
+    target: np.ndarray,
+    rank_values: np.ndarray,
+    weight: np.ndarray,
+    groups: np.ndarray | None,
+    label_std: np.ndarray | None = None,
+    *,
+    n_hidden: int,
+    seed: int,
+) -> Measurement:
+    """Measure soft targets on embeddings and a hidden layer of random weights, as an adapter begins.
+
+    Parameters
+    ----------
+    embeddings : ndarray of shape (n, D), float32
+        Unit rows.
+    target : ndarray of shape (n,), int
+    rank_values : ndarray of shape (K,)
+    weight : ndarray of shape (n,)
+    groups : ndarray of shape (n,), or None
+    label_std : ndarray of shape (n,), optional
+        How far each label may be off, in the unit of the ranks' values. Images then count as `reliability` says, and
+        the targets are as wide as the error without the labels' own.
+    n_hidden : int
+        Width of that layer; 0 leaves it out.
+    seed : int
+    """
+    blocks = blocks_of(embeddings, groups)
+
+    def measured_with(weight: np.ndarray) -> Measurement:
+        weight = weight / weight.mean()
+        features = Features(embeddings, weight, n_hidden, np.random.default_rng([seed, 1]))
+        targets = measure_targets(features, target, rank_values, weight, blocks)
+        return Measurement(targets, features, blocks, weight, targets.noise**2)
+
+    measured = measured_with(weight)
+    if label_std is None or not measured.variance:
+        return measured
+    least = _LEAST_SHARE * measured.variance
+    for _ in range(_N_DISCOUNTS):
+        variance = _without_labels(measured, label_std, least)
+        measured = measured_with(weight * reliability(label_std, variance))
+    variance = _without_labels(measured, label_std, least)
+    targets, noise = measured.targets, math.sqrt(variance)
+    narrowed = replace(targets, sigma=targets.sigma * noise / targets.noise, noise=noise)
+    return replace(measured, targets=narrowed, variance=variance)
+
+
+def _without_labels(measured: Measurement, label_std: np.ndarray, least: float) -> float:
+    """Variance of the error, less what the labels are off by on average."""
+    return max(measured.targets.noise**2 - float(np.average(label_std**2, weights=measured.weight)), least)
+
+
+def reliability(label_std: np.ndarray, variance: float) -> np.ndarray:
+    """How much each image counts: ``v / (v + s_i^2)``, v the variance of the error without the labels' own.
+
+    Weighted least squares, where an image's error has the variance ``v + s_i^2``.
+
+    Parameters
+    ----------
+    label_std : ndarray of shape (n,)
+        ``s``, in the unit of the ranks' values.
+    variance : float
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    return variance / (variance + label_std**2) if variance else np.ones(len(label_std))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is kept of the training: by held-out images, or by comparing candidates on images that they miss.
+"""What is kept of the training by comparing candidates on images that they miss.
 
 Nothing is optimised here but what a contest adds to a step.
 """
@@ -7,102 +7,17 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skl2rclip._model.modules import RidgeAdapter
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
-from skl2rclip._settings import Settings
+from skl2rclip._ordinal.ranks import ranked_scores
 from skl2rclip._training.learner import Batch, Learner, TrainingData
 
 _log = logging.getLogger(__name__)
-
-
-class EarlyStopping:
-    """Watches images that training does not see, and keeps the best weights, in memory.
-
-    With soft targets a result is better if its ranked probability score is smaller; else if its mean absolute error in
-    rank values is, or that is equal and the cross-entropy smaller.
-
-    Parameters
-    ----------
-    data : TrainingData
-        Of the held-out images; ``pixels`` at the tower's own resolution.
-    settings : Settings
-        For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
-        ends.
-    rank_values : ndarray of shape (K,), float64
-    """
-
-    def __init__(self, data: TrainingData, settings: Settings, rank_values: np.ndarray):
-        self.data = data
-        self._values = rank_values
-        self._decision = settings.decision
-        self._patience = settings.n_iter_no_change
-        self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
-        self._best: tuple[float, ...] = (math.inf,)
-        self._best_state: dict[str, Tensor] | None = None
-        self._without_improvement = 0
-
-    def begin(self) -> None:
-        """Begin to count for another stage; the best weights so far stay."""
-        self._without_improvement = 0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the stage has gone on without improvement for as long as is allowed."""
-        return self._without_improvement >= self._patience
-
-    @torch.no_grad()
-    def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        """Score the present weights, keep them if they are the best so far, and return the scores.
-
-        Parameters
-        ----------
-        learner : Learner
-        embeddings : tensor of shape (n, D)
-            Of the held-out images, as they are now.
-        """
-        scores = self._score(learner, embeddings)
-        if learner.group is not None:  # all processes stop together
-            scores = learner.group.as_the_first(scores)
-        result = tuple(scores[name] for name in self._judged_by)
-        if result < self._best:
-            self._best = result
-            self._best_state = copy.deepcopy(learner.modules().state_dict())
-            self._without_improvement = 0
-        else:
-            self._without_improvement += 1
-        return scores
-
-    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        data = self.data
-        logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
-        weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
-        loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
-        values = self._values
-        probabilities, target = logits.cpu().double().softmax(dim=1).numpy(), data.target.cpu().numpy()
-        error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
-        return {
-            "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
-            "validation_loss": loss.item(),
-            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight.cpu().numpy())),
-        }
-
-    def restore(self, learner: Learner) -> None:
-        """Put the best weights back."""
-        if self._best_state is not None:
-            learner.modules().load_state_dict(self._best_state)
-
-    def log_kept(self, learner: Learner) -> None:
-        """Say of which epoch the best weights are."""
-        if self._best_state is not None:
-            _log_kept(learner, dict(zip(self._judged_by, self._best, strict=True)))
 
 
 class Contest:
@@ -156,7 +71,7 @@ class Contest:
         others = around_labels[:, None].expand(-1, self._n_maps, -1, -1)
         return torch.cat([self._around_fit[None, :, batch.rows], others])
 
-    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
+    def step(self, learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return loss and terms, the mean over the candidates.
 
         The folds' adapters leave the prompts alone.
@@ -175,7 +90,7 @@ class Contest:
         total = loss + losses_of_folds.sum()
         if total.requires_grad:
             total.backward()
-        return loss, terms.mean(dim=1)
+        return loss, {name: term.mean() for name, term in terms.items()}
 
     @torch.no_grad()
     def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
@@ -217,79 +132,5 @@ class Contest:
     def log_kept(self, learner: Learner) -> None:
         """Say of which epoch they are."""
         assert self._best is not None
-        _log_kept(learner, {"cross_fitted_rps": self._best[0]})
-
-
-def _log_kept(learner: Learner, scores: dict[str, float]) -> None:
-    """Say of which epoch the weights are: the first that has these scores, or none where the start was best."""
-    epochs = [record["epoch"] for record in learner.history if scores.items() <= record.items()]
-    _log.info("Kept what was learned by epoch %d: %s.", epochs[0] if epochs else 0, scores)
-
-
-def split_off_validation(
-    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray | None = None
-) -> np.ndarray:
-    """Choose validation images evenly along the ranks, and never the only image of a rank.
-
-    scikit-learn's stratified splits refuse ranks with a single image and sets smaller than the number of ranks, both
-    common among ages; ordered labels allow to take every so-many-th image of the sorted set instead.
-
-    Parameters
-    ----------
-    target : ndarray of shape (n,), int
-        Index of each image's rank.
-    fraction : float
-        Share to hold out, in (0, 1).
-    generator : numpy Generator
-    groups : ndarray of shape (n,), optional
-        Images of one group are held out together, or not at all.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-        True for the images to hold out.
-    """
-    if groups is not None:
-        return _split_off_groups(target, fraction, generator, groups)
-    shuffled = generator.permutation(len(target))
-    by_rank = shuffled[np.argsort(target[shuffled], kind="stable")]
-    counts = np.bincount(target)
-    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the rank
-    candidates = by_rank[place > 0]
-    n_held_out = min(max(1, round(fraction * len(target))), len(candidates))
-    held_out = np.zeros(len(target), dtype=bool)
-    if n_held_out:
-        offset = generator.random()
-        every = len(candidates) / n_held_out
-        held_out[candidates[((np.arange(n_held_out) + offset) * every).astype(int)]] = True
-    return held_out
-
-
-def _split_off_groups(
-    target: np.ndarray, fraction: float, generator: np.random.Generator, groups: np.ndarray
-) -> np.ndarray:
-    """Choose whole groups along the ranks, none that a rank would lose its last image with."""
-    group = np.unique(groups, return_inverse=True)[1]
-    mean_rank = np.bincount(group, target) / np.bincount(group)
-    shuffled = generator.permutation(len(mean_rank))
-    by_rank = shuffled[np.argsort(mean_rank[shuffled], kind="stable")]
-    # from one end of the scale to the other in strides, so that few groups already stand for all ranks
-    stride = max(1, round(1 / fraction))
-    offset = int(generator.integers(stride))
-    order = np.concatenate([by_rank[(offset + first) % stride :: stride] for first in range(stride)])
-    left, held_out = np.bincount(target), np.zeros(len(target), dtype=bool)
-    wanted = max(1, round(fraction * len(target)))
-    # groups that are too large by themselves come last, the smaller ones first, and never half of the images
-    sizes = np.bincount(group)
-    is_large = sizes[order] > wanted
-    large = order[is_large]
-    for number in [*order[~is_large], *large[np.argsort(sizes[large], kind="stable")]]:
-        members = group == number
-        counts = np.bincount(target[members], minlength=len(left))
-        if held_out.sum() >= wanted:
-            break
-        overshoots = held_out.any() and held_out.sum() + sizes[number] > 2 * wanted
-        if (counts < left)[counts > 0].all() and sizes[number] <= len(target) / 2 and not overshoots:
-            held_out |= members
-            left = left - counts
-    return held_out
+        scores = {"cross_fitted_rps": self._best[0]}
+        _log.info("Kept what was learned by epoch %d: %s.", learner.epoch_of(scores), scores)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from skl2rclip._images.preprocessing import shrink
 from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import Contest
-from skl2rclip._training.initialization import Measurement
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.stages import TowerStage, run_stage
 from skl2rclip._utils.devices import to_device

@@ -8,17 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skl2rclip._clip.backbone import Backbone, seeded
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.preprocessing import Preprocessing, augment, normalize
-from skl2rclip._model.modules import ImageAdapter, RidgeAdapter
+from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, image_adapter
 from skl2rclip._model.prompts import RankPrompts
+from skl2rclip._model.state import load_module
 from skl2rclip._settings import Settings
 from skl2rclip._training.distributed import DeviceGroup
-from skl2rclip._training.objective import Objective
+from skl2rclip._training.objective import TERMS, Objective
+from skl2rclip._training.request import FitRequest
+from skl2rclip._utils.devices import autocast_for
 
 # the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
 _ADAPTER_SHARE = 1 / 3
@@ -145,7 +150,7 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
-    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
 
         Of several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
@@ -156,8 +161,14 @@ class Learner:
             return self.objective.total(terms), terms
         counts = weight.sum(dim=-1) > 0  # stays on the device
         weight = torch.where(counts[..., None], weight, torch.ones_like(weight))
-        terms = counts * self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        terms = self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        terms = {name: counts * term for name, term in terms.items()}
         return self.objective.total(terms), terms
+
+    def epoch_of(self, scores: dict[str, float]) -> int:
+        """Return the first epoch that has these scores, 0 where none has and the start was best."""
+        epochs = [record["epoch"] for record in self.history if scores.items() <= record.items()]
+        return epochs[0] if epochs else 0
 
     def parameter_groups(self, settings: Settings, adapter: nn.Module | None) -> list[dict[str, Any]]:
         """Parameter groups of prompts, RankFormer and an adapter."""
@@ -174,3 +185,56 @@ class Learner:
 def parameter_group(modules: list[nn.Module], rate: float, weight_decay: float) -> dict[str, Any]:
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
+
+
+def build_learner(request: FitRequest, backbone: Backbone, group: DeviceGroup | None = None) -> Learner:
+    """Build the modules, with the weights of the previous training where there is one."""
+    device, settings = request.device, request.settings
+    text_tower = backbone.text_tower(device)
+    generator = torch.Generator().manual_seed(request.seed)
+    rankformer = adapter = None
+    with seeded(request.seed):
+        if settings.rankformer_layers:
+            rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
+        if settings.image_adapter is not None:
+            adapter = image_adapter(backbone.embedding_width, settings.image_adapter, settings.rank_targets)
+    learner = Learner(
+        prompts=RankPrompts(
+            request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
+        ),
+        adapter=adapter,
+        tower=backbone.image_tower_copy(device) if settings.finetunes else None,
+        preprocessing=backbone.preprocessing,
+        objective=Objective(
+            weights={name: getattr(settings, term.parameter) for name, term in TERMS.items()},
+            logit_scale=backbone.logit_scale,
+            rank_values=torch.from_numpy(_distances(request.scale.values)).float().to(device),
+        ),
+        autocast=autocast_for(settings.precision, device),
+        generator=generator,
+        history=[] if request.previous is None else [dict(entry) for entry in request.previous.history],
+        group=group,
+    )
+    modules = learner.modules().to(device)
+    if request.previous is not None:
+        for name, module in modules.items():
+            if name in request.previous.arrays:
+                load_module(module, request.previous.arrays[name])
+    if learner.tower is not None:
+        _make_fast(learner.tower, settings, device)
+    return learner
+
+
+def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
+    """Prepare a tower that is to be trained."""
+    if device.type == "cuda":
+        tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
+    if settings.compile:
+        tower.compile()
+
+
+def _distances(values: np.ndarray) -> np.ndarray:
+    """Rank values from the lowest on, of a size whose differences single precision holds, float64."""
+    shifted = values - values.min()
+    largest = shifted.max()
+    return shifted if 1e-6 < largest < 1e6 else shifted / largest

@@ -5,6 +5,7 @@ Notation: n images, K ranks, embedding width D. Embeddings and prototypes are un
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -186,23 +187,64 @@ def text_ordering_loss(prototypes: Tensor, rank_values: Tensor) -> Tensor:
     return -(gap / gap.max() * distance).mean()
 
 
-TERMS = ("contrastive", "ordering", "tightness", "text_ordering")
+@dataclass(frozen=True)
+class TermInputs:
+    """What terms are computed from; there may be several embeddings of a batch."""
+
+    logits: Tensor  # (..., n, K)
+    embeddings: Tensor  # (..., n, D)
+    prototypes: Tensor  # (K, D)
+    target: Tensor  # (n,), int64
+    rank_values: Tensor  # (K,)
+    weight: Tensor | None  # (..., n)
+    distributions: Tensor | None  # (..., n, K)
+
+
+def _contrastive(inputs: TermInputs) -> Tensor:
+    """Contrast with the ranks themselves, or divergence from distributions over them."""
+    if inputs.distributions is None:
+        return contrastive_loss(inputs.logits, inputs.target, inputs.weight)
+    return distribution_loss(inputs.logits, inputs.distributions, inputs.weight)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the objective, and the parameter of the estimator that weighs it."""
+
+    parameter: str
+    # of shape (...), or a scalar where it looks at no image
+    value: Callable[[TermInputs], Tensor]
+    # left out, and 0 in the history, where it has no weight
+    is_optional: bool = False
+
+
+# by their columns in history_
+TERMS = {
+    "contrastive": Term("contrastive_weight", _contrastive),
+    "ordering": Term(
+        "pairwise_weight", lambda x: ordering_loss(x.embeddings, x.prototypes, x.target, x.rank_values, x.weight)
+    ),
+    "tightness": Term("tightness_weight", lambda x: tightness_loss(x.embeddings, x.prototypes, x.target, x.weight)),
+    "text_ordering": Term(
+        "text_ordering_weight", lambda x: text_ordering_loss(x.prototypes, x.rank_values), is_optional=True
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Weighted sum of the four terms.
+    """Weighted sum of the terms.
 
     Attributes
     ----------
-    weights : tuple of float
-        Of the contrastive, ordering, tightness and text-ordering terms.
+    weights : mapping of str to float
+        By the names of `TERMS`; a term that is not named has no weight.
     logit_scale : float
         Factor of the similarities.
     rank_values : tensor of shape (K,), float32
     """
 
-    weights: tuple[float, float, float, float]
+    weights: Mapping[str, float]
     logit_scale: float
     rank_values: Tensor
 
@@ -213,31 +255,21 @@ class Objective:
         target: Tensor,
         weight: Tensor | None,
         distributions: Tensor | None = None,
-    ) -> Tensor:
-        """Return the terms of a batch, tensor of shape (4, ...); `distributions` stand for `target` in the first.
+    ) -> dict[str, Tensor]:
+        """Return the terms of a batch by name, tensors of shape (...); `distributions` stand for `target` in the first.
 
-        The last, which looks at no image, is 0 where it has no weight. With distributions there may be several
-        embeddings of the batch, of shape (..., n, D), with weights of shape (..., n) and distributions of shape
-        (..., n, K) of their own.
+        With distributions there may be several embeddings of the batch, of shape (..., n, D), with weights of shape
+        (..., n) and distributions of shape (..., n, K) of their own.
         """
         logits = self.logit_scale * embeddings @ prototypes.T  # (..., n, K)
-        if distributions is None:
-            contrastive = contrastive_loss(logits, target, weight)
-        else:
-            contrastive = distribution_loss(logits, distributions, weight)
-        among_texts = text_ordering_loss(prototypes, self.rank_values) if self.weights[3] else logits.new_zeros(())
-        return torch.stack(
-            [
-                contrastive,
-                ordering_loss(embeddings, prototypes, target, self.rank_values, weight),
-                tightness_loss(embeddings, prototypes, target, weight),
-                among_texts.expand(embeddings.shape[:-2]),
-            ]
-        )
+        inputs = TermInputs(logits, embeddings, prototypes, target, self.rank_values, weight, distributions)
+        left_out = {name for name, term in TERMS.items() if term.is_optional and not self.weights.get(name)}
+        values = {
+            name: logits.new_zeros(()) if name in left_out else term.value(inputs) for name, term in TERMS.items()
+        }
+        return {name: value.expand(embeddings.shape[:-2]) for name, value in values.items()}
 
-    def total(self, terms: Tensor) -> Tensor:
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms; one of weight zero does not enter, not even as 0 times infinity."""
-        return sum(
-            (weight * terms[i] for i, weight in enumerate(self.weights) if weight > 0),
-            start=0.0 * terms.new_zeros(()),
-        )
+        weighted = [weight * terms[name] for name, weight in self.weights.items() if weight > 0]
+        return sum(weighted, start=next(iter(terms.values())).new_zeros(()))

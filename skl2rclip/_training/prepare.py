@@ -20,12 +20,19 @@ from skl2rclip._embedding.embedder import (
 )
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.decoding import identity_of
+from skl2rclip._model.modules import N_HIDDEN
 from skl2rclip._model.state import unit_rows
-from skl2rclip._ordinal.ridge import blocks_of
-from skl2rclip._ordinal.soft_targets import RankTargets, RunningErrors, targets_of_predictions
-from skl2rclip._training.candidates import EarlyStopping, split_off_validation
+from skl2rclip._ordinal.soft_targets import (
+    Measurement,
+    RankTargets,
+    RunningErrors,
+    measure,
+    reliability,
+    targets_of_predictions,
+)
+from skl2rclip._ordinal.splits import blocks_of, split_off_validation
 from skl2rclip._training.distributed import DeviceGroup
-from skl2rclip._training.initialization import Measurement, measure, reliability
+from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
@@ -122,7 +129,7 @@ def _soft_targets(
 ) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
     """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
     settings = request.settings
-    if not settings.is_soft or embeddings is None or not request.plan():
+    if not settings.is_soft or embeddings is None or not request.plan:
         return None, None, None
     target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
     if request.one_pass:
@@ -138,7 +145,7 @@ def _soft_targets(
             weight,
             None if request.groups is None else request.groups[rows],
             None if request.label_std is None else request.label_std[rows],
-            has_hidden=settings.image_adapter != "linear",
+            n_hidden=0 if settings.image_adapter == "linear" else N_HIDDEN,
             seed=request.seed,
         )
     return measured.targets, measured, None
@@ -181,7 +188,7 @@ def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out:
 def _decode_mine(
     request: FitRequest, backbone: Backbone, learner: Learner, held_out: np.ndarray, mine: np.ndarray
 ) -> _Decoded:
-    settings, needs = request.settings, {stage.needs for stage, _ in request.plan()}
+    settings, needs = request.settings, {stage.needs for stage in request.plan}
     if not needs:
         return _Decoded()
     images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())

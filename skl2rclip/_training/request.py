@@ -5,36 +5,22 @@ What is made of it is the business of ``_training.prepare`` and ``_training.trai
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._embedding.embedder import (
-    LARGEST_AUTO_BATCH,
-)
 from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
 from skl2rclip._model.prompts import PromptTokens
 from skl2rclip._model.state import FittedState
 from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
-from skl2rclip._training.stages import PromptStage, TowerStage
+from skl2rclip._training.plan import PlannedStage, plan_of
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.names import EntryNames
 from skl2rclip.errors import UnreadableImagesError
-
-# of the first stage with prompt_epochs="auto": steps that suffice for so many images a rank, with more in proportion,
-# but no more than so many epochs (benchmarks/many_pictures.md)
-_STEPS = 80
-_SUFFICE_PER_RANK = 64
-_MOST_EPOCHS = 7
-_HARD_EPOCHS = 200
-# of the second stage with image_epochs="auto"
-_TOWER_STEPS = 80
-_FEWEST_TOWER_EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -79,6 +65,8 @@ class FitRequest:
         Images that only judge what is learned from the others, which the user gave apart, behind them.
     n_given_apart : int
         How many of these the user gave.
+    plan : tuple of PlannedStage
+        What is trained, in order; follows from the rest.
     """
 
     data: Any
@@ -102,6 +90,11 @@ class FitRequest:
     label_std: np.ndarray | None = None
     held_out: np.ndarray | None = None
     n_given_apart: int = 0
+    plan: tuple[PlannedStage, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        plan = plan_of(self.settings, self.n_learned_from, len(self.scale.ranks), one_pass=self.one_pass)
+        object.__setattr__(self, "plan", plan)
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""
@@ -142,34 +135,14 @@ class FitRequest:
         """How many images there are without those that the user gave apart."""
         return len(self.target) if self.held_out is None else int((~self.held_out).sum())
 
-    def plan(self) -> list[tuple[type[PromptStage] | type[TowerStage], int]]:
-        """Stages in order, with their numbers of epochs."""
-        settings = self.settings
-        if self.one_pass:
-            return [(TowerStage if settings.finetunes else PromptStage, 1)]
-        prompt_epochs = settings.prompt_epochs
-        if isinstance(prompt_epochs, str) and not settings.is_soft:
-            prompt_epochs = _HARD_EPOCHS
-        elif isinstance(prompt_epochs, str):
-            prompt_epochs = self._automatic_epochs()
-        stages: list[tuple[type[PromptStage] | type[TowerStage], int]] = [(PromptStage, prompt_epochs)]
-        if settings.finetunes:
-            image_epochs = settings.image_epochs
-            if isinstance(image_epochs, str):
-                image_epochs = max(_FEWEST_TOWER_EPOCHS, round(_TOWER_STEPS / self._steps_of_epoch()))
-            stages.append((TowerStage, image_epochs))
-        return [(stage, n_epochs) for stage, n_epochs in stages if n_epochs > 0]
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned before, so that a start can be chosen."""
+        return not self.one_pass and (self.previous is None or not self.previous.history)
 
-    def _steps_of_epoch(self) -> int:
-        batch_size = self.settings.batch_size
-        return math.ceil(self.n_learned_from / (LARGEST_AUTO_BATCH if isinstance(batch_size, str) else batch_size))
-
-    def _automatic_epochs(self) -> int:
-        """Epochs of the first stage, with soft targets, where the user names none."""
-        an_epoch = self._steps_of_epoch()
-        in_proportion = _STEPS * self.n_learned_from / (_SUFFICE_PER_RANK * len(self.scale.ranks))
-        n_steps = max(_STEPS, min(in_proportion, _MOST_EPOCHS * an_epoch))
-        return max(1, round(n_steps / an_epoch))
+    def epochs_of(self, name: str) -> int:
+        """Epochs that a stage may take, 0 where it is not planned."""
+        return sum(stage.n_epochs for stage in self.plan if stage.name == name)
 
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""

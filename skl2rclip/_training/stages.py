@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from skl2rclip._settings import Settings
-from skl2rclip._training.candidates import Contest, EarlyStopping
+from skl2rclip._training.candidates import Contest
 from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
+from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
 from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
 from skl2rclip._utils.eta import Outlook, quicker_device
 from skl2rclip._utils.progress import progress_bar
@@ -50,8 +52,7 @@ class PromptStage:
         Trains in the place of the learner's adapter, and provides it.
     """
 
-    name: ClassVar[str] = "prompts"
-    needs: ClassVar[str] = "embeddings"
+    name: ClassVar[str] = PROMPTS
     rates: ClassVar[str] = "learning_rate"
     warm_up: ClassVar[float] = 0.0
 
@@ -69,7 +70,7 @@ class PromptStage:
         for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
             yield data.batch(data.embeddings[rows], rows)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""
         if self._contest is not None:
             return self._contest.step(self.learner, batch)
@@ -122,8 +123,7 @@ class TowerStage:
     settings : Settings
     """
 
-    name: ClassVar[str] = "image_tower"
-    needs: ClassVar[str] = "pixels"
+    name: ClassVar[str] = IMAGE_TOWER
     rates: ClassVar[str] = "learning_rate or image_learning_rate"
     # of the steps: AdamW's first ones, at the full rate, would wreck what the first stage has brought
     warm_up: ClassVar[float] = 0.1
@@ -172,7 +172,7 @@ class TowerStage:
                 None if own.distributions is None else group.gathered(own.distributions),
             )
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch, those of all processes where there are several; return loss and terms."""
         learner = self.learner
         embeddings = learner.embed_pixels(batch.inputs, self.settings.augment)
@@ -319,11 +319,12 @@ def run_stage(
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
-            means = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
+            values = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
+            means = dict(zip(("loss", *TERMS), values, strict=True))
             if learner.group is not None:
                 means = learner.group.as_the_first(means)
             _check_finite(means, stage, record, optimizer)
-            record |= dict(zip(("loss", *TERMS), means, strict=True)) | stage.look()
+            record |= means | stage.look()
             if stopping is not None:
                 record |= stopping.update(learner, stage.held_out(stopping.data, batch_size))
             learner.history.append(record)
@@ -396,7 +397,7 @@ def _epoch(
     outlook: Outlook | None,
     watch: LoadWatch,
 ) -> Tensor:
-    """One pass over the data; means of the loss and of the terms, tensor of shape (5,), left on the device."""
+    """One pass over the data; means of the loss and of the terms in that order, left on the device."""
     sums, count = torch.zeros(1 + len(TERMS), device=stage.learner.device), 0
     # nothing here waits for the device: what goes to it was put there before, or is copied alongside
     for batch in stage.epoch(data, batch_size):
@@ -408,14 +409,14 @@ def _epoch(
         if outlook is not None:
             outlook.step()
         watch.step()
-        sums += len(batch.target) * torch.cat([loss.detach()[None], terms.detach()])
+        sums += len(batch.target) * torch.stack([loss.detach(), *(terms[name].detach() for name in TERMS)])
         count += len(batch.target)
     return sums / count
 
 
-def _check_finite(means: list[float], stage: Stage, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:
-    names = [name for name, mean in zip(TERMS, means[1:], strict=True) if not math.isfinite(mean)]
-    if not names and math.isfinite(means[0]):
+def _check_finite(means: dict[str, float], stage: Stage, record: dict[str, Any], optimizer: torch.optim.AdamW) -> None:
+    names = [name for name in TERMS if not math.isfinite(means[name])]
+    if not names and math.isfinite(means["loss"]):
         return
     rates = " and ".join(f"{group.get('initial_lr', group['lr']):g}" for group in optimizer.param_groups)
     raise NonFiniteLossError(
@@ -466,5 +467,6 @@ def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
     moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
     [pixels] = data.pixels.batches([torch.arange(size)])
     embeddings = learner.embed_pixels(pixels, stage.settings.augment)
-    learner.objective.terms(learner.adapt(embeddings), learner.prototypes(), data.target[:size], None).sum().backward()
+    terms = learner.objective.terms(learner.adapt(embeddings), learner.prototypes(), data.target[:size], None)
+    torch.stack([*terms.values()]).sum().backward()
     del moments

@@ -1,4 +1,4 @@
-"""From a checked request to a fitted state: build modules, decode and embed images, run the stages, collect.
+"""From a checked request to a fitted state: prepare, initialise, prompt stage, choose epochs, tower stage, collect.
 
 The optimisation itself is in ``_training.stages``; scikit-learn and the estimator are not known here.
 """
@@ -8,27 +8,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from skl2rclip._clip.backbone import Backbone, load_backbone, seeded
+from skl2rclip._clip.backbone import Backbone, load_backbone
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.embedder import (
     LARGEST_AUTO_BATCH,
     check_headers,
 )
-from skl2rclip._model.modules import RankFormer, RidgeAdapter, image_adapter
-from skl2rclip._model.prompts import RankPrompts
-from skl2rclip._model.state import STRUCTURE, FittedState, load_module, module_arrays
+from skl2rclip._model.modules import RidgeAdapter
+from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import Contest
 from skl2rclip._training.distributed import DeviceGroup, run_on_devices
-from skl2rclip._training.epoch_selection import NOTHING_GAINED, RehearsedStage, rehearse
+from skl2rclip._training.epoch_selection import NOTHING_GAINED, Rehearsal, RehearsedStage, rehearse
 from skl2rclip._training.initialization import has_enough_to_compare, start
-from skl2rclip._training.learner import Learner, TrainingData
-from skl2rclip._training.objective import Objective
+from skl2rclip._training.learner import Learner, TrainingData, build_learner
+from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
 from skl2rclip._training.prepare import Prepared, prepare
 from skl2rclip._training.request import FitRequest
 from skl2rclip._training.stages import (
@@ -41,7 +41,7 @@ from skl2rclip._training.stages import (
     run_stage,
 )
 from skl2rclip._utils.arguments import check_maker
-from skl2rclip._utils.devices import autocast_for, explain_out_of_memory
+from skl2rclip._utils.devices import explain_out_of_memory
 from skl2rclip._utils.progress import FitListener
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
@@ -98,121 +98,155 @@ def train(
 ) -> FittedState:
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
-    listener = listener or FitListener()
     _log.info("Fit of %d images of %d ranks on %s.", request.n_learned_from, len(request.scale.ranks), request.device)
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
     check_maker(request.maker, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
-        learner = _build_learner(request, backbone)
-        learner.group = group
+        learner = build_learner(request, backbone, group)
         prepared = prepare(request, backbone, learner)
-        data, stopping = prepared.training, prepared.stopping
+        steps = _Steps(request, backbone, learner, prepared, on_epoch_end, listener or FitListener())
+        steps.initialize()
+        steps.prompt_stage()
+        choice = steps.choose_tower_epochs()
+        steps.tower_stage(choice)
+        return steps.collect()
 
-        def collect() -> FittedState:
-            return _collect(request, backbone, learner, prepared)
 
-        def report() -> bool:
-            def so_far() -> FittedState:
-                with as_if_ended(stage, stopping):
-                    return collect()
+class _Steps:
+    """The steps of a fit once its data are prepared, written down in their order, and what they share.
 
-            if on_epoch_end is not None:
-                on_epoch_end(so_far())
-            return listener.epoch_ends(so_far)
+    Parameters
+    ----------
+    request : FitRequest
+    backbone : Backbone
+    learner : Learner
+        Changed in place.
+    prepared : Prepared
+    on_epoch_end : callable or None
+    listener : FitListener
+    """
 
-        optimizer = None
-        batch_size = _batch_size(settings, learner, data)
-        contest = _started(request, learner, prepared) if _is_new(request) else None
-        if stopping is not None and request.plan() and (prepared.measured is not None or not _is_new(request)):
+    def __init__(
+        self,
+        request: FitRequest,
+        backbone: Backbone,
+        learner: Learner,
+        prepared: Prepared,
+        on_epoch_end: EpochEnd | None,
+        listener: FitListener,
+    ):
+        self.request, self.settings = request, request.settings
+        self.backbone, self.learner, self.prepared = backbone, learner, prepared
+        self.on_epoch_end, self.listener = on_epoch_end, listener
+        self.batch_size = _batch_size(request.settings, learner, prepared.training)
+        self.contest: Contest | None = None
+        self.optimizer: torch.optim.AdamW | None = None
+        self.is_ended = False  # by a callback
+
+    def initialize(self) -> None:
+        """Choose the start of training with soft targets, where there is an adapter that can be chosen along."""
+        request, learner = self.request, self.learner
+        measured, stopping = self.prepared.measured, self.prepared.stopping
+        if request.is_new and measured is not None and isinstance(learner.adapter, RidgeAdapter):
+            n_epochs = request.epochs_of(PROMPTS)
+            # what held-out images watch must be as far as the epoch that they are told of
+            every = max(1, n_epochs // _LOOKS) if stopping is None else 1
+            self.contest = start(learner, self.prepared.training, measured, every, request.seed)
+            if self.contest is not None and not n_epochs:
+                self.contest.restore(learner)
+                self.contest.log_kept(learner)
+        if stopping is not None and request.plan and (measured is not None or not request.is_new):
             # the start is a result too
             has_embeddings = stopping.data.embeddings is not None
-            begun = PromptStage(learner, settings) if has_embeddings else TowerStage(learner, settings)
-            stopping.update(learner, begun.held_out(stopping.data, batch_size))
-        for make_stage, n_epochs in request.plan():
-            if group is not None and make_stage.needs == "pixels":  # each process draws from its own images
-                learner.generator = torch.Generator().manual_seed(request.seed + group.rank)
-            stage: Stage = PromptStage(learner, settings, contest)
-            last_epoch = n_epochs
-            if make_stage is TowerStage:
-                stage, data, last_epoch = _tower_stage(request, learner, prepared, contest, n_epochs, batch_size)
-            if not last_epoch:
-                break
-            if request.one_pass:
-                optimizer = _resumed_optimizer(stage, previous)
-            listener.stage_begins(stage.name, last_epoch)
-            optimizer = run_stage(
-                stage,
-                data,
-                n_epochs=n_epochs,
-                batch_size=batch_size,
-                last_epoch=last_epoch,
-                decay=not request.one_pass,
-                stopping=stopping,
-                optimizer=optimizer if request.one_pass else None,
-                on_epoch_begin=listener.epoch_begins,
-                on_epoch_end=report,
-                verbose=settings.verbose,
-            )
-            if listener.stage_ends(collect):
-                break
-        state = collect()
-        if on_epoch_end is not None and prepared.measured is not None and request.plan():
-            on_epoch_end(state)  # what was judged best need not be the last
-    return replace(state, optimizer_state=_moments(optimizer)) if request.one_pass else state
+            begun = PromptStage(learner, self.settings) if has_embeddings else TowerStage(learner, self.settings)
+            stopping.update(learner, begun.held_out(stopping.data, self.batch_size))
 
+    def prompt_stage(self) -> None:
+        """Train the prompts, and what maps embeddings to them, on embeddings of the frozen tower."""
+        stage = PromptStage(self.learner, self.settings, self.contest)
+        self._run(stage, self.prepared.training, self._epochs_of(PROMPTS))
 
-def _is_new(request: FitRequest) -> bool:
-    """Whether nothing was learned before, so that a start can be chosen."""
-    return not request.one_pass and (request.previous is None or not request.previous.history)
-
-
-def _started(request: FitRequest, learner: Learner, prepared: Prepared) -> Contest | None:
-    """Choose the start of training with soft targets, where there is an adapter that can be chosen along."""
-    measured = prepared.measured
-    if measured is None or not isinstance(learner.adapter, RidgeAdapter):
-        return None
-    n_epochs = sum(n_epochs for stage, n_epochs in request.plan() if stage is PromptStage)
-    # what held-out images watch must be as far as the epoch that they are told of
-    every = max(1, n_epochs // _LOOKS) if prepared.stopping is None else 1
-    contest = start(learner, prepared.training, measured, every, request.seed)
-    if contest is not None and not n_epochs:
-        contest.restore(learner)
-        contest.log_kept(learner)
-    return contest
-
-
-def _tower_stage(
-    request: FitRequest,
-    learner: Learner,
-    prepared: Prepared,
-    contest: Contest | None,
-    n_epochs: int,
-    batch_size: int,
-) -> tuple[TowerStage, TrainingData, int]:
-    """Return the second stage, what it learns from, and after how many epochs it ends, as its rehearsals have it."""
-    settings, data, measured = request.settings, prepared.training, prepared.measured
-    is_watched = prepared.stopping is not None
-    if measured is None or is_watched or not _is_new(request) or not isinstance(learner.adapter, RidgeAdapter):
-        return TowerStage(learner, settings), data, n_epochs
-    if contest is None and has_enough_to_compare(measured):  # so many images that nothing needs to be rehearsed
-        return TowerStage(learner, settings), data, n_epochs
-    rehearsal = NOTHING_GAINED
-    if contest is not None:
+    def choose_tower_epochs(self) -> Rehearsal | None:
+        """Choose on images left out for how many epochs to train the image tower; None for all that are planned."""
+        request, learner, measured = self.request, self.learner, self.prepared.measured
+        n_epochs, is_watched = self._epochs_of(IMAGE_TOWER), self.prepared.stopping is not None
+        if not n_epochs or measured is None or is_watched or not request.is_new:
+            return None
+        if not isinstance(learner.adapter, RidgeAdapter):
+            return None
+        if self.contest is None:  # so many images that nothing needs to be rehearsed, or too few
+            return None if has_enough_to_compare(measured) else NOTHING_GAINED
         rehearsal = rehearse(
             learner,
-            data,
+            self.prepared.training,
             measured,
-            settings,
-            contest,
+            self.settings,
+            self.contest,
             n_epochs=n_epochs,
-            batch_size=batch_size,
+            batch_size=self.batch_size,
             seed=request.seed,
         )
-    if learner.group is not None:
-        rehearsal = learner.group.as_the_first(rehearsal)
-    distributions = torch.from_numpy(measured.targets.around_labels(rehearsal.narrowing)).to(request.device)
-    stage = RehearsedStage(learner, settings, rehearsal)
-    return stage, replace(data, distributions=distributions), rehearsal.last_epoch
+        return rehearsal if learner.group is None else learner.group.as_the_first(rehearsal)
+
+    def tower_stage(self, choice: Rehearsal | None) -> None:
+        """Train the image tower too, on pixels, as far as was chosen."""
+        learner, data, n_epochs = self.learner, self.prepared.training, self._epochs_of(IMAGE_TOWER)
+        if not n_epochs:
+            return
+        if learner.group is not None:  # each process draws from its own images
+            learner.generator = torch.Generator().manual_seed(self.request.seed + learner.group.rank)
+        if choice is None:
+            self._run(TowerStage(learner, self.settings), data, n_epochs)
+        elif choice.last_epoch:
+            assert self.prepared.targets is not None
+            distributions = torch.from_numpy(self.prepared.targets.around_labels(choice.narrowing))
+            data = replace(data, distributions=distributions.to(self.request.device))
+            self._run(RehearsedStage(learner, self.settings, choice), data, n_epochs, choice.last_epoch)
+
+    def collect(self) -> FittedState:
+        """Put together what was learned."""
+        state = self._so_far()
+        if self.on_epoch_end is not None and self.prepared.measured is not None and self.request.plan:
+            self.on_epoch_end(state)  # what was judged best need not be the last
+        return replace(state, optimizer_state=_moments(self.optimizer)) if self.request.one_pass else state
+
+    def _epochs_of(self, name: str) -> int:
+        """Epochs that a stage may take now, none where a callback has ended the fit."""
+        return 0 if self.is_ended else self.request.epochs_of(name)
+
+    def _run(self, stage: Stage, data: TrainingData, n_epochs: int, last_epoch: int | None = None) -> None:
+        if not n_epochs:
+            return
+        one_pass, listener = self.request.one_pass, self.listener
+        listener.stage_begins(stage.name, last_epoch or n_epochs)
+        self.optimizer = run_stage(
+            stage,
+            data,
+            n_epochs=n_epochs,
+            batch_size=self.batch_size,
+            last_epoch=last_epoch,
+            decay=not one_pass,
+            stopping=self.prepared.stopping,
+            optimizer=_resumed_optimizer(stage, self.request.previous) if one_pass else None,
+            on_epoch_begin=listener.epoch_begins,
+            on_epoch_end=partial(self._epoch_ends, stage),
+            verbose=self.settings.verbose,
+        )
+        self.is_ended = listener.stage_ends(self._so_far)
+
+    def _epoch_ends(self, stage: Stage) -> bool:
+        """Tell whoever wants to know; return whether the stage is to end."""
+        collect = partial(self._as_if_ended, stage)
+        if self.on_epoch_end is not None:
+            self.on_epoch_end(collect())
+        return self.listener.epoch_ends(collect)
+
+    def _as_if_ended(self, stage: Stage) -> FittedState:
+        with as_if_ended(stage, self.prepared.stopping):
+            return self._so_far()
+
+    def _so_far(self) -> FittedState:
+        return _collect(self.request, self.backbone, self.learner, self.prepared)
 
 
 def _judged(request: FitRequest) -> FitRequest:
@@ -252,63 +286,6 @@ def _moments(optimizer: torch.optim.AdamW | None) -> dict[str, Any] | None:
     state = optimizer.state_dict()
     moments = {key: {name: value.cpu() for name, value in entry.items()} for key, entry in state["state"].items()}
     return {**state, "state": moments}
-
-
-def _build_learner(request: FitRequest, backbone: Backbone) -> Learner:
-    """Build the modules, with the weights of the previous training where there is one."""
-    device, settings = request.device, request.settings
-    text_tower = backbone.text_tower(device)
-    generator = torch.Generator().manual_seed(request.seed)
-    rankformer = adapter = None
-    with seeded(request.seed):
-        if settings.rankformer_layers:
-            rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
-        if settings.image_adapter is not None:
-            adapter = image_adapter(backbone.embedding_width, settings.image_adapter, settings.rank_targets)
-    learner = Learner(
-        prompts=RankPrompts(
-            request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
-        ),
-        adapter=adapter,
-        tower=backbone.image_tower_copy(device) if settings.finetunes else None,
-        preprocessing=backbone.preprocessing,
-        objective=Objective(
-            weights=(
-                settings.contrastive_weight,
-                settings.pairwise_weight,
-                settings.tightness_weight,
-                settings.text_ordering_weight,
-            ),
-            logit_scale=backbone.logit_scale,
-            rank_values=torch.from_numpy(_distances(request.scale.values)).float().to(device),
-        ),
-        autocast=autocast_for(settings.precision, device),
-        generator=generator,
-        history=[] if request.previous is None else [dict(entry) for entry in request.previous.history],
-    )
-    modules = learner.modules().to(device)
-    if request.previous is not None:
-        for name, module in modules.items():
-            if name in request.previous.arrays:
-                load_module(module, request.previous.arrays[name])
-    if learner.tower is not None:
-        _make_fast(learner.tower, settings, device)
-    return learner
-
-
-def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
-    """Prepare a tower that is to be trained."""
-    if device.type == "cuda":
-        tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
-    if settings.compile:
-        tower.compile()
-
-
-def _distances(values: np.ndarray) -> np.ndarray:
-    """Rank values from the lowest on, of a size whose differences single precision holds, float64."""
-    shifted = values - values.min()
-    largest = shifted.max()
-    return shifted if 1e-6 < largest < 1e6 else shifted / largest
 
 
 @torch.no_grad()

@@ -175,7 +175,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._training.candidates.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._training.early_stopping.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             classifier.set_params(early_stopping=True).fit(shades[0], 4 - shades[1])
     classifier.set_params(early_stopping=False)
@@ -183,7 +183,7 @@ def test_an_interrupted_fit_leaves_the_fitted_estimator_as_it_was(make_classifie
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), before)
     unfitted = make_classifier(early_stopping=True)
     with monkeypatch.context() as patch:
-        patch.setattr("skl2rclip._training.candidates.EarlyStopping.update", interrupted)
+        patch.setattr("skl2rclip._training.early_stopping.EarlyStopping.update", interrupted)
         with pytest.raises(error):
             unfitted.fit(*shades)
     for predict in (unfitted.predict, unfitted.predict_interval, unfitted.predict_expectation):

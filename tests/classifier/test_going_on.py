@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from skl2rclip._training.candidates import split_off_validation
+from skl2rclip._ordinal.splits import split_off_validation
 from skl2rclip.errors import InvalidParameterError
 from tests.support.parameters import FINETUNE
 

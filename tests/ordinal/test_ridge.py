@@ -4,7 +4,8 @@ import torch
 from sklearn.linear_model import Ridge, RidgeCV
 
 from skl2rclip._ordinal import ridge
-from skl2rclip._ordinal.ridge import Features, Scatter, blocks_of, folds, leave_one_out, ridge_map
+from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, ridge_map
+from skl2rclip._ordinal.splits import blocks_of
 
 
 @pytest.fixture
@@ -117,37 +118,9 @@ def test_features_are_what_the_adapter_computes():
     assert Features(Z, weight, 0, rng)[np.array([2])].shape == (1, 5)
 
 
-def test_folds_are_even_along_the_ranks_and_keep_together_what_belongs_together():
-    rng = np.random.default_rng(0)
-    target = np.repeat(np.arange(6), 10)
-    Z = rng.normal(size=(60, 4)).astype(np.float32)
-    Z[33] = Z[2]
-    fold = folds(target, blocks_of(Z, None), 5, np.random.default_rng(0))
-    assert fold[33] == fold[2]
-    counts = np.array([[np.count_nonzero((target == k) & (fold == j)) for j in range(5)] for k in range(6)])
-    assert counts.min() >= 1
-    assert counts.max() <= 3
-    groups = rng.integers(0, 20, 60)
-    fold = folds(target, blocks_of(Z, groups), 5, np.random.default_rng(0))
-    assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
-    assert len(set(folds(target[:3], np.arange(3), 5, np.random.default_rng(0)))) == 3
-
-
 def test_a_ridge_map_is_ridge_regression(data):
     Z, y = data
     weight = np.random.default_rng(0).uniform(0.1, 2, 50)
     coefficients, intercept = ridge_map(Z, y, Scatter(Z, weight), 0.7)
     expected = Ridge(alpha=0.7).fit(Z, y, sample_weight=weight).predict(Z)
     np.testing.assert_allclose(Z @ coefficients + intercept, expected)
-
-
-def test_folds_do_not_depend_on_the_last_bits_of_embeddings_nor_on_what_is_in_them():
-    rng = np.random.default_rng(0)
-    Z = rng.normal(size=(60, 8)).astype(np.float32)
-    Z[41] = Z[3]
-    others = [np.nextafter(Z, np.inf, dtype=np.float32), -Z]
-    for groups in (None, rng.integers(0, 20, 60)):
-        expected = blocks_of(Z, groups)
-        for other in others:
-            np.testing.assert_array_equal(blocks_of(other, groups), expected)
-    assert (np.diff(blocks_of(Z, None)[:41]) == 1).all()

@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from skl2rclip._ordinal import soft_targets
-from skl2rclip._ordinal.ridge import Scatter, blocks_of, leave_one_out
-from skl2rclip._ordinal.soft_targets import RunningErrors, measure_targets, targets_of_predictions
+from skl2rclip._ordinal.ridge import Scatter, leave_one_out
+from skl2rclip._ordinal.soft_targets import (
+    RunningErrors,
+    measure,
+    measure_targets,
+    reliability,
+    targets_of_predictions,
+)
+from skl2rclip._ordinal.splits import blocks_of
 
 
 def embeddings_of(position, noise=0.0, seed=0):
@@ -136,3 +143,31 @@ def test_errors_run_on_from_batch_to_batch_and_are_forgotten_by_half():
     counts = np.where(np.arange(30) < 11, 0.5, 1.0)
     assert rest.noise == pytest.approx(np.sqrt(np.average(error**2, weights=counts * w)))
     assert (rest.around_labels().argmax(axis=1) == y[11:]).all()
+
+
+def line(n=400, width=8, noise=0.0, seed=0):
+    """Unit rows along which labels of 0 to 20 rise, and these labels before and after some raters were off by 3."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 21, n)
+    Z = np.ones((n, width)) + 0.01 * rng.standard_normal((n, width))
+    Z[:, 0] += 0.1 * (truth + noise * rng.standard_normal(n))
+    std = np.where(rng.random(n) < 0.5, 0.0, 3.0)
+    marked = np.clip(np.rint(truth + std * rng.standard_normal(n)), 0, 20).astype(int)
+    return (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32), truth, marked, std
+
+
+def test_the_measured_width_is_that_of_the_error_without_the_labels_own():
+    Z, truth, marked, std = line(noise=1.0)
+    values, ones = np.arange(21.0), np.ones(len(Z))
+
+    def noise(target, std=None):
+        return measure(Z, target, values, ones, None, std, n_hidden=0, seed=0).targets.noise
+
+    of_truth, ignored, known = noise(truth), noise(marked), noise(marked, std)
+    assert ignored > 1.7 * of_truth
+    assert known == pytest.approx(of_truth, rel=0.2)
+
+
+def test_an_image_counts_by_its_share_of_the_variance():
+    np.testing.assert_allclose(reliability(np.array([0.0, 1.0, 3.0]), 1.0), [1, 0.5, 0.1])
+    np.testing.assert_array_equal(reliability(np.array([0.0, 5.0]), 0.0), [1, 1])

@@ -1,48 +1,99 @@
+from dataclasses import replace
+
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
+import torch
 
-from skl2rclip._training.candidates import split_off_validation
+from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._training.initialization import start
+from skl2rclip._training.stages import PromptStage, run_stage
+from tests.support.learners import N_IMAGES, N_RANKS, WEIGHT, settings_of
 
-
-@given(
-    counts=st.lists(st.integers(0, 12), min_size=1, max_size=10).filter(any),
-    fraction=st.floats(0.01, 0.99),
-    seed=st.integers(0, 5),
-)
-def test_validation_images_are_spread_along_the_ranks_and_leave_one_of_each(counts, fraction, seed):
-    target = np.repeat(np.arange(len(counts)), counts)
-    np.random.default_rng(seed).shuffle(target)
-    held_out = split_off_validation(target, fraction, np.random.default_rng(seed))
-    spare = len(target) - np.count_nonzero(counts)
-    assert held_out.sum() == min(max(1, round(fraction * len(target))), spare)
-    assert set(target[~held_out]) == set(target)
-    if spare:
-        share = held_out.sum() / spare
-        for rank, count in enumerate(counts):
-            assert abs(held_out[target == rank].sum() - share * max(count - 1, 0)) <= 1 + 1e-9
+pytestmark = pytest.mark.full_ordering
 
 
-def test_validation_images_follow_the_seed():
-    target = np.repeat(np.arange(5), 20)
-    first, again, other = (split_off_validation(target, 0.2, np.random.default_rng(seed)) for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, data, measured, whole):
+    contest = start(learner, data, measured, every=1, seed=0)
+    learner.prompts.zero_grad()
+    contest.step(learner, whole)
+    gradient = contest.adapters.linear.grad.clone()
+    of_prompts = learner.prompts.context.grad.clone()
+    changed = data.embeddings.clone()
+    changed[contest.fold == 2] = changed[contest.fold == 2].roll(1, dims=0)
+    contest.adapters.zero_grad()
+    contest.step(learner, data.batch(changed, torch.arange(N_IMAGES)))
+    same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(gradient, contest.adapters.linear.grad, strict=True)]
+    assert [place for place, is_same in enumerate(same) if is_same] == [3, 8, 13]
+    # the prompts learn from the adapters that see everything
+    learner.prompts.zero_grad()
+    loss = 0
+    for place in (0, 5, 10):
+        part = replace(whole, distributions=contest.distributions(whole)[place // 5, 0])
+        loss = loss + learner.loss(contest.adapters.all(whole.inputs)[place], learner.prototypes(), part)[0] / 3
+    loss.backward()
+    torch.testing.assert_close(of_prompts, learner.prompts.context.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_whole_groups_are_held_out_and_no_rank_is_left_without_images():
-    rng = np.random.default_rng(0)
-    groups = rng.integers(0, 30, 200)
-    target = (groups // 6 + rng.integers(0, 2, 200)).clip(0, 5)
-    for seed in range(5):
-        held_out = split_off_validation(target, 0.2, np.random.default_rng(seed), groups)
-        assert not set(groups[held_out]) & set(groups[~held_out])
-        assert set(target[~held_out]) == set(target)
-        assert 0.2 <= held_out.mean() < 0.3
-        assert len(set(target[held_out])) >= 4
-    large = np.repeat([0, 1], [180, 20])  # every rank in both
-    for seed in range(6):
-        held_out = split_off_validation(np.arange(200) % 5, 0.1, np.random.default_rng(seed), large)
-        assert held_out.sum() == 20
-    alone = split_off_validation(np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0), np.array([0, 0, 1, 1]))
-    assert not alone.any()
+def test_a_batch_teaches_nothing_to_the_adapters_that_miss_all_of_it(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    rows = torch.nonzero(contest.fold == 2)[:3, 0]
+    contest.step(learner, data.batch(data.embeddings[rows], rows))
+    learns = contest.adapters.linear.grad.flatten(1).abs().sum(1) > 0
+    assert (~learns).nonzero()[:, 0].tolist() == [3, 8, 13]
+
+
+def test_a_batch_is_likened_to_the_targets_of_its_own_rows(learner, data, measured, whole):
+    contest, rows = start(learner, data, measured, every=1, seed=0), torch.tensor([31, 2, 59, 2])
+    of_all = contest.distributions(whole)
+    assert of_all.shape == (3, 5, N_IMAGES, N_RANKS)
+    assert torch.equal(contest.distributions(data.batch(data.embeddings[rows], rows)), of_all[:, :, rows])
+
+
+def test_what_grows_with_the_images_is_kept_for_one_candidate_alone(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    kept = [tensor.numel() for tensor in vars(contest).values() if isinstance(tensor, torch.Tensor)]
+    assert sum(kept) == 5 * N_IMAGES * N_RANKS + 2 * N_RANKS * N_RANKS + N_IMAGES
+
+
+def test_a_look_scores_each_image_by_the_adapters_that_miss_it(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    with torch.no_grad():
+        for parameter in contest.adapters.parameters():  # no map like another
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+        adapted, prototypes = contest.adapters.all(data.embeddings).numpy(), learner.prototypes().numpy()
+    scores = np.zeros(3)
+    for candidate in range(3):
+        for image, fold in enumerate(contest.fold.tolist()):
+            exponentials = np.exp(10.0 * prototypes @ adapted[5 * candidate + 1 + fold, image].astype(np.float64))
+            score = ranked_scores(exponentials[None] / exponentials.sum(), measured.targets.target[image : image + 1])
+            scores[candidate] += WEIGHT[image] * score[0] / WEIGHT.sum()
+    assert contest.look(learner)["cross_fitted_rps"] == pytest.approx(scores.min(), rel=1e-5)
+    best = adapted[5 * scores.argmin()]
+    np.testing.assert_allclose(learner.adapt(data.embeddings).detach(), best, atol=1e-6)
+
+
+def test_the_state_that_foretells_best_is_kept(learner, data, measured):
+    contest = start(learner, data, measured, every=2, seed=0)
+    stage, states = PromptStage(learner, settings_of(learning_rate=0.02), contest), []
+    start_score = contest._best[0]
+    run_stage(
+        stage,
+        data,
+        n_epochs=12,
+        batch_size=N_IMAGES,
+        on_epoch_end=lambda: states.append((learner.prototypes().detach(), learner.adapt(data.embeddings).detach())),
+    )
+    looks = {e["epoch"]: e["cross_fitted_rps"] for e in learner.history if "cross_fitted_rps" in e}
+    assert list(looks) == [2, 4, 6, 8, 10, 12]
+    best = min(looks, key=looks.get)
+    assert looks[best] < start_score
+    torch.testing.assert_close(learner.prototypes(), states[best - 1][0])
+    torch.testing.assert_close(learner.adapt(data.embeddings), states[best - 1][1])
+
+
+def test_training_that_only_harms_is_undone(learner, data, measured):
+    contest = start(learner, data, measured, every=1, seed=0)
+    before = learner.prototypes().detach(), learner.adapt(data.embeddings).detach()
+    run_stage(PromptStage(learner, settings_of(learning_rate=30.0), contest), data, n_epochs=3, batch_size=N_IMAGES)
+    torch.testing.assert_close(learner.prototypes(), before[0])
+    torch.testing.assert_close(learner.adapt(data.embeddings), before[1])

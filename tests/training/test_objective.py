@@ -6,7 +6,9 @@ import torch
 from scipy.special import rel_entr
 
 from skl2rclip._training.objective import (
+    TERMS,
     Objective,
+    Term,
     contrastive_loss,
     distribution_loss,
     ordering_loss,
@@ -160,8 +162,9 @@ def test_gradients_are_the_same_every_time():
 
 
 def test_a_term_of_weight_zero_does_not_enter_even_where_it_is_infinite():
-    terms = torch.tensor([1.0, float("inf"), 2.0, -1.0])
-    objective = Objective((1.0, 0.0, 0.5, 0.0), 1.0, torch.arange(3.0))
+    values = {"contrastive": 1.0, "ordering": float("inf"), "tightness": 2.0, "text_ordering": -1.0}
+    terms = {name: torch.tensor(value) for name, value in values.items()}
+    objective = Objective({"contrastive": 1.0, "ordering": 0.0, "tightness": 0.5}, 1.0, torch.arange(3.0))
     assert float(objective.total(terms)) == 2.0
 
 
@@ -187,9 +190,39 @@ def test_the_text_ordering_term_enters_with_its_weight():
     rng = np.random.default_rng(0)
     Z, T = (torch.nn.functional.normalize(torch.tensor(rng.normal(size=(n, 6))).float(), dim=1) for n in (7, 3))
     target, values = torch.tensor([0, 1, 2, 0, 1, 2, 2]), torch.arange(3.0)
-    without, with_it = (Objective((1.0, 0.5, 0.5, w), 10.0, values) for w in (0.0, 0.3))
-    assert without.terms(Z, T, target, None)[3] == 0
+    without, with_it = (
+        Objective({"contrastive": 1.0, "ordering": 0.5, "tightness": 0.5, "text_ordering": weight}, 10.0, values)
+        for weight in (0.0, 0.3)
+    )
+    assert without.terms(Z, T, target, None)["text_ordering"] == 0
     terms = with_it.terms(Z, T, target, None)
-    assert float(terms[3]) == pytest.approx(float(text_ordering_loss(T, values)))
+    assert float(terms["text_ordering"]) == pytest.approx(float(text_ordering_loss(T, values)))
     difference = with_it.total(terms) - without.total(without.terms(Z, T, target, None))
-    assert float(difference) == pytest.approx(0.3 * float(terms[3]), abs=1e-6)
+    assert float(difference) == pytest.approx(0.3 * float(terms["text_ordering"]), abs=1e-6)
+
+
+def test_terms_of_several_embeddings_are_those_of_each():
+    generator = torch.Generator().manual_seed(0)
+    Z = torch.nn.functional.normalize(torch.randn(2, 3, 7, 6, generator=generator), dim=-1)
+    T = torch.nn.functional.normalize(torch.randn(4, 6, generator=generator), dim=-1)
+    q = torch.rand(2, 3, 7, 4, generator=generator).softmax(dim=-1)
+    weight, target = torch.rand(2, 3, 7, generator=generator), torch.tensor([0, 1, 2, 3, 1, 2, 2])
+    objective = Objective({"contrastive": 1.0, "tightness": 0.5, "text_ordering": 0.3}, 10.0, torch.arange(4.0))
+    terms = objective.terms(Z, T, target, weight, q)
+    for place in np.ndindex(2, 3):
+        alone = objective.terms(Z[place], T, target, weight[place], q[place])
+        torch.testing.assert_close({name: term[place] for name, term in terms.items()}, alone)
+        torch.testing.assert_close(objective.total(terms)[place], objective.total(alone))
+
+
+def test_an_entry_in_the_table_makes_a_term(make_classifier, shades, monkeypatch):
+    """Its parameter weighs it, it is learned by, and it has a column in the history."""
+    weights = {"rank_targets": "hard", "pairwise_weight": 0.5, "tightness_weight": 0.1}
+    plain = make_classifier(**weights).fit(*shades)
+    size = Term("pairwise_weight", lambda inputs: inputs.logits.square().mean(dim=(-2, -1)))
+    monkeypatch.setitem(TERMS, "size", size)
+    classifier = make_classifier(**weights).fit(*shades)
+    for entry in classifier.history_:
+        parts = entry["contrastive"] + 0.5 * (entry["ordering"] + entry["size"]) + 0.1 * entry["tightness"]
+        assert entry["loss"] == pytest.approx(parts, rel=1e-5)
+    assert np.abs(classifier.prototypes_ - plain.prototypes_).max() > 1e-4

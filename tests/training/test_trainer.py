@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from skl2rclip._images.decoding import stamped
 from skl2rclip._model.prompts import tokenize_prompts
 from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings
+from skl2rclip._training.plan import PlannedStage
 from skl2rclip._training.request import FitRequest
-from skl2rclip._training.stages import PromptStage, TowerStage
 from skl2rclip._training.trainer import fit
 from skl2rclip.errors import UnreadableImagesError
 
@@ -45,22 +44,6 @@ def request_for(make_classifier, shades):
         )
 
     return make
-
-
-@pytest.mark.parametrize(
-    ("parameters", "one_pass", "plan"),
-    [
-        ({}, False, [(PromptStage, 3)]),
-        ({"prompt_epochs": 0}, False, []),
-        ({"prompt_epochs": 0}, True, [(PromptStage, 1)]),
-        ({"image_tower": "finetune"}, False, [(PromptStage, 3), (TowerStage, 2)]),
-        ({"image_tower": "finetune", "prompt_epochs": 0}, False, [(TowerStage, 2)]),
-        ({"image_tower": "finetune", "image_epochs": 0}, False, [(PromptStage, 3)]),
-        ({"image_tower": "finetune"}, True, [(TowerStage, 1)]),
-    ],
-)
-def test_what_is_trained_follows_from_the_settings(request_for, parameters, one_pass, plan):
-    assert request_for(one_pass=one_pass, **parameters).plan() == plan
 
 
 def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, shades, make_classifier):
@@ -99,44 +82,8 @@ def test_images_are_left_out_by_the_users_own_indices(request_for, shades, shade
     np.testing.assert_array_equal(state.prototypes, fit(request.keep(~np.isin(np.arange(40), [3, 7]))).prototypes)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "n_epochs"),
-    [
-        ({"batch_size": 64}, 80),
-        ({"batch_size": 10}, 20),
-        ({"batch_size": 1}, 2),
-        ({"batch_size": "auto"}, 80),
-        ({"rank_targets": "hard"}, 200),
-    ],
-)
-def test_automatic_epochs_are_counted_in_steps(request_for, parameters, n_epochs):
-    assert request_for(prompt_epochs="auto", **parameters).plan() == [(PromptStage, n_epochs)]
-
-
-@pytest.mark.parametrize("n_ranks", [5, 21, 101])
-@pytest.mark.parametrize("per_rank", [1, 16, 64])
-def test_up_to_64_images_a_rank_take_eighty_steps(request_for, n_ranks, per_rank):
-    [(_, n_epochs)] = with_images(request_for(prompt_epochs="auto", batch_size=128), n_ranks, per_rank).plan()
-    assert n_epochs == max(1, round(80 / math.ceil(n_ranks * per_rank / 128)))
-
-
-@pytest.mark.parametrize(
-    ("n_ranks", "per_rank", "n_epochs"),
-    [
-        (5, 220, 9),  # eighty steps are more than seven epochs
-        (5, 1000, 7),
-        (21, 128, 7),
-        (21, 1000, 7),
-        (101, 128, 2),  # 160 steps of 102 an epoch
-        (101, 640, 2),  # ten times as many of both
-    ],
-)
-def test_more_images_a_rank_take_steps_in_proportion_up_to_seven_epochs(request_for, n_ranks, per_rank, n_epochs):
-    request = with_images(request_for(prompt_epochs="auto", batch_size=128), n_ranks, per_rank)
-    assert request.plan() == [(PromptStage, n_epochs)]
-
-
-def with_images(request, n_ranks, per_rank):
-    """The same plan, of so many images."""
-    scale = rank_scale(np.arange(n_ranks))[0]
-    return dataclasses.replace(request, scale=scale, target=np.repeat(np.arange(n_ranks), per_rank))
+def test_a_request_plans_for_the_images_that_are_left(request_for):
+    request = request_for(prompt_epochs="auto", image_epochs="auto", image_tower="finetune", batch_size=1)
+    assert request.plan == (PlannedStage("prompts", 2), PlannedStage("image_tower", 5))
+    assert request.keep(np.arange(40) < 10).plan == (PlannedStage("prompts", 8), PlannedStage("image_tower", 8))
+    assert dataclasses.replace(request, one_pass=True).plan == (PlannedStage("image_tower", 1),)

@@ -106,8 +106,8 @@ def test_a_fit_is_logged_by_the_rooms_that_do_the_work(make_classifier, shades, 
 def test_the_log_says_which_epoch_was_kept(make_classifier, shades, caplog, parameters):
     with caplog.at_level(logging.INFO, "skl2rclip"):
         classifier = make_classifier(prompt_epochs=6, **parameters).fit(*shades)
-    key = "validation_rps" if parameters else "cross_fitted_rps"
-    [kept] = messages(caplog, logging.INFO, "_training.candidates")
+    key, module = ("validation_rps", "early_stopping") if parameters else ("cross_fitted_rps", "candidates")
+    [kept] = messages(caplog, logging.INFO, f"_training.{module}")
     epoch, score = int(kept.split("epoch ")[1].split(":")[0]), float(kept.split(f"'{key}': ")[1].split("}")[0])
     scores = {record["epoch"]: record[key] for record in classifier.history_ if key in record}
     if epoch:

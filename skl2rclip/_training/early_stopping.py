@@ -1,0 +1,101 @@
+"""What is kept of the training by images that it does not see, and when they end it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._settings import Settings
+from skl2rclip._training.learner import Learner, TrainingData
+
+_log = logging.getLogger(__name__)
+
+
+class EarlyStopping:
+    """Watches images that training does not see, and keeps the best weights, in memory.
+
+    With soft targets a result is better if its ranked probability score is smaller; else if its mean absolute error in
+    rank values is, or that is equal and the cross-entropy smaller.
+
+    Parameters
+    ----------
+    data : TrainingData
+        Of the held-out images; ``pixels`` at the tower's own resolution.
+    settings : Settings
+        For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
+        ends.
+    rank_values : ndarray of shape (K,), float64
+    """
+
+    def __init__(self, data: TrainingData, settings: Settings, rank_values: np.ndarray):
+        self.data = data
+        self._values = rank_values
+        self._decision = settings.decision
+        self._patience = settings.n_iter_no_change
+        self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
+        self._best: tuple[float, ...] = (math.inf,)
+        self._best_state: dict[str, Tensor] | None = None
+        self._without_improvement = 0
+
+    def begin(self) -> None:
+        """Begin to count for another stage; the best weights so far stay."""
+        self._without_improvement = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stage has gone on without improvement for as long as is allowed."""
+        return self._without_improvement >= self._patience
+
+    @torch.no_grad()
+    def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
+        """Score the present weights, keep them if they are the best so far, and return the scores.
+
+        Parameters
+        ----------
+        learner : Learner
+        embeddings : tensor of shape (n, D)
+            Of the held-out images, as they are now.
+        """
+        scores = self._score(learner, embeddings)
+        if learner.group is not None:  # all processes stop together
+            scores = learner.group.as_the_first(scores)
+        result = tuple(scores[name] for name in self._judged_by)
+        if result < self._best:
+            self._best = result
+            self._best_state = copy.deepcopy(learner.modules().state_dict())
+            self._without_improvement = 0
+        else:
+            self._without_improvement += 1
+        return scores
+
+    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
+        data = self.data
+        logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
+        weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
+        loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
+        values = self._values
+        probabilities, target = logits.cpu().double().softmax(dim=1).numpy(), data.target.cpu().numpy()
+        error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
+        return {
+            "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
+            "validation_loss": loss.item(),
+            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight.cpu().numpy())),
+        }
+
+    def restore(self, learner: Learner) -> None:
+        """Put the best weights back."""
+        if self._best_state is not None:
+            learner.modules().load_state_dict(self._best_state)
+
+    def log_kept(self, learner: Learner) -> None:
+        """Say of which epoch the best weights are."""
+        if self._best_state is not None:
+            scores = dict(zip(self._judged_by, self._best, strict=True))
+            _log.info("Kept what was learned by epoch %d: %s.", learner.epoch_of(scores), scores)
