@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._ordinal.ranks import read_out
+from skl2rclip._ordinal.decisions import read_out
 from tests.support.parameters import FINETUNE
 
 

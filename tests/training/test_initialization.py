@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._model.modules import RidgeAdapter
-from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.ridge import Scatter
 from skl2rclip._settings import Settings
 from skl2rclip._training.initialization import measure, order_prompts, start
