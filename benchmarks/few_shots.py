@@ -22,7 +22,7 @@ from methods import FEW_SHOTS, Fitted, Predictor
 from tasks import Task
 
 import skl2rclip
-from skl2rclip._ordinal.ranks import central_interval
+from skl2rclip._ordinal.decisions import central_interval
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
 COVERAGE = 0.8

@@ -36,7 +36,7 @@ from variants import (
 )
 
 from skl2rclip import CLIPImageEncoder
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip.datasets import DistributionShiftSplit
 
 AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING = "as it is", "without RankFormer", "no rank encoding"

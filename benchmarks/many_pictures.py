@@ -39,7 +39,7 @@ from tasks import BACKBONE, pictures
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._ordinal.soft_targets import measure
 from skl2rclip._training import initialization, prepare, trainer
 from skl2rclip._training.candidates import Contest

@@ -26,7 +26,7 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._model.prompts import RankPrompts, tokenize_prompts
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.decisions import READ_OUTS, ranked_scores, read_out
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 CPU = torch.device("cpu")
@@ -289,7 +289,6 @@ FEW_SHOTS: dict[str, Callable[..., Predictor]] = {
     "CoOp": coop,
     "OrdinalCLIP": ordinal_clip,
 }
-DECISIONS = ("argmax", "mean", "median")
 
 
 def predictions(output: np.ndarray, n_ranks: int) -> dict[str, np.ndarray]:
@@ -297,5 +296,5 @@ def predictions(output: np.ndarray, n_ranks: int) -> dict[str, np.ndarray]:
     values = np.arange(n_ranks, dtype=float)
     if output.ndim == 1:
         rounded = output.round().clip(0, n_ranks - 1).astype(int)
-        return dict.fromkeys(DECISIONS, rounded)
-    return {decision: read_out(output, values, decision) for decision in DECISIONS}
+        return dict.fromkeys(READ_OUTS, rounded)
+    return {decision: read_out(output, values, decision) for decision in READ_OUTS}

@@ -28,19 +28,9 @@ from sklearn.utils import Bunch
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, datasets
-from skl2rclip.datasets import DistributionShiftSplit, FewShotSplit
+from skl2rclip.datasets import DistributionShiftSplit, FewShotSplit, _registry
 
-READERS = {
-    "adience": datasets.load_adience,
-    "bccd": datasets.load_bccd,
-    "clap2015": datasets.load_clap2015,
-    "hci": datasets.load_hci,
-    "image-aesthetics": datasets.load_image_aesthetics,
-    "lara2018": datasets.load_lara2018,
-    "morph2": datasets.load_morph2,
-    "utkface": datasets.load_utkface,
-}
-UNITS = {"morph2": "years", "clap2015": "years", "utkface": "years", "adience": "groups", "hci": "decades"}
+READERS = {reader.benchmark: reader for reader in _registry.READERS if reader.benchmark}
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=sorted(READERS))
+    known = ", ".join(f"{name} ({reader.reads})" for name, reader in READERS.items())
+    parser.add_argument("name", choices=sorted(READERS), metavar="name", help=known)
     parser.add_argument("--root", type=Path, required=True, help="folder that you have downloaded")
     parser.add_argument("--lists", type=Path, help="folder of the lists, if it is another")
     parser.add_argument("--setting", help="of morph2: A, B, C or D")
@@ -124,7 +115,7 @@ def read(options: argparse.Namespace) -> Bunch:
     ValueError
         If another option is given.
     """
-    reader = READERS[options.name]
+    reader = getattr(datasets, READERS[options.name].name)
     given = {name: getattr(options, name) for name in ("lists", "setting", "category")}
     given = {name: value for name, value in given.items() if value is not None}
     unknown = [f"--{name}" for name in given if name not in inspect.signature(reader).parameters]
@@ -259,7 +250,7 @@ def report(
 ) -> None:
     """Print the table of a condition, and what is missing of it."""
     lines = of_key(lines, key)
-    unit = UNITS.get(options.name, "ranks")
+    unit = READERS[options.name].unit
     has_epsilon = "stdv" in data
     weights = "" if options.model_name == "skl2rclip-tiny" else f", pretrained={options.pretrained}"
     print(f"{title}, {options.model_name}{weights}")

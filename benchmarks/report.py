@@ -16,7 +16,7 @@ from methods import FEW_SHOTS
 from scipy import stats
 from tasks import PHOTOGRAPHS
 
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.decisions import ranked_scores, read_out
 
 OURS, ZERO_SHOT = "nothing set", "zero-shot CLIP"
 # each row of the tables: whose fit, and how it is read out; None is `predict` as it is

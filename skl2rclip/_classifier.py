@@ -23,8 +23,9 @@ from sklearn.utils.validation import check_is_fitted
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
 from skl2rclip._images.decoding import stamped
 from skl2rclip._images.pillow_settings import taken_over, with_settings
+from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._ordinal.labels import check_comparable, check_labels
-from skl2rclip._ordinal.ranks import RankScale, all_ranks, central_interval, expected_value, names_of, read_out
+from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import (
     check_lengths,

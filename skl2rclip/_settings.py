@@ -29,6 +29,9 @@ from skl2rclip._utils.arguments import (
 )
 from skl2rclip.errors import InvalidParameterError
 
+# the names in `READ_OUTS` of `_ordinal.decisions`, which stands above
+DECISIONS = ("argmax", "mean", "median")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -222,7 +225,7 @@ _CHECKS: dict[str, _Check] = {
     "validation_fraction": _real(0, 1, open_ends=True),
     "n_iter_no_change": _integer(1),
     "warm_start": _boolean,
-    "decision": _choice("argmax", "mean", "median"),
+    "decision": _choice(*DECISIONS),
     "device": _device,
     "precision": _choice("auto", "float32", "bfloat16"),
     "compile": _boolean,

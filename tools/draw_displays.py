@@ -20,6 +20,12 @@ from skl2rclip import inspection
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
+# of displays that are drawn otherwise than by default
+OPTIONS: dict[str, dict[str, Any]] = {
+    "LargestErrorsDisplay": {"n_images": 14},
+    "RankDistributionDisplay": {"index": 7},
+    "SortedPicturesDisplay": {"n_images": 27},
+}
 
 
 def fitted_model_and_test(folder: Path, n_train: int, n_test: int) -> tuple[Any, list[str], list[str]]:
@@ -34,17 +40,13 @@ def fitted_model_and_test(folder: Path, n_train: int, n_test: int) -> tuple[Any,
 
 
 def displays(model: Any, paths: list[str], labels: list[str]) -> dict[str, Any]:
-    """Each display by the name of its picture, drawn."""
-    return {
-        "prototypes": inspection.PrototypeSimilarityDisplay.from_estimator(model),
-        "history": inspection.TrainingHistoryDisplay.from_estimator(model),
-        "confusion": inspection.OrdinalConfusionDisplay.from_estimator(model, paths, labels),
-        "predictions": inspection.RankPredictionDisplay.from_estimator(model, paths, labels),
-        "calibration": inspection.RankCalibrationDisplay.from_estimator(model, paths, labels),
-        "distribution": inspection.RankDistributionDisplay.from_estimator(model, paths, labels, index=7),
-        "largest-errors": inspection.LargestErrorsDisplay.from_estimator(model, paths, labels, n_images=14),
-        "sorted": inspection.SortedPicturesDisplay.from_estimator(model, paths, labels, n_images=27),
-    }
+    """Each display that there is by the name of its picture, which is that of its module, drawn."""
+    drawn = {}
+    for name in inspection.__all__:
+        display = getattr(inspection, name)
+        picture = display.__module__.split("._")[-1].replace("_", "-")
+        drawn[picture] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))
+    return drawn
 
 
 def write(figure: Any, path: Path) -> None:

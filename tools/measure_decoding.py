@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._images.decoding import open_image
-from skl2rclip._images.formats import opened_picture
+from skl2rclip._images.header import opened_picture
 from skl2rclip._images.memory import decoding_bytes
 
 

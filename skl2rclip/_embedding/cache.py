@@ -12,16 +12,16 @@ import os
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from PIL import Image
 
 from skl2rclip._embedding.pixel_store import account
-from skl2rclip._embedding.store import EmbeddingStore, digest_of
+from skl2rclip._embedding.store import digest_of
+from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.color import can_convert
 from skl2rclip._images.decoding import ImageFile, ImageLike, Scaled, open_image
 from skl2rclip._images.image_warnings import PictureWarnings
@@ -49,7 +49,7 @@ class _Memory:
         self._n_bytes = 0
         self._computing: dict[bytes, str] = {}
         self._files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self._stored: dict[Path, set[bytes]] = {}
+        self._stored: dict[Hashable, set[bytes]] = {}
 
     def lookup(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         found = {}
@@ -104,9 +104,9 @@ class _Memory:
             while len(self._files) > _MAX_KNOWN_FILES:
                 self._files.popitem(last=False)
 
-    def stored_in(self, folder: Path) -> set[bytes]:
-        """Keys of rows that this process has seen or put in a folder."""
-        keys = self._stored.setdefault(folder, set())
+    def stored_in(self, store: Store) -> set[bytes]:
+        """Keys of rows that this process has seen or put in a store."""
+        keys = self._stored.setdefault(store.identity, set())
         if len(keys) > _MAX_KNOWN_FILES:
             keys.clear()
         return keys
@@ -147,11 +147,11 @@ def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -
     -------
     ndarray of shape (n,), bool
     """
-    known = _known_digests(images, None if folder is None else EmbeddingStore(folder))
+    known = _known_digests(images, opened_store(folder))
     return np.isin(np.arange(len(images)), list(known))
 
 
-def _known_digests(images: Sequence[ImageLike], store: EmbeddingStore | None) -> dict[int, bytes]:
+def _known_digests(images: Sequence[ImageLike], store: Store | None) -> dict[int, bytes]:
     """Content digests of the files that bear the stamp that they were decoded with, by index."""
     files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
     digests = _memory.digests_of(files.values())
@@ -176,6 +176,8 @@ class EmbeddingCache:
     precision : str
         In which the tower computes.
     folder : path, optional
+    store : Store, optional
+        By default the one that `folder` names.
     width : int, optional
         Number D of columns of the embeddings; where it is given, a stored row that is not of this width, or not of
         unit length, is computed again.
@@ -191,6 +193,7 @@ class EmbeddingCache:
         precision: str,
         *,
         folder: str | os.PathLike | None = None,
+        store: Store | None = None,
         width: int | None = None,
         max_memory: int | None = None,
     ):
@@ -201,7 +204,7 @@ class EmbeddingCache:
             context.append("all colours taken for sRGB")
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
-        self._store = None if folder is None else EmbeddingStore(folder)
+        self._store = opened_store(folder) if store is None else store
         self._width, self._max_memory = width, max_memory
         self._exit = contextlib.ExitStack()
         self._owner = ""
@@ -299,7 +302,7 @@ class EmbeddingCache:
             missing = [key for key in wanted if key not in rows]
             stored = self._store.lookup(missing, self._width) if missing else {}
             _memory.put(stored, self._max_memory)
-            _memory.stored_in(self._store.folder).update(stored)
+            _memory.stored_in(self._store).update(stored)
             rows |= stored
         missing = [key for key in wanted if key not in rows]
         claimed = missing if despite_claims else _memory.claim(missing, self._owner)
@@ -313,7 +316,7 @@ class EmbeddingCache:
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
         if self._store is not None and self._store.put(rows):
-            _memory.stored_in(self._store.folder).update(rows)
+            _memory.stored_in(self._store).update(rows)
         _memory.put(rows, self._max_memory)
         self._record_files(rows)
 
@@ -326,7 +329,7 @@ class EmbeddingCache:
     def _write_through(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Write what the process knew before it was given this folder."""
         assert self._store is not None
-        stored = _memory.stored_in(self._store.folder)
+        stored = _memory.stored_in(self._store)
         unsure = [key for key in rows if key not in stored]
         if unsure:
             there = self._store.lookup(unsure, self._width)

@@ -86,6 +86,11 @@ class EmbeddingStore:
         return self._database.read(lambda db: db.execute("SELECT count(*) FROM embeddings").fetchone()[0], 0)
 
     @property
+    def identity(self) -> Path:
+        """The folder, which tells one store from another."""
+        return self.folder
+
+    @property
     def size_in_bytes(self) -> int:
         """Bytes that the folder's embeddings and claims take."""
         return self._database.read(_bytes_in_use, 0)

@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._images.color import conversion_of
-from skl2rclip._images.formats import check_decoded_page, halve_transparency, opened_picture
+from skl2rclip._images.formats import format_of
+from skl2rclip._images.header import check_decoded_page, halve_transparency, opened_picture
 from skl2rclip._images.image_warnings import PictureWarnings
 from skl2rclip._images.levels import GreyLevels, array_as_bytes, bands_of, is_cut_to_eight_bits, kind_of, range_of
 from skl2rclip._images.memory import (
     MOST_REDUCED,
-    REDUCIBLE,
     Turn,
     decoding_bound,
     decoding_bytes,
@@ -318,7 +318,7 @@ def _decoded(
 ) -> Image.Image:
     """Wait for the memory that it takes, and decode a picture that was opened here."""
     most = 1.0
-    if shrinkage is not None and picture.format in REDUCIBLE:
+    if shrinkage is not None and format_of(picture).is_reducible:
         most = shrinkage(picture.size[::-1] if orientation_of(picture) > 4 else picture.size)
     reduction = reduction_that_fits(picture, turn.bound, most)
     turn.wait(decoding_bytes(picture, reduction))

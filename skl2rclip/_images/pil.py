@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from skl2rclip._images.formats import check_format, opened_picture
-from skl2rclip._images.memory import REDUCIBLE, is_waiting, orientation_of
+from skl2rclip._images.formats import format_of
+from skl2rclip._images.header import check_format, opened_picture
+from skl2rclip._images.memory import is_waiting, orientation_of
 from skl2rclip._utils.forks import in_forked_child
 
 # in `info`, beside EXIF that has been read already
@@ -149,7 +150,7 @@ def _takes_on(picture: Any, image: Any) -> bool:
     """Give an own copy what the user has changed in the image, and tell whether they are the same then."""
     if picture.tell() != image.tell() or picture.format != image.format:
         return False
-    if picture.format in REDUCIBLE:  # of a draft these tell everything
+    if format_of(picture).is_reducible:  # of a draft these tell everything
         picture.tile, picture.decoderconfig = list(image.tile), image.decoderconfig
         picture._size, picture._mode = image._size, image._mode
     picture.info = dict(image.info)

@@ -1,4 +1,4 @@
-"""What the labels mean: their order, their words, their distances, and the way from probabilities back to labels.
+"""What the labels mean: their order, their words, their distances.
 
 Everything here is NumPy on arrays of labels. Images, torch and the estimator are not known, and neither is who calls:
 labels are judged by what they are, so that a fit alone, in a search and in a meta-estimator get the same answer.
@@ -368,83 +368,3 @@ def _named_by(function: Callable[[Any], str], label: Any) -> str:
         raise InvalidParameterError(
             f"rank_names is a function that fails for the label {label!r}: {type(error).__name__}: {error}"
         ) from error
-
-
-def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "argmax") -> np.ndarray:
-    """Choose one rank for each row of probabilities.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order; each row sums to one.
-    values : ndarray of shape (K,)
-        Numeric values of the ranks, ascending or descending.
-    decision : {"argmax", "mean", "median"}
-        "argmax" minimises the expected error rate, "mean" (the rank nearest to the expected value) the expected
-        squared error, "median" (the first rank at which the cumulated probability reaches one half) the expected
-        absolute error.
-
-    Returns
-    -------
-    ndarray of shape (n,), int64
-        Index of the rank.
-    """
-    if decision == "argmax":
-        return probabilities.argmax(axis=1)
-    if decision == "mean":
-        shifted = values - values[0]  # large numbers keep their distances
-        distance = np.abs(expected_value(probabilities, shifted)[:, None] - shifted)  # (n, K)
-        return distance.argmin(axis=1)
-    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)
-    half = 0.5 * cumulated[:, -1:]
-    # rounding must not push an exact half to the next rank
-    return (cumulated >= half - 1e-9).argmax(axis=1)
-
-
-def central_interval(probabilities: np.ndarray, coverage: float) -> np.ndarray:
-    """Lowest and highest rank between which each row has at least `coverage` of its probability.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order; each row sums to one.
-    coverage : float
-        In (0, 1).
-
-    Returns
-    -------
-    ndarray of shape (n, 2), int64
-        Indices; below the first and above the second there is at most ``(1 - coverage) / 2`` each.
-    """
-    tail = (1 - coverage) / 2
-    # rounding must neither push an exact tail outwards nor take from the coverage
-    below = np.cumsum(probabilities, axis=1, dtype=np.float64)  # up to and with k
-    above = np.cumsum(probabilities[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
-    lowest = (below > tail + 1e-12).argmax(axis=1)
-    highest = probabilities.shape[1] - 1 - (above > tail + 1e-12)[:, ::-1].argmax(axis=1)
-    return np.column_stack([lowest, highest])
-
-
-def ranked_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Ranked probability score of each row, ``sum_k (F_k - [y <= k])^2`` with F the cumulated probabilities.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order.
-    target : ndarray of shape (n,), int
-        Index of the true rank.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [0, K - 1]; 0 is perfect.
-    """
-    cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)[:, :-1]
-    return ((cumulated - (target[:, None] <= np.arange(cumulated.shape[1]))) ** 2).sum(axis=1)
-
-
-def expected_value(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Compute the expected numeric value of each row of probabilities, ``sum_k p_ik v_k``, ndarray of shape (n,)."""
-    # relative to the first, so that the sum of probabilities, which is rounded, is not multiplied by large numbers
-    return values[0] + probabilities.astype(np.float64) @ (values - values[0])

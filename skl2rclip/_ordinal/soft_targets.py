@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
 from skl2rclip._ordinal.splits import blocks_of
 

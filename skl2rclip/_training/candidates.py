@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skl2rclip._model.modules import RidgeAdapter
-from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._training.learner import Batch, Learner, TrainingData
 
 _log = logging.getLogger(__name__)

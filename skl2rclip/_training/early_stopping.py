@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skl2rclip._ordinal.ranks import ranked_scores, read_out
+from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._settings import Settings
 from skl2rclip._training.learner import Learner, TrainingData
 

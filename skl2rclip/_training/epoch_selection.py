@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from skl2rclip._images.preprocessing import shrink
-from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import Contest

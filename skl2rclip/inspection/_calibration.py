@@ -7,17 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from skl2rclip._ordinal.labels import check_labels
-from skl2rclip._ordinal.ranks import central_interval
+from skl2rclip._ordinal.decisions import central_interval
+from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
 from skl2rclip._utils.arguments import check_choice, check_integer
 from skl2rclip.inspection._drawing import BLUE, GREY, panels, pyplot, styled
-from skl2rclip.inspection._responses import (
-    as_sequence,
-    checked_probabilities,
-    in_rank_order,
-    response_of,
-    scale_of_columns,
-)
+from skl2rclip.inspection._responses import as_sequence, response_of
 
 _LEVELS = np.arange(1, 20) / 20
 
@@ -132,11 +126,10 @@ class RankCalibrationDisplay:
         """
         pyplot(cls.__name__)
         check_integer("n_bins", n_bins, 1)
-        labels = check_labels(y_true, "y_true")
-        probabilities = checked_probabilities(y_proba, len(labels))
-        scale = scale_of_columns(y_true, probabilities.shape[1], ranks)
+        true, probabilities = check_probabilities(y_true, y_proba)
+        scale = scale_of_columns(true, probabilities.shape[1], ranks, of_labels=True)
         ordered = in_rank_order(probabilities, scale.class_order, len(scale.ranks))
-        return cls._of(ordered, scale.encode(labels, "y_true"), n_bins).plot(ax=ax, **kwargs)
+        return cls._of(ordered, scale.encode(true.values, "y_true"), n_bins).plot(ax=ax, **kwargs)
 
     @classmethod
     def _of(cls, probabilities: np.ndarray, true: np.ndarray, n_bins: int) -> RankCalibrationDisplay:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix as count_pairs
 
+from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_integer
 from skl2rclip.inspection._drawing import (
     LEGEND_ABOVE,
@@ -19,7 +20,7 @@ from skl2rclip.inspection._drawing import (
     styled,
     written_cells,
 )
-from skl2rclip.inspection._responses import as_sequence, encoded_pairs, response_of, scale_of_labels
+from skl2rclip.inspection._responses import as_sequence, response_of
 
 _MOST_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
 _NICE_BANDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -160,8 +161,7 @@ class OrdinalConfusionDisplay:
         OrdinalConfusionDisplay
         """
         pyplot(cls.__name__)
-        scale = scale_of_labels(y_true, y_pred, ranks)
-        true, predicted = encoded_pairs(scale, y_true, y_pred)
+        scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
         every = np.arange(len(scale.ranks))
         matrix = count_pairs(true, predicted, labels=every, sample_weight=sample_weight, normalize=normalize)
         bands = _checked_bands(bands, len(every))

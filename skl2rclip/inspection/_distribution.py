@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
-from skl2rclip._ordinal.ranks import central_interval, expected_value, given_ranks, read_out, scale_of
+from skl2rclip._ordinal.ranks import given_ranks, scale_of
 from skl2rclip._utils.arguments import check_integer, check_lengths, check_real
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.inspection._drawing import (

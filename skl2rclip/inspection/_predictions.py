@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from skl2rclip._ordinal.decisions import central_interval
 from skl2rclip._ordinal.labels import check_labels
-from skl2rclip._ordinal.ranks import central_interval, given_ranks, scale_of
+from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_choice, check_real
 from skl2rclip.inspection._drawing import (
     BLUE,
@@ -22,7 +23,7 @@ from skl2rclip.inspection._drawing import (
     styled,
     unit_of,
 )
-from skl2rclip.inspection._responses import as_sequence, check_classifier, encoded_pairs, response_of, scale_of_labels
+from skl2rclip.inspection._responses import as_sequence, check_classifier, response_of
 
 _MOST_WRITTEN = 15  # ranks, beyond which each of them is not named
 
@@ -96,8 +97,7 @@ class RankPredictionDisplay:
     ):
         self.y_true, self.y_pred, self.ranks = y_true, y_pred, ranks
         self.y_interval, self.coverage, self.display_labels = y_interval, coverage, display_labels
-        self._scale = scale_of(given_ranks(ranks))
-        self._true, self._predicted = encoded_pairs(self._scale, y_true, y_pred)
+        self._scale, self._true, self._predicted = encoded_pair(y_true, y_pred, ranks)
         self._ends = None if y_interval is None else self._encoded_interval(y_interval)
         errors = np.abs(self._scale.values[self._true] - self._scale.values[self._predicted])
         K = len(self._scale.ranks)
@@ -206,7 +206,7 @@ class RankPredictionDisplay:
         RankPredictionDisplay
         """
         pyplot(cls.__name__)
-        scale = scale_of_labels(y_true, y_pred, ranks)
+        scale = encoded_pair(y_true, y_pred, ranks)[0]
         display = cls(
             y_true,
             y_pred,

@@ -1,6 +1,6 @@
 """What a fitted classifier says of images, in rank order: any classifier of scikit-learn's kind.
 
-Where the order of its labels comes from is the business of ``metrics._scorers``. Nothing is drawn here.
+Where the order of its labels comes from, ``metrics._scorers`` says. Nothing is drawn here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
-from skl2rclip._ordinal.ranks import RankScale, own_order, scale_of
+from skl2rclip._ordinal.rank_lookup import in_rank_order
+from skl2rclip._ordinal.ranks import RankScale, scale_of
 from skl2rclip._utils.arguments import check_lengths
 from skl2rclip.errors import UnreadableImagesError
-from skl2rclip.metrics._scorers import known_scale, parts_with
+from skl2rclip.metrics._scorers import parts_with, scale_of_estimator
 
 
 @dataclass(frozen=True)
@@ -130,51 +131,11 @@ def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> No
 
 def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
     """Ranks of a classifier; numbers descend where the classifier has learned that they do."""
-    scale = known_scale(estimator, y, ranks=ranks)
+    scale = scale_of_estimator(estimator, y, ranks=ranks)
     learned = [part.ranks_ for part in parts_with(estimator, "ranks_")]
     if ranks is None and holds_numbers(scale.ranks) and len(learned) == 1 and learned[0][0] > learned[0][-1]:
         return scale_of(scale.ranks[::-1])
     return scale
-
-
-def scale_of_labels(y_true: Any, y_pred: Any, ranks: Any) -> RankScale:
-    """Ranks of labels alone: as given, as an ordered Categorical has them, or as numbers sort."""
-    return known_scale(None, y_true, predicted=check_labels(y_pred, "y_pred"), ranks=ranks)
-
-
-def scale_of_columns(y_true: Any, n_columns: int, ranks: Any) -> RankScale:
-    """Ranks that stand behind columns of probabilities, which are in the order of the sorted labels."""
-    labels, own = check_labels(y_true, "y_true"), own_order(y_true)
-    are_columns = holds_numbers(labels) and set(labels.tolist()) <= set(range(n_columns))
-    if ranks is None and own is None and are_columns:
-        scale = scale_of(np.arange(n_columns))
-    else:
-        scale = scale_of_labels(y_true, labels, ranks)
-    if len(scale.ranks) != n_columns:
-        raise ValueError(
-            f"y_proba has {n_columns} columns, but {len(scale.ranks)} labels are known: give all labels, lowest first, "
-            "with ranks=[...]."
-        )
-    return scale
-
-
-def checked_probabilities(y_proba: Any, n: int) -> np.ndarray:
-    """Probabilities as an array with a row for each of n labels, or an error that says what is wrong."""
-    probabilities = np.asarray(y_proba, dtype=np.float64)
-    if probabilities.ndim != 2 or len(probabilities) != n or not n:
-        raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {probabilities.shape}.")
-    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
-        raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("y_proba must hold rows that sum to one.")
-    return probabilities
-
-
-def in_rank_order(probabilities: Any, columns: np.ndarray, n_ranks: int) -> np.ndarray:
-    """Sort columns into rank order; labels that a classifier does not know have no probability."""
-    result = np.zeros((len(probabilities), n_ranks))
-    result[:, columns] = probabilities
-    return result
 
 
 # ------------------------------------------------------------------------ X
@@ -197,16 +158,6 @@ def as_sequence(X: Any) -> Any:
 def rows_of(X: Any, rows: Any) -> Any:
     """Part of X, a container of the same kind where scikit-learn knows it."""
     return _safe_indexing(X, np.asarray(rows)) if hasattr(X, "shape") else [X[int(row)] for row in rows]
-
-
-def encoded_pairs(scale: Any, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of true and predicted labels along a scale, in pairs."""
-    true, predicted = check_labels(y_true, "y_true"), check_labels(y_pred, "y_pred")
-    if len(true) != len(predicted) or not len(true):
-        raise ValueError(
-            f"y_true and y_pred must have the same length, at least 1, got {len(true)} and {len(predicted)}."
-        )
-    return scale.encode(true, "y_true"), scale.encode(predicted, "y_pred")
 
 
 def learned_by(who: str, estimator: Any, name: str) -> Any:

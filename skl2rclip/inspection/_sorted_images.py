@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
-from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
 from skl2rclip.inspection._drawing import (
     display_names,
     pyplot,
 )
-from skl2rclip.inspection._responses import Response, as_sequence, scale_of_labels
+from skl2rclip.inspection._responses import Response, as_sequence
 from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of
 
 
@@ -150,17 +150,9 @@ class SortedPicturesDisplay(ContactSheet):
         pyplot(cls.__name__)
         check_integer("n_images", n_images, 1)
         images = check_pictures(cls.__name__, as_sequence(images), None)
-        scale = scale_of_labels(y_pred if y_true is None else y_true, y_pred, ranks)
-        predicted = check_labels(y_pred, "y_pred")
-        true = None if y_true is None else check_labels(y_true, "y_true")
-        for labels in (predicted, *([] if true is None else [true])):
-            check_lengths(images, labels)
-        said = Response(
-            scale,
-            np.arange(len(predicted)),
-            true=None if true is None else scale.encode(true, "y_true"),
-            predicted=scale.encode(predicted, "y_pred"),
-        )
+        scale, true, predicted = encoded_pair(y_pred if y_true is None else y_true, y_pred, ranks)
+        check_lengths(images, predicted)
+        said = Response(scale, np.arange(len(predicted)), true=None if y_true is None else true, predicted=predicted)
         return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod

@@ -10,54 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._ordinal.labels import check_comparable, check_labels, holds_numbers, listing
-from skl2rclip._ordinal.ranks import (
-    RankScale,
-    given_ranks,
-    order_unknown,
-    own_order,
-    ranked_scores,
-    same_order,
-    scale_of,
-    union_of,
+from skl2rclip._ordinal.decisions import ranked_scores
+from skl2rclip._ordinal.labels import check_labels, holds_numbers, listing
+from skl2rclip._ordinal.rank_lookup import (
+    NamedLabels,
+    check_probabilities,
+    encoded_pair,
+    in_rank_order,
+    known_scale,
+    scale_of_columns,
+    true_labels,
 )
+from skl2rclip._ordinal.ranks import order_unknown
 from skl2rclip._utils.arguments import check_real, check_sample_weight
 from skl2rclip.metrics._scorers import RankScorer
-
-
-def _checked(y_true: Any, n: int, name: str) -> np.ndarray:
-    labels = check_labels(y_true, "y_true")
-    if len(labels) != n:
-        raise ValueError(f"y_true and {name} must have the same length, got {len(labels)} and {n}.")
-    if not n:
-        raise ValueError(f"y_true and {name} are empty: there is nothing to score.")
-    return labels
-
-
-def _positions(y_true: Any, y_pred: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank positions of both, and the numeric values of the ranks."""
-    predicted = check_labels(y_pred, "y_pred")
-    true = _checked(y_true, len(predicted), "y_pred")
-    check_comparable(true, "y_true", predicted, "y_pred")
-    orders = [own_order(y) for y in (y_true, y_pred)]
-    if ranks is None and all(order is not None for order in orders) and not same_order(*orders):  # type: ignore[arg-type]
-        raise ValueError("y_true and y_pred are Categoricals in two orders: give both the same, or give ranks=[...].")
-    scale = _scale(true, orders[0], predicted, ranks)
-    return scale.encode(true, "y_true"), scale.encode(predicted, "y_pred"), scale.values
-
-
-def _scale(true: np.ndarray, own: np.ndarray | None, others: np.ndarray, ranks: Any) -> RankScale:
-    """Ranks as given, or as numbers and ordered Categoricals have them."""
-    if ranks is not None:
-        return scale_of(given_ranks(ranks))
-    if holds_numbers(true):
-        return scale_of(union_of([true, others, *([] if own is None else [own])]))
-    if own is not None:
-        return scale_of(own)
-    labels = union_of([true, others])
-    if len(labels) > 1:
-        raise ValueError(order_unknown(labels))
-    return scale_of(labels)
 
 
 def mean_absolute_rank_error(
@@ -86,8 +52,8 @@ def mean_absolute_rank_error(
     ValueError
         If the labels are words and their order is not known, a label is not a rank, or there are none.
     """
-    true, predicted, values = _positions(y_true, y_pred, ranks)
-    values = _in_unit(values, in_ranks)
+    scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
+    values = _in_unit(scale.values, in_ranks)
     return _mean(np.abs(values[true] - values[predicted]), sample_weight)
 
 
@@ -163,8 +129,8 @@ def maximum_mean_absolute_rank_error(
 
 def _errors_by_rank(y_true: Any, y_pred: Any, ranks: Any, sample_weight: Any, in_ranks: bool) -> np.ndarray:
     """Mean absolute error of each true rank that has images with weight."""
-    true, predicted, values = _positions(y_true, y_pred, ranks)
-    values = _in_unit(values, in_ranks)
+    scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
+    values = _in_unit(scale.values, in_ranks)
     true, predicted, weight = _with_weight(true, predicted, sample_weight)
     place = np.unique(true, return_inverse=True)[1]
     # shares within the rank first, so that small weights do not vanish and large ones do not overflow
@@ -203,9 +169,9 @@ def cumulative_score(
     float
         In [0, 1]; 1 is perfect.
     """
-    true, predicted, values = _positions(y_true, y_pred, ranks)
+    scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
     check_real("tolerance", tolerance, 0)
-    values = _in_unit(values, in_ranks)
+    values = _in_unit(scale.values, in_ranks)
     # rounding must not push what is exactly as far off as is allowed beyond it: 1.1 - 1.0 > 0.1
     rounding = 4 * np.finfo(np.float64).eps * np.abs(values).max()
     return _mean(np.abs(values[true] - values[predicted]) <= tolerance + rounding, sample_weight)
@@ -228,7 +194,7 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
     float
         At most 1, which is perfect; 0 is chance, and where both gradings are one and the same constant.
     """
-    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    _, true, predicted = encoded_pair(y_true, y_pred, ranks)
     true, predicted, weight = _with_weight(true, predicted, sample_weight)
     if len(np.unique(np.concatenate([true, predicted]))) == 1:
         return 0.0
@@ -267,7 +233,7 @@ def spearman_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_
     ValueError
         If the labels are words and their order is not known, a label is not a rank, or there are none.
     """
-    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    _, true, predicted = encoded_pair(y_true, y_pred, ranks)
     true, predicted, weight = _with_weight(true, predicted, sample_weight)
     if _is_constant(true) or _is_constant(predicted):
         return 0.0
@@ -314,7 +280,7 @@ def kendall_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_w
     ----------
     M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945.
     """
-    true, predicted, _ = _positions(y_true, y_pred, ranks)
+    _, true, predicted = encoded_pair(y_true, y_pred, ranks)
     true, predicted, weight = _with_weight(true, predicted, sample_weight)
     if _is_constant(true) or _is_constant(predicted):
         return 0.0
@@ -411,18 +377,17 @@ def _interval_positions(
     pairs = np.asarray(y_interval, dtype=None if hasattr(y_interval, "dtype") else object)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"y_interval must be of shape (n, 2), lowest and highest label, got the shape {pairs.shape}.")
-    ends = check_labels(pairs.ravel(), "y_interval")
-    true, own = _checked(y_true, len(pairs), "y_interval"), own_order(y_true)
-    check_comparable(true, "y_true", ends, "y_interval")
-    scale = _scale(true, own, ends, ranks)
-    lowest, highest = scale.encode(ends, "y_interval").reshape(-1, 2).T
+    ends = NamedLabels("y_interval", check_labels(pairs.ravel(), "y_interval"))
+    true = true_labels(y_true, len(pairs), "y_interval")
+    scale = known_scale([true, ends], ranks=ranks)
+    lowest, highest = scale.encode(ends.values, "y_interval").reshape(-1, 2).T
     if (lowest > highest).any():
         row = int((lowest > highest).argmax())
         raise ValueError(
-            f"y_interval[{row}] ends before it begins: {listing(ends[2 * row : 2 * row + 2].tolist())}. The lowest "
-            "label comes first."
+            f"y_interval[{row}] ends before it begins: {listing(ends.values[2 * row : 2 * row + 2].tolist())}. The "
+            "lowest label comes first."
         )
-    return scale.encode(true, "y_true"), lowest, highest, scale.values
+    return scale.encode(true.values, "y_true"), lowest, highest, scale.values
 
 
 def mean_absolute_expectation_error(
@@ -455,11 +420,11 @@ def mean_absolute_expectation_error(
     expected = check_labels(y_expected, "y_expected")
     if not holds_numbers(expected):
         raise ValueError("y_expected must hold numbers, such as predict_expectation returns, got strings.")
-    true, own = _checked(y_true, len(expected), "y_expected"), own_order(y_true)
-    if ranks is None and own is None and not holds_numbers(true):
-        raise ValueError(order_unknown(true))
-    scale = _scale(true, own, true, ranks)
-    return _mean(np.abs(scale.values[scale.encode(true, "y_true")] - expected), sample_weight)
+    true = true_labels(y_true, len(expected), "y_expected")
+    if ranks is None and true.own is None and not holds_numbers(true.values):
+        raise ValueError(order_unknown(true.values))  # of a single word, too: the numbers are positions of its rank
+    scale = known_scale([true], ranks=ranks)
+    return _mean(np.abs(scale.values[scale.encode(true.values, "y_true")] - expected), sample_weight)
 
 
 def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sample_weight: Any = None) -> float:
@@ -494,39 +459,10 @@ def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sa
     E. S. Epstein, "A scoring system for probability forecasts of ranked categories", Journal of Applied Meteorology 8,
     1969, in the form without division by K - 1.
     """
-    probabilities = np.asarray(y_proba, dtype=np.float64)
-    n_labels = len(check_labels(y_true, "y_true"))
-    if probabilities.ndim != 2 or len(probabilities) != n_labels:
-        raise ValueError(
-            f"y_proba must have a row for each of the {n_labels} labels, got the shape {probabilities.shape}."
-        )
-    labels = _checked(y_true, len(probabilities), "y_proba")
-    if not np.isfinite(probabilities).all() or (probabilities < 0).any():
-        raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("y_proba must hold rows that sum to one.")
-    scale = _scale_of_columns(labels, own_order(y_true), probabilities.shape[1], ranks)
-    in_rank_order = np.empty_like(probabilities)
-    in_rank_order[:, scale.class_order] = probabilities
-    return _mean(ranked_scores(in_rank_order, scale.encode(labels, "y_true")), sample_weight)
-
-
-def _scale_of_columns(labels: np.ndarray, own: np.ndarray | None, n_columns: int, ranks: Any) -> RankScale:
-    """Ranks that stand behind columns of probabilities."""
-    if ranks is None and own is None:
-        unknown = sorted(set(labels.tolist()) - set(range(n_columns)))
-        if unknown:
-            raise ValueError(
-                f"y_true contains labels that are not among the ranks: {listing(unknown)}. Without ranks they must be "
-                f"the integers 0 to {n_columns - 1}, one for each column of y_proba. Give all labels, lowest first: "
-                "ranks=classifier.ranks_."
-            )
-        return scale_of(np.arange(n_columns))
-    scale = scale_of(given_ranks(own if ranks is None else ranks))
-    if len(scale.ranks) != n_columns:
-        what = "y_true has as categories" if ranks is None else "ranks lists"
-        raise ValueError(f"y_proba has {n_columns} columns, but {what} {len(scale.ranks)} labels.")
-    return scale
+    true, probabilities = check_probabilities(y_true, y_proba)
+    scale = scale_of_columns(true, probabilities.shape[1], ranks)
+    ordered = in_rank_order(probabilities, scale.class_order, len(scale.ranks))
+    return _mean(ranked_scores(ordered, scale.encode(true.values, "y_true")), sample_weight)
 
 
 def ordinality(prototypes: Any) -> float:

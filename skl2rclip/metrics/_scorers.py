@@ -13,18 +13,12 @@ import numpy as np
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils.metadata_routing import UNUSED
 
-from skl2rclip._ordinal.labels import check_comparable, check_labels, holds_numbers, listing
-from skl2rclip._ordinal.ranks import (
-    RankScale,
-    expected_value,
-    given_ranks,
-    order_unknown,
-    own_order,
-    same_order,
-    scale_of,
-    union_of,
-)
+from skl2rclip._ordinal.decisions import expected_value
+from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.rank_lookup import NamedLabels, in_rank_order, known_scale
+from skl2rclip._ordinal.ranks import RankScale, given_ranks
 
+_WHAT = "what the estimator predicts"
 MethodCaller = Callable[..., Any]
 
 
@@ -129,20 +123,18 @@ class RankScorer(_BaseScorer):
             response = _probabilities(method_caller, estimator, X)
             scale = self._scale(estimator, y_true, None)
             columns = scale.encode(check_labels(estimator.classes_, "classes_"), "classes_")
-            in_rank_order = np.zeros((len(response), len(scale.ranks)))
-            in_rank_order[:, columns] = response  # labels that the estimator does not know have no probability
-            if self._of_expectation:
-                response = expected_value(in_rank_order, scale.values)
-            else:
-                response = in_rank_order[:, scale.class_order]
+            # labels that the estimator does not know have no probability
+            ordered = in_rank_order(response, columns, len(scale.ranks))
+            of_classes = ordered[:, scale.class_order]
+            response = expected_value(ordered, scale.values) if self._of_expectation else of_classes
         return self._sign * self._score_func(y_true, response, ranks=scale.ranks, **metadata)
 
     def _scale(self, estimator: Any, y: Any, predicted: np.ndarray | None) -> RankScale:
         advice = f"{self.__name__}.with_ranks([...]) is a scorer that knows it."
-        return known_scale(estimator, y, predicted=predicted, ranks=self.ranks, advice=advice)
+        return scale_of_estimator(estimator, y, predicted=predicted, ranks=self.ranks, advice=advice)
 
 
-def known_scale(
+def scale_of_estimator(
     estimator: Any, y: Any = None, *, predicted: np.ndarray | None = None, ranks: Any = None, advice: str = ""
 ) -> RankScale:
     """Work out the order of a fitted classifier's labels, as `RankScorer` describes it.
@@ -170,34 +162,12 @@ def known_scale(
         If words and numbers would be compared, or the order of words is not known, or known in two ways.
     """
     classes = getattr(estimator, "classes_", None)
-    known = [] if classes is None else [check_labels(classes, "classes_")]
-    known += [] if predicted is None else [predicted]
-    labels = known[0] if y is None and known else check_labels(y, "y")
-    for others in known:
-        check_comparable(labels, "y", others, "what the estimator predicts")
-    if ranks is not None:
-        return scale_of(given_ranks(ranks))
-    learned = [ranks for ranks in _learned(estimator) if holds_numbers(ranks) == holds_numbers(labels)]
-    if holds_numbers(labels):
-        return scale_of(union_of([labels, *known, *learned]))
-    return scale_of(_order_of_words(union_of([labels, *known]), learned, own_order(y), advice))
-
-
-def _order_of_words(words: np.ndarray, learned: list[np.ndarray], own: np.ndarray | None, advice: str) -> np.ndarray:
-    orders = {tuple(ranks.tolist()) for ranks in learned}
-    orders = {order for order in orders if len(orders) == 1}  # parts of an ensemble may disagree
-    if own is not None and orders and not same_order(own, np.array(next(iter(orders)))):
-        raise ValueError(
-            f"y is a Categorical in the order {listing(own.tolist())}, and the estimator has learned the order "
-            f"{listing(list(next(iter(orders))))}: set one of them right, or give ranks=[...] to both."
-        )
-    if orders:
-        return np.array(next(iter(orders)))
-    if own is not None and set(words.tolist()) <= set(own.tolist()):
-        return own
-    if len(words) == 1:
-        return words
-    raise ValueError(f"{order_unknown(words)} {advice}".rstrip())
+    labels = [] if classes is None else [NamedLabels(_WHAT, check_labels(classes, "classes_"))]
+    labels += [] if predicted is None else [NamedLabels(_WHAT, predicted)]
+    if y is not None or not labels:
+        labels.insert(0, NamedLabels.of(y, "y"))
+    learned = [] if ranks is not None else _learned(estimator)
+    return known_scale(labels, learned=learned, ranks=ranks, advice=advice)
 
 
 def _call(estimator: Any, method: str, X: Any) -> Any:

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._ordinal.ranks import expected_value, read_out
+from skl2rclip._ordinal.decisions import expected_value, read_out
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
 
 

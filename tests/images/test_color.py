@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from skl2rclip._images import color as colours_module
 from skl2rclip._images.color import conversion_of
 from skl2rclip._images.decoding import Decoder, image_threads, open_image, stamped
-from skl2rclip._images.formats import opened_picture
+from skl2rclip._images.header import opened_picture
 from skl2rclip._images.memory import Turn, decoding_bytes
 from tests.support import colour_profiles
 from tests.support.colour_profiles import (

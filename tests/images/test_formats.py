@@ -1,115 +1,54 @@
-"""Which formats are opened, and up to which size."""
+"""The table of formats: what is read of it elsewhere, and that the documentation has it."""
 
-import io
-import re
-import struct
-import subprocess
-import warnings
+from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
-from PIL import Image, ImageFile
+from PIL import Image
 
-import skl2rclip
-from skl2rclip._images.decoding import find_unreadable, open_image, stamped
-from skl2rclip._images.formats import RefusedFormatError, opened_picture
+from skl2rclip._images.formats import FORMATS, OTHER_FORMAT, format_of
+from skl2rclip._images.memory import decoding_bytes
 
-
-def content_of(image, kind):
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
+DOCS = Path(__file__).parents[2] / "docs/inputs.md"
 
 
-@pytest.mark.parametrize(
-    "kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "ICO", "QOI"]
-)
-def test_pictures_are_opened_as_pillow_opens_them(kind):
-    content = content_of(Image.new("RGB", (12, 10), "red"), kind)
-    opened, expected = opened_picture(io.BytesIO(content)), Image.open(io.BytesIO(content))
-    assert (opened.format, opened.mode, opened.size) == (expected.format, expected.mode, expected.size)
-    assert opened.tobytes() == expected.tobytes()
+def remark(known):
+    if known.refused:
+        return f"refused: {known.refused}"
+    remarks = [f"needs {known.plugin}"] * bool(known.plugin)
+    remarks += ["decoded at a half, a quarter or an eighth of its sides where it would not fit"] * known.is_reducible
+    remarks += ["the first page that is no thumbnail"] * (known.go_to_page is not OTHER_FORMAT.go_to_page)
+    return "; ".join(remarks) or "-"
 
 
-def test_what_is_no_picture_is_not_identified():
-    for content in (b"", b"words", b"\x89PNG\r\n\x1a\n", bytes(1000)):
-        with pytest.raises(Image.UnidentifiedImageError):
-            opened_picture(io.BytesIO(content))
+def cost(known):
+    if known.refused:
+        return "-"
+    return "by its header" if callable(known.beside) else f"{known.beside:g}"
 
 
-def test_what_another_program_would_draw_is_refused_by_name(tmp_path, monkeypatch):
-    path = tmp_path / "drawing.eps"
-    Image.new("RGB", (8, 8)).save(path)
-    calls = []
-    monkeypatch.setattr(subprocess, "check_call", lambda *arguments, **options: calls.append(arguments))
-    [reason] = find_unreadable(stamped([path])).values()
-    assert reason == "EPS files are not read: it would be drawn by another program, Ghostscript"
-    for image in (path, Image.open(path)):
-        with pytest.raises(RefusedFormatError, match="EPS"):
-            open_image(image)
-    assert calls == []
+def test_the_documentation_has_the_table():
+    rows = [f"| {name} | {cost(known)} | {remark(known)} |" for name, known in FORMATS.items()]
+    rows.append(f"| any other | {cost(OTHER_FORMAT)} | {remark(OTHER_FORMAT)} |")
+    table = "\n".join(["| format | beside | what is particular |", "| --- | --- | --- |", *rows])
+    assert table in DOCS.read_text(), f"docs/inputs.md must hold:\n{table}"
 
 
-def test_a_windows_icon_with_a_large_picture_in_it_is_refused_before_it_is_decoded():
-    inner = content_of(Image.new("L", (2000, 2000)), "PNG")
-    content = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
-    with pytest.raises(RefusedFormatError, match="a picture of 2000 x 2000 pixels in it"):
-        opened_picture(io.BytesIO(content))
-
-
-def test_pillows_limit_is_the_users_and_nobody_is_warned_below_it(tmp_path, monkeypatch):
-    path = tmp_path / "picture.png"
-    Image.new("RGB", (12, 10)).save(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of more, and refuses twice as many
-        assert open_image(path).size == (12, 10)
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-        [reason] = find_unreadable(stamped([path])).values()
-        assert "it has 12 x 10 pixels, more than the 100 that Pillow lets through" in reason
-        assert "PIL.Image.MAX_IMAGE_PIXELS" in reason
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-        assert find_unreadable(stamped([path])) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"HEIC, .*pillow-heif and call pillow_heif.register_heif_opener\(\)"),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC, .*pillow-heif"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF, .*newer Pillow, or pillow-avif-plugin"),
-        (b"\xff\x0a\xfa\x1f\x01\x91\x08\x06", "JPEG XL, .*pillow-jxl-plugin and import pillow_jxl"),
-        (b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a\0\0\0\x14ftypjxl ", "JPEG XL, .*also in each worker process"),
-    ],
-)
-def test_formats_of_plugins_name_the_plugin(content, message, tmp_path, monkeypatch):
+def test_each_format_is_one_that_pillow_or_a_named_plugin_knows():
     Image.init()
-    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name not in ("AVIF", "HEIF", "JXL")])
-    path = tmp_path / "picture"
-    path.write_bytes(content + bytes(100))
-    for given in (path, path.read_bytes()):
-        [reason] = find_unreadable(stamped([given])).values()
-        assert re.search(message, reason)
+    known = {*Image.OPEN, *Image.MIME, *(name for name, each in FORMATS.items() if each.plugin)}
+    assert set(FORMATS) <= known
 
 
-def test_a_registered_plugin_is_used(tmp_path, monkeypatch):
-    class Plain(ImageFile.ImageFile):
-        format = "HEIF"
-
-        def _open(self):
-            self._size, self._mode, self.tile = (2, 2), "L", [("raw", (0, 0, 2, 2), 16, ("L", 0, 1))]
-
-    Image.init()
-    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
-    monkeypatch.setitem(Image.OPEN, "HEIF", (Plain, lambda prefix: prefix[4:12] == b"ftypheic"))
-    content = b"\0\0\0\x18ftypheic\0\0\0\0" + bytes([9] * 4)
-    assert np.asarray(open_image(content)).tolist() == [[[9, 9, 9]] * 2] * 2
+def test_a_format_that_is_added_is_counted_with_its_costs(monkeypatch):
+    image = Image.new("RGB", (100, 100))
+    image.format, image.tile = "NEW", [("raw", (0, 0, 100, 100), 0, "RGB")]
+    before = decoding_bytes(image)
+    monkeypatch.setitem(FORMATS, "NEW", type(OTHER_FORMAT)(beside=12.0, buffered=lambda image: 5_000))
+    assert decoding_bytes(image) == before + 2 * 100 * 100 + 5_000
 
 
-def test_a_tiff_that_pillow_cannot_read_is_named_with_what_reads_it():
-    levels = np.linspace(0, 1, 48).reshape(6, 8)
-    content = io.BytesIO()
-    tifffile.imwrite(content, levels)
-    assert "give the array of tifffile.imread(name)" in skl2rclip.find_unreadable([content.getvalue()])[0]
-    assert skl2rclip.find_unreadable([tifffile.imread(io.BytesIO(content.getvalue()))]) == {}
+@pytest.mark.parametrize("name", [None, "", "FITS"])
+def test_of_others_nothing_particular_is_known(name):
+    image = Image.new("L", (2, 2))
+    image.format = name
+    assert format_of(image) is OTHER_FORMAT

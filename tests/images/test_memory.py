@@ -17,7 +17,7 @@ from PIL import Image
 
 from skl2rclip._images import levels as levels_module
 from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, open_image, stamped
-from skl2rclip._images.formats import opened_picture
+from skl2rclip._images.header import opened_picture
 from skl2rclip._images.memory import (
     TooLargeError,
     Turn,

@@ -499,6 +499,23 @@ def test_scorers_know_of_ranks_that_the_fold_does_not_show(table):
     assert neg_ranked_probability_score_scorer(some, X, y) == pytest.approx(-ranked_probability_score(y, full))
 
 
+def test_scorers_count_categories_of_numbers_that_no_image_shows_as_metrics_do(table):
+    X, y = table[0], np.array([1, 2, 4])[table[1]]
+    classifier = LogisticRegression().fit(X, y)
+    categorical = pd.Categorical(y, [1, 2, 3, 4], ordered=True)
+    expected = quadratic_weighted_kappa(categorical, classifier.predict(X))
+    assert expected != quadratic_weighted_kappa(y, classifier.predict(X))
+    assert quadratic_weighted_kappa_scorer(classifier, X, categorical) == pytest.approx(expected)
+
+
+def test_what_the_estimator_predicts_beyond_the_categories_of_y_is_named(table):
+    X, words = table[0], np.array(["none", "mild", "severe"])[table[1]]
+    classifier = LogisticRegression().fit(X, words)
+    few = pd.Categorical(["none"] * len(X), ["none", "mild"], ordered=True)
+    with pytest.raises(ValueError, match=r"what the estimator predicts contains labels .*: \['severe'\]"):
+        neg_mean_absolute_rank_error_scorer(classifier, X, few)
+
+
 @every_scorer
 def test_scorers_ask_for_the_order_of_words_where_it_is_not_known(table, scorer):
     X, words = table[0], np.array(["none", "mild", "severe"])[table[1]]

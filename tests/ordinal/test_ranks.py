@@ -8,18 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from skl2rclip._ordinal.labels import check_labels
-from skl2rclip._ordinal.ranks import (
-    central_interval,
-    default_name,
-    expected_value,
-    given_ranks,
-    names_of,
-    rank_scale,
-    read_out,
-)
+from skl2rclip._ordinal.ranks import default_name, given_ranks, names_of, rank_scale
 from skl2rclip.errors import InvalidParameterError
 
 GRADES = ["bad", "poor", "fair", "good", "excellent"]
@@ -336,40 +327,6 @@ def test_default_names(label, name):
     assert default_name(label) == name
 
 
-# ----------------------------------------------------------------- read-outs
-
-probability_rows = hnp.arrays(float, st.tuples(st.integers(1, 6), st.integers(2, 9)), elements=st.floats(0.001, 1)).map(
-    lambda rows: rows / rows.sum(axis=1, keepdims=True)
-)
-
-
-@settings(deadline=None)
-@given(probability_rows, st.data())
-def test_read_outs_minimise_the_loss_that_they_stand_for(rows, data):
-    steps = data.draw(st.lists(st.integers(1, 9), min_size=rows.shape[1], max_size=rows.shape[1]))
-    values = np.cumsum(steps).astype(float) * data.draw(st.sampled_from([-1, 1]))
-    losses = {
-        "argmax": 1.0 - np.eye(len(values)),
-        "mean": (values[:, None] - values) ** 2,
-        "median": np.abs(values[:, None] - values),
-    }
-    for decision, loss in losses.items():
-        expected = rows @ loss  # (n, K): expected loss of each choice
-        chosen = expected[np.arange(len(rows)), read_out(rows, values, decision)]
-        np.testing.assert_allclose(chosen, expected.min(axis=1), atol=1e-7 * np.abs(values).max() ** 2)
-
-
-@settings(deadline=None)
-@given(probability_rows)
-def test_reversing_the_ranks_reverses_the_mean(rows):
-    values = np.arange(rows.shape[1], dtype=float)
-    np.testing.assert_allclose(expected_value(rows[:, ::-1], values), rows.shape[1] - 1 - expected_value(rows, values))
-
-
-def test_median_of_an_exact_half_is_the_first_rank():
-    assert read_out(np.array([[0.1, 0.2, 0.2, 0.5]]), np.arange(4.0), "median").tolist() == [2]
-
-
 @settings(deadline=None)
 @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=20, unique=True), st.data())
 def test_encoding_inverts_the_ranks(labels, data):
@@ -379,19 +336,3 @@ def test_encoding_inverts_the_ranks(labels, data):
     assert scale.ranks[target].tolist() == y
     assert (np.diff(scale.classes) > 0).all()
     assert scale.ranks[scale.class_order].tolist() == scale.classes.tolist()
-
-
-@given(
-    p=st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda p: sum(p) > 0.1),
-    coverage=st.floats(0.05, 0.99),
-)
-def test_central_intervals_hold_their_coverage_and_no_tail_is_too_large(p, coverage):
-    p = np.array(p) / np.sum(p)
-    [[low, high]] = central_interval(p[None], coverage)
-    assert low <= high
-    assert p[low : high + 1].sum() >= coverage - 1e-9
-    assert p[:low].sum() <= (1 - coverage) / 2 + 1e-9
-    assert p[high + 1 :].sum() <= (1 - coverage) / 2 + 1e-9
-    # nor could it be shorter at either end
-    assert p[: low + 1].sum() > (1 - coverage) / 2
-    assert p[high:].sum() > (1 - coverage) / 2
