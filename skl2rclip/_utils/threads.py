@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
@@ -212,17 +212,14 @@ def _n_preempted() -> int:
 def _more_threads_than_processors() -> threading.Event:
     """Begin threads that compute once with all that torch gives them, and wait for the event that is returned."""
     end = threading.Event()
-    n = (os.cpu_count() or 1) // torch.get_num_threads()
-    are_there = threading.Barrier(n + 1)
 
     def wait() -> None:
         torch.ones(2**20).add_(1)  # long enough for torch to divide it
-        are_there.wait()
         end.wait()
 
-    for _ in range(n):
-        threading.Thread(target=wait, daemon=True).start()
-    are_there.wait()
+    for _ in range((os.cpu_count() or 1) // torch.get_num_threads()):
+        with suppress(RuntimeError):  # where the system allows no more threads, they spin
+            threading.Thread(target=wait, name="skl2rclip-waits", daemon=True).start()
     return end
 
 

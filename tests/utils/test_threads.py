@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from skl2rclip import L2RCLIPClassifier
-from skl2rclip._utils.threads import n_side_by_side, one_thread, side_by_side, thread_count
+from skl2rclip._utils import threads
+from skl2rclip._utils.threads import n_side_by_side, one_thread, side_by_side, thread_count, threads_for
 from tests.support.helpers import in_threads
 
 N = 3  # of torch's threads, a number that nothing else sets
@@ -148,6 +150,41 @@ def _numbers_of_child():
     with one_thread():
         inside = torch.get_num_threads()
     return inside, thread_count(), side_by_side(abs, [-1, -2]), torch.get_num_threads()
+
+
+def waiting_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "skl2rclip-waits"]
+
+
+def test_threads_sleep_where_other_work_takes_the_processor_and_results_stay(monkeypatch):
+    preempted = iter([0, 1, 1000, 2000])
+    monkeypatch.setattr(threads, "_n_preempted", lambda: next(preempted))
+    monkeypatch.setattr(threads, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2 * N)
+    x = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
+    product = x @ x
+    with threads_for(None) as watch:
+        for n_waiting in (0, 2, 2):  # one switch in a while is none of other work's
+            time.sleep(0.1)
+            watch.step()
+            assert len(waiting_threads()) == n_waiting
+        assert torch.get_num_threads() == N
+        assert torch.equal(x @ x, product)
+        waiting = waiting_threads()
+    for thread in waiting:
+        thread.join(20)
+    assert not waiting_threads()
+    assert_as_before()
+
+
+def test_small_steps_have_one_thread_and_large_ones_all():
+    with threads_for(10**6) as watch:
+        assert torch.get_num_threads() == 1
+        watch.step()
+    with threads_for(10**10) as watch:
+        assert torch.get_num_threads() == N
+        watch.step()
+    assert_as_before()
 
 
 @pytest.fixture
