@@ -207,12 +207,16 @@ def _contrastive(inputs: TermInputs) -> Tensor:
     return distribution_loss(inputs.logits, inputs.distributions, inputs.weight)
 
 
+def _text_ordering(inputs: TermInputs) -> Tensor:
+    return text_ordering_loss(inputs.prototypes, inputs.rank_values).expand(inputs.embeddings.shape[:-2])
+
+
 @dataclass(frozen=True)
 class Term:
     """A term of the objective, and the parameter of the estimator that weighs it."""
 
     parameter: str
-    # of shape (...), or a scalar where it looks at no image
+    # of shape (...)
     value: Callable[[TermInputs], Tensor]
     # left out, and 0 in the history, where it has no weight
     is_optional: bool = False
@@ -225,9 +229,7 @@ TERMS = {
         "pairwise_weight", lambda x: ordering_loss(x.embeddings, x.prototypes, x.target, x.rank_values, x.weight)
     ),
     "tightness": Term("tightness_weight", lambda x: tightness_loss(x.embeddings, x.prototypes, x.target, x.weight)),
-    "text_ordering": Term(
-        "text_ordering_weight", lambda x: text_ordering_loss(x.prototypes, x.rank_values), is_optional=True
-    ),
+    "text_ordering": Term("text_ordering_weight", _text_ordering, is_optional=True),
 }
 
 
@@ -264,10 +266,10 @@ class Objective:
         logits = self.logit_scale * embeddings @ prototypes.T  # (..., n, K)
         inputs = TermInputs(logits, embeddings, prototypes, target, self.rank_values, weight, distributions)
         left_out = {name for name, term in TERMS.items() if term.is_optional and not self.weights.get(name)}
-        values = {
-            name: logits.new_zeros(()) if name in left_out else term.value(inputs) for name, term in TERMS.items()
+        return {
+            name: logits.new_zeros(embeddings.shape[:-2]) if name in left_out else term.value(inputs)
+            for name, term in TERMS.items()
         }
-        return {name: value.expand(embeddings.shape[:-2]) for name, value in values.items()}
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms; one of weight zero does not enter, not even as 0 times infinity."""
