@@ -51,8 +51,8 @@ def read_image_table(
     ----------
     table : str, path-like or data frame
         A file that ends in .csv, .tsv, .txt (UTF-8, or UTF-16 with its mark; commas, semicolons, tabs or bars), .xlsx
-        (its first sheet; needs openpyxl) or .parquet (needs pyarrow); or a frame of pandas, polars or Arrow, a table of
-        Hugging Face ``datasets``, or a mapping from names to columns.
+        (its first sheet) or .parquet, which pandas reads; a frame of pandas, or of polars, Arrow or another library
+        that converts it to one of pandas; a table of Hugging Face ``datasets``, or a mapping from names to columns.
     image : str or int, default="path"
         Column of the paths of the pictures; an int where a frame numbers its columns.
     rank : str or int, default="rank"
@@ -85,7 +85,8 @@ def read_image_table(
         groups : ndarray of shape (n,)
             Where `group` names a column.
         rows : ndarray of shape (n,), int64
-            Which row of the table each picture is from, counted from 0 below the header: for its other columns.
+            Which row of the table each picture is from, for its other columns. Rows count from 0 below the header and
+            blank lines do not count, as with ``pandas.read_csv(table).iloc``.
         DESCR : str
             How many pictures each rank has, and what was left out.
 
@@ -97,7 +98,7 @@ def read_image_table(
     FileNotFoundError
         If there is no such table, or none of the pictures is there.
     ImportError
-        Naming what to install for a kind of table.
+        If pandas, or what it reads this kind of table with, is missing: ``pip install "skl2rclip[tables]"``.
 
     Warns
     -----
@@ -114,11 +115,11 @@ def read_image_table(
     >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
     >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=GroupKFold(5))  # doctest: +SKIP
     """
-    read = read_table(table)
+    chosen = {"image": image, "rank": rank, "group": group}
+    read = read_table(table, {parameter: name for parameter, name in chosen.items() if name is not None})
     account = Account(read.source)
-    rank_column = read.column("rank", rank)
-    group_column = None if group is None else read.column("group", group)
-    pictures = [_path_cell(cell, image) for cell in cells_of(read.column("image", image))]
+    rank_column, group_column = read.columns["rank"], read.columns.get("group")
+    pictures = [_path_cell(cell, image) for cell in cells_of(read.columns["image"])]
     labels = _without_words_for_nothing([_label_cell(cell) for cell in cells_of(rank_column)], ranks)
     if len(pictures) != len(labels):
         raise ValueError(
@@ -205,7 +206,7 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
 def _place(rows: dict[int, Row], number: int) -> str:
     """Name a row as one finds it: by its picture, or by its place below the header."""
     picture = rows[number][0].strip(_BLANKS)
-    return visible(picture) if picture else f"row {number + 1} below the header"
+    return visible(picture) if picture else f"row {number}, counted from 0 below the header"
 
 
 # ---------------------------------------------------------------- pictures
