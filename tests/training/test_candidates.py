@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skl2rclip._ordinal.ranks import ranked_scores
+from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._training.initialization import start
 from skl2rclip._training.stages import PromptStage, run_stage
 from tests.support.learners import N_IMAGES, N_RANKS, WEIGHT, settings_of
