@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
@@ -162,14 +162,14 @@ class LargestErrorsDisplay(ContactSheet):
             true=scale.encode(true, "y_true"),
             predicted=scale.encode(predicted, "y_pred"),
         )
-        return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def _of(
         cls,
         said: Response,
         pictures: Any,
-        whites: Whites,
+        white: WhiteLevel,
         n_images: int,
         display_labels: Any,
     ) -> LargestErrorsDisplay:
@@ -186,7 +186,7 @@ class LargestErrorsDisplay(ContactSheet):
             labels_of(said.rows, scale.ranks[said.true], indices),
             labels_of(said.rows, scale.ranks[said.predicted], indices),
             errors=np.array([error_of.get(index, np.nan) for index in indices.tolist()]),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, whites),
+            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
             title=title_of(what, len(indices), len(pictures), len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
         )

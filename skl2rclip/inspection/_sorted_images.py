@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
@@ -161,14 +161,14 @@ class SortedPicturesDisplay(ContactSheet):
             true=None if true is None else scale.encode(true, "y_true"),
             predicted=scale.encode(predicted, "y_pred"),
         )
-        return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def _of(
         cls,
         said: Response,
         pictures: Any,
-        whites: Whites,
+        white: WhiteLevel,
         n_images: int,
         display_labels: Any,
     ) -> SortedPicturesDisplay:
@@ -182,7 +182,7 @@ class SortedPicturesDisplay(ContactSheet):
         return cls(
             indices,
             labels_of(said.rows, scale.ranks[said.predicted], indices),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, whites),
+            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
             y_true=true,
             title=title_of("By predicted rank", len(indices), len(pictures), len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
