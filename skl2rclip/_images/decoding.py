@@ -307,7 +307,7 @@ def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int
     return _Pixels(view, white, is_cut)
 
 
-def _decoded(picture: Any, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None) -> _Pixels:
+def _decoded(picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None) -> _Pixels:
     """Wait for the memory that it takes, and decode a picture that was opened here."""
     most = 1.0
     if shrinkage is not None and picture.format in REDUCIBLE:
@@ -319,7 +319,11 @@ def _decoded(picture: Any, turn: Turn, shrinkage: Callable[[tuple[int, int]], fl
         turn.has_reduced = True
         width, height = picture.size
         picture.draft(picture.mode, (width // reduction, height // reduction))
-    mode, white, is_cut = picture.mode, white_of_file(picture, picture.fp), is_cut_to_eight_bits(picture)
+    mode, white, is_cut = (
+        picture.mode,
+        white_of_file(picture, getattr(picture, "fp", None)),
+        is_cut_to_eight_bits(picture),
+    )
     picture.load()
     # an icon holds a picture of another mode
     return _Pixels(picture if picture.mode == mode else picture.convert(mode), white, is_cut)

@@ -135,26 +135,29 @@ def resolve_white(
         If nothing says which value is white, or values lie beyond what does.
     """
     low, high, colour = _range_of(image, is_cut)
-    has_said = said is not None and high <= said
-    if not has_said:
-        check_signed(image, white)
+    level = said if said is not None and high <= said else white.value
+    if level is not None:
+        _check_within(low, high, level, is_cut)
+        return level, None
+    check_signed(image, white)
     full = _SIXTEEN_BITS if is_cut else _full_range(image)
-    level = said if has_said else full if white.value is None else white.value
-    assert level is not None
-    least, most = _MIN_SHARE * level, _MAX_SHARE * level
-    if not least <= low <= high <= most:
-        remedy = f"white_level={_proposal(high)} says that this is white" if low >= least else "scale them"
+    assert full is not None
+    _check_within(low, high, full, is_cut)
+    if _is_floating(image) or not 0 < colour <= _DARK_SHARE * full:
+        return full, None
+    return full, (
+        f"its largest value is {colour:.0f} of the {full:.0f} of its type, so that it may hold fewer bits: "
+        f"{f'{_AS_ARRAY}, and ' if is_cut else ''}white_level={_proposal(colour)} says which value is white "
+        f"(white_level={full:.0f} if it is as dark as that)"
+    )
+
+
+def _check_within(low: float, high: float, level: float, is_cut: bool) -> None:
+    if low < _MIN_SHARE * level or high > _MAX_SHARE * level:
+        remedy = "scale them" if low < _MIN_SHARE * level else f"white_level={_proposal(high)} says that this is white"
         raise ValueError(f"its values go from {low:.6g} to {high:.6g} instead of 0 to {level:.6g}: {remedy}")
     if is_cut and level < _SIXTEEN_BITS:
         raise ValueError(f"{level:.6g} is white, and Pillow keeps the upper eight of its 16 bits only: {_AS_ARRAY}")
-    is_whole = level == full and not has_said and white.value is None and not _is_floating(image)
-    if not is_whole or not 0 < colour <= _DARK_SHARE * level:
-        return level, None
-    remedy = f"white_level={_proposal(colour)} says which value is white"
-    return level, (
-        f"its largest value is {colour:.0f} of the {level:.0f} of its type, so that it may hold fewer bits: "
-        f"{f'{_AS_ARRAY}, and ' if is_cut else ''}{remedy} (white_level={level:.0f} if it is as dark as that)"
-    )
 
 
 def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:
