@@ -38,11 +38,11 @@ from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_c
 class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """What scikit-learn makes of an array of embeddings: the container that ``set_output`` asks for."""
 
-    _embed: Callable[..., np.ndarray]
+    _embed: Callable[[Any], np.ndarray]
 
-    def transform(self, X: Any, *refuses_dark: bool) -> Any:
+    def transform(self, X: Any) -> Any:
         """Embed images."""
-        return self._embed(X, *refuses_dark)
+        return self._embed(X)
 
 
 class CLIPImageEncoder(_Embedding):
@@ -110,6 +110,8 @@ class CLIPImageEncoder(_Embedding):
     >>> probe = make_pipeline(CLIPImageEncoder("ViT-B-32", "openai"), LogisticRegression())
     >>> probe.fit(paths, y)  # doctest: +SKIP
     """
+
+    _refuses_dark = False  # in `fit_transform` alone
 
     def __init__(
         self,
@@ -210,9 +212,13 @@ class CLIPImageEncoder(_Embedding):
             As `transform`.
         """
         X = as_image_list(X) if hasattr(X, "__next__") else X
-        return self.fit(X, y)._transformed(X, True)
+        self._refuses_dark = True
+        try:
+            return self.fit(X, y).transform(X)
+        finally:
+            del self._refuses_dark
 
-    def transform(self, X: Any) -> Any:  # type: ignore[override]
+    def transform(self, X: Any) -> Any:
         """Embed images.
 
         Parameters
@@ -233,15 +239,12 @@ class CLIPImageEncoder(_Embedding):
         ValueError
             If X is a column of another name than in `fit`.
         """
-        return self._transformed(X, False)
-
-    def _transformed(self, X: Any, refuses_dark: bool) -> Any:
-        embeddings = super().transform(X, refuses_dark)
+        embeddings = super().transform(X)
         if hasattr(embeddings, "attrs"):
             embeddings.attrs[MAKER] = self._record.fingerprint
         return embeddings
 
-    def _embed(self, X: Any, refuses_dark: bool) -> np.ndarray:
+    def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         from skl2rclip._embedding.embedder import cache_of, check_headers, embed_images, shared_encoding
         from skl2rclip._utils.devices import resolve_device
@@ -249,7 +252,7 @@ class CLIPImageEncoder(_Embedding):
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
         images, folder, n_jobs = stamped(as_image_list(X)), self.embedding_cache, self.n_jobs
-        max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._white_level, refuses_dark)
+        max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._white_level, self._refuses_dark)
         check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
