@@ -141,6 +141,11 @@ class L2RCLIPClassifier(
     augment : bool, default=True
         Whether the second stage crops and mirrors images at random; switch it off where left and right, or the
         borders, carry the rank.
+    white_level : float or None, default=None
+        Which value is white in images of more than eight bits, such as 4095 for twelve bits in sixteen, and in arrays
+        and files of floating or signed values. None takes the full range of the type, 0 to 1 for floating values; `fit`
+        refuses images that use no more than an eighth of it, and signed values are refused always. It is kept with the
+        model for predictions. What a file itself says of its bits holds, and images of eight bits do not need it.
     early_stopping : bool, default=False
         Whether to hold images out, end a stage when they show no improvement, and keep the best weights: by the ranked
         probability score, or with hard targets by the mean absolute error. It pays where there are images to spare.
@@ -220,9 +225,6 @@ class L2RCLIPClassifier(
         it was one-dimensional.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had them.
-    white_values_ : dict of str to int
-        Which value was taken as white, and is at prediction, by kind of picture: ``"uint16"``, ``"integer"`` and
-        ``"floating"``. Kinds that did not come are absent, and so is what says it itself, as all of eight bits does.
 
     See Also
     --------
@@ -276,6 +278,7 @@ class L2RCLIPClassifier(
         image_learning_rate: float | str = "auto",
         weight_decay: float = 1e-4,
         augment: bool = True,
+        white_level: float | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
@@ -317,6 +320,7 @@ class L2RCLIPClassifier(
         self.image_learning_rate = image_learning_rate
         self.weight_decay = weight_decay
         self.augment = augment
+        self.white_level = white_level
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -351,8 +355,8 @@ class L2RCLIPClassifier(
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
             Paths, contents of files as bytes or open files, PIL images, arrays, or one stacked array; in a list,
-            column, one-column table, data set or generator, which is read entry by entry. Where pictures of 16 bits,
-            other integers or floats do not say which value is white, all of them decide it together.
+            column, one-column table, data set or generator, which is read entry by entry. Images of more than eight
+            bits may need `white_level`.
         y : array-like of shape (n,)
             Ordered labels: numbers, an ordered pandas Categorical, or words with `ranks` given.
         sample_weight : array-like of shape (n,), optional
@@ -764,7 +768,6 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
         "history_": list(state.history),
         "n_iter_": len(state.history),
         "device_": state.device,
-        "white_values_": state.whites.known(),
     }
     if state.noise is not None:
         attributes |= {"label_noise_": state.noise, "label_trust_": state.trust}

@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import ImageLike, stamped
+from skl2rclip._images.decoding import stamped
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.pillow_settings import taken_over, with_settings
-from skl2rclip._images.white_levels import Whites
 from skl2rclip._utils.arguments import (
     MAKER,
     check_batch_size,
@@ -26,6 +26,7 @@ from skl2rclip._utils.arguments import (
     check_path,
     check_string,
     check_thread_count,
+    check_white_level,
     column_count,
     parse_max_memory,
     path_or_string,
@@ -76,6 +77,11 @@ class CLIPImageEncoder(_Embedding):
         disk space: see `skl2rclip.embedding_store.EmbeddingStore`.
     n_jobs : int or None, default=None
         Threads that decode; None and -1 take all cores. Lower it where other work needs the cores.
+    white_level : float or None, default=None
+        Which value is white in images of more than eight bits, such as 4095 for twelve bits in sixteen, and in arrays
+        and files of floating or signed values. None takes the full range of the type, 0 to 1 for floating values:
+        `fit_transform` refuses images that use no more than an eighth of it, `transform` warns of them, and signed
+        values are refused always. What a file itself says of its bits holds, and images of eight bits do not need it.
     random_state : int, RandomState or None, default=None
         Seed of random weights (``pretrained=None``); without effect otherwise.
     verbose : int, default=0
@@ -91,9 +97,6 @@ class CLIPImageEncoder(_Embedding):
         1 where X came as one column; absent where it was one-dimensional, or left out.
     feature_names_in_ : ndarray of shape (1,)
         Name of that column, where it has one.
-    white_values_ : dict of str to int
-        Which value was taken as white in the images of `fit`, and is by `transform`, by kind of picture: ``"uint16"``,
-        ``"integer"`` and ``"floating"``. Empty where `fit` had no images, or all of them say it themselves.
 
     See Also
     --------
@@ -108,6 +111,8 @@ class CLIPImageEncoder(_Embedding):
     >>> probe.fit(paths, y)  # doctest: +SKIP
     """
 
+    _refuses_dark = False  # in `fit_transform` alone
+
     def __init__(
         self,
         model_name: str = "ViT-B-16",
@@ -119,6 +124,7 @@ class CLIPImageEncoder(_Embedding):
         max_memory: int | str | None = None,
         embedding_cache: str | os.PathLike | None = None,
         n_jobs: int | None = None,
+        white_level: float | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -130,18 +136,18 @@ class CLIPImageEncoder(_Embedding):
         self.max_memory = max_memory
         self.embedding_cache = embedding_cache
         self.n_jobs = n_jobs
+        self.white_level = white_level
         self.random_state = random_state
         self.verbose = verbose
 
     @with_callbacks
     def fit(self, X: Any = None, y: Any = None) -> CLIPImageEncoder:
-        """Load the model; images are not needed, but for those that do not say which value is white.
+        """Load the model; images are not needed.
 
         Parameters
         ----------
         X : sequence of n images, optional
-            Looked at for the name of its column, and for which value is white in pictures of 16 bits and of floats.
-            Without it, and with a generator, which is not used up, each call of `transform` decides that by itself.
+            Looked at for the name of its column.
         y : ignored
             Here for scikit-learn's pipelines.
 
@@ -154,8 +160,6 @@ class CLIPImageEncoder(_Embedding):
         ------
         InvalidParameterError
             If a parameter is out of range, or there is no such model or device.
-        UnreadableImagesError
-            If images of X cannot be read.
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
@@ -173,18 +177,16 @@ class CLIPImageEncoder(_Embedding):
         check_path("embedding_cache", self.embedding_cache)
         check_thread_count("n_jobs", self.n_jobs)
         check_integer("verbose", self.verbose, 0)
+        white_level = check_white_level(self.white_level)
         device = resolve_device(self.device)
         source = BackboneSource(self.model_name, pretrained, seed_from(self.random_state))
         warn_if_random(source)
         listener = listener_of(self, X, y)
         record = BackboneRecord.of(load_backbone(source))
-        self._record = record
+        self._record, self._white_level = record, white_level
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
         self._note_column(X)
-        self.white_values_: dict[str, int] = {}
-        if X is not None and not hasattr(X, "__next__"):
-            self.white_values_ = self._looked_at(stamped(as_image_list(X)))[1].known()
         listener.fit_ends()
         return self
 
@@ -210,7 +212,11 @@ class CLIPImageEncoder(_Embedding):
             As `transform`.
         """
         X = as_image_list(X) if hasattr(X, "__next__") else X
-        return self.fit(X, y).transform(X)
+        self._refuses_dark = True
+        try:
+            return self.fit(X, y).transform(X)
+        finally:
+            del self._refuses_dark
 
     def transform(self, X: Any) -> Any:
         """Embed images.
@@ -240,25 +246,19 @@ class CLIPImageEncoder(_Embedding):
 
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        from skl2rclip._embedding.embedder import cache_of, embed_images, shared_encoding
+        from skl2rclip._embedding.embedder import cache_of, check_headers, embed_images, shared_encoding
         from skl2rclip._utils.devices import resolve_device
 
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
-        images, _ = self._looked_at(stamped(as_image_list(X)))
-        max_memory = parse_max_memory(self.max_memory)
+        images, folder, n_jobs = stamped(as_image_list(X)), self.embedding_cache, self.n_jobs
+        max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._white_level, self._refuses_dark)
+        check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
-        cache = cache_of(backbone, device, self.precision, self.embedding_cache, max_memory)
-        return embed_images(images, encoding, cache, self.n_jobs, max_memory, self.verbose)
-
-    def _looked_at(self, images: list[ImageLike]) -> tuple[list[ImageLike], Whites]:
-        """Look at headers, and decide which value is white where nobody says it, and `fit` has not done so."""
-        from skl2rclip._embedding.embedder import check_headers
-
-        whites = Whites(**getattr(self, "white_values_", {}))  # a pickle of an earlier version has none
-        return check_headers(images, self.embedding_cache, self.n_jobs, parse_max_memory(self.max_memory), whites)
+        cache = cache_of(backbone, device, self.precision, folder, max_memory, white)
+        return embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white)
 
     def __getstate__(self) -> dict[str, Any]:
         return with_settings(dict(super().__getstate__()))

@@ -15,7 +15,6 @@ from sklearn.utils.validation import validate_data
 
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.decoding import stamped
-from skl2rclip._images.white_levels import NOTHING_DECIDED
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings
@@ -113,7 +112,6 @@ def checked_request(
         maker=maker_of(X) if settings.is_precomputed else None,
         kept=np.arange(len(labels)),
         n_given=len(labels),
-        whites=NOTHING_DECIDED if previous is None else previous.whites,
         label_std=label_std,
     )
     return request.keep(weight > 0)

@@ -24,6 +24,7 @@ from skl2rclip._utils.arguments import (
     check_real,
     check_string,
     check_thread_count,
+    check_white_level,
     parse_max_memory,
     path_or_string,
 )
@@ -62,6 +63,7 @@ class Settings:
     image_learning_rate: float | str
     weight_decay: float
     augment: bool
+    white_level: float | None
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: int
@@ -183,6 +185,10 @@ def _memory(name: str, value: Any) -> int | None:
     return parse_max_memory(value)
 
 
+def _white_level(name: str, value: Any) -> float | None:
+    return check_white_level(value)
+
+
 def _place(check: Callable[[str, Any], None]) -> _Check:
     def checked(name: str, value: Any) -> str | None:
         if isinstance(value, Recorded):  # a saved folder may not say where to write
@@ -221,6 +227,7 @@ _CHECKS: dict[str, _Check] = {
     "image_learning_rate": _rate,
     "weight_decay": _real(0),
     "augment": _boolean,
+    "white_level": _white_level,
     "early_stopping": _boolean,
     "validation_fraction": _real(0, 1, open_ends=True),
     "n_iter_no_change": _integer(1),

@@ -208,7 +208,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         ([Image.new("L", (4, 4)), None], r"X_val\[1\] must be a path"),
         (["https://host/X/a.png"], r"X_val\[0\] is an address, 'https://host/X/a.png'"),
         ([np.zeros((4, 4, 7), np.uint8)], r"X_val\[0\] must have shape"),
-        ([np.full((4, 4), 200.0), np.ones((4, 4))], r"of X_val\[0\] go up to 200"),
+        ([np.ones((4, 4)), np.full((4, 4), 200.0)], r"X_val\[1\]: its values go from 200 to 200 instead of 0 to 1"),
     ],
 )
 def test_what_is_no_picture_among_own_images_is_named_as_one_of_them(
@@ -222,19 +222,17 @@ def test_what_is_no_picture_among_own_images_is_named_as_one_of_them(
 
 @pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
 def test_what_is_warned_of_among_own_images_is_said_of_them(make_classifier, shade_paths, shades, image_tower):
-    deep = Image.fromarray(np.arange(4000, dtype=np.uint16).reshape(40, 100))
     classifier = make_classifier(early_stopping=True, image_tower=image_tower)
-    with pytest.warns(UserWarning, match="white|transparent") as told:
+    with pytest.warns(UserWarning, match="transparent") as told:
         classifier.fit(
             [np.zeros((9, 9), np.uint8), *shade_paths],
             [0, *shades[1]],
             sample_weight=[0.0] + [1.0] * len(shade_paths),
-            X_val=[shade_paths[0], deep, Image.new("RGBA", (9, 9))],
-            y_val=[0, 1, 2],
+            X_val=[shade_paths[0], Image.new("RGBA", (9, 9))],
+            y_val=[0, 2],
         )
     said = [str(each.message) for each in told]
-    assert any(each.startswith("X_val[1] holds 16 bits, whose highest value is 3999") for each in said)
-    assert any(each.startswith("X_val[2]: transparent throughout") for each in said)
+    assert any(each.startswith("X_val[1]: transparent throughout") for each in said)
     assert not any(each.startswith("X[") for each in said)
 
 

@@ -432,7 +432,7 @@ def embed(paths: list[str], folder: Path | None) -> np.ndarray:
         lambda pixels: pixels.flatten(1) @ matrix, SQUARE, WIDTH, torch.device("cpu"), "float32", 64
     )
     images = stamped(paths)
-    images, _ = check_headers(images, folder, 1)
+    check_headers(images, folder, 1)
     cache = EmbeddingCache("fault", SQUARE, "float32", folder=folder, width=WIDTH)
     return embed_images(images, encoding, cache, 1)
 

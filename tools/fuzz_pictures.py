@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from skl2rclip._images.decoding import Decoder, find_unreadable, stamped
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip.errors import UnreadableImagesError
 
@@ -212,7 +213,7 @@ def read(path: Path, max_memory: int) -> str:
         failures = find_unreadable(images, n_jobs=1, max_memory=max_memory)
         if not failures:
             with ThreadPoolExecutor(1) as pool:
-                decoder = Decoder(images, SIZES, pool, max_memory)
+                decoder = Decoder(images, SIZES, pool, max_memory, WhiteLevel(65535))
                 decoder.start([0])()
             failures = decoder.failures
         if failures:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from skl2rclip._images.decoding import open_image
 from skl2rclip._images.header import opened_picture
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import decoding_bytes
 
 
@@ -132,7 +133,7 @@ def main() -> None:
                         print(f"{name:28} refused: {error}")
                         continue
                     told, mode = decoding_bytes(opened), opened.mode
-                measured = in_child(lambda: peak_of(lambda: open_image(path)))
+                measured = in_child(lambda: peak_of(lambda: open_image(path, white=WhiteLevel(65535))))
                 row = f"{name:28} {mode:5} {len(content) / n_pixels:6.2f} {told / n_pixels:6.2f}"
                 if not measured.isdigit():
                     print(f"{row} {measured}")

@@ -23,8 +23,9 @@ from skl2rclip._embedding.pixel_store import account
 from skl2rclip._embedding.store import digest_of
 from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.color import can_convert
-from skl2rclip._images.decoding import ImageFile, ImageLike, Scaled, open_image
+from skl2rclip._images.decoding import ImageFile, ImageLike, open_image
 from skl2rclip._images.image_warnings import PictureWarnings
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.pil import own_copy
 from skl2rclip._images.pillow_settings import PillowSettings
 from skl2rclip._images.preprocessing import Preprocessing
@@ -33,7 +34,7 @@ from skl2rclip._utils.forks import in_forked_child
 _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000
 # to be raised where the same file is decoded to other pixels than before
-_DECODING = "decoding 3"
+_DECODING = "decoding 4"
 
 
 class _Memory:
@@ -184,6 +185,8 @@ class EmbeddingCache:
     max_memory : int, optional
         Bytes that embeddings may take in this process, together with the pixels that are held there; by default 500 MB
         of embeddings, whatever the pixels take.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it; what is decoded with another value has other keys.
     """
 
     def __init__(
@@ -196,12 +199,16 @@ class EmbeddingCache:
         store: Store | None = None,
         width: int | None = None,
         max_memory: int | None = None,
+        white: WhiteLevel = FULL_RANGE,
     ):
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowSettings.of_this_process().load_truncated_images:
             context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
         if not can_convert():
             context.append("all colours taken for sRGB")
+        if white.value is not None:
+            context.append(f"white level {float(white.value)!r}")
+        self._white = white
         self._context = json.dumps(context, sort_keys=True).encode()
         self.folder = folder
         self._store = opened_store(folder) if store is None else store
@@ -253,29 +260,27 @@ class EmbeddingCache:
             return os.urandom(16), None
 
     def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
-        given, white = (image.image, image.white) if isinstance(image, Scaled) else (image, None)
-        if isinstance(given, bytes):
-            return self._key_of(digest_of(given), white), None  # as of a file with this content
-        if isinstance(given, Image.Image):
-            own = own_copy(given)
+        if isinstance(image, bytes):
+            return self._key_of(digest_of(image)), None  # as of a file with this content
+        if isinstance(image, Image.Image):
+            own = own_copy(image)
             if own is not None and own.content is not None:
-                return self._key_of(digest_of(own.content), white), None
-        if not isinstance(given, ImageFile):
-            pixels = np.asarray(open_image(image))
+                return self._key_of(digest_of(own.content)), None
+        if not isinstance(image, ImageFile):
+            pixels = np.asarray(open_image(image, white=self._white))
             return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
-        if given.problem is not None:
-            raise ValueError(given.problem)
-        is_settled = given.is_settled()  # before it is read: what changes meanwhile must show in the stamp
-        content = given.read()
+        if image.problem is not None:
+            raise ValueError(image.problem)
+        is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+        content = image.read()
         digest = digest_of(content)
-        key = self._key_of(digest, white)
-        # what is known is not opened, and whether white has to be decided shows only where it is
-        if is_settled and white is None:
-            self._unrecorded.setdefault(key, []).append((given.location, given.stamp, digest))
+        key = self._key_of(digest)
+        if is_settled:
+            self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
         return key, content
 
-    def _key_of(self, digest: bytes, white: int | None = None) -> bytes:
-        return digest_of(self._context + digest + (b"" if white is None else b" white %d" % white))
+    def _key_of(self, digest: bytes) -> bytes:
+        return digest_of(self._context + digest)
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False

@@ -25,20 +25,17 @@ from torch.nn import functional as F
 from skl2rclip._clip.backbone import Backbone, is_convolutional
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.cache import EmbeddingCache, known_files
-from skl2rclip._images.bit_depths import settle
 from skl2rclip._images.decoding import (
     Decoder,
     ImageFile,
     ImageLike,
-    as_given,
     find_damaged,
     find_unreadable,
     identity_of,
     image_threads,
 )
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing, normalize
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
-from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
 from skl2rclip._utils.eta import Outlook, quicker_device
 from skl2rclip._utils.names import IN_ORDER, EntryNames
@@ -146,12 +143,9 @@ def check_headers(
     folder: str | os.PathLike | None,
     n_jobs: int | None,
     max_memory: int | None = None,
-    whites: Whites = NOTHING_DECIDED,
-    names: EntryNames = IN_ORDER,
-) -> tuple[list[ImageLike], Whites]:
+    white: WhiteLevel = FULL_RANGE,
+) -> None:
     """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
-
-    Which value is white is decided here too, for all pictures of a kind, where files, modes and dtypes do not say it.
 
     Parameters
     ----------
@@ -163,33 +157,19 @@ def check_headers(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together.
-    whites : Whites, optional
-        What was decided before, and stays.
-    names : EntryNames, optional
-        What the user calls each image, where that is not its index in X.
-
-    Returns
-    -------
-    images : list of length n
-        The same, `Scaled` where it had to be decided which value is white.
-    whites : Whites
-        What was decided before, and now.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it.
 
     Raises
     ------
     UnreadableImagesError
     """
-    is_known, kinds = known_files(images, folder), dict[Hashable, str]()
-    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, kinds=kinds)
-    settled = settle(images, kinds, whites, n_jobs=n_jobs, max_memory=max_memory, names=names)
-    unreadable |= settled.failures
+    is_known = known_files(images, folder)
+    unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, white=white)
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
-        unreadable |= find_damaged(settled.images, rest, n_jobs=n_jobs, max_memory=max_memory)
+        unreadable |= find_damaged(images, rest, n_jobs=n_jobs, max_memory=max_memory, white=white)
         raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
-    for guess in settled.guesses:
-        warn_user(guess)
-    return settled.images, settled.whites
 
 
 def embed_chunks(
@@ -199,6 +179,7 @@ def embed_chunks(
     n_jobs: int | None,
     max_memory: int | None = None,
     names: EntryNames = IN_ORDER,
+    white: WhiteLevel = FULL_RANGE,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -219,6 +200,8 @@ def embed_chunks(
         Bytes that the pictures under way may take together.
     names : EntryNames, optional
         What the user calls each image, which warnings say, where that is not its index in X.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it; the cache was made with the same.
 
     Yields
     ------
@@ -232,7 +215,9 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    with _open(images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names) as stream:
+    with _open(
+        images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names, white=white
+    ) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
@@ -246,13 +231,14 @@ def embed_images(
     max_memory: int | None = None,
     verbose: int = 0,
     names: EntryNames = IN_ORDER,
+    white: WhiteLevel = FULL_RANGE,
 ) -> np.ndarray:
     """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
     result = np.empty((len(images), encoding.width), np.float32)
-    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white)
     for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
     return result
@@ -266,6 +252,7 @@ def decode_and_embed(
     n_jobs: int | None,
     max_memory: int | None = None,
     names: EntryNames = IN_ORDER,
+    white: WhiteLevel = FULL_RANGE,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -287,6 +274,8 @@ def decode_and_embed(
         Bytes that the pictures under way may take together.
     names : EntryNames, optional
         What the user calls each image, which warnings say, where that is not its index in X.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it; the cache was made with the same.
 
     Yields
     ------
@@ -303,7 +292,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white) as stream:
         yield from stream
 
 
@@ -317,6 +306,7 @@ def _open(
     max_memory: int | None,
     wants_pixels: bool = False,
     names: EntryNames = IN_ORDER,
+    white: WhiteLevel = FULL_RANGE,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -324,7 +314,7 @@ def _open(
         nullcontext() if cache is None else cache,
         image_threads(n_jobs) as pool,
     ):
-        decoder = Decoder(images, preprocessings, pool, max_memory)
+        decoder = Decoder(images, preprocessings, pool, max_memory, white)
         stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names)
         stream.outlook = _outlook(stream, encoding, cache)
         yield stream
@@ -408,7 +398,7 @@ class _Stream:
             # what is in the cache is not decoded again if the call goes on without the others
             self._warn({first: rows for first, rows in self._copies.items() if first in self._kept})
             failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
-            raise UnreadableImagesError(failures, [as_given(image) for image in self._images], len(self._images))
+            raise UnreadableImagesError(failures, self._images, len(self._images))
         self._warn(self._copies)
         _log.info(
             "%d images, %d different ones among them, of which %d were known, took %.1f s.",
@@ -419,7 +409,7 @@ class _Stream:
         )
 
     def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
-        self._decoder.warnings.warn([as_given(image) for image in self._images], copies, self._names)
+        self._decoder.warnings.warn(self._images, copies, self._names)
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
@@ -472,12 +462,12 @@ class _Stream:
                 computed = self._watched.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
                 embedded |= zip(chunk.mine, computed, strict=True)
                 if self._cache is not None:
-                    # what was decoded at smaller sides is not what others would get with more memory
-                    reduced = self._decoder.reduced.intersection(chunk.mine)
-                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in reduced})
-                    self._kept.update(set(chunk.mine) - reduced)
-                    if reduced:
-                        self._cache.leave({self.keys[row] for row in reduced})
+                    # others would get other pixels with more memory, and a fit refuses what is dark
+                    passing = (self._decoder.reduced | self._decoder.dark).intersection(chunk.mine)
+                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in passing})
+                    self._kept.update(set(chunk.mine) - passing)
+                    if passing:
+                        self._cache.leave({self.keys[row] for row in passing})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
         self._n_done += len(chunk.rows)
         if self.outlook is not None:
@@ -525,7 +515,7 @@ def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[lis
     chunk: list[int] = []
     n_bytes = 0
     for row in rows:
-        image = as_given(images[row])
+        image = images[row]
         size = image.size if isinstance(image, ImageFile) else 0
         if chunk and (len(chunk) == _CHUNK or n_bytes + size > _CHUNK_BYTES):
             yield chunk
@@ -570,6 +560,7 @@ def cache_of(
     precision: str,
     folder: str | os.PathLike | None,
     max_memory: int | None,
+    white: WhiteLevel = FULL_RANGE,
 ) -> EmbeddingCache:
     """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes."""
     return EmbeddingCache(
@@ -579,4 +570,5 @@ def cache_of(
         folder=folder,
         width=backbone.embedding_width,
         max_memory=max_memory,
+        white=white,
     )

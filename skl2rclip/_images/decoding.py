@@ -27,7 +27,18 @@ from skl2rclip._images.color import conversion_of
 from skl2rclip._images.formats import format_of
 from skl2rclip._images.header import check_decoded_page, halve_transparency, opened_picture
 from skl2rclip._images.image_warnings import PictureWarnings
-from skl2rclip._images.levels import GreyLevels, array_as_bytes, bands_of, is_cut_to_eight_bits, kind_of, range_of
+from skl2rclip._images.levels import (
+    FULL_RANGE,
+    GreyLevels,
+    WhiteLevel,
+    array_as_bytes,
+    bands_of,
+    check_signed,
+    is_cut_to_eight_bits,
+    is_deep,
+    resolve_white,
+    white_of_file,
+)
 from skl2rclip._images.memory import (
     MOST_REDUCED,
     Turn,
@@ -38,7 +49,6 @@ from skl2rclip._images.memory import (
     reduction_that_fits,
 )
 from skl2rclip._images.pil import alone_with, decoded_view, own_copy
-from skl2rclip._images.white_levels import KINDS, ValueRange, decide, misfit
 from skl2rclip._utils.names import near_name
 
 if TYPE_CHECKING:
@@ -46,10 +56,7 @@ if TYPE_CHECKING:
 
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
-# what was found sound before it was asked whether white has to be decided is to be opened again
-_LOOKED_AT = "white"
 _IS_FOLDER = "this is a folder, not an image file"
-_HAS_CHANGED = "it is of more than eight bits, and was another picture when its header was read"
 _ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
 _KINDS = {  # what is opened in vain, or waited for
     stat.S_ISDIR: _IS_FOLDER,
@@ -80,8 +87,7 @@ class ImageFile(os.PathLike[str]):
     location : str
         The path from the root, which tells whether two of them are the same.
     stamp : str
-        Changes with the file's content: size, times and place; and with what is looked for in headers. It is empty
-        where there is no such file.
+        Changes with the file's content: size, times and place. It is empty where there is no such file.
     size : int
         Bytes.
     changed : float
@@ -105,7 +111,7 @@ class ImageFile(os.PathLike[str]):
             status = os.stat(path)
         except (OSError, ValueError) as error:
             return cls(path, location, problem=_why_no_status(error, os.fsdecode(path), location))
-        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {_LOOKED_AT}"
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
         return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
 
@@ -161,32 +167,12 @@ class Unread:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """A picture for which neither file, mode nor dtype say which value is white, with what has been decided.
-
-    Attributes
-    ----------
-    image : ImageFile, bytes, PIL image or ndarray
-    white : int
-    """
-
-    image: ImageFile | bytes | Image.Image | np.ndarray
-    white: int
-
-
 # bytes are always what is in a file, and never its name
-ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread | Scaled
-
-
-def as_given(image: ImageLike) -> ImageLike:
-    """Return what the user gave, without what was decided."""
-    return image.image if isinstance(image, Scaled) else image
+ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread
 
 
 def identity_of(image: ImageLike) -> Hashable:
     """Tell what images have in common that are the same file, the same content or the same object."""
-    image = as_given(image)
     if isinstance(image, ImageFile):
         return image.location
     return image if isinstance(image, bytes) else id(image)
@@ -194,7 +180,6 @@ def identity_of(image: ImageLike) -> Hashable:
 
 def known_problem(image: ImageLike) -> str | None:
     """Why an image cannot be read, as far as is known without looking."""
-    image = as_given(image)
     if isinstance(image, bytes):
         return None if image else "its content is empty"
     return image.problem if isinstance(image, ImageFile | Unread) else None
@@ -238,17 +223,17 @@ def open_image(
     content: bytes | None = None,
     turn: Turn | None = None,
     shrinkage: Callable[[tuple[int, int]], float] | None = None,
+    white: WhiteLevel = FULL_RANGE,
 ) -> Image.Image:
     """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
 
-    Of more than eight bits the upper eight are taken, of those that the file says it has, or that were decided for all
-    pictures of a kind. Where that was not decided it is judged by itself, and `turn` says so. A TIFF whose 0 is white
-    is inverted, as viewers show it. What is transparent throughout is taken without its alpha. Colours of an embedded
-    profile become those of sRGB.
+    Of more than eight bits the upper eight are taken: of those that the file says it has, else as `white` says. A TIFF
+    whose 0 is white is inverted, as viewers show it. What is transparent throughout is taken without its alpha. Colours
+    of an embedded profile become those of sRGB.
 
     Parameters
     ----------
-    image : ImageFile, path, bytes, PIL image, ndarray, Unread or Scaled
+    image : ImageFile, path, bytes, PIL image, ndarray or Unread
     content : bytes, optional
         What is in the file, where it has been read already.
     turn : Turn, optional
@@ -256,6 +241,8 @@ def open_image(
     shrinkage : callable, optional
         How many times smaller a picture of this width and height may become. A JPEG that does not fit in memory
         otherwise is decoded at so much smaller sides as it takes.
+    white : WhiteLevel, optional
+        Which value is white where the image does not say it.
 
     Returns
     -------
@@ -266,38 +253,45 @@ def open_image(
     TooLargeError
         If the picture takes more memory decoded than there is. What has been decoded by others never does.
     ValueError
-        If nothing says which of its values is white, or it does not go with what was decided.
+        If nothing says which of its values is white, or others lie beyond it, or it is dark and `white` refuses that.
     """
     if turn is None:
         with Turn() as turn:
-            return open_image(image, content, turn, shrinkage)
-    white = None
-    if isinstance(image, Scaled):
-        white = image.white
-        image = image.image
+            return open_image(image, content, turn, shrinkage, white)
     if isinstance(image, Unread):
         raise ValueError(image.problem)
+    if isinstance(image, np.ndarray):
+        turn.wait(_bytes_of_array(image))
+        if is_deep(image):
+            image = array_as_bytes(image, _checked_white(image, None, white, turn))
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image)))
     if isinstance(image, bytes):
         content, image = image, ""
-    if isinstance(image, str | os.PathLike):
+    if isinstance(image, Image.Image):
+        pixels = _decoded_from(image, turn, shrinkage)
+    else:
         name = os.fspath(image)
         with open(name, "rb") if content is None else BytesIO(content) as file:
-            picture = _decoded(opened_picture(file, name if content is None else ""), turn, shrinkage)
-    elif isinstance(image, Image.Image):
-        picture = _decoded_from(image, turn, shrinkage)
-    else:
-        turn.wait(_bytes_of_array(image))
-        if kind_of(image) is not None:
-            image = array_as_bytes(image, _white_of(image, white, turn))
-        picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2:] == (1,) else image))
+            pixels = _decoded(opened_picture(file, name if content is None else ""), turn, shrinkage)
+    picture, level = pixels.picture, None
     orientation = orientation_of(picture)
-    if kind_of(picture) is not None or turn.is_cut:
-        white = _white_of(picture, white, turn)
-    picture = _to_rgb(picture, white)  # from here on nobody holds the pixels that it was made from
+    if is_deep(picture) or pixels.is_cut:
+        level = _checked_white(picture, pixels.white, white, turn, is_cut=pixels.is_cut)
+    del pixels
+    picture = _to_rgb(picture, level)  # from here on nobody holds the pixels that it was made from
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
-def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """A decoded image, which value its file says is white, and whether Pillow has kept the upper of sixteen bits."""
+
+    picture: Image.Image
+    white: float | None
+    is_cut: bool
+
+
+def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None) -> _Pixels:
     """Decode a user's image without changing it, or, where its file cannot be read again, decode it itself."""
     own = own_copy(image)
     if own is not None:
@@ -306,16 +300,14 @@ def _decoded_from(image: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int
         if is_waiting(image):
             reduction_that_fits(image, turn.bound, 1)
         turn.wait(decoding_bytes(image))
-        turn.is_cut = is_waiting(image) and is_cut_to_eight_bits(image)
+        white, is_cut = white_of_file(image), is_waiting(image) and is_cut_to_eight_bits(image)
         view = decoded_view(image)
         check_decoded_page(image)
     halve_transparency(view)
-    return view
+    return _Pixels(view, white, is_cut)
 
 
-def _decoded(
-    picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None
-) -> Image.Image:
+def _decoded(picture: Image.Image, turn: Turn, shrinkage: Callable[[tuple[int, int]], float] | None = None) -> _Pixels:
     """Wait for the memory that it takes, and decode a picture that was opened here."""
     most = 1.0
     if shrinkage is not None and format_of(picture).is_reducible:
@@ -327,46 +319,50 @@ def _decoded(
         turn.has_reduced = True
         width, height = picture.size
         picture.draft(picture.mode, (width // reduction, height // reduction))
-    mode, turn.is_cut = picture.mode, is_cut_to_eight_bits(picture)
+    mode, white, is_cut = (
+        picture.mode,
+        white_of_file(picture, getattr(picture, "fp", None)),
+        is_cut_to_eight_bits(picture),
+    )
     picture.load()
-    return picture if picture.mode == mode else picture.convert(mode)  # an icon holds a picture of another mode
+    # an icon holds a picture of another mode
+    return _Pixels(picture if picture.mode == mode else picture.convert(mode), white, is_cut)
 
 
 def _bytes_of_array(array: np.ndarray) -> int:
     """Count what making an array a picture takes, with a copy of it where its values have to be scaled."""
-    return (array.size if kind_of(array) else 0) + array.shape[0] * array.shape[1] * (
+    return (array.size if is_deep(array) else 0) + array.shape[0] * array.shape[1] * (
         4 if array.shape[2:] == (3,) else 8
     )
 
 
-def _white_of(picture: Image.Image | np.ndarray, white: int | None, turn: Turn) -> int:
-    """Hold a decoded picture against what was decided, or judge it by itself.
+def _checked_white(
+    picture: Image.Image | np.ndarray, said: float | None, white: WhiteLevel, turn: Turn, *, is_cut: bool = False
+) -> float:
+    """Tell which value of a decoded image is white; `turn` keeps why that may be wrong.
 
     Raises
     ------
     ValueError
     """
-    values = turn.value_range = range_of(picture, "uint16" if turn.is_cut else kind_of(picture) or "", turn.is_cut)
-    if white is None:
-        turn.has_guessed = True
-        decision = decide({0: values}, 1)
-        white, reason = decision.white or KINDS[values.kind], decision.reasons.get(0)
-    else:
-        reason = misfit(values, white)
-    if reason is not None:
-        raise ValueError(reason)
-    return white
+    level, turn.doubt = resolve_white(picture, said, white, is_cut=is_cut)
+    if turn.doubt is not None:
+        if white.refuses_dark:
+            raise ValueError(turn.doubt)
+        warnings.warn(turn.doubt, stacklevel=2)
+    return level
 
 
-def _to_rgb(image: Image.Image, white: int | None) -> Image.Image:
+def _to_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     """Convert what has been decoded, in bands of rows where a whole picture would have to be copied on the way."""
     to_srgb = conversion_of(image)
     if to_srgb.problem:
         warnings.warn(to_srgb.problem, stacklevel=2)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image if to_srgb.transform is None else _by_bands(image, to_srgb)
-    if image.mode[0] in "IF":  # I, I;16, I;16B, I;16L, I;16N, F
-        levels = GreyLevels.of(image, white if kind_of(image) is not None else None)
+    if is_deep(image):
+        assert white is not None
+        levels = GreyLevels.of(image, white)
         return _by_bands(image, lambda band: to_srgb(Image.fromarray(levels.applied(band))))
     if image.mode == "La" or image.has_transparency_data:
         if any(_with_alpha(image.crop(band)).getchannel("A").getbbox() for band in bands_of(image.size)):
@@ -397,7 +393,7 @@ def find_unreadable(
     n_jobs: int | None = None,
     is_known: Sequence[bool] | np.ndarray | None = None,
     max_memory: int | None = None,
-    kinds: dict[Hashable, str] | None = None,
+    white: WhiteLevel | None = None,
 ) -> dict[int, str]:
     """Open files for their headers, once each, and report those that cannot be images, or are too large to decode.
 
@@ -414,8 +410,8 @@ def find_unreadable(
         Which images are known to be sound, and need not be opened.
     max_memory : int or None
         Bytes that the pictures under way may take together, see `Turn`.
-    kinds : dict of hashable to str, optional
-        Takes the kind, by `identity_of`, of files whose headers do not say which value is white.
+    white : WhiteLevel, optional
+        Report signed integers too, unless it says which value is white.
 
     Returns
     -------
@@ -424,11 +420,13 @@ def find_unreadable(
     """
     is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
     rows = [row for row in range(len(images)) if is_unsure[row] and _has_header(images[row])]
-    return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory), kinds), n_jobs)
+    return _found(images, rows, lambda image: _why_unreadable(image, decoding_bound(max_memory), white), n_jobs)
 
 
 def _has_header(image: ImageLike) -> bool:
-    return isinstance(image, ImageFile | bytes | Unread) or getattr(image, "format", None) == "TIFF"
+    if isinstance(image, Image.Image | np.ndarray):
+        return is_deep(image) or getattr(image, "format", None) == "TIFF"
+    return True
 
 
 def find_damaged(
@@ -437,7 +435,7 @@ def find_damaged(
     *,
     n_jobs: int | None = None,
     max_memory: int | None = None,
-    ranges: dict[Hashable, ValueRange] | None = None,
+    white: WhiteLevel = FULL_RANGE,
     warns: bool = False,
 ) -> dict[int, str]:
     """Decode images for nothing but to see whether they can be.
@@ -452,9 +450,8 @@ def find_damaged(
         Threads.
     max_memory : int or None
         Bytes that the pictures under way may take together, see `Turn`.
-    ranges : dict of hashable to ValueRange, optional
-        Takes where values begin and end, by `identity_of`, of pictures that do not say which of them is white, and are
-        to be judged together. Without it each is judged by itself.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it.
     warns : bool, default=False
         Whether what Pillow warns of is said, for those whom nobody else will tell.
 
@@ -467,15 +464,11 @@ def find_damaged(
     def why(image: ImageLike) -> str | None:
         if known_problem(image) is not None:  # a pipe would be waited for
             return known_problem(image)
-        turn = Turn(max_memory)
         try:
-            with turn:
-                open_image(image, None, turn, lambda size: MOST_REDUCED)
+            with Turn(max_memory) as turn:
+                open_image(image, None, turn, lambda size: MOST_REDUCED, white)
         except Exception as error:  # PIL's plugins raise anything on broken files
-            if ranges is None or not turn.has_guessed:
-                return _reason(error)
-        if ranges is not None and turn.has_guessed and turn.value_range is not None:
-            ranges[identity_of(image)] = turn.value_range
+            return _reason(error)
         return None
 
     return _found(images, rows, why, n_jobs, warns)
@@ -506,10 +499,14 @@ def _found(
     return dict(sorted(found.items()))
 
 
-def _why_unreadable(image: ImageLike, bound: int, kinds: dict[Hashable, str] | None) -> str | None:
+def _why_unreadable(image: ImageLike, bound: int, white: WhiteLevel | None) -> str | None:
     if known_problem(image) is not None:
         return known_problem(image)
     try:
+        if white is not None and isinstance(image, Image.Image | np.ndarray):
+            check_signed(image, white)
+        if isinstance(image, np.ndarray):
+            return None
         if isinstance(image, Image.Image):
             own = own_copy(image)
             if own is None:
@@ -521,20 +518,12 @@ def _why_unreadable(image: ImageLike, bound: int, kinds: dict[Hashable, str] | N
         with BytesIO(image) if isinstance(image, bytes) else open(image.path, "rb") as content:
             name = os.fspath(image) if isinstance(image, ImageFile) else ""
             picture = opened_picture(content, name)
-            kind = header_kind(picture)
-            if kinds is not None and kind is not None:
-                kinds[identity_of(image)] = kind
+            if white is not None:
+                check_signed(picture, white)
             reduction_that_fits(picture, bound)
     except Exception as error:  # PIL's plugins raise anything on broken files
         return _reason(error)
     return None
-
-
-def header_kind(image: Image.Image | np.ndarray) -> str | None:
-    """Tell of which kind an opened picture or an array is; None where it says itself which value is white."""
-    if isinstance(image, Image.Image) and is_cut_to_eight_bits(image):
-        return "uint16"
-    return kind_of(image)
 
 
 def _reason(error: Exception) -> str:
@@ -571,6 +560,8 @@ class Decoder:
     max_memory : int or None
         Bytes that the pictures under way may take together, in all threads of the process, see `Turn`. A JPEG that
         takes more alone is decoded at smaller sides, as far as the preprocessings allow, and any other fails.
+    white : WhiteLevel, optional
+        Which value is white where an image does not say it.
 
     Attributes
     ----------
@@ -578,6 +569,8 @@ class Decoder:
         Why images could not be decoded so far, by index in `images`.
     reduced : set of int
         Which were decoded at smaller sides, so that with more memory they would look a little different.
+    dark : set of int
+        Which use so little of their type's range that `fit` would refuse them.
     warnings : PictureWarnings
         What was warned of meanwhile, by index in `images`, and shown to nobody.
     """
@@ -588,9 +581,12 @@ class Decoder:
         preprocessings: Sequence[Preprocessing],
         pool: ThreadPoolExecutor,
         max_memory: int | None = None,
+        white: WhiteLevel = FULL_RANGE,
     ):
         self.failures: dict[int, str] = {}
         self.reduced: set[int] = set()
+        self.dark: set[int] = set()
+        self._white = white
         self.warnings = PictureWarnings()
         self._images, self._preprocessings, self._pool, self._max_memory = images, preprocessings, pool, max_memory
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
@@ -635,11 +631,11 @@ class Decoder:
             return
         try:
             with self.warnings.of(row), Turn(self._max_memory) as turn:
-                decoded = open_image(image, content, turn, self._shrinkage)
-                if turn.has_guessed:
-                    raise ValueError(_HAS_CHANGED)
+                decoded = open_image(image, content, turn, self._shrinkage, self._white)
                 if turn.has_reduced:
                     self.reduced.add(row)
+                if turn.doubt is not None:
+                    self.dark.add(row)
                 for target, resize in zip(targets, self._resizers, strict=True):
                     target[:] = np.asarray(resize(decoded))
                 del decoded  # before others take its memory

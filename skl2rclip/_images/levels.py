@@ -1,92 +1,170 @@
-"""From a picture of more than eight bits to uint8: what file, mode and dtype say of its values, and where these end.
+"""From an image of more than eight bits, of floating or of signed values to uint8: which of its values is white.
 
-Where none of them says which value is white, ``_images.white_levels`` decides, from all pictures of a kind. A picture
-that would come out black, because its values use little of what its type could hold, is refused by name.
+What the file says holds; else what the user says, as `WhiteLevel`; else the full range of the type. Nothing is decided
+from other images.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from skl2rclip._images.memory import BAND_PIXELS
-from skl2rclip._images.white_levels import ValueRange, is_black
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
 _SEPARATE = 2
 _BEYOND_WHITE = 2.0**64
-# Pillow scales grey values of these to sixteen bits, whatever the file says that they have
-_SCALED_TO_SIXTEEN_BITS = ("PPM", "JPEG2000")
+_SIXTEEN_BITS = 2.0**16 - 1
+_MAX_CHUNKS = 1_000  # of a PNG, before its pixels
+# what enlarging, sharpening and rounding add, as shares of white
+_MAX_SHARE, _MIN_SHARE = 1.1, -0.05
+# an image of more bits that uses no more of its range may hold fewer bits than its type
+_DARK_SHARE = 1 / 8
+_AS_ARRAY = (
+    "read it as an array in the order red, green, blue, with tifffile.imread(name) or "
+    "cv2.imread(name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)[..., ::-1]"
+)
 
 
-def kind_of(picture: Image.Image | np.ndarray) -> str | None:
-    """Tell of which of `_images.white_levels.KINDS` a picture is, from its header or dtype.
+@dataclass(frozen=True, slots=True)
+class WhiteLevel:
+    """What the user says of images that do not say themselves which value is white.
+
+    Attributes
+    ----------
+    value : float or None
+        The parameter `white_level`; None stands for the full range of the type.
+    refuses_dark : bool
+        Whether an image is refused that uses so little of its type's range that it may hold fewer bits, as `fit` does.
+    """
+
+    value: float | None = None
+    refuses_dark: bool = False
+
+
+FULL_RANGE = WhiteLevel()
+
+
+def is_deep(image: Image.Image | np.ndarray) -> bool:
+    """Whether an array, or the pixels of a PIL image, have more than eight bits, or floating or signed values."""
+    if isinstance(image, np.ndarray):
+        return image.dtype.kind in "iuf" and image.dtype != np.uint8
+    return image.mode[0] in "IF"  # I, I;16, I;16B, I;16L, I;16N, F
+
+
+def is_cut_to_eight_bits(image: Any) -> bool:
+    """Whether Pillow, which has opened and not decoded an image, will keep the upper eight bits of sixteen."""
+    return image.mode[0] != "I" and ";16" in _raw_mode(image)
+
+
+def white_of_file(image: Any, file: IO[bytes] | None = None) -> float | None:
+    """Tell which value is white, as far as the file of an image says it.
+
+    A TIFF says it by a number of bits that is not that of a type, and a PNG by its significant bits. The values of PGM
+    and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
+
+    Parameters
+    ----------
+    image : PIL image
+        Not decoded yet; of one that was, less is known.
+    file : binary file, optional
+        That of a PNG.
 
     Returns
     -------
-    str or None
-        None where file, mode or dtype say which value is white.
+    float or None
     """
-    if isinstance(picture, np.ndarray):
-        if picture.dtype.kind in "iu" and picture.dtype.itemsize > 1:
-            return "uint16" if picture.dtype.kind == "u" and picture.dtype.itemsize == 2 else "integer"
-        return {"i": "integer", "f": "floating"}.get(picture.dtype.kind)
-    if picture.mode == "F":
-        return "floating"
-    if picture.mode[0] != "I" or picture.format in _SCALED_TO_SIXTEEN_BITS:
+    if image.format == "TIFF":
+        return 2.0 ** _bits_of(image.tag_v2) - 1 if 8 < _bits_of(image.tag_v2) < 16 else None
+    if not is_deep(image) and not is_cut_to_eight_bits(image):
         return None
-    tags: Any = getattr(picture, "tag_v2", {})
-    if picture.mode == "I":
-        if tags and _bits_of(tags) == 32:
-            return None
-        return "uint16" if picture.format == "PNG" else "integer"
-    return "uint16" if not tags or _bits_of(tags) == 16 else None
+    if image.format == "PNG":
+        n_bits = None if file is None else _significant_bits(file)
+        return None if n_bits is None else 2.0**n_bits - 1
+    is_scaled = image.format == "JPEG2000" or (image.format == "PPM" and ";16" not in _raw_mode(image))
+    return _SIXTEEN_BITS if is_scaled and image.mode[0] == "I" else None
 
 
-def is_cut_to_eight_bits(picture: Any) -> bool:
-    """Whether Pillow, which has opened and not decoded a picture, will keep the upper eight bits of sixteen."""
-    if picture.mode[0] == "I":
-        return False
-    modes = (
-        tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in getattr(picture, "tile", ())[:1] if tile[3]
+def check_signed(image: Image.Image | np.ndarray, white: WhiteLevel) -> None:
+    """Refuse signed integers where the user does not say which value is white, before anything is decoded.
+
+    Raises
+    ------
+    ValueError
+    """
+    if is_deep(image) and white.value is None and _full_range(image) is None:
+        raise ValueError(
+            "it holds signed integers, and nothing says which value is white: white_level says it, as in "
+            "white_level=255 or white_level=4095"
+        )
+
+
+def resolve_white(
+    image: Image.Image | np.ndarray, said: float | None, white: WhiteLevel, *, is_cut: bool = False
+) -> tuple[float, str | None]:
+    """Tell which value is white in a decoded image.
+
+    Parameters
+    ----------
+    image : PIL image or ndarray
+        Of which `is_deep` is True, or `is_cut`.
+    said : float or None
+        What `white_of_file` tells; it counts unless values are above it, as those of a PNG that were scaled to all of
+        its sixteen bits.
+    white : WhiteLevel
+        What the user says.
+    is_cut : bool, default=False
+        Whether only the upper eight of sixteen bits are left; the lower ones count as ones.
+
+    Returns
+    -------
+    level : float
+    doubt : str or None
+        Why the image may hold fewer bits than its type, so that it would be too dark.
+
+    Raises
+    ------
+    ValueError
+        If nothing says which value is white, or values lie beyond what does.
+    """
+    low, high, colour = _range_of(image, is_cut)
+    level = said if said is not None and high <= said else white.value
+    if level is not None:
+        _check_within(low, high, level, is_cut)
+        return level, None
+    check_signed(image, white)
+    full = _SIXTEEN_BITS if is_cut else _full_range(image)
+    assert full is not None
+    _check_within(low, high, full, is_cut)
+    if _is_floating(image) or not 0 < colour <= _DARK_SHARE * full:
+        return full, None
+    return full, (
+        f"its largest value is {colour:.0f} of the {full:.0f} of its type, so that it may hold fewer bits: "
+        f"{f'{_AS_ARRAY}, and ' if is_cut else ''}white_level={_proposal(colour)} says which value is white "
+        f"(white_level={full:.0f} if it is as dark as that)"
     )
-    return any(isinstance(mode, str) and ";16" in mode for mode in modes)
 
 
-def range_of(picture: Image.Image | np.ndarray, kind: str, is_cut: bool = False) -> ValueRange:
-    """Find where the values of a decoded picture begin and end."""
-    if isinstance(picture, np.ndarray):
-        extremes = [_extremes(rows) for rows in _rows_of(picture)]
-    elif is_cut:
-        colours = [name for name in picture.getbands() if name != "A"]
-        extremes = [(0, 256 * _extremes(np.asarray(picture.getchannel(name)))[1] + 255) for name in colours]
-    else:
-        extremes = [_extremes(np.asarray(picture.crop(band))) for band in bands_of(picture.size)]
-    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    return ValueRange(kind, low, high, is_cut, isinstance(picture, np.ndarray), _highest_parts(picture))
-
-
-def _highest_parts(picture: Image.Image | np.ndarray) -> tuple[float, float] | None:
-    """Highest value of the colours and of alpha, of an array that has both."""
-    if not isinstance(picture, np.ndarray) or picture.ndim < 3 or picture.shape[2] != 4:
-        return None
-    colour, alpha = (
-        max(_extremes(rows)[1] for rows in _rows_of(part)) for part in (picture[..., :3], picture[..., 3:])
-    )
-    return colour, alpha
+def _check_within(low: float, high: float, level: float, is_cut: bool) -> None:
+    if low < _MIN_SHARE * level or high > _MAX_SHARE * level:
+        remedy = "scale them" if low < _MIN_SHARE * level else f"white_level={_proposal(high)} says that this is white"
+        raise ValueError(f"its values go from {low:.6g} to {high:.6g} instead of 0 to {level:.6g}: {remedy}")
+    if is_cut and level < _SIXTEEN_BITS:
+        raise ValueError(f"{level:.6g} is white, and Pillow keeps the upper eight of its 16 bits only: {_AS_ARRAY}")
 
 
 def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:
     """Scale an array of shape (H, W) or (H, W, C) to uint8, some rows at a time."""
-    are_floats = array.dtype.kind == "f"
     parts = [
-        _scaled(_finite(rows), white, are_floats).clip(0, 255).round().astype(np.uint8) for rows in _rows_of(array)
+        _scaled(_finite(rows), white, _is_floating(array)).clip(0, 255).round().astype(np.uint8)
+        for rows in _rows_of(array)
     ]
     return np.concatenate(parts)
 
@@ -113,36 +191,20 @@ class GreyLevels:
     is_unsigned: bool = False
 
     @classmethod
-    def of(cls, image: Image.Image, white: float | None = None) -> GreyLevels:
-        """Tell from a decoded picture of mode I, F, or one of those of I;16.
-
-        Parameters
-        ----------
-        image : PIL image
-        white : float, optional
-            What has been decided; needed where `kind_of` names a kind.
-
-        Raises
-        ------
-        ValueError
-            If all would be black.
-        """
+    def of(cls, image: Image.Image, white: float) -> GreyLevels:
+        """Tell from a decoded image of mode I, F, or one of those of I;16, with the value that is white."""
         tags: Any = getattr(image, "tag_v2", {})
-        is_unsigned = image.mode == "I" and bool(tags) and _bits_of(tags) == 32
-        if white is None:
-            white = _white_as_told(image, tags)
-            _check_not_black(image, is_unsigned, white)
         transparent = image.info.get("transparency")
         return cls(
             white,
             tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO,
             transparent if isinstance(transparent, int) and image.mode != "F" else None,
-            is_unsigned,
+            _is_unsigned(image),
         )
 
     def applied(self, image: Image.Image) -> np.ndarray:
-        """Values of a picture, or of a part of it, as uint8 of shape (H, W)."""
-        values = _values_of(image, self.is_unsigned)
+        """Values of an image, or of a part of it, as uint8 of shape (H, W)."""
+        values = _finite(_values_of(image, self.is_unsigned))
         grey = _scaled(values, self.white, image.mode == "F")
         if self.is_inverted:
             grey = 255 - grey
@@ -152,29 +214,26 @@ class GreyLevels:
         return grey
 
 
-def check_samples(picture: Any) -> None:
+def check_samples(image: Any) -> None:
     """Refuse a TIFF whose samples Pillow misreads, from its tags.
 
     Raises
     ------
     ValueError
     """
-    tags = picture.tag_v2
+    tags = image.tag_v2
     is_raw = tags.get(_COMPRESSION, 1) == 1  # told by the tag, because what has been decoded has no tiles any more
     if tags.get(_PLANES) == _SEPARATE and _bits_of(tags) > 8 and is_raw:
         raise ValueError(
             f"its planes of {_bits_of(tags)} bits are stored one behind the other, which Pillow misreads: save it "
             "interleaved (PlanarConfiguration 1)"
         )
-    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
-        raise ValueError(
-            "it holds signed integers, and nothing says which value is black and which is white: scale them and save "
-            "uint8"
-        )
+    if _is_signed(tags) and not is_deep(image):
+        raise ValueError(f"it holds signed integers of {_bits_of(tags)} bits, which Pillow misreads: save uint8")
 
 
 def bands_of(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Cut a picture into bands of rows that are converted one after the other: left, top, right, bottom."""
+    """Cut an image into bands of rows that are converted one after the other: left, top, right, bottom."""
     width, height = size
     n_rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, n_rows):
@@ -190,20 +249,75 @@ def _bits_of(tags: Any) -> int:
     return max(tags.get(_BITS, (8,)))
 
 
-def _values_of(image: Image.Image, is_unsigned: bool) -> np.ndarray:
-    """Values as float64 of shape (H, W), all finite."""
-    values = np.asarray(image)
-    return _finite(values.view(np.uint32) if is_unsigned else values)
+def _is_signed(tags: Any) -> bool:
+    return _SIGNED in tags.get(_SAMPLE_FORMAT, ())
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    """Values as float64: NaN and what is infinitely dark are 0, and what is infinitely bright is far beyond white."""
-    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=_BEYOND_WHITE, neginf=0.0)
+def _raw_mode(image: Any) -> str:
+    """Return how the values stand in the file of an image that has not been decoded, as Pillow names it."""
+    for tile in getattr(image, "tile", ())[:1]:
+        arguments = tile[3] if isinstance(tile[3], list | tuple) else (tile[3],)
+        return next((each for each in arguments[:1] if isinstance(each, str)), "")
+    return ""
 
 
-def _scaled(values: np.ndarray, white: float, are_floats: bool) -> np.ndarray:
-    """Values from 0 to 255; of integers the upper eight bits."""
-    return values * (255 / white) if are_floats else np.floor(values * (256 / (white + 1)))
+def _significant_bits(file: IO[bytes]) -> int | None:
+    """Return the largest number of bits that a PNG's sBIT names for a channel, where it has one."""
+    here, place = file.tell(), 8
+    try:
+        for _ in range(_MAX_CHUNKS):
+            file.seek(place)
+            header = file.read(8)
+            length, name = int.from_bytes(header[:4], "big"), header[4:]
+            if name == b"sBIT" and 1 <= length <= 4:
+                n_bits = max(file.read(length), default=0)
+                return n_bits if 8 <= n_bits <= 16 else None
+            if name in (b"IDAT", b"IEND", b""):
+                return None
+            place += 12 + length
+        return None
+    finally:
+        file.seek(here)
+
+
+def _is_floating(image: Image.Image | np.ndarray) -> bool:
+    return image.dtype.kind == "f" if isinstance(image, np.ndarray) else image.mode == "F"
+
+
+def _full_range(image: Image.Image | np.ndarray) -> float | None:
+    """Return the largest value of the type, 1 of floats; None of signed integers."""
+    if _is_floating(image):
+        return 1.0
+    if isinstance(image, np.ndarray):
+        return float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
+    if image.mode != "I" or image.format in ("PNG", "PPM"):
+        return _SIXTEEN_BITS
+    return 2.0**32 - 1 if _is_unsigned(image) else None
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Whether the 32 bits that Pillow has as signed are not."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return image.mode == "I" and bool(tags) and _bits_of(tags) == 32 and not _is_signed(tags)
+
+
+def _range_of(image: Image.Image | np.ndarray, is_cut: bool) -> tuple[float, float, float]:
+    """Lowest and highest value of a decoded image, and the highest of its colours, without alpha."""
+    if isinstance(image, np.ndarray):
+        low, high = _over_all([_extremes(rows) for rows in _rows_of(image)])
+        has_alpha = image.shape[2:] == (4,)
+        return low, high, _over_all([_extremes(rows[..., :3]) for rows in _rows_of(image)])[1] if has_alpha else high
+    if is_cut:
+        colours = [name for name in image.getbands() if name != "A"]
+        high = 256 * max(_extremes(np.asarray(image.getchannel(name)))[1] for name in colours) + 255
+        return 0.0, high, high
+    is_unsigned = _is_unsigned(image)
+    low, high = _over_all([_extremes(_values_of(image.crop(band), is_unsigned)) for band in bands_of(image.size)])
+    return low, high, high
+
+
+def _over_all(extremes: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def _extremes(values: np.ndarray) -> tuple[float, float]:
@@ -213,18 +327,21 @@ def _extremes(values: np.ndarray) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def _white_as_told(image: Image.Image, tags: Any) -> float:
-    if tags:
-        return 2.0 ** _bits_of(tags) - 1
-    return 65535.0
+def _proposal(high: float) -> int:
+    """Return white of the fewest of the usual bits that hold a value."""
+    return next((2**n - 1 for n in (8, 10, 12, 14, 16, 32) if high < 2**n), math.ceil(high))
 
 
-def _check_not_black(image: Image.Image, is_unsigned: bool, white: float) -> None:
-    """Raise where a picture holds fewer bits than its file says."""
-    high = max(float(_values_of(image.crop(band), is_unsigned).max()) for band in bands_of(image.size))
-    if is_black(high, white):
-        remedy = ValueRange("integer", 0, high).remedy
-        raise ValueError(
-            f"its values end at {high:.0f} of {white:.0f}, so that it would be black: if it holds fewer bits than its "
-            f"type, {remedy}"
-        )
+def _values_of(image: Image.Image, is_unsigned: bool) -> np.ndarray:
+    values = np.asarray(image)
+    return values.view(np.uint32) if is_unsigned else values
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Values as float64: NaN and what is infinitely dark are 0, and what is infinitely bright is far beyond white."""
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=_BEYOND_WHITE, neginf=0.0)
+
+
+def _scaled(values: np.ndarray, white: float, are_floats: bool) -> np.ndarray:
+    """Values from 0 to 255; of integers the upper eight bits."""
+    return values * (255 / white) if are_floats or white < 255 else np.floor(values * (256 / (white + 1)))

@@ -16,7 +16,6 @@ from PIL import ExifTags, Image
 
 from skl2rclip._images.color import conversion_of
 from skl2rclip._images.formats import format_of
-from skl2rclip._images.white_levels import ValueRange
 
 # what the pictures under way may take together where no bound is given
 _DEFAULT_BOUND = 10**9
@@ -178,18 +177,14 @@ class Turn:
         What `max_memory` stands for.
     has_reduced : bool
         Whether the picture was decoded at smaller sides because it would not fit.
-    is_cut : bool
-        Whether it has sixteen bits of a colour, of which only the upper eight could be had.
-    value_range : ValueRange or None
-        Where its values begin and end, if neither file, mode nor dtype say which of them is white.
-    has_guessed : bool
-        Whether that was judged from this picture alone.
+    doubt : str or None
+        Why it may hold fewer bits than its type, so that it is decoded too dark.
     """
 
     def __init__(self, max_memory: int | None = None):
         self.bound = decoding_bound(max_memory)
-        self.has_reduced = self.is_cut = self.has_guessed = False
-        self.value_range: ValueRange | None = None
+        self.has_reduced = False
+        self.doubt: str | None = None
         self._n_bytes = 0
 
     def wait(self, n_bytes: int) -> None:

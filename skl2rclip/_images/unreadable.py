@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
-from skl2rclip._images.bit_depths import decided
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import find_damaged, identity_of, stamped
-from skl2rclip._images.white_levels import KINDS, NOTHING_DECIDED, ValueRange, Whites
-from skl2rclip._utils.arguments import check_thread_count, parse_max_memory
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip._images.decoding import find_damaged, stamped
+from skl2rclip._images.levels import WhiteLevel
+from skl2rclip._utils.arguments import check_thread_count, check_white_level, parse_max_memory
 
 
 def find_unreadable(
@@ -18,12 +15,13 @@ def find_unreadable(
     *,
     n_jobs: int | None = None,
     max_memory: int | str | None = None,
-    white_values: Mapping[str, int] | None = None,
+    white_level: float | None = None,
 ) -> dict[int, str]:
     """Decode every image of X, and tell which cannot be read and why.
 
-    What is found here is what `fit` and `predict` would name, damage behind a file's header included. It takes as long
-    as decoding does, so it is for once before a search, or before predictions that may not fail.
+    What is found here is what `fit` would name, damage behind a file's header included, and of that `predict` takes
+    nothing but images that are dark for their type. It takes as long as decoding does, so it is for once before a
+    search, or before predictions that may not fail.
 
     Parameters
     ----------
@@ -34,8 +32,9 @@ def find_unreadable(
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that pictures under way may take together; None stands for 1 GB. Give it as
         the estimator has it, because a picture that takes more cannot be read either.
-    white_values : dict of str to int, optional
-        The `white_values_` of a fitted estimator, to find what its `predict` would not take.
+    white_level : float or None, default=None
+        Which value is white in images of more than eight bits, and in floating or signed values. Give it as the
+        estimator has it.
 
     Returns
     -------
@@ -56,19 +55,6 @@ def find_unreadable(
     {0: 'no such file'}
     """
     check_thread_count("n_jobs", n_jobs)
-    n_bytes, whites = parse_max_memory(max_memory), _whites_of(white_values)
+    n_bytes, white = parse_max_memory(max_memory), WhiteLevel(check_white_level(white_level), refuses_dark=True)
     images = stamped(as_image_list(X))
-    ranges: dict[Hashable, ValueRange] = {}
-    damaged = find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes, ranges=ranges, warns=True)
-    by_row = {row: ranges[key] for row, image in enumerate(images) if (key := identity_of(image)) in ranges}
-    return dict(sorted((damaged | decided(images, by_row, whites).failures).items()))
-
-
-def _whites_of(white_values: Mapping[str, int] | None) -> Whites:
-    if white_values is None:
-        return NOTHING_DECIDED
-    if not isinstance(white_values, Mapping) or not set(white_values) <= set(KINDS):
-        raise InvalidParameterError(
-            f"white_values must be the white_values_ of a fitted estimator, got {white_values!r:.80}."
-        )
-    return Whites(**white_values)
+    return find_damaged(images, range(len(images)), n_jobs=n_jobs, max_memory=n_bytes, white=white, warns=True)

@@ -13,8 +13,6 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
-from skl2rclip._images.white_levels import WHITES_OF_FLOATS, WHITES_OF_INTEGERS, WHITES_OF_UINT16
-
 FORMAT_NAME = "skl2rclip model"
 FORMAT_VERSION = 4
 
@@ -87,7 +85,6 @@ _RECORD = _record(
 )
 
 _STATE = _record(
-    ("whites",),  # of models that have seen no picture for which it had to be decided
     record=_RECORD,
     tokens=_record(
         ("filler",),  # folders from before text towers that are not causal
@@ -117,6 +114,7 @@ _STATE = _record(
         rank_position=_one_of("tail", "front", "middle"),
         tune_ranks=_BOOLEAN,
         rankformer_layers=_integer(0, 1_000),
+        white_level=_or_null({**_number(0, _HUGE), "exclusiveMinimum": 0}),
     ),
     asked_for=_list({"anyOf": [_text(), {"type": "null"}]}, 2, 2),
     history=_list(
@@ -136,12 +134,6 @@ _STATE = _record(
     ),
     n_columns=_or_null(_integer(1, MAX_WIDTH)),
     column_names=_or_null(_list(_text(), 1, MAX_WIDTH)),
-    whites=_record(
-        ("uint16", "integer", "floating"),
-        uint16=_one_of(*WHITES_OF_UINT16),
-        integer=_one_of(*WHITES_OF_INTEGERS),
-        floating=_one_of(*WHITES_OF_FLOATS),
-    ),
 )
 
 # what a constructor's parameter may be in JSON; its meaning is checked by `Settings`

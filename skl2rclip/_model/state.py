@@ -22,8 +22,8 @@ from skl2rclip._clip.untrusted import check_config
 from skl2rclip._embedding.cache import EmbeddingCache
 from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
 from skl2rclip._images.decoding import ImageLike
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
 from skl2rclip._model.modules import RankFormer, image_adapter
 from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
@@ -48,6 +48,7 @@ STRUCTURE = (
     "rank_position",
     "tune_ranks",
     "rankformer_layers",
+    "white_level",
 )
 
 
@@ -69,7 +70,7 @@ class FittedState:
     arrays : dict of str to dict of str to ndarray
         Weights: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
     structure : dict
-        The parameters that decide shapes and meaning of `arrays`.
+        The parameters that decide shapes and meaning of `arrays`, and which value is white in images.
     asked_for : tuple of str or None
         The parameters ``model_name`` and ``pretrained`` of the fit.
     history : tuple of dict
@@ -87,8 +88,6 @@ class FittedState:
         Of a table of embeddings, or 1 for a column of images; None for images in a row.
     column_names : tuple of str or None
         Where the table has them.
-    whites : Whites
-        Which value is white in images that do not say it, as it was decided for all of a kind.
     optimizer_state : dict or None
         To go on from, in this process only.
     """
@@ -108,7 +107,6 @@ class FittedState:
     errors: RunningErrors | None = None
     n_columns: int | None = None
     column_names: tuple[str, ...] | None = None
-    whites: Whites = NOTHING_DECIDED
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -134,6 +132,8 @@ class FittedState:
             raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
         if settings.image_adapter != self.structure["image_adapter"]:
             raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
+        if self.structure["white_level"] not in (None, settings.white_level):
+            raise _contradiction("white_level", self.structure["white_level"], settings.white_level)
         if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
             raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
         if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
@@ -216,9 +216,10 @@ class FittedState:
             chunks = [(slice(None), unit_rows(data))]
         else:
             folder = None if "tower" in self.arrays else settings.embedding_cache
-            data, _ = check_headers(data, folder, settings.n_jobs, settings.max_memory, self.whites)
+            white = WhiteLevel(settings.white_level)
+            check_headers(data, folder, settings.n_jobs, settings.max_memory, white)
             encoding, cache = self._encoding(settings)
-            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory)
+            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory, white=white)
             chunks = counted(chunks, len(data), settings.verbose)
         for rows, embeddings in chunks:
             yield rows, adapt(embeddings)
@@ -241,7 +242,12 @@ class FittedState:
         if "tower" in self.arrays:
             return encoding, None
         return encoding, cache_of(
-            self.record, device, settings.precision, settings.embedding_cache, settings.max_memory
+            self.record,
+            device,
+            settings.precision,
+            settings.embedding_cache,
+            settings.max_memory,
+            WhiteLevel(settings.white_level),
         )
 
     def _encoding_on(self, device: torch.device, settings: Settings) -> ImageEncoding:
@@ -301,7 +307,6 @@ class FittedState:
             "errors": None if self.errors is None else asdict(self.errors),
             "n_columns": self.n_columns,
             "column_names": None if self.column_names is None else list(self.column_names),
-            **({"whites": self.whites.known()} if self.whites.known() else {}),
         }
 
     @classmethod
@@ -351,7 +356,6 @@ class FittedState:
             errors=None if errors is None else RunningErrors(**errors),
             n_columns=description["n_columns"],
             column_names=None if columns is None else tuple(columns),
-            whites=Whites(**description.get("whites", {})),
         )
 
 

@@ -200,7 +200,7 @@ def _decode_mine(
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
             embeddings[mine] = embed_images(
-                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names
+                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names, request.white
             )
             return _Decoded(embeddings)
     own = backbone.preprocessing
@@ -210,7 +210,9 @@ def _decode_mine(
     pixels = PixelStore((int(learns.sum()), *enlarged.size, 3), request.device, settings.max_memory)
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
-    chunks = decode_and_embed(images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names)
+    chunks = decode_and_embed(
+        images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white
+    )
     description = "decoding" if encoding is None else "embedding"
     for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]
@@ -240,4 +242,6 @@ def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) 
     encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled)
     if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
         return replace(encoding, tower=learner.tower), None
-    return encoding, cache_of(backbone, device, settings.precision, settings.embedding_cache, settings.max_memory)
+    return encoding, cache_of(
+        backbone, device, settings.precision, settings.embedding_cache, settings.max_memory, request.white
+    )

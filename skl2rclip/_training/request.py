@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._model.prompts import PromptTokens
 from skl2rclip._model.state import FittedState
 from skl2rclip._ordinal.ranks import RankScale
@@ -57,8 +57,6 @@ class FitRequest:
         Of a table of embeddings, or 1 for a column of images; None for images in a row.
     maker : str or None
         Fingerprint of the backbone that made a table of embeddings, where the table says it.
-    whites : Whites
-        Which value is white in images that do not say it, as far as it has been decided.
     label_std : ndarray of shape (n,), float64, or None
         How far each label may be off, in the unit of the ranks' values.
     held_out : ndarray of shape (n,), bool, or None
@@ -86,7 +84,6 @@ class FitRequest:
     n_given: int
     n_columns: int | None = None
     maker: str | None = None
-    whites: Whites = NOTHING_DECIDED
     label_std: np.ndarray | None = None
     held_out: np.ndarray | None = None
     n_given_apart: int = 0
@@ -124,6 +121,11 @@ class FitRequest:
     def names(self) -> EntryNames:
         """What the user calls each image."""
         return EntryNames(self.kept.tolist(), self.n_given)
+
+    @property
+    def white(self) -> WhiteLevel:
+        """Which value is white in images that do not say it; dark ones are refused."""
+        return WhiteLevel(self.settings.white_level, refuses_dark=True)
 
     @property
     def device(self) -> torch.device:

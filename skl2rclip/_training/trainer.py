@@ -72,7 +72,8 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
     """
     while True:
         try:
-            return _fit_on_devices(_judged(request), on_epoch_end, listener)
+            _check_headers(request)
+            return _fit_on_devices(request, on_epoch_end, listener)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
 
@@ -249,14 +250,11 @@ class _Steps:
         return _collect(self.request, self.backbone, self.learner, self.prepared)
 
 
-def _judged(request: FitRequest) -> FitRequest:
-    """Look at the headers of images before any work, and decide which value is white where they do not say it."""
+def _check_headers(request: FitRequest) -> None:
+    """Look at the headers of images before any work."""
     settings = request.settings
-    if isinstance(request.data, np.ndarray):
-        return request
-    folder, n_jobs, max_memory = settings.embedding_cache, settings.n_jobs, settings.max_memory
-    images, whites = check_headers(request.data, folder, n_jobs, max_memory, request.whites, request.names)
-    return replace(request, data=images, whites=whites)
+    if not isinstance(request.data, np.ndarray):
+        check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white)
 
 
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
@@ -308,5 +306,4 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         errors=prepared.errors,
         n_columns=request.n_columns,
         column_names=request.column_names,
-        whites=request.whites,
     )

@@ -79,6 +79,14 @@ def check_real(name: str, value: Any, low: float, high: float = math.inf, *, ope
     raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}, got {value!r}.")
 
 
+def check_white_level(value: Any) -> float | None:
+    """Return `white_level` as a number, or None, and raise unless it is either, and above 0."""
+    if value is None:
+        return None
+    check_real("white_level", value, 0, open_ends=True)
+    return float(value)
+
+
 def check_boolean(name: str, value: Any) -> None:
     """Raise unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skl2rclip._images.white_levels import Whites
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._ordinal.ranks import default_name
 from skl2rclip._utils.arguments import check_integer
 from skl2rclip.inspection._drawing import (
@@ -18,7 +18,7 @@ from skl2rclip.inspection._drawing import (
     styled,
 )
 from skl2rclip.inspection._responses import Response, as_sequence, response_of
-from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, whites_of
+from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, white_of
 
 SIDE = 160  # pixels of thumbnails
 
@@ -38,7 +38,7 @@ class ContactSheet:
     @classmethod
     def _asked(
         cls, estimator: Any, X: Any, y: Any, n_images: int, images: Any, ranks: Any, *, needs_labels: bool
-    ) -> tuple[Response, Any, Whites]:
+    ) -> tuple[Response, Any, WhiteLevel]:
         """Ask a classifier; what it said, the pictures that are shown, and what is white in them."""
         who = cls.__name__
         pyplot(who)
@@ -55,7 +55,7 @@ class ContactSheet:
             needs_labels=needs_labels,
             skip_unreadable=True,
         )
-        return said, pictures, whites_of(estimator, images)
+        return said, pictures, white_of(estimator)
 
     def _hold(self, indices: np.ndarray, thumbnails: list[Thumbnail], title: str) -> None:
         self.indices = indices

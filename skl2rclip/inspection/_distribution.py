@@ -25,7 +25,7 @@ from skl2rclip.inspection._drawing import (
     styled,
 )
 from skl2rclip.inspection._responses import as_sequence, ordered_scale, response_of, rows_of
-from skl2rclip.inspection._thumbnails import check_pictures, thumbnails_of, whites_of
+from skl2rclip.inspection._thumbnails import check_pictures, thumbnails_of, white_of
 
 _SIDE = 512  # pixels of the picture
 
@@ -159,7 +159,7 @@ class RankDistributionDisplay:
             check_lengths(X, truth)
             ranks = ordered_scale(estimator, y, ranks).ranks  # which one label alone does not show
         said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks, needs_labels=False)
-        (thumbnail,) = thumbnails_of(pictures, [index], _SIDE, whites_of(estimator, images))
+        (thumbnail,) = thumbnails_of(pictures, [index], _SIDE, white_of(estimator))
         assert said.probabilities is not None
         assert said.predicted is not None
         display = cls(

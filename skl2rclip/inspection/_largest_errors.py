@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
@@ -155,14 +155,14 @@ class LargestErrorsDisplay(ContactSheet):
         scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
         check_lengths(images, true)
         said = Response(scale, np.arange(len(true)), true=true, predicted=predicted)
-        return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def _of(
         cls,
         said: Response,
         pictures: Any,
-        whites: Whites,
+        white: WhiteLevel,
         n_images: int,
         display_labels: Any,
     ) -> LargestErrorsDisplay:
@@ -179,7 +179,7 @@ class LargestErrorsDisplay(ContactSheet):
             labels_of(said.rows, scale.ranks[said.true], indices),
             labels_of(said.rows, scale.ranks[said.predicted], indices),
             errors=np.array([error_of.get(index, np.nan) for index in indices.tolist()]),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, whites),
+            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
             title=title_of(what, len(indices), len(pictures), len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
@@ -153,14 +153,14 @@ class SortedPicturesDisplay(ContactSheet):
         scale, true, predicted = encoded_pair(y_pred if y_true is None else y_true, y_pred, ranks)
         check_lengths(images, predicted)
         said = Response(scale, np.arange(len(predicted)), true=None if y_true is None else true, predicted=predicted)
-        return cls._of(said, images, NOTHING_DECIDED, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def _of(
         cls,
         said: Response,
         pictures: Any,
-        whites: Whites,
+        white: WhiteLevel,
         n_images: int,
         display_labels: Any,
     ) -> SortedPicturesDisplay:
@@ -174,7 +174,7 @@ class SortedPicturesDisplay(ContactSheet):
         return cls(
             indices,
             labels_of(said.rows, scale.ranks[said.predicted], indices),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, whites),
+            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
             y_true=true,
             title=title_of("By predicted rank", len(indices), len(pictures), len(said.failures)),
             display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),

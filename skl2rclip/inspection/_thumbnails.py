@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.bit_depths import settle
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.decoding import (
     ImageFile,
-    as_given,
     find_damaged,
     find_unreadable,
     image_threads,
@@ -21,8 +18,8 @@ from skl2rclip._images.decoding import (
     stamped,
 )
 from skl2rclip._images.image_warnings import PictureWarnings
-from skl2rclip._images.white_levels import NOTHING_DECIDED, Whites
-from skl2rclip._utils.arguments import column_count, warn_user
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
+from skl2rclip._utils.arguments import column_count
 from skl2rclip._utils.names import EntryNames, visible
 from skl2rclip.inspection._responses import rows_of
 from skl2rclip.metrics._scorers import parts_with
@@ -66,21 +63,15 @@ def check_pictures(who: str, X: Any, images: Any) -> Any:
     return X
 
 
-def whites_of(estimator: Any, images: Any = None) -> Whites:
-    """Tell what was decided when a classifier was fitted, or what comes before it in a pipeline.
-
-    Nothing is, where it is made of several that decided differently, and of other `images` than the classifier takes.
-    """
-    if images is not None:
-        return NOTHING_DECIDED
-    found = parts_with(estimator, "white_values_")
+def white_of(estimator: Any) -> WhiteLevel:
+    """Tell which value a fitted classifier, or what comes before it in a pipeline, takes as white."""
+    found = parts_with(estimator, "white_level")
     for pipeline in parts_with(estimator, "steps"):
-        found += [part for _, step in pipeline.steps for part in parts_with(step, "white_values_")]
-    values = [part.white_values_ for part in found]
-    return Whites(**values[0]) if values and all(each == values[0] for each in values) else NOTHING_DECIDED
+        found += [part for _, step in pipeline.steps for part in parts_with(step, "white_level")]
+    return WhiteLevel(found[0].white_level) if found else FULL_RANGE
 
 
-def thumbnails_of(pictures: Any, rows: Any, side: int, whites: Whites = NOTHING_DECIDED) -> list[Thumbnail]:
+def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
     """Decode some pictures, and no others, in threads.
 
     Parameters
@@ -91,8 +82,8 @@ def thumbnails_of(pictures: Any, rows: Any, side: int, whites: Whites = NOTHING_
         Which are wanted.
     side : int
         Longest side in pixels; smaller pictures stay as they are.
-    whites : Whites, optional
-        What was decided before; the rest these pictures decide together.
+    white : WhiteLevel, optional
+        Which value is white where a picture does not say it.
 
     Returns
     -------
@@ -100,17 +91,13 @@ def thumbnails_of(pictures: Any, rows: Any, side: int, whites: Whites = NOTHING_
     """
     if not len(rows):
         return []
-    images, kinds = stamped(as_image_list(rows_of(pictures, rows))), dict[Hashable, str]()
-    problems = find_unreadable(images, kinds=kinds)
-    settled = settle(images, kinds, whites, names=EntryNames([int(row) for row in rows]))
-    problems |= settled.failures
-    for guess in settled.guesses:
-        warn_user(guess)
+    images = stamped(as_image_list(rows_of(pictures, rows)))
+    problems = find_unreadable(images)
     noted = PictureWarnings()
 
     def thumbnail(place: int) -> Thumbnail:
         with noted.of(place):
-            return _thumbnail(settled.images[place], side, problems.get(place))
+            return _thumbnail(images[place], side, white, problems.get(place))
 
     with image_threads(None) as pool:
         thumbnails = list(pool.map(thumbnail, range(len(images))))
@@ -118,15 +105,14 @@ def thumbnails_of(pictures: Any, rows: Any, side: int, whites: Whites = NOTHING_
     return thumbnails
 
 
-def _thumbnail(image: Any, side: int, problem: str | None) -> Thumbnail:
-    given = as_given(image)
-    name = visible(os.path.basename(os.fspath(given))) if isinstance(given, ImageFile) else ""
+def _thumbnail(image: Any, side: int, white: WhiteLevel, problem: str | None) -> Thumbnail:
+    name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
     if problem is None:
         try:
-            picture = open_image(image, shrinkage=lambda size: max(1.0, max(size) / side))
+            picture = open_image(image, shrinkage=lambda size: max(1.0, max(size) / side), white=white)
         except Exception as error:  # PIL's plugins raise anything on broken files
             # said once more by those who know the words for it
-            problem = find_damaged([image], [0], n_jobs=1).get(0, f"{error}" or type(error).__name__)
+            problem = find_damaged([image], [0], n_jobs=1, white=white).get(0, f"{error}" or type(error).__name__)
     if problem is not None:
         return Thumbnail(None, name, problem)
     picture.thumbnail((side, side))

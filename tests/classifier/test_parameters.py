@@ -18,6 +18,7 @@ from tests.support.parameters import FINETUNE
         ({}, {"image_adapter": None}, "image_adapter=None contradicts"),
         ({}, {"ranks": [4, 3, 2, 1, 0]}, r"ranks=\[4, 3, 2, 1, 0\] contradicts"),
         ({}, {"rank_names": list("abcde")}, r"rank_names=\['a', "),
+        ({"white_level": 4095}, {"white_level": 1023}, "white_level=1023.0 contradicts"),
         ({}, {"decision": "Median"}, "decision must be one of 'argmax', 'mean', 'median'.*, got 'Median'"),
         ({}, {"n_jobs": 0}, "n_jobs must be"),
     ],

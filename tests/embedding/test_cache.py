@@ -10,6 +10,7 @@ from PIL import Image
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings, known_files
 from skl2rclip._embedding.pixel_store import PixelStore, account
 from skl2rclip._images.decoding import stamped
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip.embedding_store import EmbeddingStore
 from tests.support.helpers import SQUARE, file_access, in_threads, write_pictures
 
@@ -53,15 +54,17 @@ def kept(keys):
 # -------------------------------------------------------------------------- keys
 
 
-def test_a_key_is_of_content_backbone_preprocessing_and_precision(images):
+def test_a_key_is_of_content_backbone_preprocessing_precision_and_white_level(images):
     contexts = [
         ("a", SQUARE, "float32"),
         ("b", SQUARE, "float32"),
         ("a", SQUARE.enlarged(2, 1), "float32"),
         ("a", SQUARE, "bfloat16"),
     ]
-    keys = [key for context in contexts for key in keys_of(images, EmbeddingCache(*context))]
-    assert len(set(keys)) == 4 * len(images)
+    caches = [EmbeddingCache(*context) for context in contexts]
+    caches += [EmbeddingCache(*contexts[0], white=WhiteLevel(value)) for value in (1.0, 4095.0)]
+    keys = [key for each in caches for key in keys_of(images, each)]
+    assert len(set(keys)) == 6 * len(images)
     assert keys[:4] == keys_of(images, EmbeddingCache(*contexts[0]))
 
 

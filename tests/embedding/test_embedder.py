@@ -74,7 +74,7 @@ def embed(images, cache=None, encoding=None):
     """Embeddings by `check_headers` and `embed_chunks`; every row comes once."""
     encoding = toy_encoding() if encoding is None else encoding
     images = stamped(images)
-    images, _ = check_headers(images, None if cache is None else cache.folder, 2)
+    check_headers(images, None if cache is None else cache.folder, 2)
     result, seen = np.full((len(images), WIDTH), np.nan, np.float32), []
     for rows, embeddings in embed_chunks(images, encoding, cache, 2):
         result[rows] = embeddings

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from skl2rclip._images import decoding as images_module
 from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.decoding import Decoder, ImageFile, find_unreadable, open_image, stamped, thread_count
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from tests.support.helpers import file_access
 
@@ -175,7 +176,7 @@ def gradient(mode):
     if mode == "I":
         return Image.fromarray(ramp.astype(np.int32) * 257)
     if mode == "F":
-        return Image.fromarray(ramp.astype(np.float32))
+        return Image.fromarray((ramp / 255).astype(np.float32))
     if mode in ("La", "RGBa"):
         return image.convert(mode.upper()).convert(mode)
     if mode == "PA":
@@ -190,7 +191,7 @@ def gradient(mode):
     ["L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"],
 )
 def test_modes_all_decode_to_the_same_grey_ramp(mode):
-    decoded = open_image(gradient(mode))
+    decoded = open_image(gradient(mode), white=WhiteLevel(65535 if mode == "I" else None))
     assert decoded.mode == "RGB"
     ramp = np.linspace(0, 255, 16).astype(int)
     assert np.abs(np.asarray(decoded)[0].astype(int) - ramp[:, None]).max() <= 4
@@ -212,7 +213,7 @@ def test_modes_survive_a_file(mode, tmp_path):
 def test_floating_point_images_of_unit_range_are_scaled():
     unit = Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32)[None].repeat(16, axis=0))
     np.testing.assert_allclose(np.asarray(open_image(unit))[0, :, 0], np.linspace(0, 255, 16), atol=1)
-    broken = Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 260, -5]], np.float32))
+    broken = Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 1.02, -0.02]], np.float32))
     assert np.asarray(open_image(broken))[0, :, 0].tolist() == [0, 255, 0, 255, 0]
 
 

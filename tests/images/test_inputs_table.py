@@ -124,13 +124,19 @@ KINDS = [
     ("JPEG 2000", saved(SCENE, "a.jp2"), SCENE),
     ("PNG of 16 bits", saved(Image.fromarray(levels(65535, np.uint16)), "a.png"), GREY_IMAGE),
     ("PNG of 16 bits that holds 12", saved(Image.fromarray(levels(4095, np.uint16)), "a.png"), GREY_IMAGE),
+    (
+        "PNG of 16 bits that holds 12, `white_level=4095`",
+        saved(Image.fromarray(levels(4095, np.uint16)), "a.png"),
+        GREY_IMAGE,
+    ),
     ("TIFF of 16 bits, 0 is white", tiff(65535 - levels(65535, np.uint16), photometric="miniswhite"), GREY_IMAGE),
     ("TIFF of 8 bits, 0 is white", tiff(255 - GREY, photometric="miniswhite"), GREY_IMAGE),
     ("TIFF of 32 bits, unsigned", tiff(levels(2.0**32 - 1, np.uint32)), GREY_IMAGE),
     ("TIFF of floats from 0 to 1", tiff(LIGHT.astype(np.float32)), GREY_IMAGE),
     ("TIFF of floats from 0 to 255", tiff((255 * LIGHT).astype(np.float32)), GREY_IMAGE),
-    ("TIFF of floats from 0 to 4000", tiff((4000 * LIGHT).astype(np.float32)), GREY_IMAGE),
+    ("TIFF of floats from 0 to 255, `white_level=255`", tiff((255 * LIGHT).astype(np.float32)), GREY_IMAGE),
     ("TIFF of signed integers", tiff(levels(32767, np.int16)), GREY_IMAGE),
+    ("TIFF of signed integers, `white_level=32767`", tiff(levels(32767, np.int16)), GREY_IMAGE),
     ("TIFF, planes of 8 bits one behind the other", tiff(RGB.transpose(2, 0, 1), planarconfig="separate"), SCENE),
     (
         "TIFF, planes of 16 bits one behind the other",
@@ -153,9 +159,10 @@ KINDS = [
     ("array (H, W, 4) of uint8", lambda folder: np.asarray(with_alpha("RGBA")), over_white(with_alpha("RGBA"))),
     ("array of bool", lambda folder: np.asarray(BILEVEL), BILEVEL),
     ("array of uint16 that holds 12 bits", lambda folder: levels(4095, np.uint16), GREY_IMAGE),
+    ("the same, `white_level=4095`", lambda folder: levels(4095, np.uint16), GREY_IMAGE),
     ("array of floats from 0 to 1", lambda folder: LIGHT, GREY_IMAGE),
     ("array of int64 from 0 to 255", lambda folder: GREY.astype(np.int64), GREY_IMAGE),
-    ("array of int64 from 0 to 4095", lambda folder: levels(4095, np.int64), GREY_IMAGE),
+    ("the same, `white_level=255`", lambda folder: GREY.astype(np.int64), GREY_IMAGE),
     ("array (3, H, W)", lambda folder: RGB.transpose(2, 0, 1), SCENE),
     ("a cut-off JPEG", content(in_memory(kind="JPEG")[:-900], "a.jpg"), SCENE),
     ("SVG", content(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg"), SCENE),
@@ -175,16 +182,17 @@ def encoder():
     return CLIPImageEncoder("skl2rclip-tiny", device="cpu").fit()
 
 
-def outcome(encoder, entry, image, place):
+def outcome(encoder, entry, image, place, white_level=None):
     """What happens to a picture, as the table says it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            reasons = find_unreadable([entry])
+            reasons = find_unreadable([entry], white_level=white_level)
     except (ValueError, TypeError) as error:
         return f"refused: {plain(error, place)}"
     if reasons:
         return f"refused: {plain(reasons[0], place)}"
+    encoder.set_params(white_level=white_level).fit()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         embedding = encoder.transform([entry])[0]
@@ -206,7 +214,8 @@ def rows(encoder, folder):
     for number, (kind, make, image) in enumerate(KINDS):
         place = folder / str(number)
         place.mkdir()
-        made.append((kind, outcome(encoder, make(place), image, place)))
+        level = re.search(r"white_level=(\d+)", kind)
+        made.append((kind, outcome(encoder, make(place), image, place, level and int(level[1]))))
     return made
 
 

@@ -1,14 +1,16 @@
-"""Pictures of more than eight bits, inverted, in separate planes, with thumbnails, and with transparent colours."""
+"""Images of more than eight bits: which value is white, 0 as white, planes, thumbnails and transparent colours."""
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from skl2rclip._images.decoding import Decoder, find_unreadable, image_threads, open_image, stamped
+from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads, open_image, stamped
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import orientation_of
 from skl2rclip._images.preprocessing import Preprocessing
 from tests.support.small_images import transparent_png
@@ -19,8 +21,127 @@ EIGHT_BITS = np.floor(RAMP * 255.999).astype(np.uint8)
 SQUARE = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", resize_mode="shortest")
 
 
-def grey(image):
-    return np.asarray(open_image(image))[..., 0].astype(int)
+def grey(image, white_level=None):
+    return np.asarray(open_image(image, white=WhiteLevel(white_level)))[..., 0].astype(int)
+
+
+def refused(image, white_level=None):
+    """Why `fit` refuses an image, or None."""
+    return find_damaged([image], [0], white=WhiteLevel(white_level, refuses_dark=True)).get(0)
+
+
+def of_bits(n_bits, values=EIGHT_BITS):
+    """The image in uint16, whose upper eight of so many bits are its own."""
+    return values.astype(np.uint16) << (n_bits - 8) | (1 << (n_bits - 8)) - 1
+
+
+def png(array, significant_bits=None):
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, "PNG")
+    content = content.getvalue()
+    if significant_bits is None:
+        return content
+    chunk = b"sBIT" + bytes([significant_bits])
+    return content[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+
+
+def tiff(array):
+    content = io.BytesIO()
+    tifffile.imwrite(content, array, photometric="rgb" if array.ndim == 3 else "minisblack")
+    return content.getvalue()
+
+
+def pgm(array, largest):
+    height, width = array.shape
+    return b"P5 %d %d %d\n" % (width, height, largest) + array.astype(">u2").tobytes()
+
+
+AS_GIVEN = pytest.mark.parametrize(
+    "as_given", [np.array, png, tiff, Image.fromarray], ids=["array", "png", "tiff", "I;16"]
+)
+
+
+@AS_GIVEN
+def test_sixteen_bits_are_taken_as_such_and_fewer_by_their_white_level(as_given):
+    np.testing.assert_array_equal(grey(as_given(of_bits(16))), EIGHT_BITS)
+    for n_bits in (8, 10, 12, 14):
+        np.testing.assert_array_equal(grey(as_given(of_bits(n_bits)), 2**n_bits - 1), EIGHT_BITS)
+
+
+@AS_GIVEN
+def test_fit_refuses_what_uses_an_eighth_of_its_type_and_says_the_remedy(as_given):
+    reason = refused(as_given(of_bits(12)))
+    assert reason.startswith("its largest value is 4095 of the 65535 of its type")
+    assert "white_level=4095 says which value is white (white_level=65535 if" in reason
+    for white_level in (4095, 65535):
+        assert refused(as_given(of_bits(12)), white_level) is None
+    with pytest.warns(UserWarning, match="its largest value is 4095"):  # predictions take it, and say so
+        np.testing.assert_array_equal(grey(as_given(of_bits(12))), of_bits(12) >> 8)
+
+
+def test_an_eighth_is_where_dark_begins_and_black_is_black():
+    for values, is_refused in ((8191, True), (8192, False), (1, True), (0, False)):
+        assert (refused(np.full((4, 4), values, np.uint16)) is not None) is is_refused
+    assert "white_level=65535" in refused(np.full((4, 4), 65535, np.uint32))
+    opaque = np.full((4, 4, 4), 65535, np.uint16)
+    opaque[..., :3] = 4095
+    assert "its largest value is 4095" in refused(opaque)
+
+
+def test_floats_go_from_0_to_1_or_to_their_white_level():
+    for as_given in (np.array, Image.fromarray, tiff):
+        np.testing.assert_array_equal(grey(as_given((EIGHT_BITS / 255).astype(np.float32))), EIGHT_BITS)
+        np.testing.assert_array_equal(grey(as_given(EIGHT_BITS.astype(np.float32)), 255), EIGHT_BITS)
+        reason = refused(as_given(EIGHT_BITS.astype(np.float32)))
+        assert reason == "its values go from 0 to 255 instead of 0 to 1: white_level=255 says that this is white"
+    assert refused(np.array([[-0.05, 0.01]])) is None  # dark floats do not hold fewer bits
+    assert grey(np.array([[-0.05, 1.1, np.nan, np.inf, -np.inf]])).tolist() == [[0, 255, 0, 255, 0]]
+    for low, high in ((-0.051, 1), (0, 1.11)):
+        assert f"from {low} to {high}" in refused(np.array([[low, high]]))
+    assert "instead of 0 to 4095" in refused(of_bits(16), 4095)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32"])
+@pytest.mark.parametrize("as_given", [np.array, Image.fromarray, tiff], ids=["array", "I", "tiff"])
+def test_signed_integers_need_a_white_level_which_shows_before_decoding(dtype, as_given, tmp_path):
+    if as_given is Image.fromarray and dtype == "int16":
+        dtype = "int32"
+    image = as_given(EIGHT_BITS.astype(dtype))
+    assert "it holds signed integers" in refused(image)
+    assert find_unreadable([image], white=WhiteLevel()) == {0: refused(image)}
+    assert find_unreadable([image], white=WhiteLevel(255)) == {}
+    np.testing.assert_array_equal(grey(image, 255), EIGHT_BITS)
+    assert "from -4 to 251 instead of 0 to 4" in refused(as_given(EIGHT_BITS.astype(dtype) - 4), 4)
+
+
+def test_integers_below_255_are_scaled_and_eight_bits_are_left_alone():
+    np.testing.assert_array_equal(grey(np.array([[0, 1]]), 1), [[0, 255]])
+    for image in (EIGHT_BITS, png(EIGHT_BITS), tiff(EIGHT_BITS), EIGHT_BITS > 127):
+        np.testing.assert_array_equal(grey(image, 4095), grey(image))
+
+
+def test_colours_of_16_bits_of_which_pillow_drops_what_counts_are_to_be_given_as_arrays():
+    colours = np.stack([of_bits(16)] * 3, -1)
+    np.testing.assert_array_equal(grey(tiff(colours)), EIGHT_BITS)
+    twelve = np.stack([of_bits(12)] * 3, -1)
+    for reason in (refused(tiff(twelve)), refused(tiff(twelve), 4095)):
+        assert "with tifffile.imread(name) or cv2.imread(name, cv2.IMREAD_ANYDEPTH" in reason
+    np.testing.assert_array_equal(grey(twelve, 4095), EIGHT_BITS)
+
+
+def test_significant_bits_of_a_png_hold():
+    for white_level in (None, 1023):
+        np.testing.assert_array_equal(grey(png(of_bits(12), 12), white_level), EIGHT_BITS)
+    assert refused(png(of_bits(12) // 40, 12)) is None
+    # the standard scales values to all bits of a sample
+    np.testing.assert_array_equal(grey(png(of_bits(16), 12)), EIGHT_BITS)
+
+
+def test_the_largest_value_of_a_pgm_holds():
+    for white_level in (None, 1023):
+        np.testing.assert_allclose(grey(pgm(of_bits(12), 4095), white_level), EIGHT_BITS, atol=1)
+    assert "white_level=4095" in refused(pgm(of_bits(12), 65535))
+    np.testing.assert_array_equal(grey(pgm(of_bits(12), 65535), 4095), EIGHT_BITS)
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
@@ -61,6 +182,8 @@ def test_a_tiff_of_12_bits_keeps_its_levels():
     with Image.open(io.BytesIO(content)) as image:
         assert np.array_equal(np.asarray(image), values)
     np.testing.assert_array_equal(grey(content), values >> 4)
+    np.testing.assert_array_equal(grey(content, 1023), values >> 4)
+    assert refused(twelve_bits(values // 40)) is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -77,12 +200,8 @@ def test_separate_planes_are_read_as_tifffile_reads_them_or_refused(dtype, compr
     assert np.abs(np.asarray(open_image(path)) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
-def test_signed_integers_are_refused_before_decoding(dtype, tmp_path):
-    path = tmp_path / "picture.tif"
-    tifffile.imwrite(path, (RAMP * 100).astype(dtype), photometric="minisblack")
-    [reason] = find_unreadable(stamped([path])).values()
-    assert "signed integers" in reason
+def test_signed_integers_of_eight_bits_are_refused_whatever_the_white_level():
+    assert "which Pillow misreads" in refused(tiff(EIGHT_BITS.astype(np.int8)), 127)
 
 
 def pages(path, *pictures):

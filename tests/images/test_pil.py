@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from skl2rclip._images.decoding import find_unreadable, open_image, stamped
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import is_waiting
 from skl2rclip._images.pil import own_copy
 from tests.support.helpers import cache_for_tests, embedded, in_threads
@@ -244,7 +245,7 @@ def test_tiffs_opened_by_the_user_meet_the_checks_of_files(kind, is_decoded, tmp
     with Image.open(path) as image:
         if is_decoded:
             image.load()
-        reasons = find_unreadable(stamped([path, image]))
+        reasons = find_unreadable(stamped([path, image]), white=WhiteLevel())
         assert set(reasons) == {0, 1}
         if (kind, is_decoded) != ("thumbnail alone", True):
             assert reasons[0] == reasons[1]

@@ -54,6 +54,7 @@ def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path
         random_state=np.random.RandomState(0),
         checkpoint_dir=tmp_path / "runs",
         blend_ratio=np.float32(0.25),
+        white_level=np.int64(4095),
     ).fit(*shades)
     classifier.save(tmp_path / "model")
     loaded = L2RCLIPClassifier.load(tmp_path / "model")
@@ -63,6 +64,7 @@ def test_every_kind_of_parameter_survives_save(make_classifier, shades, tmp_path
     assert loaded.random_state is None
     assert loaded.checkpoint_dir == str(tmp_path / "runs")
     assert loaded.blend_ratio == 0.25
+    assert loaded.white_level == 4095
     loaded.fit(*shades)
 
 
@@ -192,6 +194,8 @@ def test_edited_folders_are_refused_or_predict(saved):
         (("state", "structure", "rankformer_layers"), 900, "rankformer.* is missing"),
         (("state", "structure", "image_adapter"), "linear", "adapter.hidden_weight is not of the shape"),
         (("state", "record", "image_config", "vision_cfg"), {"timm_model_name": "hf-hub:a/b"}, None),
+        (("state", "structure", "white_level"), 0, "state.structure.white_level"),
+        (("state", "structure", "white_level"), 4095, "white_level=None contradicts"),
         (("params", "decision"), "Median", "decision must be one of"),
         (("params", "class_weight"), [[9, 1.0]], "class_weight names 9"),
         (("params", "nonsense"), 1, "params holds an unknown parameter 'nonsense'"),

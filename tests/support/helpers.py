@@ -113,7 +113,7 @@ def cache_for_tests(folder=None):
 def embedded(images, folder, n_jobs=2):
     """What `toy_encoding` makes of images, headers looked at first, with a cache in a folder where one is given."""
     images = stamped(images)
-    images, _ = check_headers(images, folder, n_jobs)
+    check_headers(images, folder, n_jobs)
     cache = None if folder is None else cache_for_tests(folder)
     return embed_images(images, toy_encoding(), cache, n_jobs)
 
