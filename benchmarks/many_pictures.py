@@ -137,6 +137,8 @@ def cost_of_fit(per_rank: int, n_ranks: int) -> dict[str, float]:
 class Points(torch.nn.Module):
     """Prompts that are their prototypes, in place of a text tower of another width."""
 
+    n_products = 0
+
     def __init__(self, n_ranks: int, width: int):
         super().__init__()
         self.context = torch.nn.Parameter(torch.randn(n_ranks, width, generator=torch.Generator().manual_seed(0)))
