@@ -33,6 +33,7 @@ from skl2rclip._utils.arguments import (
     seed_from,
 )
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
+from skl2rclip.errors import InvalidParameterError
 
 
 class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -244,6 +245,16 @@ class CLIPImageEncoder(_Embedding):
             embeddings.attrs[MAKER] = self._record.fingerprint
         return embeddings
 
+    def _present_level(self) -> float | None:
+        """Which value is white: that of `fit`, or one set since where there was none."""
+        level = check_white_level(self.white_level)
+        if self._white_level not in (None, level):
+            raise InvalidParameterError(
+                f"white_level={level} contradicts the white_level={self._white_level} that was fitted: set it back, or "
+                "fit again."
+            )
+        return level
+
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         from skl2rclip._embedding.embedder import cache_of, check_headers, embed_images, shared_encoding
@@ -252,7 +263,7 @@ class CLIPImageEncoder(_Embedding):
         if hasattr(self, "n_features_in_") and column_count(X) is not None:
             validate_data(self, X, reset=False, skip_check_array=True)
         images, folder, n_jobs = stamped(as_image_list(X)), self.embedding_cache, self.n_jobs
-        max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._white_level, self._refuses_dark)
+        max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._present_level(), self._refuses_dark)
         check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()

@@ -97,3 +97,13 @@ def test_a_picture_that_takes_more_than_the_bound_is_named_with_the_setting_that
     ):
         CLIPImageEncoder(tiny, max_memory=1000).fit().transform([path])
     assert CLIPImageEncoder(tiny, max_memory="5.6MB").fit().transform([path]).shape == (1, 24)
+
+
+def test_another_white_level_than_that_of_the_fit_is_refused_and_a_first_one_taken():
+    image = np.full((64, 64), 4000, np.uint16)
+    encoder = CLIPImageEncoder("skl2rclip-tiny", white_level=4095).fit([image])
+    expected = encoder.transform([image])
+    with pytest.raises(ValueError, match=r"white_level=1023.0 contradicts the white_level=4095.0 that was fitted"):
+        encoder.set_params(white_level=1023).transform([image])
+    dark = CLIPImageEncoder("skl2rclip-tiny").fit([image])
+    np.testing.assert_allclose(dark.set_params(white_level=4095).transform([image]), expected, atol=1e-6)

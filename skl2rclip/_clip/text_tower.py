@@ -383,7 +383,7 @@ class TextTower:
         tokens = F.embedding(prompts.rows, table)  # (k, L, d)
         if prompts.is_kept or not torch.is_grad_enabled():
             return self._run(tokens, prompts)
-        return checkpoint(self._run, tokens, prompts, use_reentrant=False)
+        return checkpoint(self._run, tokens, prompts, use_reentrant=False, preserve_rng_state=False)
 
     def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
         hidden = self._transformer(tokens + self._positions[prompts.positions], attn_mask=self._mask(prompts))

@@ -135,7 +135,7 @@ def resolve_white(
         If nothing says which value is white, or values lie beyond what does.
     """
     low, high, colour = _range_of(image, is_cut)
-    level = said if said is not None and high <= said else white.value
+    level = white.value if said is None else (said if high <= said else _SIXTEEN_BITS)
     if level is not None:
         _check_within(low, high, level, is_cut)
         return level, None

@@ -59,25 +59,32 @@ class _BlasLimit:
 
     def __enter__(self) -> None:
         with self._lock:
+            if not self._n_inside:
+                try:
+                    self._keep(lambda: self._limits.enter_context(_libraries("blas").limit(limits=1)))
+                except BaseException:
+                    self._keep(self._limits.close)
+                    raise
             self._n_inside += 1
-            if self._n_inside == 1:
-                self._keeper.submit(lambda: self._limits.enter_context(_blas_libraries().limit(limits=1))).result()
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
-            self._n_inside -= 1
-            if not self._n_inside:
-                self._keeper.submit(self._limits.close).result()
+            if self._n_inside == 1:  # in a forked child nobody is inside
+                self._keep(self._limits.close)
+            self._n_inside = max(0, self._n_inside - 1)
+
+    def _keep(self, function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the interpreter is about to end, and lets no thread begin
+            self._keeper.submit(function).result()
 
 
 _of_thread = _OfThread()
 _blas_limit = _BlasLimit()
-_setting = threading.Lock()
 
 
 @cache
-def _blas_libraries() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+def _libraries(user_api: str) -> ThreadpoolController:
+    return ThreadpoolController().select(user_api=user_api)
 
 
 @cache
@@ -92,8 +99,8 @@ def _begin_worker(n_threads: int) -> None:
 
 def _forget_threads() -> None:
     """Begin anew in a forked process, which inherits no thread, locks in any state, and computes with one thread."""
-    global _blas_limit, _setting
-    _blas_limit, _setting, _of_thread.n_before = _BlasLimit(), threading.Lock(), None
+    _blas_limit.__init__()  # type: ignore[misc]
+    _of_thread.n_before = None
     _workers.cache_clear()
 
 
@@ -101,16 +108,13 @@ in_forked_child(_forget_threads)
 
 
 def _set_own_number(n: int) -> None:
-    """Set how many threads torch takes when this thread computes.
+    """Set how many threads OpenMP, and so torch, takes when this thread computes.
 
-    ``torch.set_num_threads`` also says it to threads that have not computed yet: one of these reads beforehand what it
-    would have been, and puts it back.
+    ``torch.set_num_threads`` would also say it to threads that have not computed yet, of this fit or of the user.
     """
-    torch.get_num_threads()  # a thread that has not computed yet would take the others' number when it does
-    with _setting, ThreadPoolExecutor(1) as new:
-        n_of_others = new.submit(torch.get_num_threads).result()
-        torch.set_num_threads(n)
-        new.submit(torch.set_num_threads, n_of_others).result()
+    torch.get_num_threads()  # a thread that has not computed yet would take the process's number when it does
+    for library in _libraries("openmp").lib_controllers:
+        library.set_num_threads(n)
 
 
 def thread_count() -> int:
@@ -128,16 +132,16 @@ def one_thread() -> Iterator[None]:
         yield
         return
     n_before = torch.get_num_threads()
-    _of_thread.n_before = n_before
     try:
+        _of_thread.n_before = n_before
         if n_before > 1:
             _set_own_number(1)
         with _blas_limit:
             yield
     finally:
-        if n_before > 1 and _of_thread.n_before is not None:  # else this is a forked child, which stays with one
+        is_forked_meanwhile, _of_thread.n_before = _of_thread.n_before is None, None
+        if n_before > 1 and not is_forked_meanwhile:  # a forked child stays with one
             _set_own_number(n_before)
-        _of_thread.n_before = None
 
 
 def n_side_by_side() -> int:
@@ -165,8 +169,13 @@ def side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -
         ):
             return function(part)
 
+    workers = _workers(n, thread_count() // n)
     with _blas_limit:
-        return list(_workers(n, thread_count() // n).map(as_here, parts))
+        try:
+            results = workers.map(as_here, parts)
+        except RuntimeError:  # the interpreter is about to end, and lets no thread begin
+            return [function(part) for part in parts]
+        return list(results)
 
 
 class LoadWatch:

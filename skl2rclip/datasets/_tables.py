@@ -14,7 +14,6 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +159,7 @@ def _count_columns(text: str, delimiter: str, source: str) -> int:
                 f"Line {start + 1} of {source} has {len(cells)} cells where the header has {width}: put cells that "
                 "hold the delimiter in quotes."
             )
-        are_rows = [line.count(delimiter) == width - 1 for line in lines[start:end]]
-        if width > 1 and any(one and other for one, other in pairwise(are_rows)):
+        if width > 1 and any(line.count(delimiter) >= width - 1 for line in lines[start + 1 : end]):
             raise ValueError(
                 f"A quote in line {start + 1} of {source} makes one row of lines {start + 1} to {end}, which look like "
                 "rows of their own: take it out, or double it where it belongs to the cell. If they are one row, read "

@@ -258,6 +258,21 @@ def test_a_quote_that_swallows_rows_is_told_by_its_line(folder, rows, line):
         read_image_table(table)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['a.png,1,"5,,', "b.png,2,6,,", "c.png,3,7,,", 'd.png,4,8",,'],  # delimiters at the end, as Excel writes them
+        ["", 'a.png,1,"5', "", "b.png,2,6", "", 'c.png,3,7"', ""],  # every other line is blank
+        ['a.png,1,"5', "b.png,2", "c.png,3", 'd.png,4,8"'],  # rows that are short
+        ['a.png,1,"5', 'b.png,2,6, or 7"'],  # and one that holds the delimiter
+    ],
+)
+def test_rows_between_two_stray_quotes_are_not_lost(folder, rows):
+    table = written(folder, "\n".join(["path,rank,size" + ",remark" * (",," in rows[0]), *rows, "e.png,5,9", ""]))
+    with pytest.raises(ValueError, match=r"^A quote in line [23] of .*table.csv makes one row of lines"):
+        read_image_table(table)
+
+
 def test_lines_and_quotes_within_a_cell_are_left_alone(folder):
     text = 'path,rank,note\na.png,1,"sharp,\nbut ""dark"""\n"b.png",2,15" wide\n"d.png",3,"\n1"\n'
     assert read_image_table(written(folder, text), group="note").groups.tolist() == [

@@ -93,6 +93,37 @@ def test_threads_that_overlap_put_back_what_each_had():
     assert_as_before()
 
 
+def test_threads_that_first_compute_while_others_begin_have_all_threads():
+    def enter_and_leave():
+        for _ in range(20):
+            with one_thread():
+                pass
+
+    def numbers_of_new_threads():
+        return {in_new_thread(torch.get_num_threads) for _ in range(60)}
+
+    *numbers, _ = in_threads(numbers_of_new_threads, numbers_of_new_threads, enter_and_leave)
+    assert numbers == [{N}, {N}]
+    assert_as_before()
+
+
+def test_an_interrupt_while_blas_is_limited_leaves_nothing_behind(monkeypatch):
+    keep, interrupts = threads._BlasLimit._keep, iter([True, False, False, False])
+
+    def interrupted(self, function):
+        keep(self, function)
+        if next(interrupts):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads._BlasLimit, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt), one_thread():
+        raise AssertionError
+    assert_as_before()
+    with one_thread():
+        assert blas() == {1}
+    assert_as_before()
+
+
 def test_a_number_that_the_user_sets_meanwhile_is_the_users():
     with one_thread():
         in_new_thread(lambda: torch.set_num_threads(2))
