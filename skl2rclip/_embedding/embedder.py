@@ -124,13 +124,14 @@ class ImageEncoding:
 
     def _n_parts(self, batch: Tensor) -> int:
         """Choose how many parts of a batch pass the tower side by side: one for each thread, or more."""
-        if not self.is_plain:  # elsewhere batches are begun long before they are done; compiling is for one size
+        # elsewhere batches are begun long before they are done; compiling is for one size
+        if not self.is_plain or len(batch) < 2:
             return 1
         n_threads = n_side_by_side()
         n_parts = n_threads
         if isinstance(self.tower, nn.Module) and is_convolutional(self.tower):
             n_parts = math.ceil(batch[..., 0].numel() / (n_threads * _PIXELS_THAT_FIT_CACHES)) * n_threads
-        return max(1, min(n_parts, len(batch)))
+        return min(n_parts, len(batch))
 
     def _of_batch(self, batch: Tensor) -> Tensor:
         with autocast_for(self.precision, self.device):

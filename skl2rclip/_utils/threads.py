@@ -52,6 +52,10 @@ class _BlasLimit:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget who is inside, as a forked process has to."""
         self._lock = threading.Lock()
         self._n_inside = 0
         self._keeper = ThreadPoolExecutor(1, "skl2rclip-blas")
@@ -99,7 +103,7 @@ def _begin_worker(n_threads: int) -> None:
 
 def _forget_threads() -> None:
     """Begin anew in a forked process, which inherits no thread, locks in any state, and computes with one thread."""
-    _blas_limit.__init__()  # type: ignore[misc]
+    _blas_limit.begin_anew()
     _of_thread.n_before = None
     _workers.cache_clear()
 
