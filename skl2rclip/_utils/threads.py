@@ -9,6 +9,7 @@ threads these sleep instead of spinning as soon as there is other work (`LoadWat
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -99,6 +101,7 @@ def _workers(n: int, n_threads_each: int) -> ThreadPoolExecutor:
 def _begin_worker(n_threads: int) -> None:
     _of_thread.is_worker = True
     _set_own_number(n_threads)
+    _mkl_setter()(n_threads)
 
 
 def _forget_threads() -> None:
@@ -121,6 +124,23 @@ def _set_own_number(n: int) -> None:
         library.set_num_threads(n)
 
 
+@cache
+def _mkl_setter() -> Callable[[int], int]:
+    """Return the function that sets how many threads torch's MKL takes in the present thread, 0 for the process's.
+
+    MKL goes by OpenMP's number only until somebody calls ``torch.set_num_threads``. Where torch has no MKL, or hides
+    it, the function that is returned does nothing.
+
+    References
+    ----------
+    mkl_set_num_threads_local in the developer reference of oneMKL.
+    """
+    for file in Path(torch.__file__).parent.glob("lib/*torch_cpu.*"):
+        with suppress(OSError, AttributeError):
+            return ctypes.CDLL(str(file)).MKL_Set_Num_Threads_Local
+    return lambda n: 0
+
+
 def thread_count() -> int:
     """Return how many threads the present thread may compute with, also within `one_thread`."""
     return torch.get_num_threads() if _of_thread.n_before is None else _of_thread.n_before
@@ -135,16 +155,18 @@ def one_thread() -> Iterator[None]:
     if _of_thread.n_before is not None:
         yield
         return
-    n_before = torch.get_num_threads()
+    n_before, n_of_mkl = torch.get_num_threads(), 0
     try:
         _of_thread.n_before = n_before
         if n_before > 1:
             _set_own_number(1)
+            n_of_mkl = _mkl_setter()(1)
         with _blas_limit:
             yield
     finally:
         is_forked_meanwhile, _of_thread.n_before = _of_thread.n_before is None, None
         if n_before > 1 and not is_forked_meanwhile:  # a forked child stays with one
+            _mkl_setter()(n_of_mkl)
             _set_own_number(n_before)
 
 

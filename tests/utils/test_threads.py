@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,24 @@ def test_one_thread_holds_for_this_thread_and_is_put_back():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
     assert_as_before()
+
+
+def mkl_threads() -> int | None:
+    """How many threads torch's MKL would take in the present thread."""
+    found = re.search(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+    return int(found.group(1)) if found else None
+
+
+@pytest.mark.skipif(mkl_threads() is None, reason="torch has no MKL here")
+def test_one_thread_holds_for_mkl_too_once_somebody_has_set_torchs_number():
+    assert mkl_threads() == N  # since the fixture has set it, MKL no longer goes by OpenMP's number
+    with one_thread():
+        assert mkl_threads() == 1
+        assert in_new_thread(mkl_threads) == N
+    assert mkl_threads() == N
+    assert side_by_side(lambda part: mkl_threads(), [0, 1]) == [1, 1]
+    torch.set_num_threads(N + 1)
+    assert mkl_threads() == N + 1
 
 
 def test_an_error_inside_puts_the_numbers_back():
