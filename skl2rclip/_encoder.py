@@ -20,7 +20,6 @@ from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.pillow_settings import taken_over, with_settings
 from skl2rclip._utils.arguments import (
     MAKER,
-    check_batch_size,
     check_choice,
     check_integer,
     check_path,
@@ -29,7 +28,6 @@ from skl2rclip._utils.arguments import (
     check_white_level,
     column_count,
     parse_max_memory,
-    path_or_string,
     seed_from,
 )
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
@@ -170,9 +168,9 @@ class CLIPImageEncoder(_Embedding):
         from skl2rclip._utils.devices import resolve_device
 
         check_string("model_name", self.model_name)
-        pretrained = path_or_string("pretrained", self.pretrained)
+        pretrained = check_path("pretrained", self.pretrained)
         check_string("device", self.device)
-        check_batch_size(self.batch_size)
+        check_integer("batch_size", self.batch_size, 1, also=("auto",))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         parse_max_memory(self.max_memory)
         check_path("embedding_cache", self.embedding_cache)
