@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from skl2rclip.errors import shown_entry as shown_entry
-from skl2rclip.errors import visible as visible
+from skl2rclip.errors import visible
 
 _BLANKS = "\ufeff\u200b \t\r\n\x0b\x0c\x85\xa0\u2007\u202f\u3000"
 

@@ -16,9 +16,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import listing
-from skl2rclip._utils.names import visible
 from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, picture_bunch
 from skl2rclip.datasets._splitters import ListedSplits
+from skl2rclip.errors import visible
 
 
 @dataclass(frozen=True)

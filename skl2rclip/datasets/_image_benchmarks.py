@@ -11,7 +11,6 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils import Bunch
 
 from skl2rclip._utils.arguments import check_choice
-from skl2rclip._utils.names import visible
 from skl2rclip.datasets._benchmark_files import (
     Benchmark,
     Entry,
@@ -23,6 +22,7 @@ from skl2rclip.datasets._benchmark_files import (
     splits_by_part,
     unique_entries,
 )
+from skl2rclip.errors import visible
 
 _L2RCLIP = "https://github.com/raywang335/L2RCLIP (folder datalist)"
 _SEE_OWNER = "see the owner's page"

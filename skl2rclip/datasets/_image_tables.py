@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.ranks import given_ranks
 from skl2rclip._utils.arguments import is_missing, plain_label
-from skl2rclip._utils.names import near_name, visible
+from skl2rclip._utils.names import near_name
 from skl2rclip.datasets._reading import (
     Account,
     described,
@@ -22,6 +22,7 @@ from skl2rclip.datasets._reading import (
     put_in_order,
 )
 from skl2rclip.datasets._tables import cells_of, order_of, read_table
+from skl2rclip.errors import visible
 
 _BLANKS = "\ufeff\u200b \t\r\n\xa0"
 _MOST_NAMED = 3

@@ -19,7 +19,7 @@ from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.order_inference import plain_order
 from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
-from skl2rclip._utils.names import visible
+from skl2rclip.errors import visible
 
 _MOST_NAMED = 3
 _MOST_LISTED = 100

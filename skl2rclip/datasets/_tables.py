@@ -21,7 +21,8 @@ import numpy as np
 
 from skl2rclip._ordinal.labels import listing
 from skl2rclip._utils.arguments import is_missing
-from skl2rclip._utils.names import near_name, visible
+from skl2rclip._utils.names import near_name
+from skl2rclip.errors import visible
 
 _DELIMITERS = {".csv": ",;\t|", ".txt": "\t,;|", ".tsv": "\t", ".tab": "\t"}
 _EXCEL = (".xlsx", ".xlsm")

@@ -20,7 +20,8 @@ from skl2rclip._images.decoding import (
 from skl2rclip._images.image_warnings import PictureWarnings
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._utils.arguments import column_count
-from skl2rclip._utils.names import EntryNames, visible
+from skl2rclip._utils.names import EntryNames
+from skl2rclip.errors import visible
 from skl2rclip.inspection._responses import rows_of
 from skl2rclip.metrics._scorers import parts_with
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from skl2rclip import find_unreadable
-from skl2rclip._utils.names import near_name, visible
-from skl2rclip.errors import UnreadableImagesError
+from skl2rclip._utils.names import near_name
+from skl2rclip.errors import UnreadableImagesError, visible
 from tests.support.helpers import embedded, within, write_pictures
 
 ACCENTED = "caf\xe9.png"
