@@ -59,6 +59,7 @@ def response_of(
     probabilities: bool = True,
     needs_labels: bool = True,
     skip_unreadable: bool = False,
+    advice: str = "",
 ) -> Response:
     """Ask a fitted classifier.
 
@@ -77,12 +78,11 @@ def response_of(
         Whether y must be given.
     skip_unreadable : bool, default=False
         Leave out images that the classifier names as unreadable.
-
-    Returns
-    -------
-    Response
+    advice : str, default=""
+        What to do where it has no probabilities.
     """
-    check_classifier(who, estimator, probabilities)
+    X = as_sequence(X)
+    _check_classifier(who, estimator, probabilities, advice)
     if needs_labels and y is None:
         raise ValueError(f"{who} compares with true labels, and y is None.")
     n = _num_samples(X)
@@ -116,7 +116,7 @@ def _asked(estimator: Any, X: Any, predict: bool, probabilities: bool) -> tuple[
     return estimator.predict(X) if predict else None, estimator.predict_proba(X) if probabilities else None
 
 
-def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> None:
+def _check_classifier(who: str, estimator: Any, probabilities: bool, advice: str) -> None:
     """Raise unless this is a fitted classifier that says what a display asks for."""
     name = type(estimator).__name__
     check_is_fitted(estimator)
@@ -126,7 +126,7 @@ def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> No
             "predictions of anything else are drawn by from_predictions, where the display has it."
         )
     if probabilities and not hasattr(estimator, "predict_proba"):
-        raise ValueError(f"{who} needs probabilities, and {name} has no predict_proba.")
+        raise ValueError(f"{who} needs probabilities, and {name} has no predict_proba{advice}.")
 
 
 def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:

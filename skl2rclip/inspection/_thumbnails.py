@@ -73,23 +73,7 @@ def white_of(estimator: Any) -> WhiteLevel:
 
 
 def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
-    """Decode some pictures, and no others, in threads.
-
-    Parameters
-    ----------
-    pictures : sequence of images
-        As `L2RCLIPClassifier.fit` takes them.
-    rows : sequence of int
-        Which are wanted.
-    side : int
-        Longest side in pixels; smaller pictures stay as they are.
-    white : WhiteLevel, optional
-        Which value is white where a picture does not say it.
-
-    Returns
-    -------
-    list of Thumbnail
-    """
+    """Decode some pictures, and no others, in threads; those that are larger are made so that a side has `side` pixels."""
     if not len(rows):
         return []
     images = stamped(as_image_list(rows_of(pictures, rows)))
