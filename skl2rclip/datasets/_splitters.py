@@ -194,7 +194,6 @@ class FewShotSplit(_ThinningSplit):
                 check_integer(f"n_per_rank[{rank!r}]", number, 0)
         else:
             check_integer("n_per_rank", self.n_per_rank, 1)
-
         if self.unseen_ranks is not None and (isinstance(self.unseen_ranks, str) or np.ndim(self.unseen_ranks) != 1):
             raise InvalidParameterError(f"unseen_ranks must be a list of ranks, got {self.unseen_ranks!r}.")
 

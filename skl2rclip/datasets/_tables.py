@@ -53,18 +53,7 @@ class Table:
 def read_table(table: Any, chosen: dict[str, str | int]) -> Table:
     """Read columns of a table of any kind that `skl2rclip.datasets.read_image_table` takes.
 
-    Parameters
-    ----------
-    table : str, path-like, data frame or mapping
-    chosen : dict from str to str or int
-        The name of a column for each parameter that names one.
-
-    Raises
-    ------
-    TypeError, ValueError, FileNotFoundError
-        If it is no table, or of a kind that is not read, or a column is not there, or is there twice.
-    ImportError
-        If a library is missing; the message says what to install.
+    `chosen` is the name of a column for each parameter that names one.
     """
     if not isinstance(table, str | os.PathLike):
         return Table("the table", _columns(table, chosen, "the table"))
@@ -143,11 +132,6 @@ def _count_columns(text: str, delimiter: str, source: str) -> int:
     """Count the columns of the header, and refuse a text of which pandas would lose cells or rows in silence.
 
     pandas makes one cell of all rows between a quote that is not closed and the next one, or the end.
-
-    Raises
-    ------
-    ValueError
-        Naming the line.
     """
     lines = list(io.StringIO(text, newline=""))
     width = 0
