@@ -18,21 +18,11 @@ from skl2rclip._ordinal.ranks import RankScale, given_ranks, order_unknown, own_
 
 @dataclass(frozen=True)
 class NamedLabels:
-    """Labels, checked.
+    """Labels, checked."""
 
-    Attributes
-    ----------
-    name : str
-        What messages call them.
-    values : ndarray of shape (n,)
-        As `check_labels` returns them.
-    own : ndarray of shape (K,), or None
-        Order that they bring themselves, as an ordered Categorical does.
-    """
-
-    name: str
-    values: np.ndarray
-    own: np.ndarray | None = None
+    name: str  # what messages call them
+    values: np.ndarray  # (n,), as `check_labels` returns them
+    own: np.ndarray | None = None  # (K,), order that they bring themselves, as an ordered Categorical does
 
     @classmethod
     def of(cls, y: Any, name: str) -> NamedLabels:

@@ -25,21 +25,11 @@ RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
 
 @dataclass(frozen=True)
 class RankScale:
-    """The K ranks of a fitted model.
+    """The K ranks of a fitted model, lowest first."""
 
-    Attributes
-    ----------
-    ranks : ndarray of shape (K,)
-        Labels in rank order, lowest first.
-    values : ndarray of shape (K,), float64
-        Numeric value of each rank: the label itself where labels are numbers, else 1..K.
-    names : tuple of str
-        The word that stands for each rank in its prompt, in rank order.
-    """
-
-    ranks: np.ndarray
-    values: np.ndarray
-    names: tuple[str, ...]
+    ranks: np.ndarray  # (K,), labels
+    values: np.ndarray  # (K,), float64: the label itself where labels are numbers, else 1..K
+    names: tuple[str, ...]  # the word that stands for each rank in its prompt
 
     @property
     def classes(self) -> np.ndarray:

@@ -20,7 +20,6 @@ from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder
 from skl2rclip.datasets._splitters import ListedSplits
 from skl2rclip.errors import visible
 
-
 L2RCLIP_LISTS = "https://github.com/raywang335/L2RCLIP (folder datalist)"
 FACES = "see the owner's page; faces of people, for research only unless the owner says otherwise"
 
@@ -61,16 +60,7 @@ class Entry:
 
 
 class Files:
-    """All files below some folders, found by their last names whatever lies between.
-
-    Parameters
-    ----------
-    benchmark : Benchmark
-        For the message where something is missing.
-    root : str or path-like
-    lists : str, path-like or None
-        A second folder to look in.
-    """
+    """All files below a folder of a benchmark, and another of its lists, found by their last names at any depth."""
 
     def __init__(self, benchmark: Benchmark, root: Any, lists: Any = None):
         self.benchmark = benchmark

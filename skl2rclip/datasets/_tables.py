@@ -33,21 +33,11 @@ _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a table that parameters have named.
+    """The columns of a table that parameters have named."""
 
-    Attributes
-    ----------
-    source : str
-        As messages name the table.
-    columns : dict from str to Series, or to whatever a mapping held
-        By parameter.
-    folder : Path or None
-        Of its file.
-    """
-
-    source: str
-    columns: dict[str, Any]
-    folder: Path | None = None
+    source: str  # as messages name the table
+    columns: dict[str, Any]  # by parameter, each a Series or whatever a mapping held
+    folder: Path | None = None  # of its file
 
 
 def read_table(table: Any, chosen: dict[str, str | int]) -> Table:

@@ -23,29 +23,14 @@ from skl2rclip.metrics._scorers import parts_with, scale_of_estimator
 
 @dataclass(frozen=True)
 class Response:
-    """What a classifier says of n images.
-
-    Attributes
-    ----------
-    scale : RankScale
-    rows : ndarray of shape (n,), int64
-        Index in X of each image; those that cannot be read are left out.
-    true : ndarray of shape (n,), int64, or None
-        Positions of the true ranks.
-    predicted : ndarray of shape (n,), int64, or None
-        Positions of the predicted ranks.
-    probabilities : ndarray of shape (n, K), float64, or None
-        Columns in rank order.
-    failures : dict of int to str
-        Why an image cannot be read, by its index in X.
-    """
+    """What a classifier says of n images."""
 
     scale: RankScale
-    rows: np.ndarray
-    true: np.ndarray | None = None
-    predicted: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    failures: dict[int, str] = field(default_factory=dict)
+    rows: np.ndarray  # (n,), index in X of each image; those that cannot be read are left out
+    true: np.ndarray | None = None  # (n,), positions of the true ranks
+    predicted: np.ndarray | None = None  # (n,), positions of the predicted ranks
+    probabilities: np.ndarray | None = None  # (n, K), columns in rank order
+    failures: dict[int, str] = field(default_factory=dict)  # why an image cannot be read, by its index in X
 
 
 def response_of(
@@ -67,11 +52,8 @@ def response_of(
     ----------
     who : str
         The display that asks, for messages.
-    estimator : fitted classifier
-    X : sequence of n images, or whatever it predicts from
-    y : array-like of shape (n,), optional
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first.
+    estimator, X, y, ranks
+        As `from_estimator` takes them.
     predict, probabilities : bool, default=True
         What is asked.
     needs_labels : bool, default=True
@@ -142,13 +124,7 @@ def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
 
 
 def as_sequence(X: Any) -> Any:
-    """Return X, or a list of what it hands out where it can be gone through only once.
-
-    Raises
-    ------
-    ValueError
-        If it is a path, which is a sequence of letters.
-    """
+    """Return X, or a list of what it hands out where it can be gone through only once; refuse a path, which is letters."""
     if isinstance(X, str | bytes | os.PathLike):
         shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
         raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")

@@ -28,21 +28,11 @@ from skl2rclip.metrics._scorers import parts_with
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture, small.
+    """One picture, small."""
 
-    Attributes
-    ----------
-    pixels : ndarray of shape (H, W, 3), uint8, or None
-        None where it cannot be read.
-    name : str
-        Name of its file, or an empty string.
-    problem : str or None
-        Why it cannot be read.
-    """
-
-    pixels: np.ndarray | None
-    name: str = ""
-    problem: str | None = None
+    pixels: np.ndarray | None  # (H, W, 3), uint8; None where it cannot be read
+    name: str = ""  # of its file
+    problem: str | None = None  # why it cannot be read
 
 
 def check_pictures(who: str, X: Any, images: Any) -> Any:
@@ -73,7 +63,7 @@ def white_of(estimator: Any) -> WhiteLevel:
 
 
 def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
-    """Decode some pictures, and no others, in threads; those that are larger are made so that a side has `side` pixels."""
+    """Decode some pictures, and no others, in threads; no side has more than `side` pixels."""
     if not len(rows):
         return []
     images = stamped(as_image_list(rows_of(pictures, rows)))

@@ -140,7 +140,7 @@ def test_what_is_left_out_is_counted_in_one_warning(folder):
         "empty rows: 2",
         "rows without a picture: 1, namely row 4, counted from 0 below the header",
         "rows without a rank: 1, namely b.png",
-        "files that are not there: 1, namely B.png (the folder has b.png, in other letter case)",
+        "files that are not there: 1, namely B.png (the folder has b.png)",
         "rows that repeat another: 2, namely a.png; a.png",
         "files that cannot be opened as pictures: 1, namely notes.png (not an image, or of a format that Pillow cannot "
         "read)",
