@@ -166,7 +166,7 @@ def test_ranks_in_any_sequence(ranks):
         ({1: 2}, "must be a list of all labels"),
         ({1, 2}, "must be a list of all labels"),
         (3, "must be a list of all labels"),
-        ([], "empty"),
+        ([], r"must be a list of all labels, lowest first, got \[\]"),
         ([1, 2, 2], r"must not repeat a label, got \[2\]"),
         ([1, 3, 2], "must ascend or descend"),
         ([1, "two"], "numbers only or strings only"),
