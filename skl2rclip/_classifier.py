@@ -2,8 +2,8 @@
 
 What a call of ``fit`` hands over is checked in ``_fit_checks``. What a fit does from there to the fitted state is in
 ``_training.trainer``, what a fitted model makes of images in ``_model.state``. Both need torch, which takes seconds to
-import, and so do the rooms of models and devices: the methods that need them import them, so that whoever only makes,
-clones, prints or unpickles an estimator does without.
+import: the methods that need it import it, so that whoever only makes, clones, prints or unpickles an estimator does
+without.
 """
 
 from __future__ import annotations

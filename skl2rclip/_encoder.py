@@ -1,7 +1,7 @@
 """`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
 
 Its parameters and their documentation live here, the work is done in ``_embedding.embedder``; labels and prompts are
-not known. The methods that need torch, which takes seconds to import, import the rooms that do.
+not known. The methods that need torch, which takes seconds to import, import it.
 """
 
 from __future__ import annotations

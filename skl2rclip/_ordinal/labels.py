@@ -28,20 +28,10 @@ NUMBERED = (
 
 
 def check_labels(y: Any, name: str = "y") -> np.ndarray:
-    """Turn `y` into a 1-D label array, or say what is wrong with it.
+    """Turn `y` into an array of shape (n,) of numbers, of str, or of Python objects that are all strings.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Numbers, strings, intervals of pandas or a pandas Categorical of them.
-    name : str, default="y"
-        What the messages call it.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of numbers, of str, or of Python objects that are all strings. Intervals are the words that they print as, and
-        fractions in less than double precision the numbers that they print as.
+    Intervals of pandas are the words that they print as, and fractions in less than double precision the numbers that they
+    print as. Messages call it by its `name`.
 
     Raises
     ------

@@ -80,22 +80,10 @@ class RankScale:
 
 
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
-    """Work out the ranks of a training set.
+    """Work out the ranks of a training set, and the index in rank order of each of its labels.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Labels of the images.
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first; may hold labels that `y` does not.
-    rank_names : mapping, sequence of str or callable, optional
-        Words for the prompts: by label, in rank order, or computed from a label.
-
-    Returns
-    -------
-    scale : RankScale
-    target : ndarray of shape (n,), int64
-        Index in rank order of each label of `y`.
+    `ranks` has all labels, lowest first, also such that `y` does not hold; `rank_names` words for the prompts: by label, in
+    rank order, or computed from a label.
 
     Raises
     ------
@@ -238,8 +226,8 @@ def order_unknown(labels: np.ndarray) -> str:
         advice = f"Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or"
     else:
         advice = (
-            f"It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or another "
-            "order, or"
+            f"It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
+            "another order, or"
         )
     return f"The labels are words and their order is not known. {advice} make y an ordered pandas Categorical."
 

@@ -42,8 +42,7 @@ IN_ORDER = EntryNames()
 def near_name(path: str) -> str | None:
     """Say what the folder has instead of a file that it has not, where that differs in what one hardly sees.
 
-    That is in blanks, letter case, the form of accents and characters that do not show; None where there is no such file.
-    The path starts from the root.
+    That is in blanks, letter case, the form of accents and characters that do not show. The path starts from the root.
     """
     folder, name = os.path.split(path)
     try:

@@ -322,7 +322,7 @@ class ListedSplits(BaseCrossValidator):
         self.splits = splits
 
     def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[Split]:
-        """Generate the indices of training and test pictures; X may not be shorter than the data set that they are of."""
+        """Generate the indices of training and test pictures, which are of a set no longer than X."""
         listed = [(np.asarray(train), np.asarray(test)) for train, test in self.splits]
         longest = 1 + max(int(part.max(initial=-1)) for split in listed for part in split)
         given = X if X is not None else y

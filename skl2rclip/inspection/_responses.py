@@ -124,7 +124,7 @@ def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
 
 
 def as_sequence(X: Any) -> Any:
-    """Return X, or a list of what it hands out where it can be gone through only once; refuse a path, which is letters."""
+    """Return X, or a list of what it hands out where it can be gone through only once; refuse a single path."""
     if isinstance(X, str | bytes | os.PathLike):
         shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
         raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")

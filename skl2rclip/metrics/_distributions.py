@@ -8,7 +8,13 @@ import numpy as np
 
 from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
-from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, known_scale, scale_of_columns, true_labels
+from skl2rclip._ordinal.rank_lookup import (
+    check_probabilities,
+    in_rank_order,
+    known_scale,
+    scale_of_columns,
+    true_labels,
+)
 from skl2rclip._ordinal.ranks import order_unknown
 from skl2rclip.metrics._averages import mean_of
 

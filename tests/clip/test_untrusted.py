@@ -31,7 +31,7 @@ from skl2rclip._model.state import _scale_from_json
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from tests.support.small_models import CONFIGS, NAMES, TEXT, write_model
+from tests.support.small_models import CONFIGS, TEXT, write_model
 
 
 def edited_model(folder, change):
