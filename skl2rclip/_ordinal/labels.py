@@ -30,8 +30,8 @@ NUMBERED = (
 def check_labels(y: Any, name: str = "y") -> np.ndarray:
     """Turn `y` into an array of shape (n,) of numbers, of str, or of Python objects that are all strings.
 
-    Intervals of pandas are the words that they print as, and fractions in less than double precision the numbers that they
-    print as. Messages call it by its `name`.
+    Intervals of pandas are the words that they print as, and fractions in less than double precision the numbers that
+    they print as. Messages call it by its `name`.
 
     Raises
     ------

@@ -35,11 +35,11 @@ def known_scale(
 ) -> RankScale:
     """Look the ranks of labels up.
 
-    The order is, in this order: `ranks`; for numbers their own, of all that is known; for words what was learned, unless
-    it disagrees; that of an ordered Categorical, where the first labels are one.
+    The order is, in this order: `ranks`; for numbers their own, of all that is known; for words what was learned,
+    unless it disagrees; that of an ordered Categorical, where the first labels are one.
 
-    `labels` begin with the true ones, where there are any; `learned` are labels in rank order, as estimators have learned
-    them; `advice` says what to do where the order of words is not known.
+    `labels` begin with the true ones, where there are any; `learned` are labels in rank order, as estimators have
+    learned them; `advice` says what to do where the order of words is not known.
 
     Raises
     ------
@@ -126,8 +126,8 @@ def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndar
 def scale_of_columns(true: NamedLabels, n_columns: int, ranks: Any = None, *, of_labels: bool = False) -> RankScale:
     """Look up the ranks behind columns of probabilities, which are in the order of the sorted labels.
 
-    `ranks` are all labels, lowest first. Without them an ordered Categorical gives them, or the labels are the integers 0 to
-    ``n_columns - 1``; `of_labels` takes the labels for all that there are, where none of these holds.
+    `ranks` are all labels, lowest first. Without them an ordered Categorical gives them, or the labels are the integers
+    0 to ``n_columns - 1``; `of_labels` takes the labels for all that there are, where none of these holds.
     """
     if ranks is None and true.own is None:
         unknown = sorted(set(true.values.tolist()) - set(range(n_columns)))

@@ -82,8 +82,8 @@ class RankScale:
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
     """Work out the ranks of a training set, and the index in rank order of each of its labels.
 
-    `ranks` has all labels, lowest first, also such that `y` does not hold; `rank_names` words for the prompts: by label, in
-    rank order, or computed from a label.
+    `ranks` has all labels, lowest first, also such that `y` does not hold; `rank_names` words for the prompts: by
+    label, in rank order, or computed from a label.
 
     Raises
     ------

@@ -283,8 +283,8 @@ def targets_of_predictions(
 ) -> tuple[RankTargets, RunningErrors]:
     """As `measure_targets`, from what the model itself says of images that it has not learned from yet.
 
-    `probabilities` are the model's, of shape (n, K) in rank order. The errors of the images before these count half; those
-    of all images so far come back with the targets.
+    `probabilities` are the model's, of shape (n, K) in rank order. The errors of the images before these count half;
+    those of all images so far come back with the targets.
     """
     # what was predicted at the beginning may not be held against the model for ever
     before = RunningErrors(**{name: _MEMORY * value for name, value in vars(before).items()})

@@ -178,13 +178,10 @@ def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
     return list(first.values())
 
 
-def splits_by_part(parts: np.ndarray, splits: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> ListedSplits:
-    """Make splits whose training and test pictures are those of the named parts."""
-
-    def rows_of(side: Sequence[Any]) -> np.ndarray:
-        return np.flatnonzero(np.isin(parts, list(side)))
-
-    return ListedSplits([(rows_of(train), rows_of(test)) for train, test in splits])
+def split_by_part(entries: Sequence[Entry], *train: str) -> ListedSplits:
+    """Make one split: pictures of these parts to train, those of "test" to test."""
+    part = np.array([entry.part for entry in entries])
+    return ListedSplits([(np.flatnonzero(np.isin(part, train)), np.flatnonzero(part == "test"))])
 
 
 def benchmark_bunch(

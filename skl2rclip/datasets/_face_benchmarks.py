@@ -20,7 +20,7 @@ from skl2rclip.datasets._benchmark_files import (
     benchmark_bunch,
     last_parts,
     number_in,
-    splits_by_part,
+    split_by_part,
     unique_entries,
 )
 from skl2rclip.datasets._splitters import ListedSplits
@@ -172,7 +172,7 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
         for _, path, (name, age, spread, part) in rows
     )
     part = np.array([entry.part for entry in entries])
-    cv = splits_by_part(part, [(("train", "val"), ("test",))])
+    cv = split_by_part(entries, "train", "val")
     protocol = (
         "train on the pictures of train and val, test on those of test; mean absolute error in years, and the "
         "challenge's error 1 - exp(-error^2 / (2 stdv^2))."
@@ -238,7 +238,7 @@ def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
             if cells[1] != "filename"
         ]
         entries = files.unique_present(entries, ("", ".chip.jpg"))
-        cv: Any = splits_by_part(np.array([entry.part for entry in entries]), [(("train",), ("test",))])
+        cv: Any = split_by_part(entries, "train")
         protocol = "the split of the lists, ages from 21 to 60; mean absolute error in years."
     else:
         paths = files.matching(_UTK_NAME)

@@ -19,7 +19,7 @@ from skl2rclip.datasets._benchmark_files import (
     benchmark_bunch,
     last_parts,
     number_in,
-    splits_by_part,
+    split_by_part,
 )
 from skl2rclip.errors import visible
 
@@ -162,7 +162,7 @@ def load_image_aesthetics(
             label = np.floor(number_in(score, path) + 0.5)
             entries.append(Entry(last_parts(name), label, ("train", "test")[side], more=each))
     entries = files.unique_present(entries)
-    cv = splits_by_part(np.array([entry.part for entry in entries]), [(("train",), ("test",))])
+    cv = split_by_part(entries, "train")
     protocol = f"the split of the lists, {category}; accuracy, and mean absolute error in ranks."
     of_category = np.array([entry.more for entry in entries])
     return benchmark_bunch(
@@ -221,7 +221,7 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
             count = _red_cells(annotation)
             entries.append(Entry(f"JPEGImages/{name}.jpg", int(np.digitize(count, _CELL_EDGES)), part, more=count))
     entries = files.unique_present(entries)
-    cv = splits_by_part(np.array([entry.part for entry in entries]), [(("trainval",), ("test",))])
+    cv = split_by_part(entries, "trainval")
     protocol = "the owner's trainval and test; accuracy, and mean absolute error in ranks, which are this library's."
     counts = np.array([entry.more for entry in entries])
     return benchmark_bunch(_BCCD, entries, _CELL_NAMES, cv, protocol, return_X_y, count=counts)
