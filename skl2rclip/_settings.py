@@ -8,7 +8,7 @@ becomes a seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -85,7 +85,7 @@ class Settings:
         InvalidParameterError
             If a parameter is of the wrong type or out of range; names it, what it may be, and the value given.
         """
-        settings = cls(**{field.name: _CHECKS[field.name](field.name, parameters[field.name]) for field in fields(cls)})
+        settings = cls(**checked(parameters))
         check_prompt(settings.prompt, settings.rank_position)
         return settings
 
@@ -103,6 +103,11 @@ class Settings:
     def is_precomputed(self) -> bool:
         """Whether X holds embeddings instead of images."""
         return self.image_tower == "precomputed"
+
+
+def checked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Check parameters of an estimator, and return those that are settings as plain Python values."""
+    return {name: check(name, parameters[name]) for name, check in _CHECKS.items() if name in parameters}
 
 
 def _check_device(name: str, value: Any) -> str | tuple[str, ...]:
