@@ -11,6 +11,8 @@ from sklearn.datasets import load_files
 
 from skl2rclip.datasets import load_image_folder
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def draw(path):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,13 +25,6 @@ def fruit(tmp_path):
         for i in range(3):
             draw(tmp_path / "fruit" / folder / f"{i}.png")
     return tmp_path / "fruit"
-
-
-@pytest.fixture(autouse=True)
-def _silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def test_the_same_files_and_folders_are_found_as_by_scikit_learn(fruit):

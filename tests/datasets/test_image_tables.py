@@ -11,6 +11,8 @@ from PIL import Image
 
 from skl2rclip.datasets import read_image_table
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 COLUMNS = {
     "file": ["a.png", "b.png", "inner/c.png", "d.png"],
     "grade": ["good", "poor", "fair", "good"],
@@ -24,13 +26,6 @@ def folder(tmp_path):
     for name in COLUMNS["file"]:
         Image.new("RGB", (4, 4), "green").save(tmp_path / name)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def written(folder, text, name="table.csv", encoding="utf-8"):
