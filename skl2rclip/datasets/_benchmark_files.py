@@ -102,7 +102,7 @@ class Files:
         return [path for path in paths if path is not None]
 
     def rows(self, names: Sequence[str], fields: str) -> Iterator[tuple[int, str, list[str]]]:
-        """Number and path of each of these lists, with the cells of each of its lines, see `_cells_of_lines`."""
+        """Yield number and path of each of these lists with the cells of each of its lines, see `_cells_of_lines`."""
         for number, path in enumerate(self.lists(names)):
             for cells in _cells_of_lines(path, fields):
                 yield number, path, cells

@@ -165,9 +165,7 @@ def load_image_aesthetics(
     cv = split_by_part(entries, "train")
     protocol = f"the split of the lists, {category}; accuracy, and mean absolute error in ranks."
     of_category = np.array([entry.more for entry in entries])
-    return benchmark_bunch(
-        _AESTHETICS, entries, _QUALITIES, cv, protocol, return_X_y, lowest=1, category=of_category
-    )
+    return benchmark_bunch(_AESTHETICS, entries, _QUALITIES, cv, protocol, return_X_y, lowest=1, category=of_category)
 
 
 def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:

@@ -1,6 +1,5 @@
 """Backbones that are found, fetched and loaded, or refused by name."""
 
-import copy
 import json
 import os
 import time
@@ -16,7 +15,6 @@ from PIL import Image
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._clip import backbone as backbone_module
 from skl2rclip._clip.backbone import (
-    build_image_tower,
     check_text_config,
     load_backbone,
     model_config,
@@ -26,7 +24,6 @@ from skl2rclip._clip.backbone import (
 from skl2rclip._clip.fingerprint import fingerprint
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._clip.source import BackboneSource, warn_if_random
-from skl2rclip._clip.tokenizer import tokenizer_of
 from skl2rclip._images.preprocessing import Preprocessing, normalize
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 from tests.support.small_models import CONFIGS, TEXT, write_model

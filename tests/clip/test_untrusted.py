@@ -1,36 +1,26 @@
 """What a model, or a saved folder, may ask for: nothing that runs code or reaches elsewhere."""
 
 import copy
-import fault_saves
-import hashlib
-import huggingface_hub
 import json
+import os
+
+import fault_saves
+import huggingface_hub
 import numpy as np
 import open_clip
-import os
 import pytest
-import signal
-import stat
-import subprocess
-import sys
-import time
-import torch
-from PIL import Image
-from concurrent.futures import ThreadPoolExecutor
-from safetensors.numpy import load_file
+from sklearn.base import clone
+
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._clip import backbone as backbone_module
-from skl2rclip._clip.backbone import build_image_tower, check_text_config, load_backbone, model_config, seeded, unload_backbones
-from skl2rclip._clip.fingerprint import fingerprint
-from skl2rclip._clip.record import BackboneRecord
-from skl2rclip._clip.source import BackboneSource, warn_if_random
+from skl2rclip._clip.backbone import (
+    load_backbone,
+    model_config,
+    unload_backbones,
+)
+from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.tokenizer import tokenizer_of
-from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._images.preprocessing import Preprocessing, normalize
-from skl2rclip._model.state import _scale_from_json
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from tests.support.small_models import CONFIGS, TEXT, write_model
 
 

@@ -2,8 +2,6 @@
 
 import os
 import re
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,7 @@ from sklearn.model_selection import cross_val_score
 from skl2rclip import datasets
 from skl2rclip.datasets import (
     load_adience,
-    load_bccd,
-    load_clap2015,
-    load_hci,
     load_image_aesthetics,
-    load_lara2018,
     load_morph2,
     load_utkface,
 )

@@ -1,28 +1,18 @@
 """Facial age: splits and labels are those of the published lists, on stand-ins in their layouts."""
 
-import os
 import re
-import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import cross_val_score
 
-from skl2rclip import datasets
 from skl2rclip.datasets import (
     load_adience,
-    load_bccd,
     load_clap2015,
-    load_hci,
-    load_image_aesthetics,
-    load_lara2018,
     load_morph2,
     load_utkface,
 )
-from skl2rclip.datasets._registry import READERS as registry  # noqa: N811
 from tests.support import stand_ins
 
 pytestmark = pytest.mark.filterwarnings("error")

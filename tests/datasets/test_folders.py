@@ -1,7 +1,6 @@
 """A folder for each rank: which files are pictures, in which order the ranks are, and what is said of the rest."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np

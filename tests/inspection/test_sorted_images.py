@@ -1,31 +1,10 @@
 """Which images are shown, and in which order."""
 
-import itertools
-import os
-import subprocess
-import sys
-
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import pytest
 from PIL import Image
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import make_classification
-from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import confusion_matrix, mean_absolute_error
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import LinearSVC
 
 from skl2rclip import inspection
-from skl2rclip.inspection._calibration import coverage_by_level, pit_histogram
-from skl2rclip.inspection._drawing import short
-from skl2rclip.metrics import ordinality
-from tests.support.displays import GRADES, OF_LABELS, SHEETS, brightness, texts_of
-
+from tests.support.displays import texts_of
 
 
 def test_a_set_is_sorted_by_rank_and_then_by_expectation(looking, shades):

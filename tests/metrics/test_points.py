@@ -1,45 +1,18 @@
 """Metrics of labels, against scikit-learn, scipy and slow loops."""
 
-import copy
-import pickle
-from decimal import Decimal
-
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
-import sklearn
-from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import make_classification
-from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import UnsetMetadataPassedError
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import accuracy_score, brier_score_loss, check_scoring, cohen_kappa_score, mean_absolute_error
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.metrics import accuracy_score, cohen_kappa_score, mean_absolute_error
 
 from skl2rclip.metrics import (
     average_mean_absolute_rank_error,
     cumulative_score,
-    interval_coverage,
     kendall_correlation,
     maximum_mean_absolute_rank_error,
-    mean_absolute_expectation_error,
     mean_absolute_rank_error,
-    mean_interval_width,
-    neg_average_mean_absolute_rank_error_scorer,
-    neg_mean_absolute_expectation_error_scorer,
-    neg_mean_absolute_rank_error_scorer,
-    neg_ranked_probability_score_scorer,
-    ordinality,
     quadratic_weighted_kappa,
-    quadratic_weighted_kappa_scorer,
-    ranked_probability_score,
     spearman_correlation,
-    spearman_correlation_scorer,
 )
 
 GRADES = ["bad", "fair", "good"]

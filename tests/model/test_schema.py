@@ -1,29 +1,11 @@
 """What a description may hold, and what is said of one that holds something else."""
 
-import hashlib
 import json
-import os
-import signal
-import stat
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import fault_saves
-import huggingface_hub
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
-from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
-from skl2rclip._clip.backbone import unload_backbones
-from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._model.state import _scale_from_json
-from skl2rclip.errors import MissingBackboneError
-from tests.support.small_images import NAMES
-from tests.support.small_models import CONFIGS, write_model
+from skl2rclip import L2RCLIPClassifier
 
 ERRORS = ("weight", "squared_error", "squared_value_error", "position", "squared_position")
 

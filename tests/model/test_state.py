@@ -7,8 +7,8 @@ import pickletools
 import subprocess
 import sys
 
-import joblib
 import fault_saves
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone

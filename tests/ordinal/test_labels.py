@@ -1,19 +1,13 @@
 """What labels may be."""
 
-import ast
-import warnings
 from decimal import Decimal
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from skl2rclip._ordinal.labels import check_labels
-from skl2rclip._ordinal.ranks import default_name, given_ranks, names_of, rank_scale
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip._ordinal.ranks import rank_scale
 
 
 def test_large_integers_are_numbers_or_refused_by_name():

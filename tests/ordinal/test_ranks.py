@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import default_name, given_ranks, names_of, rank_scale
 from skl2rclip.errors import InvalidParameterError
 
