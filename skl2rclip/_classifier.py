@@ -2,8 +2,8 @@
 
 What a call of ``fit`` hands over is checked in ``_fit_checks``. What a fit does from there to the fitted state is in
 ``_training.trainer``, what a fitted model makes of images in ``_model.state``. Both need torch, which takes seconds to
-import, and so do the rooms of models and devices: the methods that need them import them, so that whoever only makes,
-clones, prints or unpickles an estimator does without.
+import: the methods that need it import it, so that whoever only makes, clones, prints or unpickles an estimator does
+without.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ class L2RCLIPClassifier(
         How far, as a root mean square, a ridge regression on the frozen embeddings is off for images that it has not
         seen, in the unit of numeric labels, else in ranks: the width of the soft targets. Only with soft targets.
     label_trust_ : float
-        Share of the labels' variance that it explains, in [0, 1]: how far the soft targets believe the labels rather
-        than its fit. Only with soft targets.
+        Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
+        backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
     history_ : list of dict
         For each epoch ``stage``, ``epoch``, ``learning_rate``, ``loss``, ``contrastive``, ``ordering``, ``tightness``,
         ``text_ordering``; with soft targets and an adapter ``cross_fitted_rps`` where it was looked at; and with

@@ -1,7 +1,7 @@
 """`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
 
 Its parameters and their documentation live here, the work is done in ``_embedding.embedder``; labels and prompts are
-not known. The methods that need torch, which takes seconds to import, import the rooms that do.
+not known. The methods that need torch, which takes seconds to import, import it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,8 @@ from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.decoding import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.pillow_settings import taken_over, with_settings
-from skl2rclip._utils.arguments import (
-    MAKER,
-    check_batch_size,
-    check_choice,
-    check_integer,
-    check_path,
-    check_string,
-    check_thread_count,
-    check_white_level,
-    column_count,
-    parse_max_memory,
-    path_or_string,
-    seed_from,
-)
+from skl2rclip._settings import checked
+from skl2rclip._utils.arguments import MAKER, check_string, check_white_level, column_count, parse_max_memory, seed_from
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 
@@ -169,22 +157,14 @@ class CLIPImageEncoder(_Embedding):
         from skl2rclip._clip.source import BackboneSource, warn_if_random
         from skl2rclip._utils.devices import resolve_device
 
-        check_string("model_name", self.model_name)
-        pretrained = path_or_string("pretrained", self.pretrained)
-        check_string("device", self.device)
-        check_batch_size(self.batch_size)
-        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        parse_max_memory(self.max_memory)
-        check_path("embedding_cache", self.embedding_cache)
-        check_thread_count("n_jobs", self.n_jobs)
-        check_integer("verbose", self.verbose, 0)
-        white_level = check_white_level(self.white_level)
+        plain = checked(self.get_params(deep=False))
+        check_string("device", self.device)  # not a list, which the classifier takes
         device = resolve_device(self.device)
-        source = BackboneSource(self.model_name, pretrained, seed_from(self.random_state))
+        source = BackboneSource(self.model_name, plain["pretrained"], seed_from(self.random_state))
         warn_if_random(source)
         listener = listener_of(self, X, y)
         record = BackboneRecord.of(load_backbone(source))
-        self._record, self._white_level = record, white_level
+        self._record, self._white_level = record, plain["white_level"]
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
         self._note_column(X)

@@ -1,6 +1,6 @@
 """What a call of ``fit`` hands over, checked from the cheapest to the dearest, and made a request for a fit.
 
-Rooms of models and devices need torch, which takes seconds to import: it is imported when a fit is asked for.
+Modules that need torch, which takes seconds to import, are imported when a fit is asked for.
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
 """`Settings`: the estimator's parameters as one frozen, typed record, checked in one place.
 
 Every floor below the estimator reads this record instead of the estimator. What only says what labels mean (``ranks``,
-``rank_names``, ``class_weight``) is the business of ``_ordinal.ranks`` and ``_utils.arguments``, and ``random_state``
+``rank_names``, ``class_weight``) is checked by ``_ordinal.ranks`` and ``_utils.arguments``, and ``random_state``
 becomes a seed.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from skl2rclip._utils.arguments import (
     Recorded,
-    check_batch_size,
     check_boolean,
     check_choice,
     check_folder,
@@ -24,9 +23,7 @@ from skl2rclip._utils.arguments import (
     check_real,
     check_string,
     check_thread_count,
-    check_white_level,
     parse_max_memory,
-    path_or_string,
 )
 from skl2rclip.errors import InvalidParameterError
 
@@ -81,19 +78,14 @@ class Settings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Settings:
-        """Check parameters, in the order of the fields, and make a record of them.
-
-        Parameters
-        ----------
-        parameters : mapping
-            What ``get_params`` returns; entries that are no fields are left alone.
+        """Check what ``get_params`` returns, in the order of the fields, and make a record of it.
 
         Raises
         ------
         InvalidParameterError
             If a parameter is of the wrong type or out of range; names it, what it may be, and the value given.
         """
-        settings = cls(**{field.name: _CHECKS[field.name](field.name, parameters[field.name]) for field in fields(cls)})
+        settings = cls(**checked(parameters))
         check_prompt(settings.prompt, settings.rank_position)
         return settings
 
@@ -113,133 +105,69 @@ class Settings:
         return self.image_tower == "precomputed"
 
 
-_Check = Callable[[str, Any], Any]
+def checked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Check parameters of an estimator, and return those that are settings as plain Python values."""
+    return {name: check(name, parameters[name]) for name, check in _CHECKS.items() if name in parameters}
 
 
-def _choice(*choices: str | None) -> _Check:
-    def check(name: str, value: Any) -> Any:
-        check_choice(name, value, choices)
-        return value
-
-    return check
-
-
-def _integer(minimum: int) -> _Check:
-    def check(name: str, value: Any) -> int:
-        check_integer(name, value, minimum)
-        return int(value)
-
-    return check
-
-
-def _real(low: float, high: float = float("inf"), *, open_ends: bool = False) -> _Check:
-    def check(name: str, value: Any) -> float:
-        check_real(name, value, low, high, open_ends=open_ends)
-        return float(value)
-
-    return check
-
-
-def _boolean(name: str, value: Any) -> bool:
-    check_boolean(name, value)
-    return bool(value)
-
-
-def _string(name: str, value: Any) -> str:
-    check_string(name, value)
-    return value
-
-
-def _epochs(name: str, value: Any) -> int | str:
-    if isinstance(value, str):
-        if value != "auto":
-            raise InvalidParameterError(f"{name} must be an integer of at least 0, or 'auto', got {value!r}.")
-        return value
-    return _integer(0)(name, value)
-
-
-def _rate(name: str, value: Any) -> float | str:
-    if isinstance(value, str):
-        if value != "auto":
-            raise InvalidParameterError(f"{name} must be a number above 0, or 'auto', got {value!r}.")
-        return value
-    return _real(0, open_ends=True)(name, value)
-
-
-def _batch_size(name: str, value: Any) -> int | str:
-    check_batch_size(value)
-    return value if isinstance(value, str) else int(value)
-
-
-def _device(name: str, value: Any) -> str | tuple[str, ...]:
+def _check_device(name: str, value: Any) -> str | tuple[str, ...]:
     if isinstance(value, list | tuple):
-        for entry in value:
-            check_string(f"{name}: each entry of a list", entry)
-        return tuple(value)
+        return tuple(check_string(f"{name}: each entry of a list", entry) for entry in value)
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be a string, or a list of strings, got {value!r}.")
     return value
 
 
-def _memory(name: str, value: Any) -> int | None:
-    return parse_max_memory(value)
+def _check_place(name: str, value: Any, check: Callable[[str, Any], str | None] = check_path) -> str | None:
+    """Check where to write, which a saved folder may not say."""
+    return None if isinstance(value, Recorded) else check(name, value)
 
 
-def _white_level(name: str, value: Any) -> float | None:
-    return check_white_level(value)
+def _choice(*choices: str | None) -> Callable[[str, Any], Any]:
+    return partial(check_choice, choices=choices)
 
 
-def _place(check: Callable[[str, Any], None]) -> _Check:
-    def checked(name: str, value: Any) -> str | None:
-        if isinstance(value, Recorded):  # a saved folder may not say where to write
-            return None
-        check(name, value)
-        return None if value is None else os.fspath(value)
+_at_least_0 = partial(check_integer, minimum=0)
+_not_negative = partial(check_real, low=0)
+_positive = partial(check_real, low=0, open_ends=True)
 
-    return checked
-
-
-def _thread_count(name: str, value: Any) -> int | None:
-    check_thread_count(name, value)
-    return None if value is None else int(value)
-
-
-_CHECKS: dict[str, _Check] = {
-    "model_name": _string,
-    "pretrained": path_or_string,
+# by parameter: a function of its name and value, which returns the value as plain Python has it
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "model_name": check_string,
+    "pretrained": check_path,
     "image_tower": _choice("finetune", "frozen", "precomputed"),
     "image_adapter": _choice("linear", "mlp", None),
     "rank_targets": _choice("soft", "hard"),
-    "prompt": _string,
-    "n_context_tokens": _integer(0),
+    "prompt": check_string,
+    "n_context_tokens": _at_least_0,
     "rank_position": _choice("tail", "front", "middle"),
-    "tune_ranks": _boolean,
-    "rankformer_layers": _integer(0),
-    "blend_ratio": _real(0, 1),
-    "contrastive_weight": _real(0),
-    "pairwise_weight": _real(0),
-    "tightness_weight": _real(0),
-    "text_ordering_weight": _real(0),
-    "prompt_epochs": _epochs,
-    "image_epochs": _epochs,
-    "batch_size": _batch_size,
-    "learning_rate": _real(0, open_ends=True),
-    "image_learning_rate": _rate,
-    "weight_decay": _real(0),
-    "augment": _boolean,
-    "white_level": _white_level,
-    "early_stopping": _boolean,
-    "validation_fraction": _real(0, 1, open_ends=True),
-    "n_iter_no_change": _integer(1),
-    "warm_start": _boolean,
+    "tune_ranks": check_boolean,
+    "rankformer_layers": _at_least_0,
+    "blend_ratio": partial(check_real, low=0, high=1),
+    "contrastive_weight": _not_negative,
+    "pairwise_weight": _not_negative,
+    "tightness_weight": _not_negative,
+    "text_ordering_weight": _not_negative,
+    "prompt_epochs": partial(check_integer, minimum=0, also=("auto",)),
+    "image_epochs": partial(check_integer, minimum=0, also=("auto",)),
+    "batch_size": partial(check_integer, minimum=1, also=("auto",)),
+    "learning_rate": _positive,
+    "image_learning_rate": partial(check_real, low=0, open_ends=True, also=("auto",)),
+    "weight_decay": _not_negative,
+    "augment": check_boolean,
+    "white_level": partial(check_real, low=0, open_ends=True, also=(None,)),
+    "early_stopping": check_boolean,
+    "validation_fraction": partial(check_real, low=0, high=1, open_ends=True),
+    "n_iter_no_change": partial(check_integer, minimum=1),
+    "warm_start": check_boolean,
     "decision": _choice(*DECISIONS),
-    "device": _device,
+    "device": _check_device,
     "precision": _choice("auto", "float32", "bfloat16"),
-    "compile": _boolean,
-    "max_memory": _memory,
-    "embedding_cache": _place(check_path),
-    "checkpoint_dir": _place(check_folder),
+    "compile": check_boolean,
+    "max_memory": lambda name, value: parse_max_memory(value),
+    "embedding_cache": _check_place,
+    "checkpoint_dir": partial(_check_place, check=check_folder),
     "on_bad_image": _choice("raise", "skip"),
-    "n_jobs": _thread_count,
-    "verbose": _integer(0),
+    "n_jobs": check_thread_count,
+    "verbose": _at_least_0,
 }

@@ -2,8 +2,7 @@
 
 A warning that one may want to silence by itself has a class here, too.
 
-How a file's name is written in a message is here as well, so that nothing of this library is imported. Where they are
-raised, and which parameter they name, is the business of the rooms that raise them.
+How a file's name is written in a message is here as well, so that nothing of this library is imported.
 """
 
 from __future__ import annotations

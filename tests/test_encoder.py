@@ -71,7 +71,7 @@ def test_unfitted_and_unreadable(tiny, tmp_path):
         ({"pretrained": 3}, "pretrained must be a string, a path or None, got 3"),
         ({"device": ["cpu", "cpu"]}, "device must be a string"),
         ({"max_memory": "much"}, "max_memory must be"),
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, or 'auto', got 0"),
         ({"device": "gpu"}, "device must be"),
         ({"precision": "half"}, "precision must be one of"),
         ({"n_jobs": 0}, "n_jobs"),

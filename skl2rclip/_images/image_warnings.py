@@ -18,7 +18,8 @@ from typing import Any
 
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.forks import in_forked_child
-from skl2rclip._utils.names import IN_ORDER, EntryNames, shown_entry
+from skl2rclip._utils.names import IN_ORDER, EntryNames
+from skl2rclip.errors import shown_entry
 
 _log = logging.getLogger(__name__)
 _MOST_LOGGED = 1000

@@ -29,11 +29,6 @@ def read_out(probabilities: np.ndarray, values: np.ndarray, decision: str = "arg
     -------
     ndarray of shape (n,), int64
         Index of the rank.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such read-out; lists those that there are.
     """
     check_choice("decision", decision, tuple(READ_OUTS))
     return READ_OUTS[decision](probabilities, values)
@@ -91,17 +86,7 @@ def central_interval(probabilities: np.ndarray, coverage: float) -> np.ndarray:
 def ranked_scores(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Ranked probability score of each row, ``sum_k (F_k - [y <= k])^2`` with F the cumulated probabilities.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order.
-    target : ndarray of shape (n,), int
-        Index of the true rank.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        In [0, K - 1]; 0 is perfect.
+    Columns are in rank order, and `target` is the index of the true rank; the score is in [0, K - 1], and 0 is perfect.
     """
     cumulated = np.cumsum(probabilities, axis=1, dtype=np.float64)[:, :-1]
     return ((cumulated - (target[:, None] <= np.arange(cumulated.shape[1]))) ** 2).sum(axis=1)

@@ -28,20 +28,10 @@ NUMBERED = (
 
 
 def check_labels(y: Any, name: str = "y") -> np.ndarray:
-    """Turn `y` into a 1-D label array, or say what is wrong with it.
+    """Turn `y` into an array of shape (n,) of numbers, of str, or of Python objects that are all strings.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Numbers, strings, intervals of pandas or a pandas Categorical of them.
-    name : str, default="y"
-        What the messages call it.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of numbers, of str, or of Python objects that are all strings. Intervals are the words that they print as, and
-        fractions in less than double precision the numbers that they print as.
+    Intervals of pandas are the words that they print as, and fractions in less than double precision the numbers that
+    they print as. Messages call it by its `name`.
 
     Raises
     ------
@@ -68,16 +58,14 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if labels.dtype.kind in "mM" and np.isnat(labels).any():
         raise ValueError(f"Input {name} contains NaT (index {np.flatnonzero(np.isnat(labels))[0]}); {_LEAVE_OUT}")
     if labels.dtype.kind not in "biufUO":
-        raise ValueError(f"Unknown label type: {name} must hold numbers or strings, {_instead(labels)}")
+        dtype = f"dtype {labels.dtype}"
+        advice = {
+            "S": "bytes; decode them: [label.decode() for label in labels]",
+            "M": f"{dtype}; say what of a date is the rank, such as its year or its day as a number",
+        }
+        got = advice.get(labels.dtype.kind, dtype)
+        raise ValueError(f"Unknown label type: {name} must hold numbers or strings, got {got}.")
     return labels
-
-
-def _instead(labels: np.ndarray) -> str:
-    if labels.dtype.kind == "S":
-        return "got bytes; decode them: [label.decode() for label in labels]."
-    if labels.dtype.kind == "M":
-        return f"got dtype {labels.dtype}; say what of a date is the rank, such as its year or its day as a number."
-    return f"got dtype {labels.dtype}."
 
 
 def _from_objects(labels: np.ndarray, name: str) -> np.ndarray:
@@ -108,13 +96,9 @@ def _numbers(labels: list[Any], name: str) -> np.ndarray:
         return np.array(integers, np.int64 if max(integers) < 2**63 else np.uint64)
     except OverflowError as error:
         raise ValueError(
-            f"{name} holds numbers as large as {_short(max(labels, key=abs))}, which 64 bits do not hold: subtract the "
-            "same number from all labels, or make them strings and list these in ranks=[...]."
+            f"{name} holds numbers that 64 bits do not hold: subtract the same number from all labels, or make them "
+            "strings and list these in ranks=[...]."
         ) from error
-
-
-def _short(number: Any) -> str:
-    return str(number) if abs(number) < 10**100 else "10**100 and more"
 
 
 def _as_printed(labels: np.ndarray) -> np.ndarray:
@@ -142,13 +126,7 @@ def kind_of(labels: np.ndarray) -> str:
 
 
 def check_comparable(labels: np.ndarray, name: str, others: np.ndarray, others_name: str) -> None:
-    """Raise where numbers and words would be compared, of which no two are ever equal.
-
-    Raises
-    ------
-    ValueError
-        Naming both kinds, and what to do.
-    """
+    """Raise where numbers and words would be compared, of which no two are ever equal."""
     if len(labels) and len(others) and holds_numbers(labels) != holds_numbers(others):
         raise ValueError(difference(labels, name, others, others_name))
 
@@ -156,17 +134,14 @@ def check_comparable(labels: np.ndarray, name: str, others: np.ndarray, others_n
 def difference(labels: np.ndarray, name: str, others: np.ndarray, others_name: str) -> str:
     """Say of which kinds labels are that cannot be compared, and what to do."""
     words, numbers, words_name = (others, labels, others_name) if holds_numbers(labels) else (labels, others, name)
+    first, first_of_others = (listing(list(dict.fromkeys(each[:1000].tolist())), 3) for each in (labels, others))
     said = (
-        f"{name} holds {kind_of(labels)} ({listing(_distinct(labels), 3)}) and {others_name} {kind_of(others)} "
-        f"({listing(_distinct(others), 3)}), which cannot be compared."
+        f"{name} holds {kind_of(labels)} ({first}) and {others_name} {kind_of(others)} ({first_of_others}), which "
+        "cannot be compared."
     )
     if _are_written_numbers(words):
         said += f" Make those of {words_name} numbers, for example np.asarray(labels).astype(float), or both strings."
     return f"{said} {NUMBERED}" if holds_numbers(labels) and numbers is labels else said
-
-
-def _distinct(labels: np.ndarray) -> list[Any]:
-    return list(dict.fromkeys(labels[:1000].tolist()))
 
 
 def _are_written_numbers(words: np.ndarray) -> bool:

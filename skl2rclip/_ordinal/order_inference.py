@@ -77,10 +77,7 @@ def _parsed(scales: str) -> list[dict[str, int]]:
 
 _STEPS = _parsed(_SCALES)
 
-_ROMAN = {
-    name: value
-    for value, name in enumerate("i ii iii iv v vi vii viii ix x xi xii".split(), start=1)
-}  # fmt: skip
+_ROMAN = dict(zip("i ii iii iv v vi vii viii ix x xi xii".split(), range(1, 13), strict=True))
 
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _NUMBER = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
@@ -106,18 +103,7 @@ _Key = tuple[float, float, str]
 
 
 def plain_order(labels: Iterable[str]) -> list[str] | None:
-    """Put words into the order that is plain to see, lowest first.
-
-    Parameters
-    ----------
-    labels : iterable of str
-        Distinct.
-
-    Returns
-    -------
-    list of str, or None
-        None where no order is plain, or two are.
-    """
+    """Put distinct words into the order that is plain to see, lowest first; None where none is plain, or two are."""
     words = [str(label) for label in labels]
     if len(words) < 2 or max(map(len, words)) > _LONGEST:
         return None
@@ -233,15 +219,7 @@ def _of_numerals(words: Sequence[str]) -> list[_Key] | None:
 def _without_shared(words: Sequence[str]) -> list[str]:
     """Leave out the whole words that all begin or end with."""
     parts = [word.split() for word in words]
-    for first in (_first, _last):
-        while min(len(part) for part in parts) > 1 and len({first(part) for part in parts}) == 1:
-            parts = [part[1:] if first is _first else part[:-1] for part in parts]
+    for end in (0, -1):
+        while min(len(part) for part in parts) > 1 and len({part[end] for part in parts}) == 1:
+            parts = [part[1:] if end == 0 else part[:-1] for part in parts]
     return [" ".join(part) for part in parts]
-
-
-def _first(parts: list[str]) -> str:
-    return parts[0]
-
-
-def _last(parts: list[str]) -> str:
-    return parts[-1]

@@ -18,21 +18,11 @@ from skl2rclip._ordinal.ranks import RankScale, given_ranks, order_unknown, own_
 
 @dataclass(frozen=True)
 class NamedLabels:
-    """Labels, checked.
+    """Labels, checked."""
 
-    Attributes
-    ----------
-    name : str
-        What messages call them.
-    values : ndarray of shape (n,)
-        As `check_labels` returns them.
-    own : ndarray of shape (K,), or None
-        Order that they bring themselves, as an ordered Categorical does.
-    """
-
-    name: str
-    values: np.ndarray
-    own: np.ndarray | None = None
+    name: str  # what messages call them
+    values: np.ndarray  # (n,), as `check_labels` returns them
+    own: np.ndarray | None = None  # (K,), order that they bring themselves, as an ordered Categorical does
 
     @classmethod
     def of(cls, y: Any, name: str) -> NamedLabels:
@@ -45,23 +35,11 @@ def known_scale(
 ) -> RankScale:
     """Look the ranks of labels up.
 
-    The order is, in this order: `ranks`; for numbers their own, of all that is known; for words what was learned; that
-    of an ordered Categorical, where the first labels are one.
+    The order is, in this order: `ranks`; for numbers their own, of all that is known; for words what was learned,
+    unless it disagrees; that of an ordered Categorical, where the first labels are one.
 
-    Parameters
-    ----------
-    labels : sequence of NamedLabels
-        The true labels first, where there are any.
-    learned : sequence of ndarray, default=()
-        Labels in rank order, as estimators have learned them; where they disagree they do not count for words.
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first.
-    advice : str, default=""
-        What to do where the order of words is not known.
-
-    Returns
-    -------
-    RankScale
+    `labels` begin with the true ones, where there are any; `learned` are labels in rank order, as estimators have
+    learned them; `advice` says what to do where the order of words is not known.
 
     Raises
     ------
@@ -109,18 +87,7 @@ def _order_of_words(labels: Sequence[NamedLabels], learned: Sequence[np.ndarray]
 
 
 def encoded_pair(y_true: Any, y_pred: Any, ranks: Any = None) -> tuple[RankScale, np.ndarray, np.ndarray]:
-    """Look up the ranks of true and predicted labels, and the positions of both.
-
-    Returns
-    -------
-    scale : RankScale
-    true, predicted : ndarray of shape (n,), int64
-
-    Raises
-    ------
-    ValueError
-        If there are none, or not as many of the one as of the other, or as `known_scale` says.
-    """
+    """Look up the ranks of true and predicted labels, and the positions of both, ndarrays of shape (n,), int64."""
     predicted = NamedLabels.of(y_pred, "y_pred")
     true = true_labels(y_true, len(predicted.values), "y_pred")
     scale = known_scale([true, predicted], ranks=ranks)
@@ -141,20 +108,14 @@ def true_labels(y_true: Any, n: int, name: str) -> NamedLabels:
 
 
 def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndarray]:
-    """Check true labels and the probabilities of each, or say what is wrong with them.
-
-    Returns
-    -------
-    true : NamedLabels
-    probabilities : ndarray of shape (n, n_columns), float64
-    """
+    """Check true labels and the probabilities of each, ndarray of shape (n, n_columns), float64."""
     probabilities = np.asarray(y_proba, dtype=np.float64)
-    n_labels = len(check_labels(y_true, "y_true"))
-    if probabilities.ndim != 2 or len(probabilities) != n_labels:
-        raise ValueError(
-            f"y_proba must have a row for each of the {n_labels} labels, got the shape {probabilities.shape}."
-        )
-    true = true_labels(y_true, len(probabilities), "y_proba")
+    true = NamedLabels.of(y_true, "y_true")
+    n = len(true.values)
+    if probabilities.ndim != 2 or len(probabilities) != n:
+        raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {probabilities.shape}.")
+    if not n:
+        raise ValueError("y_true and y_proba are empty.")
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
         raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
@@ -165,19 +126,8 @@ def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndar
 def scale_of_columns(true: NamedLabels, n_columns: int, ranks: Any = None, *, of_labels: bool = False) -> RankScale:
     """Look up the ranks behind columns of probabilities, which are in the order of the sorted labels.
 
-    Parameters
-    ----------
-    true : NamedLabels
-    n_columns : int
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first. Without it, an ordered Categorical gives them, or the labels are the integers 0 to
-        ``n_columns - 1``.
-    of_labels : bool, default=False
-        Take the labels for all that there are, where none of these holds.
-
-    Returns
-    -------
-    RankScale
+    `ranks` are all labels, lowest first. Without them an ordered Categorical gives them, or the labels are the integers
+    0 to ``n_columns - 1``; `of_labels` takes the labels for all that there are, where none of these holds.
     """
     if ranks is None and true.own is None:
         unknown = sorted(set(true.values.tolist()) - set(range(n_columns)))
@@ -192,28 +142,20 @@ def scale_of_columns(true: NamedLabels, n_columns: int, ranks: Any = None, *, of
     scale = known_scale([true], ranks=ranks)
     n_ranks = len(scale.ranks)
     if n_ranks != n_columns:
-        if ranks is None and true.own is None:
-            said = f"{n_ranks} labels are known: give all labels, lowest first, with ranks=[...]"
+        if ranks is not None:
+            said = f"ranks lists {n_ranks} labels"
+        elif true.own is not None:
+            said = f"{true.name} has as categories {n_ranks} labels"
         else:
-            said = f"{f'{true.name} has as categories' if ranks is None else 'ranks lists'} {n_ranks} labels"
+            said = f"{n_ranks} labels are known: give all labels, lowest first, with ranks=[...]"
         raise ValueError(f"y_proba has {n_columns} columns, but {said}.")
     return scale
 
 
 def in_rank_order(probabilities: Any, columns: np.ndarray, n_ranks: int) -> np.ndarray:
-    """Sort columns of probabilities into rank order.
+    """Put columns of probabilities at their positions in rank order, ndarray of shape (n, n_ranks), float64.
 
-    Parameters
-    ----------
-    probabilities : array-like of shape (n, n_columns)
-    columns : ndarray of shape (n_columns,), int
-        Position in rank order of each.
-    n_ranks : int
-        Ranks that no column stands for have no probability.
-
-    Returns
-    -------
-    ndarray of shape (n, n_ranks), float64
+    Ranks that no column stands for have no probability.
     """
     result = np.zeros((len(probabilities), n_ranks))
     result[:, columns] = probabilities

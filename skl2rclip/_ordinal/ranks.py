@@ -25,21 +25,11 @@ RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
 
 @dataclass(frozen=True)
 class RankScale:
-    """The K ranks of a fitted model.
+    """The K ranks of a fitted model, lowest first."""
 
-    Attributes
-    ----------
-    ranks : ndarray of shape (K,)
-        Labels in rank order, lowest first.
-    values : ndarray of shape (K,), float64
-        Numeric value of each rank: the label itself where labels are numbers, else 1..K.
-    names : tuple of str
-        The word that stands for each rank in its prompt, in rank order.
-    """
-
-    ranks: np.ndarray
-    values: np.ndarray
-    names: tuple[str, ...]
+    ranks: np.ndarray  # (K,), labels
+    values: np.ndarray  # (K,), float64: the label itself where labels are numbers, else 1..K
+    names: tuple[str, ...]  # the word that stands for each rank in its prompt
 
     @property
     def classes(self) -> np.ndarray:
@@ -57,23 +47,12 @@ class RankScale:
         return dict(zip(self.ranks.tolist(), self.names, strict=True))
 
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
-        """Index in rank order of each label.
-
-        Parameters
-        ----------
-        y : ndarray of shape (n,)
-        name : str, default="y"
-            What the message calls it.
-
-        Returns
-        -------
-        ndarray of shape (n,), int64
+        """Index in rank order of each label, ndarray of shape (n,), int64.
 
         Raises
         ------
         ValueError
-            If a label is not a rank; the message names the first of them, and where they are of another kind than the
-            ranks, both kinds.
+            If a label is not a rank; names the first of them, and calls `y` by its `name`.
         """
         index = {label: position for position, label in enumerate(self.ranks.tolist())}
         unknown = sorted({label for label in y.tolist() if label not in index})
@@ -101,22 +80,10 @@ class RankScale:
 
 
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
-    """Work out the ranks of a training set.
+    """Work out the ranks of a training set, and the index in rank order of each of its labels.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Labels of the images.
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first; may hold labels that `y` does not.
-    rank_names : mapping, sequence of str or callable, optional
-        Words for the prompts: by label, in rank order, or computed from a label.
-
-    Returns
-    -------
-    scale : RankScale
-    target : ndarray of shape (n,), int64
-        Index in rank order of each label of `y`.
+    `ranks` has all labels, lowest first, also such that `y` does not hold; `rank_names` words for the prompts: by
+    label, in rank order, or computed from a label.
 
     Raises
     ------
@@ -148,13 +115,7 @@ def scale_of(ordered: np.ndarray, rank_names: RankNames = None) -> RankScale:
 
 
 def own_order(y: Any) -> np.ndarray | None:
-    """Order that labels bring themselves: that of an ordered Categorical, or of intervals that follow each other.
-
-    Returns
-    -------
-    ndarray of shape (K,), or None
-        Labels as `check_labels` returns them, lowest first.
-    """
+    """Order that labels bring themselves, lowest first: of an ordered Categorical, or of intervals in a row."""
     if getattr(getattr(y, "dtype", None), "ordered", False):
         return given_ranks(y.dtype.categories)
     labels = np.asarray(y)
@@ -200,13 +161,7 @@ def _check_values(ranks: np.ndarray) -> None:
 
 
 def all_ranks(classes: Any, known: Any) -> Any:
-    """All labels of a training by parts: what is known of them, or else the `classes` of its first part.
-
-    Raises
-    ------
-    ValueError
-        If nothing is known and `classes` is missing, or the two are not the same.
-    """
+    """All labels of a training by parts: what is known of them, or else the `classes` of its first part."""
     if classes is None:
         if known is None:
             raise ValueError("classes must be passed on the first call to partial_fit (or ranks=[...] be set).")
@@ -226,27 +181,14 @@ def all_ranks(classes: Any, known: Any) -> Any:
 def given_ranks(ranks: Any) -> np.ndarray:
     """Turn the parameter `ranks` into an array, or say what is wrong with it.
 
-    Parameters
-    ----------
-    ranks : array-like of shape (K,)
-        All labels, lowest first: distinct strings, or numbers that ascend or descend.
-
-    Returns
-    -------
-    ndarray of shape (K,)
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming what is repeated, mixed or out of order.
+    It holds all labels, lowest first: distinct strings, or numbers that ascend or descend.
     """
-    if isinstance(ranks, str) or not hasattr(ranks, "__len__") or isinstance(ranks, Mapping | set | frozenset):
+    if not hasattr(ranks, "__len__") or isinstance(ranks, str | Mapping | set | frozenset) or not len(ranks):
         raise InvalidParameterError(f"ranks must be a list of all labels, lowest first, got {ranks!r}.")
-    given = list(ranks)
-    if not given:
-        raise InvalidParameterError("ranks must be a list of all labels, lowest first, got an empty one.")
+    objects = np.empty(len(ranks), dtype=object)
+    objects[:] = list(ranks)
     try:
-        array = check_labels(_objects(given), "ranks")
+        array = check_labels(objects, "ranks")
     except ValueError as error:
         raise InvalidParameterError(f"ranks must hold numbers only or strings only: {error}") from error
     labels = array.tolist()
@@ -260,12 +202,6 @@ def given_ranks(ranks: Any) -> np.ndarray:
         raise InvalidParameterError(
             f"numeric ranks must ascend or descend, got {listing(labels)}. For another order make the labels strings."
         )
-    return array
-
-
-def _objects(labels: list[Any]) -> np.ndarray:
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
     return array
 
 
@@ -286,16 +222,14 @@ def order_unknown(labels: np.ndarray) -> str:
     """Say that the order of words is not known, and propose the one that is plain to see."""
     distinct = np.unique(labels).tolist()
     proposed = plain_order(distinct)
-    said = "The labels are words and their order is not known."
     if proposed is None:
-        return (
-            f"{said} Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or "
-            "make y an ordered pandas Categorical."
+        advice = f"Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or"
+    else:
+        advice = (
+            f"It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
+            "another order, or"
         )
-    return (
-        f"{said} It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
-        "another order, or make y an ordered pandas Categorical."
-    )
+    return f"The labels are words and their order is not known. {advice} make y an ordered pandas Categorical."
 
 
 def values_of(ranks: np.ndarray) -> np.ndarray:
@@ -313,24 +247,9 @@ def default_name(label: Any) -> str:
 
 
 def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]:
-    """Word that stands for each rank in its prompt.
+    """Word that stands for each rank in its prompt, in rank order, or an error that names what has none.
 
-    Parameters
-    ----------
-    ranks : ndarray of shape (K,)
-        Labels in rank order.
-    rank_names : mapping, sequence of str or callable, optional
-        Words by label, in rank order, or computed from a label; by default the label itself is the word.
-
-    Returns
-    -------
-    tuple of K str
-        In rank order.
-
-    Raises
-    ------
-    InvalidParameterError
-        If a rank has no word, or what stands for it is not a word.
+    `rank_names` has words by label, in rank order, or computed from a label; by default the label itself is the word.
     """
     labels = ranks.tolist()
     if rank_names is None:

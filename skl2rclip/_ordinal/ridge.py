@@ -100,19 +100,10 @@ class Scatter:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """A ridge regression, and what it says of each image without having seen it.
+    """A ridge regression, and what it says of each image without having seen it."""
 
-    Attributes
-    ----------
-    predicted : ndarray of shape (n, m), float64
-        Of each image by a fit that left it out, together with its copies and its group.
-    fitted : ndarray of shape (n, m), float64
-        Of each image by the fit of all.
-    penalty : float
-    """
-
-    predicted: np.ndarray
-    fitted: np.ndarray
+    predicted: np.ndarray  # (n, m), of each image by a fit that left it out, together with its copies and its group
+    fitted: np.ndarray  # (n, m), of each image by the fit of all
     penalty: float
 
 
@@ -191,21 +182,7 @@ def leave_one_out(
 def ridge_map(
     features: Features | np.ndarray, outputs: np.ndarray, scatter: Scatter, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression of several outputs, ``x coefficients + intercept``.
-
-    Parameters
-    ----------
-    features : Features or ndarray of shape (n, P)
-    outputs : ndarray of shape (n, m)
-    scatter : Scatter
-        Of these features.
-    penalty : float
-
-    Returns
-    -------
-    coefficients : ndarray of shape (P, m)
-    intercept : ndarray of shape (m,)
-    """
+    """Coefficients, of shape (P, m), and intercept, of shape (m,), of a ridge regression of outputs of shape (n, m)."""
     mean, moment = scatter.moment(features, outputs)
     normal = scatter.matrix.copy()
     np.fill_diagonal(normal, normal.diagonal() + penalty)

@@ -189,21 +189,14 @@ class Measurement:
 
     Attributes
     ----------
-    targets : RankTargets
-    features : Features
-        Of the n training images.
-    blocks : ndarray of shape (n,), int
-        What is left out together.
-    weight : ndarray of shape (n,), float64
-        Mean one.
     variance : float
         Mean squared error on images left out, in the unit of the ranks' values, without what the labels add to it.
     """
 
     targets: RankTargets
-    features: Features
-    blocks: np.ndarray
-    weight: np.ndarray
+    features: Features  # of the n training images
+    blocks: np.ndarray  # (n,), what is left out together
+    weight: np.ndarray  # (n,), mean one
     variance: float
 
 
@@ -264,40 +257,20 @@ def _without_labels(measured: Measurement, label_std: np.ndarray, least: float) 
 def reliability(label_std: np.ndarray, variance: float) -> np.ndarray:
     """How much each image counts: ``v / (v + s_i^2)``, v the variance of the error without the labels' own.
 
-    Weighted least squares, where an image's error has the variance ``v + s_i^2``.
-
-    Parameters
-    ----------
-    label_std : ndarray of shape (n,)
-        ``s``, in the unit of the ranks' values.
-    variance : float
-
-    Returns
-    -------
-    ndarray of shape (n,)
+    Weighted least squares, where an image's error has the variance ``v + s_i^2``; s is `label_std`, in the unit of the
+    ranks' values.
     """
     return variance / (variance + label_std**2) if variance else np.ones(len(label_std))
 
 
 @dataclass(frozen=True)
 class RunningErrors:
-    """Sums over the images that a model has predicted before it learned from them.
-
-    Attributes
-    ----------
-    weight : float
-    squared_error : float
-        In steps between ranks.
-    squared_value_error : float
-        In the unit of the ranks' values.
-    position, squared_position : float
-        Of the labels.
-    """
+    """Sums over the images that a model has predicted before it learned from them."""
 
     weight: float = 0.0
-    squared_error: float = 0.0
-    squared_value_error: float = 0.0
-    position: float = 0.0
+    squared_error: float = 0.0  # in steps between ranks
+    squared_value_error: float = 0.0  # in the unit of the ranks' values
+    position: float = 0.0  # of the labels
     squared_position: float = 0.0
 
 
@@ -310,21 +283,8 @@ def targets_of_predictions(
 ) -> tuple[RankTargets, RunningErrors]:
     """As `measure_targets`, from what the model itself says of images that it has not learned from yet.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        The model's, in rank order.
-    target : ndarray of shape (n,), int
-    rank_values : ndarray of shape (K,)
-    weight : ndarray of shape (n,)
-    before : RunningErrors
-        Of the images before these, which count half.
-
-    Returns
-    -------
-    targets : RankTargets
-    errors : RunningErrors
-        Of all images so far.
+    `probabilities` are the model's, of shape (n, K) in rank order. The errors of the images before these count half;
+    those of all images so far come back with the targets.
     """
     # what was predicted at the beginning may not be held against the model for ever
     before = RunningErrors(**{name: _MEMORY * value for name, value in vars(before).items()})
@@ -346,20 +306,10 @@ def targets_of_predictions(
 
 
 def distributions(centre: np.ndarray, scale: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussians on the ranks, no narrower than a part of a step.
+    """Gaussians on the ranks, no narrower than a part of a step, ndarray of shape (n, K), float32.
 
     ``q_k proportional to exp(-(c - v_k)^2 / (2 max(sigma, 0.3 steps)^2))``; a step is the distance of the rank that is
     nearest to the centre from its nearer neighbour.
-
-    Parameters
-    ----------
-    centre : ndarray of shape (n,)
-    scale : ndarray of shape (K,)
-    sigma : float
-
-    Returns
-    -------
-    ndarray of shape (n, K), float32
     """
     gaps = np.abs(np.diff(scale))
     step = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))  # (K,)

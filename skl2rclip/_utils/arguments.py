@@ -55,58 +55,98 @@ class Recorded(str):
     __slots__ = ()
 
 
-def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
-    """Raise unless `value` is one of `choices`."""
-    if not isinstance(value, str | None) or value not in choices:
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
+    """Return `value`, and raise unless it is one of `choices`."""
+    if not _is_one_of(value, choices):
         listed = ", ".join(repr(choice) for choice in choices)
         raise InvalidParameterError(f"{name} must be one of {listed}, got {value!r}.")
+    return value
 
 
-def check_integer(name: str, value: Any, minimum: int) -> None:
-    """Raise unless `value` is an integer of at least `minimum`."""
+def check_integer(name: str, value: Any, minimum: int, *, also: Collection[str | None] = ()) -> Any:
+    """Return an integer of at least `minimum` as an int, one of the words `also` as it is, and raise for others."""
+    if _is_one_of(value, also):
+        return value
     if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
-        raise InvalidParameterError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+        raise InvalidParameterError(f"{name} must be an integer of at least {minimum}{_or(also)}, got {value!r}.")
+    return int(value)
 
 
-def check_real(name: str, value: Any, low: float, high: float = math.inf, *, open_ends: bool = False) -> None:
-    """Raise unless `value` is a finite real number in ``[low, high]``, or ``(low, high)`` with `open_ends`."""
-    left, right = "(" if open_ends else "[", ")" if open_ends or high == math.inf else "]"
+def check_real(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_ends: bool = False,
+    also: Collection[str | None] = (),
+) -> Any:
+    """Return a finite number in ``[low, high]`` as a float, one of the words `also` as it is, and raise for others.
+
+    With `open_ends` it must be in ``(low, high)``.
+    """
+    if _is_one_of(value, also):
+        return value
     is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if is_number and math.isfinite(value):
-        inside = low < value < high if open_ends else low <= value <= high
-        if inside:
-            return
-    raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}, got {value!r}.")
+    if is_number and math.isfinite(value) and (low < value < high if open_ends else low <= value <= high):
+        return float(value)
+    left, right = "(" if open_ends else "[", ")" if open_ends or high == math.inf else "]"
+    raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}{_or(also)}, got {value!r}.")
+
+
+def _is_one_of(value: Any, choices: Collection[Any]) -> bool:
+    return isinstance(value, str | None) and value in choices
+
+
+def _or(also: Collection[str | None]) -> str:
+    return "".join(f", or {word!r}" for word in also)
 
 
 def check_white_level(value: Any) -> float | None:
     """Return `white_level` as a number, or None, and raise unless it is either, and above 0."""
-    if value is None:
-        return None
-    check_real("white_level", value, 0, open_ends=True)
-    return float(value)
+    return check_real("white_level", value, 0, open_ends=True, also=(None,))
 
 
-def check_boolean(name: str, value: Any) -> None:
-    """Raise unless `value` is True or False."""
+def check_boolean(name: str, value: Any) -> bool:
+    """Return True or False, and raise for anything else."""
     if not isinstance(value, bool | np.bool_):
         raise InvalidParameterError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
 
 
-def check_string(name: str, value: Any) -> None:
-    """Raise unless `value` is a string."""
+def check_string(name: str, value: Any) -> str:
+    """Return a string, and raise for anything else."""
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be a string, got {value!r}.")
+    return value
+
+
+def check_path(name: str, value: Any, what: str = "a string, a path or None") -> str | None:
+    """Return a string or a path as a string, None as None, and raise for anything else."""
+    if not isinstance(value, str | os.PathLike | None):
+        raise InvalidParameterError(f"{name} must be {what}, got {value!r}.")
+    return None if value is None else os.fspath(value)
+
+
+def check_folder(name: str, value: Any) -> str | None:
+    """Return the path of a folder, which need not be there, as a string, None as None, and raise for anything else."""
+    path = check_path(name, value, "None or a folder")
+    if path is not None and os.path.exists(path) and not os.path.isdir(path):
+        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}, which is a file.")
+    return path
+
+
+def check_thread_count(name: str, value: Any) -> int | None:
+    """Return None or a non-zero integer, as joblib has it, and raise for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool) or value == 0:
+        raise InvalidParameterError(f"{name} must be None or a non-zero integer (-1: all cores), got {value!r}.")
+    return int(value)
 
 
 def check_prompt(prompt: str, rank_position: str) -> None:
-    """Raise unless the prompt says at most once where the rank stands, and `rank_position` does not say it too.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming what to write instead.
-    """
+    """Raise unless the prompt says at most once where the rank stands, and `rank_position` does not say it too."""
     if "{" not in prompt and "}" not in prompt:
         return
     before, _, after = prompt.partition("{}")
@@ -122,55 +162,8 @@ def check_prompt(prompt: str, rank_position: str) -> None:
         )
 
 
-def path_or_string(name: str, value: Any) -> str | None:
-    """Return a string or a path as a string, None as None, and raise for anything else."""
-    if not isinstance(value, str | os.PathLike | None):
-        raise InvalidParameterError(f"{name} must be a string, a path or None, got {value!r}.")
-    return None if value is None else os.fspath(value)
-
-
-def check_batch_size(value: Any) -> None:
-    """Raise unless `value` is a positive integer or "auto"."""
-    if isinstance(value, str) and value != "auto":
-        raise InvalidParameterError(f"batch_size must be an integer of at least 1, or 'auto', got {value!r}.")
-    if not isinstance(value, str):
-        check_integer("batch_size", value, 1)
-
-
-def check_path(name: str, value: Any) -> None:
-    """Raise unless `value` is None or a path, of whatever is there."""
-    if not isinstance(value, str | os.PathLike | None):
-        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}.")
-
-
-def check_folder(name: str, value: Any) -> None:
-    """Raise unless `value` is None or a path that may be a folder."""
-    check_path(name, value)
-    if value is not None and os.path.exists(value) and not os.path.isdir(value):
-        raise InvalidParameterError(f"{name} must be None or a folder, got {value!r}, which is a file.")
-
-
-def check_thread_count(name: str, value: Any) -> None:
-    """Raise unless `value` is None or a non-zero integer, as joblib has it."""
-    if value is None:
-        return
-    if not isinstance(value, Integral) or isinstance(value, bool) or value == 0:
-        raise InvalidParameterError(f"{name} must be None or a non-zero integer (-1: all cores), got {value!r}.")
-
-
 def seed_from(random_state: Any) -> int:
-    """Turn `random_state` into one integer seed, leaving NumPy's global generator alone.
-
-    Parameters
-    ----------
-    random_state : None, int or RandomState
-        None draws fresh entropy from the operating system.
-
-    Returns
-    -------
-    int
-        In [0, 2**31).
-    """
+    """Turn `random_state` into one seed in [0, 2**31), leaving NumPy's global generator alone; None draws a new one."""
     if random_state is None:
         return secrets.randbelow(2**31)
     try:
@@ -184,48 +177,41 @@ def seed_from(random_state: Any) -> int:
     return int(generator.randint(2**31 - 1))
 
 
-def _real_numbers(values: Any) -> np.ndarray:
-    """Turn an array-like into float64, NaN where a masked array hides what it holds."""
-    array = np.asarray(values)  # not every array-like answers NumPy's functions of itself
-    if np.iscomplexobj(array):
-        raise TypeError("complex numbers are not in order")
-    if array.dtype.kind in "mM":
-        raise TypeError("dates and durations have no unit that is known")
-    return np.where(np.ma.getmask(values), np.nan, array.astype(np.float64))
-
-
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
-    """Return the weights as float64, ones where None is given.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    """Return the weights, ones where None is given, as an ndarray of shape (n_samples,), float64.
 
     Raises
     ------
     ValueError
-        If the weights have another length, are negative or not finite, or are all zero.
+        If there is not one weight for each image, one is negative or not finite, or all are zero.
     """
     if sample_weight is None:
         return np.ones(n_samples)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    try:
-        weight = _real_numbers(sample_weight)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"sample_weight must hold numbers: {error}.") from error
-    if weight.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}.")
-    if weight.shape != (n_samples,):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}: one weight for each image.")
-    if not np.isfinite(weight).all():
-        raise ValueError(f"sample_weight has a NaN or infinity at index {np.flatnonzero(~np.isfinite(weight))[0]}.")
-    if (weight < 0).any():
-        where = int(np.flatnonzero(weight < 0)[0])
-        raise ValueError(f"sample_weight must not be negative, got {weight[where]:g} at index {where}.")
+    weight = _numbers_of_images("sample_weight", sample_weight, n_samples)
     if not weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
+
+
+def _numbers_of_images(name: str, values: Any, n_samples: int) -> np.ndarray:
+    """Turn an array-like into float64, and raise unless it has a number for each image, finite and not negative."""
+    try:
+        array = np.asarray(values)  # not every array-like answers NumPy's functions of itself
+        if array.dtype.kind in "cmM":
+            raise TypeError(f"{array.dtype} has no unit that is known, or no order")
+        numbers = np.where(np.ma.getmask(values), np.nan, array.astype(np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}.") from error
+    if numbers.shape != (n_samples,):
+        raise ValueError(f"{name}.shape == {numbers.shape}, expected {(n_samples,)}: one for each image.")
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
+    if len(wrong):
+        raise ValueError(
+            f"{name} must not be negative, infinite or missing, got {numbers[wrong[0]]} at index {wrong[0]}."
+        )
+    return numbers
 
 
 def check_lengths(data: Any, labels: np.ndarray, name: str = "X", name_of_labels: str = "y") -> None:
@@ -258,18 +244,7 @@ def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: b
     """
     if not is_soft:
         raise ValueError("label_std belongs to soft targets; with rank_targets='hard' use sample_weight.")
-    try:
-        std = _real_numbers(label_std)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"label_std must hold numbers: {error}.") from error
-    if std.shape != (n_samples,):
-        raise ValueError(f"label_std has the shape {std.shape}, expected {(n_samples,)}: one for each image.")
-    wrong = np.flatnonzero(~(np.isfinite(std) & (std >= 0)))
-    if len(wrong):
-        raise ValueError(
-            f"label_std must not be negative, infinite or missing, got {std[wrong[0]]} at index {wrong[0]}. Where it "
-            "is not known, the mean of the others is a guess."
-        )
+    std = _numbers_of_images("label_std", label_std, n_samples)
     return np.minimum(std, 1e4 * extent)  # whose square any precision holds
 
 
@@ -338,11 +313,7 @@ def maker_of(X: Any) -> str | None:
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray:
-    """Return the groups as numbers from 0.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), int64
+    """Return the groups as numbers from 0, ndarray of shape (n_samples,), int64.
 
     Raises
     ------
@@ -406,22 +377,16 @@ def in_range(weight: np.ndarray) -> np.ndarray:
 
 
 def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Weight of each image due to `class_weight`, as scikit-learn computes it.
+    """Weight of each image due to `class_weight`, as scikit-learn computes it, ndarray of shape (n,), float64.
 
     Parameters
     ----------
     class_weight : None, "balanced" or dict
-        As in scikit-learn's classifiers.
     y : ndarray of shape (n,)
-        Labels of the images.
     classes : ndarray of shape (K,)
         All labels that there may be.
     counts : ndarray of shape (n,), bool
         Whether an image counts among those that "balanced" balances.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
     """
     if class_weight is None:
         return np.ones(len(y))

@@ -12,26 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from skl2rclip.errors import shown_entry as shown_entry
-from skl2rclip.errors import visible as visible
+from skl2rclip.errors import visible
 
 _BLANKS = "\ufeff\u200b \t\r\n\x0b\x0c\x85\xa0\u2007\u202f\u3000"
 
 
 @dataclass(frozen=True)
 class EntryNames:
-    """What the user calls each of some pictures, such as `X[3]` or `X_val[0]`.
+    """What the user calls each of some pictures, such as `X[3]` or `X_val[0]`."""
 
-    Attributes
-    ----------
-    numbers : sequence of int, optional
-        Number of each picture; by default they are counted from 0.
-    n_before_apart : int, optional
-        From this number on pictures are those of `X_val`, counted behind those of X; by default all are of X.
-    """
-
-    numbers: Sequence[int] | None = None
-    n_before_apart: int | None = None
+    numbers: Sequence[int] | None = None  # of each picture; by default they are counted from 0
+    n_before_apart: int | None = None  # from this number on pictures are those of X_val; by default all are of X
 
     def __getitem__(self, row: int) -> str:
         number = row if self.numbers is None else int(self.numbers[row])
@@ -49,17 +40,9 @@ IN_ORDER = EntryNames()
 
 
 def near_name(path: str) -> str | None:
-    """Say what the folder has instead of a file that it has not, where that differs in what one does not see.
+    """Say what the folder has instead of a file that it has not, where that differs in what one hardly sees.
 
-    Parameters
-    ----------
-    path : str
-        From the root.
-
-    Returns
-    -------
-    str or None
-        The other name and the difference.
+    That is in blanks, letter case, the form of accents and characters that do not show. The path starts from the root.
     """
     folder, name = os.path.split(path)
     try:
@@ -67,10 +50,7 @@ def near_name(path: str) -> str | None:
         others = _names_in(folder, changed).get(_essence(name), ())
     except (OSError, ValueError):
         return None
-    for other in others:
-        if other != name:
-            return f"the folder has {visible(other)}, {_difference(name, other)}"
-    return None
+    return next((f"the folder has {visible(other)}" for other in others if other != name), None)
 
 
 @lru_cache(maxsize=4)
@@ -85,12 +65,3 @@ def _names_in(folder: str, changed: int) -> dict[str, list[str]]:
 def _essence(name: str) -> str:
     seen = "".join(character for character in name if unicodedata.category(character) != "Cf")
     return unicodedata.normalize("NFC", seen.replace("\xa0", " ").strip(_BLANKS)).casefold()
-
-
-def _difference(name: str, other: str) -> str:
-    name, other = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", other)
-    if name == other:
-        return "whose accents are in another Unicode normal form"
-    if name.casefold() == other.casefold():
-        return "in other letter case"
-    return "which differs in blanks or in characters that do not show"

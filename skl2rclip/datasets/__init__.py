@@ -3,7 +3,8 @@
 Every reader returns a `sklearn.utils.Bunch`: `data` (paths), `target`, `ranks` (all that `target` may hold, lowest
 first), `rank_names` (their words) and `DESCR`; `groups` where it is known whose picture each is. With
 ``return_X_y=True`` it is ``(data, target)``. Nothing is fetched: readers of benchmarks take the folder that a user has
-downloaded.
+downloaded. A FileNotFoundError says where a benchmark is to be had and what its folder must look like; one warning
+counts the pictures that its lists name and that are not there.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,33 +16,22 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import listing
-from skl2rclip._utils.names import visible
 from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, picture_bunch
 from skl2rclip.datasets._splitters import ListedSplits
+from skl2rclip.errors import visible
+
+L2RCLIP_LISTS = "https://github.com/raywang335/L2RCLIP (folder datalist)"
+FACES = "see the owner's page; faces of people, for research only unless the owner says otherwise"
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is known of a benchmark before anything is read.
-
-    Attributes
-    ----------
-    name : str
-    source : str
-        Where its pictures are to be had.
-    lists : str
-        Where its lists are to be had; empty where they come with the pictures.
-    layout : str
-        What the folder must look like.
-    licence : str
-    citation : str
-    prompt : str
-    """
+    """What is known of a benchmark before anything is read."""
 
     name: str
-    source: str
-    lists: str
-    layout: str
+    source: str  # of the pictures
+    lists: str  # where they are to be had; empty where they come with the pictures
+    layout: str  # what the folder must look like
     licence: str
     citation: str
     prompt: str
@@ -71,16 +60,7 @@ class Entry:
 
 
 class Files:
-    """All files below some folders, found by their last names whatever lies between.
-
-    Parameters
-    ----------
-    benchmark : Benchmark
-        For the message where something is missing.
-    root : str or path-like
-    lists : str, path-like or None
-        A second folder to look in.
-    """
+    """All files below a folder of a benchmark, and another of its lists, found by their last names at any depth."""
 
     def __init__(self, benchmark: Benchmark, root: Any, lists: Any = None):
         self.benchmark = benchmark
@@ -93,13 +73,7 @@ class Files:
                     self._paths.setdefault(name.casefold(), []).append(os.path.join(folder, name))
 
     def find(self, name: str) -> str | None:
-        """Path that ends in `name`, whose letter case does not count.
-
-        Raises
-        ------
-        ValueError
-            If there are two.
-        """
+        """Path that ends in `name`, whose letter case does not count; two are an error."""
         parts = name.casefold().split("/")
         paths = self._paths.get(parts[-1], [])
         found = [path for path in paths if Path(path).as_posix().casefold().split("/")[-len(parts) :] == parts]
@@ -117,13 +91,7 @@ class Files:
         return sorted(found)
 
     def lists(self, names: Sequence[str]) -> list[str]:
-        """Paths of all these lists.
-
-        Raises
-        ------
-        FileNotFoundError
-            Naming those that are missing, with where they are to be had.
-        """
+        """Paths of all these lists, or an error that names what is missing and where it is to be had."""
         paths = [self.find(name) for name in names]
         missing = [name for name, path in zip(names, paths, strict=True) if path is None]
         if missing:
@@ -133,13 +101,20 @@ class Files:
             )
         return [path for path in paths if path is not None]
 
-    def keep_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
-        """Put paths in place of names, and leave out entries without a file, in one warning.
+    def rows(self, names: Sequence[str], fields: str) -> Iterator[tuple[int, str, list[str]]]:
+        """Yield number and path of each of these lists with the cells of each of its lines, see `_cells_of_lines`."""
+        for number, path in enumerate(self.lists(names)):
+            for cells in _cells_of_lines(path, fields):
+                yield number, path, cells
 
-        Raises
-        ------
-        FileNotFoundError
-            If no file is there.
+    def unique_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
+        """As `keep_present`, each picture once."""
+        return unique_entries(self.keep_present(entries, suffixes))
+
+    def keep_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
+        """Put paths in place of names, and leave out entries without a file, in one warning; none at all is an error.
+
+        Files may be named as the list has it with one of the `suffixes`.
         """
         present, absent = [], []
         for entry in entries:
@@ -160,19 +135,11 @@ class Files:
         return present
 
 
-def rows_of_list(path: str, expected: str) -> list[list[str]]:
+def _cells_of_lines(path: str, expected: str) -> list[list[str]]:
     """Cells of each line of a list whose cells are divided by commas, tabs or blanks.
 
-    Parameters
-    ----------
-    path : str
-    expected : str
-        Names of the cells, divided by blanks; a first line of these names is passed over.
-
-    Raises
-    ------
-    ValueError
-        If a line has another number of cells.
+    `expected` holds their names, divided by blanks. A first line of these names is passed over, and a line with another
+    number of cells is an error.
     """
     names = expected.split()
     rows = []
@@ -191,13 +158,7 @@ def rows_of_list(path: str, expected: str) -> list[list[str]]:
 
 
 def number_in(cell: str, path: str) -> float:
-    """Read a number.
-
-    Raises
-    ------
-    ValueError
-        Naming the list.
-    """
+    """Read a number, or raise an error that names the list."""
     try:
         return float(cell)
     except ValueError as error:
@@ -209,50 +170,42 @@ def last_parts(name: str, n: int = 1) -> str:
     return "/".join(name.replace("\\", "/").split("/")[-n:])
 
 
-def unique_entries(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, int]]:
-    """Each picture once, and its index by path: lists of several trials name a picture more than once."""
-    index: dict[str, int] = {}
-    kept: list[Entry] = []
+def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
+    """Each picture once: lists of several trials name a picture more than once."""
+    first: dict[str, Entry] = {}
     for entry in entries:
-        if entry.name not in index:
-            index[entry.name] = len(kept)
-            kept.append(entry)
-    return kept, index
+        first.setdefault(entry.name, entry)
+    return list(first.values())
 
 
-def splits_by_part(parts: np.ndarray, splits: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> ListedSplits:
-    """Make splits whose training and test pictures are those of the named parts."""
-
-    def rows_of(side: Sequence[Any]) -> np.ndarray:
-        return np.flatnonzero(np.isin(parts, list(side)))
-
-    return ListedSplits([(rows_of(train), rows_of(test)) for train, test in splits])
+def split_by_part(entries: Sequence[Entry], *train: str) -> ListedSplits:
+    """Make one split: pictures of these parts to train, those of "test" to test."""
+    part = np.array([entry.part for entry in entries])
+    return ListedSplits([(np.flatnonzero(np.isin(part, train)), np.flatnonzero(part == "test"))])
 
 
 def benchmark_bunch(
     benchmark: Benchmark,
     entries: Sequence[Entry],
-    ranks: list[Any],
     names: list[str],
     cv: Any,
     protocol: str,
     return_X_y: bool,
+    *,
+    lowest: int = 0,
     **more: Any,
 ) -> Bunch | tuple[Any, Any]:
     """Put together what readers of benchmarks return: a Bunch, or its data and target alone.
 
-    Raises
-    ------
-    ValueError
-        If a label is not among the ranks.
+    The ranks are whole numbers from `lowest` on, one for each of the `names`; another label is an error.
     """
-    labels = [entry.label for entry in entries]
-    unknown = sorted(set(labels) - set(ranks))
+    ranks = list(range(lowest, lowest + len(names)))
+    unknown = sorted({entry.label for entry in entries} - set(ranks))
     if unknown:
         raise ValueError(f"The lists of {benchmark.name} hold {listing(unknown)}, and its ranks are {listing(ranks)}.")
-    target = np.array(labels).astype(np.int64)
+    data, target = [entry.name for entry in entries], np.array([entry.label for entry in entries]).astype(np.int64)
+    if return_X_y:
+        return np.array(data), target
     groups = None if entries[0].group is None else np.array([entry.group for entry in entries])
     descr = f"{benchmark.description(protocol)}\n\n{len(entries)} pictures:\n\n{counts_by_rank(target, ranks, names)}\n"
-    data = [entry.name for entry in entries]
-    made = picture_bunch(data, target, ranks, names, descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)
-    return (made.data, made.target) if return_X_y else made
+    return picture_bunch(data, target, ranks, list(names), descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)

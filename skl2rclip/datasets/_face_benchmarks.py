@@ -12,27 +12,26 @@ from sklearn.utils import Bunch
 
 from skl2rclip._utils.arguments import check_choice
 from skl2rclip.datasets._benchmark_files import (
+    FACES,
+    L2RCLIP_LISTS,
     Benchmark,
     Entry,
     Files,
     benchmark_bunch,
     last_parts,
     number_in,
-    rows_of_list,
-    splits_by_part,
+    split_by_part,
     unique_entries,
 )
 from skl2rclip.datasets._splitters import ListedSplits
 
 _MWR = "https://github.com/nhshin-mcl/MWR (folder datalist)"
-_L2RCLIP = "https://github.com/raywang335/L2RCLIP (folder datalist)"
-_SEE_OWNER = "see the owner's page; faces of people, for research only unless the owner says otherwise"
 _AGE_PROMPT = "age estimation: the age of the person is"
 
 _MORPH = Benchmark(
     name="MORPH II",
     source="the University of North Carolina Wilmington, under its licence",
-    lists=f"{_MWR} for settings A and B, {_L2RCLIP} for C and D",
+    lists=f"{_MWR} for settings A and B, {L2RCLIP_LISTS} for C and D",
     layout=(
         "    .../101157_5F39.JPG, ...                                 pictures, at any depth\n"
         "    .../Setting_1_fold0_train.txt, ..._test.txt, to fold4    setting A\n"
@@ -40,21 +39,27 @@ _MORPH = Benchmark(
         "    .../morph_C_00.txt to morph_C_04.txt                     setting C\n"
         "    .../morph_D_00.txt to morph_D_04.txt                     setting D"
     ),
-    licence=_SEE_OWNER,
+    licence=FACES,
     citation=(
         "K. Ricanek, T. Tesafaye, 'MORPH: A longitudinal image database of normal adult age-progression', FG 2006"
     ),
     prompt=_AGE_PROMPT,
 )
+_MORPH_SETTINGS = {
+    "A": "Five independent trials, each with its own training and test list",
+    "B": "Three parts; train on one, test on the two others",
+    "C": "Five folds, in which subjects may be on both sides",
+    "D": "Five folds, nearly without shared subjects",
+}
 _CLAP = Benchmark(
     name="CLAP2015",
     source="ChaLearn Looking at People, challenge of 2015 on apparent age: https://chalearnlap.cvc.uab.cat",
-    lists=_L2RCLIP,
+    lists=L2RCLIP_LISTS,
     layout=(
         "    .../image_1.jpg, ...    pictures, at any depth\n"
         "    .../total_2015.csv      filename,age,stdv,database; database is train, val or test"
     ),
-    licence=_SEE_OWNER,
+    licence=FACES,
     citation=(
         "S. Escalera et al., 'ChaLearn Looking at People 2015: Apparent age and cultural event recognition datasets "
         "and results', ICCV Workshops 2015"
@@ -64,12 +69,12 @@ _CLAP = Benchmark(
 _ADIENCE = Benchmark(
     name="Adience",
     source="the Open University of Israel: https://talhassner.github.io/home/projects/Adience/Adience-data.html",
-    lists=_L2RCLIP,
+    lists=L2RCLIP_LISTS,
     layout=(
         "    .../62501130@N02/landmark_aligned_face.97.11285930074_310e1df058_o.jpg, ...    aligned faces\n"
         "    .../simplified_adience_0.txt to simplified_adience_4.txt    a fold each: user/file and group, 0 to 7"
     ),
-    licence=_SEE_OWNER,
+    licence=FACES,
     citation="E. Eidinger, R. Enbar, T. Hassner, 'Age and gender estimation of unfiltered faces', IEEE TIFS 9, 2014",
     prompt=_AGE_PROMPT,
 )
@@ -82,7 +87,7 @@ _UTK = Benchmark(
         "    .../40_1_3_20170119165539693.jpg, ...              age_gender_race_date.jpg, or .jpg.chip.jpg\n"
         "    .../UTK_train_coral.csv, .../UTK_test_coral.csv    for the split"
     ),
-    licence=_SEE_OWNER,
+    licence=FACES,
     citation="Z. Zhang, Y. Song, H. Qi, 'Age progression/regression by conditional adversarial autoencoder', CVPR 2017",
     prompt=_AGE_PROMPT,
 )
@@ -112,16 +117,6 @@ def load_morph2(
     Bunch
         `data` (paths), `target` (ages in years), `ranks`, `rank_names`, `prompt`, `groups` (subjects), `cv` (the
         setting's splits) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     check_choice("setting", setting, tuple("ABCD"))
     files = Files(_MORPH, root, lists)
@@ -133,23 +128,15 @@ def load_morph2(
     else:
         names, fields, place = [f"morph_{setting}_{i:02d}.txt" for i in range(5)], "path age", (0, 1)
     entries = []
-    for part, path in enumerate(files.lists(names)):
-        for cells in rows_of_list(path, fields):
-            name = last_parts(cells[place[0]])
-            entries.append(Entry(name, number_in(cells[place[1]], path), part, name.partition("_")[0]))
+    for part, path, cells in files.rows(names, fields):
+        name = last_parts(cells[place[0]])
+        entries.append(Entry(name, number_in(cells[place[1]], path), part, name.partition("_")[0]))
     # as the authors' loader does: the few above are errors of the list
     entries = files.keep_present(entry for entry in entries if entry.label <= 77)
-    kept, index = unique_entries(entries)
+    kept = unique_entries(entries)
+    index = {entry.name: row for row, entry in enumerate(kept)}
     rows = [np.array([index[entry.name] for entry in entries if entry.part == part]) for part in range(len(names))]
-    protocol = (
-        f"setting {setting}. "
-        + {
-            "A": "Five independent trials, each with its own training and test list; mean absolute error in years.",
-            "B": "Three parts; train on one, test on the two others; mean absolute error in years.",
-            "C": "Five folds, in which subjects may be on both sides; mean absolute error in years.",
-            "D": "Five folds, nearly without shared subjects; mean absolute error in years.",
-        }[setting]
-    )
+    protocol = f"setting {setting}. {_MORPH_SETTINGS[setting]}; mean absolute error in years."
     if setting == "A":
         splits = [(rows[2 * i], rows[2 * i + 1]) for i in range(5)]
     elif setting == "B":
@@ -177,26 +164,15 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
         `data` (paths), `target` (mean guessed age, whole years), `stdv` (standard deviation of the guesses in years,
         for the challenge's error), `part` ("train", "val" or "test"), `ranks`, `rank_names`, `prompt`, `cv` (one
         split: training and validation pictures against those of the test) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that the list names and that are not there.
     """
     files = Files(_CLAP, root, lists)
-    (path,) = files.lists(["total_2015.csv"])
-    entries = files.keep_present(
+    rows = files.rows(["total_2015.csv"], "filename age stdv database")
+    entries = files.unique_present(
         Entry(last_parts(name), round(number_in(age, path)), part, more=number_in(spread, path))
-        for name, age, spread, part in rows_of_list(path, "filename age stdv database")
+        for _, path, (name, age, spread, part) in rows
     )
-    entries, _ = unique_entries(entries)
     part = np.array([entry.part for entry in entries])
-    cv = splits_by_part(part, [(("train", "val"), ("test",))])
+    cv = split_by_part(entries, "train", "val")
     protocol = (
         "train on the pictures of train and val, test on those of test; mean absolute error in years, and the "
         "challenge's error 1 - exp(-error^2 / (2 stdv^2))."
@@ -222,28 +198,16 @@ def load_adience(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     Bunch
         `data` (paths), `target` (group, 0 to 7), `ranks`, `rank_names`, `prompt`, `groups` (users of the photo
         site), `cv` (the five folds) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     files = Files(_ADIENCE, root, lists)
     entries = []
-    for fold, path in enumerate(files.lists([f"simplified_adience_{i}.txt" for i in range(5)])):
-        for cells in rows_of_list(path, "path group"):
-            name = last_parts(cells[0], 2)
-            entries.append(Entry(name, number_in(cells[1], path), fold, name.partition("/")[0]))
-    entries, _ = unique_entries(files.keep_present(entries))
+    for fold, path, (name, group) in files.rows([f"simplified_adience_{i}.txt" for i in range(5)], "path group"):
+        name = last_parts(name, 2)
+        entries.append(Entry(name, number_in(group, path), fold, name.partition("/")[0]))
+    entries = files.unique_present(entries)
     cv = PredefinedSplit([entry.part for entry in entries])
     protocol = "five folds of different users; accuracy, and mean absolute error in groups."
-    names = list(_ADIENCE_GROUPS)
-    return benchmark_bunch(_ADIENCE, entries, list(range(len(names))), names, cv, protocol, return_X_y)
+    return benchmark_bunch(_ADIENCE, entries, _ADIENCE_GROUPS, cv, protocol, return_X_y)
 
 
 def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -264,28 +228,17 @@ def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     Bunch
         `data` (paths), `target` (ages in years), `ranks`, `rank_names`, `prompt`, `cv` (the split of the lists,
         or without them five shuffled folds, which are not official: the owner gives none) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     files = Files(_UTK, root, lists)
     names = ["UTK_train_coral.csv", "UTK_test_coral.csv"]
     if any(files.find(name) for name in names):
         entries = [
-            Entry(last_parts(cells[1]), number_in(cells[2], path), part)
-            for part, path in zip(("train", "test"), files.lists(names), strict=True)
-            for cells in rows_of_list(path, "number filename age database")
+            Entry(last_parts(cells[1]), number_in(cells[2], path), ("train", "test")[side])
+            for side, path, cells in files.rows(names, "number filename age database")
             if cells[1] != "filename"
         ]
-        entries, _ = unique_entries(files.keep_present(entries, ("", ".chip.jpg")))
-        cv: Any = splits_by_part(np.array([entry.part for entry in entries]), [(("train",), ("test",))])
+        entries = files.unique_present(entries, ("", ".chip.jpg"))
+        cv: Any = split_by_part(entries, "train")
         protocol = "the split of the lists, ages from 21 to 60; mean absolute error in years."
     else:
         paths = files.matching(_UTK_NAME)
@@ -302,5 +255,5 @@ def _of_ages(
 ) -> Bunch | tuple[Any, Any]:
     """Put together what is labelled by age: all years from the youngest to the oldest are ranks."""
     ages = [int(entry.label) for entry in entries]
-    ranks = list(range(min(ages), max(ages) + 1))
-    return benchmark_bunch(benchmark, entries, ranks, [str(age) for age in ranks], cv, protocol, return_X_y, **more)
+    names = [str(age) for age in range(min(ages), max(ages) + 1)]
+    return benchmark_bunch(benchmark, entries, names, cv, protocol, return_X_y, lowest=min(ages), **more)

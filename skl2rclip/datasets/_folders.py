@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._utils.arguments import warn_user
-from skl2rclip._utils.names import visible
 from skl2rclip.datasets._reading import (
     Account,
     described,
@@ -19,6 +18,7 @@ from skl2rclip.datasets._reading import (
     picture_bunch,
     put_in_order,
 )
+from skl2rclip.errors import visible
 
 # what systems put beside pictures by themselves, and nobody wants to hear of
 _OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")

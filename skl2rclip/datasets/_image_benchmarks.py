@@ -11,26 +11,24 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils import Bunch
 
 from skl2rclip._utils.arguments import check_choice
-from skl2rclip._utils.names import visible
 from skl2rclip.datasets._benchmark_files import (
+    L2RCLIP_LISTS,
     Benchmark,
     Entry,
     Files,
     benchmark_bunch,
     last_parts,
     number_in,
-    rows_of_list,
-    splits_by_part,
-    unique_entries,
+    split_by_part,
 )
+from skl2rclip.errors import visible
 
-_L2RCLIP = "https://github.com/raywang335/L2RCLIP (folder datalist)"
 _SEE_OWNER = "see the owner's page"
 
 _HCI = Benchmark(
     name="Historical colour images (HCI)",
     source="http://graphics.cs.cmu.edu/projects/historicalColor/",
-    lists=_L2RCLIP,
+    lists=L2RCLIP_LISTS,
     layout=(
         "    .../1930s_decade_009a00d1654af26ee1ddbee64123484d.jpg, ...    pictures, at any depth\n"
         "    .../1930s.txt to 1970s.txt                                   a decade each: path and decade"
@@ -46,7 +44,7 @@ _HCI_TRAIN, _HCI_TEST = 210 / 265, 50 / 265
 _AESTHETICS = Benchmark(
     name="Image aesthetics",
     source="http://www.di.unito.it/~schifane/dataset/beauty-icwsm15/ (pictures from Flickr)",
-    lists=_L2RCLIP,
+    lists=L2RCLIP_LISTS,
     layout=(
         "    .../3645238811.png, ...                         pictures, at any depth\n"
         "    .../animals_train.txt, .../animals_test.txt     likewise nature, people, urban: id.png and score, 1 to 5"
@@ -116,32 +114,21 @@ def load_hci(
     Bunch
         `data` (paths), `target` (decade, 0 to 4), `ranks`, `rank_names`, `prompt`, `cv` (ten random splits with
         210 pictures of each decade to train and 50 to test; the other 5 are for validation) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     files = Files(_HCI, root, lists)
     entries = []
-    for path in files.lists([f"{decade}.txt" for decade in _DECADES]):
-        for name, decade in rows_of_list(path, "path decade"):
-            if decade not in _DECADES:
-                raise ValueError(f"{visible(path)} should hold one of {_DECADES}, got {decade!r}.")
-            entries.append(Entry(last_parts(name), _DECADES.index(decade)))
-    entries, _ = unique_entries(files.keep_present(entries))
+    for _, path, (name, decade) in files.rows([f"{decade}.txt" for decade in _DECADES], "path decade"):
+        if decade not in _DECADES:
+            raise ValueError(f"{visible(path)} should hold one of {_DECADES}, got {decade!r}.")
+        entries.append(Entry(last_parts(name), _DECADES.index(decade)))
+    entries = files.unique_present(entries)
     sizes = {"train_size": round(len(entries) * _HCI_TRAIN), "test_size": round(len(entries) * _HCI_TEST)}
     cv = StratifiedShuffleSplit(10, **sizes, random_state=random_state)
     protocol = (
         "ten random splits, 210 pictures of each decade to train, 5 for validation, 50 to test; accuracy, and mean "
         "absolute error in decades."
     )
-    return benchmark_bunch(_HCI, entries, list(range(len(_DECADES))), list(_DECADES), cv, protocol, return_X_y)
+    return benchmark_bunch(_HCI, entries, _DECADES, cv, protocol, return_X_y)
 
 
 def load_image_aesthetics(
@@ -165,31 +152,20 @@ def load_image_aesthetics(
     Bunch
         `data` (paths), `target` (mean judgement rounded to 1 to 5), `ranks`, `rank_names`, `prompt`, `category` (of
         each picture), `cv` (one split, that of the lists) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     check_choice("category", category, ("all", *_CATEGORIES))
     files = Files(_AESTHETICS, root, lists)
     entries = []
     for each in _CATEGORIES if category == "all" else (category,):
-        for part, path in zip(("train", "test"), files.lists([f"{each}_train.txt", f"{each}_test.txt"]), strict=True):
-            for name, score in rows_of_list(path, "name score"):
-                # half a step goes up, as people round
-                entries.append(Entry(last_parts(name), np.floor(number_in(score, path) + 0.5), part, more=each))
-    entries, _ = unique_entries(files.keep_present(entries))
-    cv = splits_by_part(np.array([entry.part for entry in entries]), [(("train",), ("test",))])
+        for side, path, (name, score) in files.rows([f"{each}_train.txt", f"{each}_test.txt"], "name score"):
+            # half a step goes up, as people round
+            label = np.floor(number_in(score, path) + 0.5)
+            entries.append(Entry(last_parts(name), label, ("train", "test")[side], more=each))
+    entries = files.unique_present(entries)
+    cv = split_by_part(entries, "train")
     protocol = f"the split of the lists, {category}; accuracy, and mean absolute error in ranks."
     of_category = np.array([entry.more for entry in entries])
-    ranks, names = list(range(1, 6)), list(_QUALITIES)
-    return benchmark_bunch(_AESTHETICS, entries, ranks, names, cv, protocol, return_X_y, category=of_category)
+    return benchmark_bunch(_AESTHETICS, entries, _QUALITIES, cv, protocol, return_X_y, lowest=1, category=of_category)
 
 
 def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -207,26 +183,14 @@ def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, 
     Bunch
         `data` (paths), `target` (severity, 0 to 4), `ranks`, `rank_names`, `prompt`, `cv` (five shuffled stratified
         folds, which are not official: the owner lists none) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that the table names and that are not there.
     """
     files = Files(_LARA, root)
-    (path,) = files.lists(["classification/dataset/dataset.csv"])
     fields = "id predominant_stress miner rust phoma cercospora severity"
-    entries = files.keep_present(
-        Entry(f"leaf/{cells[0]}.jpg", number_in(cells[-1], path)) for cells in rows_of_list(path, fields)
-    )
+    rows = files.rows(["classification/dataset/dataset.csv"], fields)
+    entries = files.keep_present(Entry(f"leaf/{cells[0]}.jpg", number_in(cells[-1], path)) for _, path, cells in rows)
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
     protocol = "five shuffled stratified folds, which are not official; accuracy, and mean absolute error in ranks."
-    return benchmark_bunch(_LARA, entries, list(range(len(_SEVERITIES))), list(_SEVERITIES), cv, protocol, return_X_y)
+    return benchmark_bunch(_LARA, entries, _SEVERITIES, cv, protocol, return_X_y)
 
 
 def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -245,16 +209,6 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
         `data` (paths), `target` (0 to 5: below 6 red cells, 6 to 8, 9 to 11, 12 to 14, 15 to 17, from 18 on; the ranks
         are this library's), `count` (of red cells), `ranks`, `rank_names`, `prompt`, `cv` (one split, the owner's
         trainval and test) and `DESCR`.
-
-    Raises
-    ------
-    FileNotFoundError
-        Saying where the set is to be had, and what the folder must look like.
-
-    Warns
-    -----
-    UserWarning
-        Counting pictures that lists name and that are not there.
     """
     files = Files(_BCCD, root)
     entries = []
@@ -264,11 +218,11 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
         for name, annotation in zip(names, files.lists([f"Annotations/{name}.xml" for name in names]), strict=True):
             count = _red_cells(annotation)
             entries.append(Entry(f"JPEGImages/{name}.jpg", int(np.digitize(count, _CELL_EDGES)), part, more=count))
-    entries, _ = unique_entries(files.keep_present(entries))
-    cv = splits_by_part(np.array([entry.part for entry in entries]), [(("trainval",), ("test",))])
+    entries = files.unique_present(entries)
+    cv = split_by_part(entries, "trainval")
     protocol = "the owner's trainval and test; accuracy, and mean absolute error in ranks, which are this library's."
-    ranks, counts = list(range(len(_CELL_NAMES))), np.array([entry.more for entry in entries])
-    return benchmark_bunch(_BCCD, entries, ranks, list(_CELL_NAMES), cv, protocol, return_X_y, count=counts)
+    counts = np.array([entry.more for entry in entries])
+    return benchmark_bunch(_BCCD, entries, _CELL_NAMES, cv, protocol, return_X_y, count=counts)
 
 
 def _red_cells(annotation: str) -> int:

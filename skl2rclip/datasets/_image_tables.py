@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.ranks import given_ranks
 from skl2rclip._utils.arguments import is_missing, plain_label
-from skl2rclip._utils.names import near_name, visible
+from skl2rclip._utils.names import near_name
 from skl2rclip.datasets._reading import (
     Account,
     described,
@@ -22,9 +22,9 @@ from skl2rclip.datasets._reading import (
     put_in_order,
 )
 from skl2rclip.datasets._tables import cells_of, order_of, read_table
+from skl2rclip.errors import visible
 
 _BLANKS = "\ufeff\u200b \t\r\n\xa0"
-_MOST_NAMED = 3
 # what R, pandas, spreadsheets and databases write for a missing value
 _NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
@@ -133,7 +133,7 @@ def read_image_table(
     kept = keep_pictures([picture for picture, _, _ in rows.values()], account)
     rows = {number: row for (number, row), keep in zip(rows.items(), kept, strict=True) if keep}
     if not rows:
-        raise ValueError(f"{read.source} lists no picture with a rank." + _told(account))
+        raise ValueError("\n  ".join([f"{read.source} lists no picture with a rank.", *account.lines]))
     data, labels, groups = (list(column) for column in zip(*rows.values(), strict=True))
     parts = put_in_order(labels, order_of(rank_column) if ranks is None else ranks, read.source)
     account.tell()
@@ -142,10 +142,6 @@ def read_image_table(
     descr = described(f"Pictures of a table: {read.source}", parts, account)
     subjects = None if group is None else np.array(groups)
     return picture_bunch(data, *parts, descr, groups=subjects, rows=np.array(list(rows)))
-
-
-def _told(account: Account) -> str:
-    return "".join(f"\n  {line}" for line in account.lines)
 
 
 def _path_cell(cell: Any, column: str | int) -> str:
@@ -215,10 +211,7 @@ def _place(rows: dict[int, Row], number: int) -> str:
 def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Row]:
     """Put the path that exists in place of each cell, and leave out rows whose file is absent.
 
-    Raises
-    ------
-    FileNotFoundError
-        If no file is there at all: then the folder is wrong.
+    If no file is there at all, the folder is wrong, which is an error.
     """
     found, absent = {}, []
     for number, (cell, label, group) in rows.items():
@@ -264,13 +257,7 @@ def _absent(folder: Path, name: str) -> str:
 
 
 def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
-    """Keep the first of the rows of each picture.
-
-    Raises
-    ------
-    ValueError
-        If they do not agree on its rank or group.
-    """
+    """Keep the first of the rows of each picture, which must agree on its rank and group."""
     first: dict[str, int] = {}
     for number, row in rows.items():
         first.setdefault(row[0], number)
@@ -281,21 +268,11 @@ def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
             if row[place] != rows[first[path := row[0]]][place]
         }
         if others:
-            raise ValueError(_disagreement(others, what, account.source))
+            path, (one, other) = next(iter(others.items()))
+            raise ValueError(
+                f"{account.source} gives more than one {what} to {len(others)} of its pictures, the first of them: "
+                f"{visible(Path(path).name)} {one!r} and {other!r}. Settle which holds, or take these rows out."
+            )
     repeated = [row[0] for number, row in rows.items() if first[row[0]] != number]
     account.add(len(repeated), "rows that repeat another", (visible(Path(path).name) for path in repeated))
     return {number: rows[number] for number in first.values()}
-
-
-def _disagreement(others: dict[str, tuple[Any, Any]], what: str, source: str) -> str:
-    named = "; ".join(_both(path, *pair) for path, pair in list(others.items())[:_MOST_NAMED])
-    such = "such as " if len(others) > _MOST_NAMED else ""
-    remedy = "the median of several raters, say" if what == "rank" else "whose picture it is"
-    return (
-        f"{source} gives more than one {what} to {len(others)} of its pictures: {such}{named}. Settle which holds "
-        f"({remedy}), or take these rows out: nothing here can tell which of them is right."
-    )
-
-
-def _both(path: str, one: Any, other: Any) -> str:
-    return f"{visible(Path(path).name)} {one!r} and {other!r}"

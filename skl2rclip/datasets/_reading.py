@@ -19,7 +19,7 @@ from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.order_inference import plain_order
 from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
-from skl2rclip._utils.names import visible
+from skl2rclip.errors import visible
 
 _MOST_NAMED = 3
 _MOST_LISTED = 100
@@ -29,13 +29,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 class Account:
-    """What a reader has left out, said in one warning.
-
-    Parameters
-    ----------
-    source : str
-        What was read, as messages name it.
-    """
+    """What a reader has left out of `source`, as messages name it, said in one warning."""
 
     def __init__(self, source: str):
         self.source = source
@@ -55,13 +49,7 @@ class Account:
 
 
 def existing_folder(name: str, folder: Any) -> Path:
-    """Make a path of a folder that a user has named.
-
-    Raises
-    ------
-    NotADirectoryError, FileNotFoundError, TypeError
-        Naming the parameter.
-    """
+    """Make a path of a folder that a user has named in the parameter `name`, or raise an error."""
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"{name} must be the path of a folder, got {folder!r}.")
     path = Path(folder).expanduser()
@@ -73,12 +61,7 @@ def existing_folder(name: str, folder: Any) -> Path:
 
 
 def keep_pictures(paths: Sequence[str], account: Account) -> np.ndarray:
-    """Tell which files are pictures by their headers, whatever their names end in.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
+    """Tell which files are pictures by their headers, whatever their names end in: ndarray of shape (n,), bool."""
     problems = find_unreadable(stamped(paths))
     kept = np.ones(len(paths), bool)
     kept[list(problems)] = False
@@ -91,15 +74,10 @@ def keep_pictures(paths: Sequence[str], account: Account) -> np.ndarray:
 
 
 def numbers_in(labels: Sequence[Any]) -> np.ndarray | None:
-    """Make numbers of labels, which may be written ones, or return None where one is no number.
+    """Make an array of int64 or float64 of labels, which may be written numbers, or return None where one is no number.
 
     A comma is a decimal one where at least one of them cannot be that of thousands: 2,5 and 10 are numbers, 2,500 and
     10 are not, for it may be either.
-
-    Returns
-    -------
-    ndarray of shape (n,), or None
-        Of int64 where all are whole, else of float64.
     """
     if _has_decimal_commas(labels):
         labels = [label.replace(",", ".") if isinstance(label, str) else label for label in labels]
@@ -137,11 +115,6 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
     ranks : list of K numbers
         All labels that `target` may hold, lowest first.
     rank_names : list of K str
-
-    Raises
-    ------
-    ValueError
-        If the order of words is not plain and `ranks` does not give it, or a label is not among `ranks`.
     """
     if ranks is not None:
         given = given_ranks(ranks)

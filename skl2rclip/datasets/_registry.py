@@ -23,24 +23,12 @@ if TYPE_CHECKING:  # the same for type checkers, which cannot read a table
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that returns labelled pictures.
+    """A function that returns labelled pictures."""
 
-    Attributes
-    ----------
-    name : str
-        Of the function.
-    module : str
-        Of this folder.
-    reads : str
-        What it reads.
-    unit : str, default=""
-        Of a benchmark of the field, which its function takes the folder of: what errors are counted in. Empty for
-        other readers.
-    """
-
-    name: str
-    module: str
-    reads: str
+    name: str  # of the function
+    module: str  # of this folder
+    reads: str  # what it reads
+    # of a benchmark of the field, which its function takes the folder of: what errors are counted in
     unit: str = ""
 
     @property

@@ -194,7 +194,6 @@ class FewShotSplit(_ThinningSplit):
                 check_integer(f"n_per_rank[{rank!r}]", number, 0)
         else:
             check_integer("n_per_rank", self.n_per_rank, 1)
-
         if self.unseen_ranks is not None and (isinstance(self.unseen_ranks, str) or np.ndim(self.unseen_ranks) != 1):
             raise InvalidParameterError(f"unseen_ranks must be a list of ranks, got {self.unseen_ranks!r}.")
 
@@ -323,22 +322,7 @@ class ListedSplits(BaseCrossValidator):
         self.splits = splits
 
     def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[Split]:
-        """Generate the indices of training and test pictures.
-
-        Parameters
-        ----------
-        X, y, groups : optional
-            Ignored, but for the length of X.
-
-        Yields
-        ------
-        train, test : ndarray of int
-
-        Raises
-        ------
-        ValueError
-            If X is shorter than the data set that the splits are of.
-        """
+        """Generate the indices of training and test pictures, which are of a set no longer than X."""
         listed = [(np.asarray(train), np.asarray(test)) for train, test in self.splits]
         longest = 1 + max(int(part.max(initial=-1)) for split in listed for part in split)
         given = X if X is not None else y
@@ -350,17 +334,7 @@ class ListedSplits(BaseCrossValidator):
         yield from listed
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return the number of splits.
-
-        Parameters
-        ----------
-        X, y, groups : optional
-            Ignored.
-
-        Returns
-        -------
-        int
-        """
+        """Return the number of splits."""
         return len(self.splits)
 
     def __repr__(self) -> str:

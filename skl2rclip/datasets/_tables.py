@@ -21,7 +21,8 @@ import numpy as np
 
 from skl2rclip._ordinal.labels import listing
 from skl2rclip._utils.arguments import is_missing
-from skl2rclip._utils.names import near_name, visible
+from skl2rclip._utils.names import near_name
+from skl2rclip.errors import visible
 
 _DELIMITERS = {".csv": ",;\t|", ".txt": "\t,;|", ".tsv": "\t", ".tab": "\t"}
 _EXCEL = (".xlsx", ".xlsm")
@@ -32,38 +33,17 @@ _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a table that parameters have named.
+    """The columns of a table that parameters have named."""
 
-    Attributes
-    ----------
-    source : str
-        As messages name the table.
-    columns : dict from str to Series, or to whatever a mapping held
-        By parameter.
-    folder : Path or None
-        Of its file.
-    """
-
-    source: str
-    columns: dict[str, Any]
-    folder: Path | None = None
+    source: str  # as messages name the table
+    columns: dict[str, Any]  # by parameter, each a Series or whatever a mapping held
+    folder: Path | None = None  # of its file
 
 
 def read_table(table: Any, chosen: dict[str, str | int]) -> Table:
     """Read columns of a table of any kind that `skl2rclip.datasets.read_image_table` takes.
 
-    Parameters
-    ----------
-    table : str, path-like, data frame or mapping
-    chosen : dict from str to str or int
-        The name of a column for each parameter that names one.
-
-    Raises
-    ------
-    TypeError, ValueError, FileNotFoundError
-        If it is no table, or of a kind that is not read, or a column is not there, or is there twice.
-    ImportError
-        If a library is missing; the message says what to install.
+    `chosen` is the name of a column for each parameter that names one.
     """
     if not isinstance(table, str | os.PathLike):
         return Table("the table", _columns(table, chosen, "the table"))
@@ -142,11 +122,6 @@ def _count_columns(text: str, delimiter: str, source: str) -> int:
     """Count the columns of the header, and refuse a text of which pandas would lose cells or rows in silence.
 
     pandas makes one cell of all rows between a quote that is not closed and the next one, or the end.
-
-    Raises
-    ------
-    ValueError
-        Naming the line.
     """
     lines = list(io.StringIO(text, newline=""))
     width = 0

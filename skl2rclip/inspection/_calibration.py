@@ -11,7 +11,7 @@ from skl2rclip._ordinal.decisions import central_interval
 from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
 from skl2rclip._utils.arguments import check_choice, check_integer
 from skl2rclip.inspection._drawing import BLUE, GREY, panels, pyplot, styled
-from skl2rclip.inspection._responses import as_sequence, response_of
+from skl2rclip.inspection._responses import response_of
 
 _LEVELS = np.arange(1, 20) / 20
 
@@ -96,7 +96,6 @@ class RankCalibrationDisplay:
         """
         pyplot(cls.__name__)
         check_integer("n_bins", n_bins, 1)
-        X = as_sequence(X)
         said = response_of(cls.__name__, estimator, X, y, ranks=ranks, predict=False)
         assert said.probabilities is not None
         assert said.true is not None
@@ -211,21 +210,7 @@ def _by_chance(n: int, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def coverage_by_level(probabilities: np.ndarray, true: np.ndarray, levels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the true ranks in central intervals, and the mean probability that these hold.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order.
-    true : ndarray of shape (n,), int
-        Positions of the true ranks.
-    levels : array-like of shape (m,)
-        What the intervals are asked for, in (0, 1).
-
-    Returns
-    -------
-    coverage, promised : ndarray of shape (m,)
-    """
+    """Share of the true ranks in central intervals of each level, and the mean probability that these hold."""
     cumulated = np.concatenate([np.zeros((len(true), 1)), np.cumsum(probabilities, axis=1)], axis=1)  # (n, K + 1)
     every = np.arange(len(true))
     coverage, promised = [], []
@@ -241,22 +226,8 @@ def pit_histogram(probabilities: np.ndarray, true: np.ndarray, n_bins: int) -> n
 
     An image of rank k with the cumulated probabilities ``F_{k-1}`` and ``F_k`` is spread evenly from one to the other.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-        Columns in rank order.
-    true : ndarray of shape (n,), int
-        Positions of the true ranks.
-    n_bins : int
-
-    Returns
-    -------
-    ndarray of shape (n_bins,)
-        Shares, which sum to one.
-
-    References
-    ----------
-    C. Czado, T. Gneiting, L. Held, "Predictive model assessment for count data", Biometrics 65, 2009.
+    `true` are positions of ranks, and the columns of `probabilities` are in rank order. Equations (2) and (3) of Czado,
+    Gneiting and Held, see `RankCalibrationDisplay`.
     """
     cumulated = np.minimum(np.cumsum(probabilities, axis=1), 1.0)
     upper = np.take_along_axis(cumulated, true[:, None], axis=1)  # (n, 1)

@@ -20,7 +20,7 @@ from skl2rclip.inspection._drawing import (
     styled,
     written_cells,
 )
-from skl2rclip.inspection._responses import as_sequence, response_of
+from skl2rclip.inspection._responses import response_of
 
 _MOST_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
 _NICE_BANDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -116,7 +116,6 @@ class OrdinalConfusionDisplay:
         OrdinalConfusionDisplay
         """
         pyplot(cls.__name__)
-        X = as_sequence(X)
         said = response_of(cls.__name__, estimator, X, y, ranks=ranks, probabilities=False)
         labels = said.scale.ranks
         return cls.from_predictions(

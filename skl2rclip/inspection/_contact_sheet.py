@@ -1,4 +1,4 @@
-"""What contact sheets share: the tiles, their captions, and the title."""
+"""What contact sheets share: whom they ask, the tiles, their captions, and the title."""
 
 from __future__ import annotations
 
@@ -7,38 +7,34 @@ from typing import Any, Self
 
 import numpy as np
 
-from skl2rclip._images.levels import WhiteLevel
+from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
+from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._ordinal.ranks import default_name
-from skl2rclip._utils.arguments import check_integer
-from skl2rclip.inspection._drawing import (
-    draw_blank,
-    panels,
-    pyplot,
-    short,
-    styled,
-)
+from skl2rclip._utils.arguments import check_integer, check_lengths
+from skl2rclip.inspection._drawing import display_names, draw_blank, panels, pyplot, short, styled
 from skl2rclip.inspection._responses import Response, as_sequence, response_of
-from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, white_of
+from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of, white_of
 
-SIDE = 160  # pixels of thumbnails
+_SIDE = 160  # pixels of thumbnails
+_Asked = tuple[Response, Any, WhiteLevel]
 
 
 class ContactSheet:
     """Pictures in rows, a caption below each, in one Axes: what the two sheets share."""
 
-    indices: np.ndarray
-    thumbnails: list[Any]
-    problems: list[str | None]
-    names: list[str]
-    title: str
-
-    def _captions(self) -> list[list[str]]:
-        raise NotImplementedError
+    def _hold(
+        self, indices: Any, thumbnails: list[Thumbnail], title: str, y_true: Any, y_pred: Any, display_labels: Any
+    ) -> None:
+        self.indices, self.title = indices, title
+        self.thumbnails = [each.pixels for each in thumbnails]
+        self.problems = [each.problem for each in thumbnails]
+        self.names = [each.name for each in thumbnails]
+        self.y_true, self.y_pred, self.display_labels = y_true, y_pred, display_labels
 
     @classmethod
     def _asked(
         cls, estimator: Any, X: Any, y: Any, n_images: int, images: Any, ranks: Any, *, needs_labels: bool
-    ) -> tuple[Response, Any, WhiteLevel]:
+    ) -> _Asked:
         """Ask a classifier; what it said, the pictures that are shown, and what is white in them."""
         who = cls.__name__
         pyplot(who)
@@ -57,12 +53,59 @@ class ContactSheet:
         )
         return said, pictures, white_of(estimator)
 
-    def _hold(self, indices: np.ndarray, thumbnails: list[Thumbnail], title: str) -> None:
-        self.indices = indices
-        self.thumbnails = [each.pixels for each in thumbnails]
-        self.problems = [each.problem for each in thumbnails]
-        self.names = [each.name for each in thumbnails]
-        self.title = title
+    @classmethod
+    def _given(cls, images: Any, y_true: Any, y_pred: Any, n_images: int, ranks: Any) -> _Asked:
+        """Take predictions for what a classifier says; `y_true` may be None."""
+        pyplot(cls.__name__)
+        check_integer("n_images", n_images, 1)
+        images = check_pictures(cls.__name__, as_sequence(images), None)
+        scale, true, predicted = encoded_pair(y_pred if y_true is None else y_true, y_pred, ranks)
+        check_lengths(images, predicted)
+        rows = np.arange(len(predicted))
+        return Response(scale, rows, None if y_true is None else true, predicted), images, FULL_RANGE
+
+    @classmethod
+    def _shown(
+        cls, asked: _Asked, order: np.ndarray, n_images: int, what: str, display_labels: Any, **columns: np.ndarray
+    ) -> Self:
+        """Make a sheet of images in this order; what cannot be read comes last, where there is room.
+
+        `order` and `columns` are of the rows of the response; a sheet takes of each column what is shown, else NaN.
+        """
+        said, pictures, white = asked
+        ranks = said.scale.ranks.tolist()
+        indices = np.concatenate([said.rows[order], np.array(sorted(said.failures), dtype=np.int64)])[:n_images]
+        row_of = dict(zip(said.rows.tolist(), range(len(said.rows)), strict=True))
+        rows = [row_of.get(index) for index in indices.tolist()]
+
+        def labels(positions: np.ndarray) -> list[Any]:
+            return [None if row is None else ranks[positions[row]] for row in rows]
+
+        lost = f"; {len(said.failures)} cannot be read" if said.failures else ""
+        assert said.predicted is not None
+        named: dict[str, Any] = {
+            name: np.array([np.nan if row is None else column[row] for row in rows]) for name, column in columns.items()
+        }
+        return cls(  # type: ignore[call-arg]  # of those that inherit
+            indices=indices,
+            y_true=None if said.true is None else labels(said.true),
+            y_pred=labels(said.predicted),
+            thumbnails=thumbnails_of(pictures, indices, _SIDE, white),
+            title=f"{what}: {len(indices)} of {len(pictures)} images{lost}",
+            display_labels=dict(zip(ranks, display_names(said.scale.ranks, display_labels), strict=True)),
+            **named,
+        )
+
+    def _caption(self, place: int) -> list[str]:
+        raise NotImplementedError
+
+    def _line(self, word: str, labels: Any, place: int) -> list[str]:
+        """One line of a caption, or none where there is no such label."""
+        label = None if labels is None else labels[place]
+        if label is None:
+            return []
+        name = default_name(label) if self.display_labels is None else self.display_labels[label]
+        return [f"{word} {short(str(name), 27 - len(word))}"]
 
     def plot(self, ax: Any = None, *, n_columns: int | None = None, text_kw: dict[str, Any] | None = None) -> Self:
         """Draw it.
@@ -86,7 +129,7 @@ class ContactSheet:
             check_integer("n_columns", n_columns, 1)
         columns = n_columns or math.ceil(n / max(1, round(math.sqrt(n / 1.7)))) or 1
         rows = max(1, math.ceil(n / columns))
-        captions = self._captions()
+        captions = [self._caption(place) for place in range(n)]
         n_lines = max([len(lines) for lines in captions], default=1)
         tile, line = 1.6, 0.1  # inches of a tile, and of a line of its caption in tiles
         self._tallest = max([_sides(pixels)[0] for pixels in self.thumbnails], default=1.0)
@@ -103,7 +146,7 @@ class ContactSheet:
         for place, lines in enumerate(captions):
             corner = (place % columns * 1.08, place // columns * step)
             self._draw_tile(ax, place, corner, size)
-            self.texts_.append(_caption(ax, (corner[0], corner[1] + self._tallest + 0.03), lines, size, text_kw))
+            self.texts_.append(_text_below(ax, (corner[0], corner[1] + self._tallest + 0.03), lines, size, text_kw))
         ax.set_title(self.title, fontsize="medium", loc="left")
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -133,41 +176,10 @@ def _sides(pixels: np.ndarray | None) -> tuple[float, float]:
     return height / max(height, width), width / max(height, width)
 
 
-def _caption(
+def _text_below(
     ax: Any, corner: tuple[float, float], lines: list[str], size: float, text_kw: dict[str, Any] | None
 ) -> Any:
     from matplotlib.text import Text
 
     style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15}
     return ax.text(*corner, "\n".join(short(line, 29) for line in lines), **styled(style, text_kw, Text))
-
-
-def title_of(what: str, shown: int, n: int, n_failures: int) -> str:
-    """Say above the sheet what it shows, and of how many images."""
-    lost = f"; {n_failures} cannot be read" if n_failures else ""
-    return f"{what}: {shown} of {n} images{lost}"
-
-
-def with_failures(ordered: np.ndarray, failures: dict[int, str], n_images: int) -> np.ndarray:
-    """Choose the indices that are shown; what cannot be read comes last, where there is room."""
-    return np.concatenate([ordered, np.array(sorted(failures), dtype=np.int64)])[:n_images]
-
-
-def labels_of(said_rows: np.ndarray, labels: np.ndarray | None, indices: np.ndarray) -> list[Any]:
-    """Label of each index, None where nothing was said of it."""
-    if labels is None:
-        return [None] * len(indices)
-    by_row = dict(zip(said_rows.tolist(), labels.tolist(), strict=True))
-    return [by_row.get(index) for index in indices.tolist()]
-
-
-def line_of(word: str, name: Any) -> list[str]:
-    """Return one line of a caption, or none where there is no such label."""
-    return [] if name is None else [f"{word} {short(str(name), 27 - len(word))}"]
-
-
-def named(label: Any, display: Any) -> str | None:
-    """Return the name of a label as the display writes it, or None where there is no label."""
-    if label is None:
-        return None
-    return default_name(label) if display.display_labels is None else display.display_labels[label]

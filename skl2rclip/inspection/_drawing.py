@@ -45,22 +45,10 @@ def pyplot(who: str) -> Any:
 
 
 def panels(who: str, ax: Any, size: tuple[float, float], ratios: Sequence[float] = (1,)) -> list[Any]:
-    """Make the panels of a display, side by side.
+    """Make the panels of a display side by side, which have widths in these ratios.
 
-    Parameters
-    ----------
-    who : str
-        The display.
-    ax : Axes, sequence of Axes or None
-        One for each panel; or one that gives its room to all of them; or None for a new figure.
-    size : tuple of float
-        Width and height of a new figure in inches.
-    ratios : sequence of float, default=(1,)
-        Widths of the panels.
-
-    Returns
-    -------
-    list of Axes
+    They are drawn in `ax`: Axes for each, or one that gives its room to all; or in a new figure of this `size` in
+    inches.
     """
     plt = pyplot(who)
     if ax is None:
@@ -97,13 +85,7 @@ def styled(defaults: dict[str, Any], given: dict[str, Any] | None, kind: Any) ->
 
 
 def written_cells(ax: Any, image: Any, matrix: np.ndarray, form: str, text_kw: dict[str, Any] | None) -> np.ndarray:
-    """Write the numbers of a matrix into the cells of its image, dark on light and light on dark.
-
-    Returns
-    -------
-    ndarray of the shape of the matrix, dtype=object
-        Texts.
-    """
+    """Write the numbers of a matrix into the cells of its image, dark on light and light on dark; return the texts."""
     from matplotlib.text import Text
 
     size = 10 if len(matrix) <= 8 else 7
@@ -158,15 +140,7 @@ def room_for(names: Iterable[str]) -> float:
 
 
 def mark_ranks(ax: Any, which: str, names: Sequence[str]) -> None:
-    """Put as many ticks along an axis as there is room for, at the positions 0 to K - 1.
-
-    Parameters
-    ----------
-    ax : Axes
-    which : {"x", "y"}
-    names : sequence of K str
-        In rank order.
-    """
+    """Put as many ticks along the x or y axis as there is room for, at the positions 0 to K - 1 of these names."""
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
 

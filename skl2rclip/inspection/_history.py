@@ -6,13 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip.inspection._drawing import (
-    LEGEND_ABOVE,
-    LINES,
-    panels,
-    pyplot,
-    styled,
-)
+from skl2rclip.inspection._drawing import LEGEND_ABOVE, LINES, panels, pyplot, styled
 from skl2rclip.inspection._responses import learned_by
 
 _MOST_MARKERS = 15

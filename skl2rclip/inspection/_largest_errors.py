@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
-from skl2rclip._ordinal.rank_lookup import encoded_pair
-from skl2rclip._utils.arguments import check_integer, check_lengths
-from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
-from skl2rclip.inspection._drawing import (
-    display_names,
-    pyplot,
-)
-from skl2rclip.inspection._responses import Response, as_sequence
-from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of
+from skl2rclip.inspection._contact_sheet import ContactSheet
+from skl2rclip.inspection._thumbnails import Thumbnail
 
 
 class LargestErrorsDisplay(ContactSheet):
@@ -70,8 +61,8 @@ class LargestErrorsDisplay(ContactSheet):
         title: str = "Largest errors",
         display_labels: dict[Any, str] | None = None,
     ):
-        self.y_true, self.y_pred, self.errors, self.display_labels = y_true, y_pred, errors, display_labels
-        self._hold(indices, thumbnails, title)
+        self.errors = errors
+        self._hold(indices, thumbnails, title, y_true, y_pred, display_labels)
 
     @classmethod
     def from_estimator(
@@ -115,7 +106,7 @@ class LargestErrorsDisplay(ContactSheet):
         LargestErrorsDisplay
         """
         asked = cls._asked(estimator, X, y, n_images, images, ranks, needs_labels=True)
-        return cls._of(*asked, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(asked, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
@@ -149,70 +140,28 @@ class LargestErrorsDisplay(ContactSheet):
         -------
         LargestErrorsDisplay
         """
-        pyplot(cls.__name__)
-        check_integer("n_images", n_images, 1)
-        images = check_pictures(cls.__name__, as_sequence(images), None)
-        scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
-        check_lengths(images, true)
-        said = Response(scale, np.arange(len(true)), true=true, predicted=predicted)
-        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
+        asked = cls._given(images, y_true, y_pred, n_images, ranks)
+        return cls._of(asked, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _of(
-        cls,
-        said: Response,
-        pictures: Any,
-        white: WhiteLevel,
-        n_images: int,
-        display_labels: Any,
-    ) -> LargestErrorsDisplay:
-        assert said.true is not None
-        assert said.predicted is not None
-        scale = said.scale
-        errors = scale.values[said.predicted] - scale.values[said.true]
-        order = largest_first(errors, said.true, said.probabilities)
-        indices = with_failures(said.rows[order], said.failures, n_images)
+    def _of(cls, asked: Any, n_images: int, display_labels: Any) -> LargestErrorsDisplay:
+        said = asked[0]
+        errors = said.scale.values[said.predicted] - said.scale.values[said.true]
+        order = _largest_first(errors, said.true, said.probabilities)
         what = "Largest errors" if len(order) else "No errors"
-        error_of = dict(zip(said.rows.tolist(), errors.tolist(), strict=True))
-        return cls(
-            indices,
-            labels_of(said.rows, scale.ranks[said.true], indices),
-            labels_of(said.rows, scale.ranks[said.predicted], indices),
-            errors=np.array([error_of.get(index, np.nan) for index in indices.tolist()]),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
-            title=title_of(what, len(indices), len(pictures), len(said.failures)),
-            display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
-        )
+        return cls._shown(asked, order, n_images, what, display_labels, errors=errors)
 
-    def _captions(self) -> list[list[str]]:
+    def _caption(self, place: int) -> list[str]:
+        index, error = self.indices[place], self.errors[place]
         return [
-            [_place(index, error), *line_of("true", named(true, self)), *line_of("predicted", named(predicted, self))]
-            for index, error, true, predicted in zip(
-                self.indices.tolist(), self.errors.tolist(), self.y_true, self.y_pred, strict=True
-            )
+            f"index {index}" if np.isnan(error) else f"index {index}, {error:+.4g}",
+            *self._line("true", self.y_true, place),
+            *self._line("predicted", self.y_pred, place),
         ]
 
 
-def _place(index: int, error: float) -> str:
-    return f"index {index}" if math.isnan(error) else f"index {index}, {error:+.4g}"
-
-
-def largest_first(errors: np.ndarray, true: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
-    """Order of the rows that have an error: the largest first, of equal ones the surest.
-
-    Parameters
-    ----------
-    errors : ndarray of shape (n,)
-        Signed.
-    true : ndarray of shape (n,), int
-        Positions of the true ranks.
-    probabilities : ndarray of shape (n, K), optional
-        Columns in rank order.
-
-    Returns
-    -------
-    ndarray of shape (m,), int64
-    """
-    doubt = np.zeros(len(errors)) if probabilities is None else probabilities[np.arange(len(errors)), true]
-    order = np.lexsort([doubt, -np.abs(errors)])
+def _largest_first(errors: np.ndarray, true: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
+    """Order of the rows that have an error: the largest first, of equal ones that whose true rank is least probable."""
+    probable = np.zeros(len(errors)) if probabilities is None else probabilities[np.arange(len(errors)), true]
+    order = np.lexsort([probable, -np.abs(errors)])
     return order[errors[order] != 0]

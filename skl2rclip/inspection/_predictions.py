@@ -23,18 +23,9 @@ from skl2rclip.inspection._drawing import (
     styled,
     unit_of,
 )
-from skl2rclip.inspection._responses import as_sequence, check_classifier, response_of
+from skl2rclip.inspection._responses import response_of
 
 _MOST_WRITTEN = 15  # ranks, beyond which each of them is not named
-
-
-def _check_gives_intervals(who: str, estimator: Any) -> None:
-    check_classifier(who, estimator, probabilities=False)
-    if not hasattr(estimator, "predict_proba"):
-        raise ValueError(
-            f"{who} needs probabilities, and {type(estimator).__name__} has no predict_proba: coverage=None draws "
-            "without intervals."
-        )
 
 
 class RankPredictionDisplay:
@@ -113,8 +104,7 @@ class RankPredictionDisplay:
                 f"y_interval must have a row of two labels for each of {len(self._true)} images, got the shape "
                 f"{ends.shape}."
             )
-        columns = [self._scale.encode(check_labels(ends[:, end], "y_interval"), "y_interval") for end in (0, 1)]
-        return np.column_stack(columns)
+        return self._scale.encode(check_labels(ends.ravel(), "y_interval"), "y_interval").reshape(-1, 2)
 
     @classmethod
     def from_estimator(
@@ -157,9 +147,15 @@ class RankPredictionDisplay:
         pyplot(cls.__name__)
         if coverage is not None:
             check_real("coverage", coverage, 0, 1, open_ends=True)
-            _check_gives_intervals(cls.__name__, estimator)
-        X = as_sequence(X)
-        said = response_of(cls.__name__, estimator, X, y, ranks=ranks, probabilities=coverage is not None)
+        said = response_of(
+            cls.__name__,
+            estimator,
+            X,
+            y,
+            ranks=ranks,
+            probabilities=coverage is not None,
+            advice=": coverage=None draws without intervals",
+        )
         labels = said.scale.ranks
         ends = None if coverage is None else labels[central_interval(said.probabilities, coverage)]  # type: ignore[arg-type]
         return cls.from_predictions(

@@ -23,29 +23,14 @@ from skl2rclip.metrics._scorers import parts_with, scale_of_estimator
 
 @dataclass(frozen=True)
 class Response:
-    """What a classifier says of n images.
-
-    Attributes
-    ----------
-    scale : RankScale
-    rows : ndarray of shape (n,), int64
-        Index in X of each image; those that cannot be read are left out.
-    true : ndarray of shape (n,), int64, or None
-        Positions of the true ranks.
-    predicted : ndarray of shape (n,), int64, or None
-        Positions of the predicted ranks.
-    probabilities : ndarray of shape (n, K), float64, or None
-        Columns in rank order.
-    failures : dict of int to str
-        Why an image cannot be read, by its index in X.
-    """
+    """What a classifier says of n images."""
 
     scale: RankScale
-    rows: np.ndarray
-    true: np.ndarray | None = None
-    predicted: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    failures: dict[int, str] = field(default_factory=dict)
+    rows: np.ndarray  # (n,), index in X of each image; those that cannot be read are left out
+    true: np.ndarray | None = None  # (n,), positions of the true ranks
+    predicted: np.ndarray | None = None  # (n,), positions of the predicted ranks
+    probabilities: np.ndarray | None = None  # (n, K), columns in rank order
+    failures: dict[int, str] = field(default_factory=dict)  # why an image cannot be read, by its index in X
 
 
 def response_of(
@@ -59,6 +44,7 @@ def response_of(
     probabilities: bool = True,
     needs_labels: bool = True,
     skip_unreadable: bool = False,
+    advice: str = "",
 ) -> Response:
     """Ask a fitted classifier.
 
@@ -66,23 +52,19 @@ def response_of(
     ----------
     who : str
         The display that asks, for messages.
-    estimator : fitted classifier
-    X : sequence of n images, or whatever it predicts from
-    y : array-like of shape (n,), optional
-    ranks : array-like of shape (K,), optional
-        All labels, lowest first.
+    estimator, X, y, ranks
+        As `from_estimator` takes them.
     predict, probabilities : bool, default=True
         What is asked.
     needs_labels : bool, default=True
         Whether y must be given.
     skip_unreadable : bool, default=False
         Leave out images that the classifier names as unreadable.
-
-    Returns
-    -------
-    Response
+    advice : str, default=""
+        What to do where it has no probabilities.
     """
-    check_classifier(who, estimator, probabilities)
+    X = as_sequence(X)
+    _check_classifier(who, estimator, probabilities, advice)
     if needs_labels and y is None:
         raise ValueError(f"{who} compares with true labels, and y is None.")
     n = _num_samples(X)
@@ -116,7 +98,7 @@ def _asked(estimator: Any, X: Any, predict: bool, probabilities: bool) -> tuple[
     return estimator.predict(X) if predict else None, estimator.predict_proba(X) if probabilities else None
 
 
-def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> None:
+def _check_classifier(who: str, estimator: Any, probabilities: bool, advice: str) -> None:
     """Raise unless this is a fitted classifier that says what a display asks for."""
     name = type(estimator).__name__
     check_is_fitted(estimator)
@@ -126,7 +108,7 @@ def check_classifier(who: str, estimator: Any, probabilities: bool = True) -> No
             "predictions of anything else are drawn by from_predictions, where the display has it."
         )
     if probabilities and not hasattr(estimator, "predict_proba"):
-        raise ValueError(f"{who} needs probabilities, and {name} has no predict_proba.")
+        raise ValueError(f"{who} needs probabilities, and {name} has no predict_proba{advice}.")
 
 
 def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
@@ -142,13 +124,7 @@ def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
 
 
 def as_sequence(X: Any) -> Any:
-    """Return X, or a list of what it hands out where it can be gone through only once.
-
-    Raises
-    ------
-    ValueError
-        If it is a path, which is a sequence of letters.
-    """
+    """Return X, or a list of what it hands out where it can be gone through only once; refuse a single path."""
     if isinstance(X, str | bytes | os.PathLike):
         shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
         raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")

@@ -6,16 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
-from skl2rclip._ordinal.rank_lookup import encoded_pair
-from skl2rclip._utils.arguments import check_integer, check_lengths
-from skl2rclip.inspection._contact_sheet import SIDE, ContactSheet, labels_of, line_of, named, title_of, with_failures
-from skl2rclip.inspection._drawing import (
-    display_names,
-    pyplot,
-)
-from skl2rclip.inspection._responses import Response, as_sequence
-from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of
+from skl2rclip.inspection._contact_sheet import ContactSheet
+from skl2rclip.inspection._thumbnails import Thumbnail
 
 
 class SortedPicturesDisplay(ContactSheet):
@@ -66,8 +58,7 @@ class SortedPicturesDisplay(ContactSheet):
         title: str = "By predicted rank",
         display_labels: dict[Any, str] | None = None,
     ):
-        self.y_pred, self.y_true, self.display_labels = y_pred, y_true, display_labels
-        self._hold(indices, thumbnails, title)
+        self._hold(indices, thumbnails, title, y_true, y_pred, display_labels)
 
     @classmethod
     def from_estimator(
@@ -111,7 +102,7 @@ class SortedPicturesDisplay(ContactSheet):
         SortedPicturesDisplay
         """
         asked = cls._asked(estimator, X, y, n_images, images, ranks, needs_labels=False)
-        return cls._of(*asked, n_images, display_labels).plot(ax=ax, **kwargs)
+        return cls._of(asked, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
@@ -147,61 +138,21 @@ class SortedPicturesDisplay(ContactSheet):
         -------
         SortedPicturesDisplay
         """
-        pyplot(cls.__name__)
-        check_integer("n_images", n_images, 1)
-        images = check_pictures(cls.__name__, as_sequence(images), None)
-        scale, true, predicted = encoded_pair(y_pred if y_true is None else y_true, y_pred, ranks)
-        check_lengths(images, predicted)
-        said = Response(scale, np.arange(len(predicted)), true=None if y_true is None else true, predicted=predicted)
-        return cls._of(said, images, FULL_RANGE, n_images, display_labels).plot(ax=ax, **kwargs)
+        asked = cls._given(images, y_true, y_pred, n_images, ranks)
+        return cls._of(asked, n_images, display_labels).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _of(
-        cls,
-        said: Response,
-        pictures: Any,
-        white: WhiteLevel,
-        n_images: int,
-        display_labels: Any,
-    ) -> SortedPicturesDisplay:
-        assert said.predicted is not None
-        scale = said.scale
-        order = lowest_first(said.predicted, said.probabilities)
+    def _of(cls, asked: Any, n_images: int, display_labels: Any) -> SortedPicturesDisplay:
+        predicted, probabilities = asked[0].predicted, asked[0].probabilities
+        expected = 0 * predicted if probabilities is None else probabilities @ np.arange(probabilities.shape[1])
+        order = np.lexsort([expected, predicted])
         if len(order) > n_images:
             order = order[np.linspace(0, len(order) - 1, n_images).round().astype(np.int64)]
-        indices = with_failures(said.rows[order], said.failures, n_images)
-        true = None if said.true is None else labels_of(said.rows, scale.ranks[said.true], indices)
-        return cls(
-            indices,
-            labels_of(said.rows, scale.ranks[said.predicted], indices),
-            thumbnails=thumbnails_of(pictures, indices, SIDE, white),
-            y_true=true,
-            title=title_of("By predicted rank", len(indices), len(pictures), len(said.failures)),
-            display_labels=dict(zip(scale.ranks.tolist(), display_names(scale.ranks, display_labels), strict=True)),
-        )
+        return cls._shown(asked, order, n_images, "By predicted rank", display_labels)
 
-    def _captions(self) -> list[list[str]]:
-        true = [None] * len(self.indices) if self.y_true is None else self.y_true
+    def _caption(self, place: int) -> list[str]:
         return [
-            [f"index {index}", *line_of("predicted", named(predicted, self)), *line_of("true", named(label, self))]
-            for index, predicted, label in zip(self.indices.tolist(), self.y_pred, true, strict=True)
+            f"index {self.indices[place]}",
+            *self._line("predicted", self.y_pred, place),
+            *self._line("true", self.y_true, place),
         ]
-
-
-def lowest_first(predicted: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
-    """Order of the rows by predicted rank, and within a rank by the expected position.
-
-    Parameters
-    ----------
-    predicted : ndarray of shape (n,), int
-        Positions of the predicted ranks.
-    probabilities : ndarray of shape (n, K), optional
-        Columns in rank order.
-
-    Returns
-    -------
-    ndarray of shape (n,), int64
-    """
-    if probabilities is None:
-        return np.argsort(predicted, kind="stable")
-    return np.lexsort([probabilities @ np.arange(probabilities.shape[1]), predicted])

@@ -20,28 +20,19 @@ from skl2rclip._images.decoding import (
 from skl2rclip._images.image_warnings import PictureWarnings
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._utils.arguments import column_count
-from skl2rclip._utils.names import EntryNames, visible
+from skl2rclip._utils.names import EntryNames
+from skl2rclip.errors import visible
 from skl2rclip.inspection._responses import rows_of
 from skl2rclip.metrics._scorers import parts_with
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture, small.
+    """One picture, small."""
 
-    Attributes
-    ----------
-    pixels : ndarray of shape (H, W, 3), uint8, or None
-        None where it cannot be read.
-    name : str
-        Name of its file, or an empty string.
-    problem : str or None
-        Why it cannot be read.
-    """
-
-    pixels: np.ndarray | None
-    name: str = ""
-    problem: str | None = None
+    pixels: np.ndarray | None  # (H, W, 3), uint8; None where it cannot be read
+    name: str = ""  # of its file
+    problem: str | None = None  # why it cannot be read
 
 
 def check_pictures(who: str, X: Any, images: Any) -> Any:
@@ -72,23 +63,7 @@ def white_of(estimator: Any) -> WhiteLevel:
 
 
 def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
-    """Decode some pictures, and no others, in threads.
-
-    Parameters
-    ----------
-    pictures : sequence of images
-        As `L2RCLIPClassifier.fit` takes them.
-    rows : sequence of int
-        Which are wanted.
-    side : int
-        Longest side in pixels; smaller pictures stay as they are.
-    white : WhiteLevel, optional
-        Which value is white where a picture does not say it.
-
-    Returns
-    -------
-    list of Thumbnail
-    """
+    """Decode some pictures, and no others, in threads; no side has more than `side` pixels."""
     if not len(rows):
         return []
     images = stamped(as_image_list(rows_of(pictures, rows)))

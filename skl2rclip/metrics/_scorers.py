@@ -1,6 +1,6 @@
-"""`RankScorer`: a scikit-learn scorer that knows the order of the labels, or says that it does not.
+"""Scorers: scikit-learn's, made of the metrics, that know the order of the labels or say that they do not.
 
-What is scored is any estimator; which metric, ``metrics`` says.
+What is scored is any estimator.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from skl2rclip._ordinal.decisions import expected_value
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.rank_lookup import NamedLabels, in_rank_order, known_scale
 from skl2rclip._ordinal.ranks import RankScale, given_ranks
+from skl2rclip.metrics._distributions import mean_absolute_expectation_error, ranked_probability_score
+from skl2rclip.metrics._points import (
+    average_mean_absolute_rank_error,
+    mean_absolute_rank_error,
+    quadratic_weighted_kappa,
+    spearman_correlation,
+)
 
 _WHAT = "what the estimator predicts"
 MethodCaller = Callable[..., Any]
@@ -143,18 +150,12 @@ def scale_of_estimator(
     ----------
     estimator : fitted classifier
         It may be a pipeline that ends in a classifier, or a search for one.
-    y : array-like of shape (n,), optional
-        True labels.
-    predicted : ndarray of shape (n,), optional
-        Labels that it has predicted.
+    y, predicted : array-like of shape (n,), optional
+        True labels, and those that it has predicted.
     ranks : array-like of shape (K,), optional
         All labels, lowest first.
     advice : str, default=""
         What to do where the order of words is not known.
-
-    Returns
-    -------
-    RankScale
 
     Raises
     ------
@@ -196,3 +197,20 @@ def parts_with(estimator: Any, name: str) -> list[Any]:
             return parts_with(getattr(estimator, inner), name)
     parts = getattr(estimator, "calibrated_classifiers_", [])
     return [found for part in parts for found in parts_with(getattr(part, "estimator", None), name)]
+
+
+def _scorer(
+    metric: Callable[..., float], response_method: str = "predict", *, sign: int = -1, of_expectation: bool = False
+) -> RankScorer:
+    name = f"{'neg_' if sign < 0 else ''}{metric.__name__}_scorer"
+    return RankScorer(name, metric, sign=sign, response_method=response_method, of_expectation=of_expectation)
+
+
+neg_mean_absolute_rank_error_scorer = _scorer(mean_absolute_rank_error)
+neg_average_mean_absolute_rank_error_scorer = _scorer(average_mean_absolute_rank_error)
+spearman_correlation_scorer = _scorer(spearman_correlation, sign=1)
+quadratic_weighted_kappa_scorer = _scorer(quadratic_weighted_kappa, sign=1)
+neg_mean_absolute_expectation_error_scorer = _scorer(
+    mean_absolute_expectation_error, "predict_proba", of_expectation=True
+)
+neg_ranked_probability_score_scorer = _scorer(ranked_probability_score, "predict_proba")

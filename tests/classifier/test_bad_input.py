@@ -36,7 +36,7 @@ from tests.support.small_models import CONFIGS, write_model
         ({"rank_targets": "smooth"}, "rank_targets must be one of 'soft', 'hard', got 'smooth'"),
         ({"text_ordering_weight": -1}, "text_ordering_weight"),
         ({"image_epochs": -1}, "image_epochs"),
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, or 'auto', got 0"),
         ({"n_iter_no_change": 0}, "n_iter_no_change"),
         ({"image_tower": "tuned"}, "image_tower must be one of 'finetune', 'frozen', 'precomputed', got 'tuned'"),
         ({"image_adapter": "conv"}, "image_adapter must be one of 'linear', 'mlp', None, got 'conv'"),

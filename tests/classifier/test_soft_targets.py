@@ -53,7 +53,7 @@ def test_groups_are_left_out_together_and_held_out_whole(make_classifier, shades
         make_classifier().fit(X, y, groups=np.ma.array(groups, mask=np.arange(40) == 3))
     with pytest.raises(ValueError, match=r"groups must hold words or numbers, got \{'plant': 3\} at index 0"):
         make_classifier().fit(X, y, groups=[{"plant": 3}] * 40)
-    with pytest.raises(ValueError, match="sample_weight has a NaN or infinity at index 5"):
+    with pytest.raises(ValueError, match=r"got (nan|inf) at index 5"):
         make_classifier().fit(X, y, np.ma.array(np.ones(40), mask=np.arange(40) == 5))
 
 

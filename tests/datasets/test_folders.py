@@ -1,7 +1,6 @@
 """A folder for each rank: which files are pictures, in which order the ranks are, and what is said of the rest."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_files
 
 from skl2rclip.datasets import load_image_folder
+
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def draw(path):
@@ -23,13 +24,6 @@ def fruit(tmp_path):
         for i in range(3):
             draw(tmp_path / "fruit" / folder / f"{i}.png")
     return tmp_path / "fruit"
-
-
-@pytest.fixture(autouse=True)
-def _silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def test_the_same_files_and_folders_are_found_as_by_scikit_learn(fruit):

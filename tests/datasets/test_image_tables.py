@@ -3,13 +3,14 @@
 import csv
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from skl2rclip.datasets import read_image_table
+
+pytestmark = pytest.mark.filterwarnings("error")
 
 COLUMNS = {
     "file": ["a.png", "b.png", "inner/c.png", "d.png"],
@@ -24,13 +25,6 @@ def folder(tmp_path):
     for name in COLUMNS["file"]:
         Image.new("RGB", (4, 4), "green").save(tmp_path / name)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def _silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def written(folder, text, name="table.csv", encoding="utf-8"):
@@ -140,7 +134,7 @@ def test_what_is_left_out_is_counted_in_one_warning(folder):
         "empty rows: 2",
         "rows without a picture: 1, namely row 4, counted from 0 below the header",
         "rows without a rank: 1, namely b.png",
-        "files that are not there: 1, namely B.png (the folder has b.png, in other letter case)",
+        "files that are not there: 1, namely B.png (the folder has b.png)",
         "rows that repeat another: 2, namely a.png; a.png",
         "files that cannot be opened as pictures: 1, namely notes.png (not an image, or of a format that Pillow cannot "
         "read)",

@@ -1,3 +1,5 @@
+"""Folders that are written in one step, and read with suspicion."""
+
 import hashlib
 import json
 import os
@@ -8,32 +10,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import fault_saves
-import huggingface_hub
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
-from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._model.state import _scale_from_json
 from skl2rclip.errors import MissingBackboneError
 from tests.support.small_models import CONFIGS, write_model
-
-NAMES = ["void", "dim", "mild", "light", "blank"]
-ERRORS = ("weight", "squared_error", "squared_value_error", "position", "squared_position")
-
-
-@pytest.fixture(params=["frozen", "finetune", "precomputed"])
-def case(request, make_classifier, shades):
-    """A fitted classifier, and what it predicts from."""
-    X, y = shades
-    if request.param == "precomputed":
-        X = np.random.default_rng(0).normal(size=(len(y), 24))
-    classifier = make_classifier(image_tower=request.param, ranks=NAMES, image_learning_rate=1e-3, decision="mean")
-    return classifier.fit(X, np.array(NAMES)[y]), X
 
 
 def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path):
@@ -116,49 +102,9 @@ def test_unusable_folders_are_named(case, tmp_path):
         L2RCLIPClassifier.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("params",),
-        ("state",),
-        ("state", "record"),
-        ("state", "names"),
-        ("state", "tokens", "end"),
-        ("state", "structure", "prompt"),
-        ("includes_backbone",),
-        ("arrays", "sha256"),
-    ],
-)
-def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
-    file = tmp_path / "model" / "model.json"
-    description = json.loads(file.read_text())
-    inner = description
-    for name in path[:-1]:
-        inner = inner[name]
-    del inner[path[-1]]
-    file.write_text(json.dumps(description))
-    with pytest.raises(ValueError, match=f"the part '{path[-1]}' is missing"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-
-
 def test_save_needs_a_fitted_model(make_classifier, tmp_path):
     with pytest.raises(NotFittedError):
         make_classifier().save(tmp_path / "model")
-
-
-# ------------------------------------------------------------------- read with suspicion
-
-
-@pytest.fixture(scope="module")
-def models():
-    return [fault_saves.small_model(0), fault_saves.small_model(1)]
-
-
-@pytest.fixture
-def saved(models, tmp_path):
-    models[0].save(tmp_path / "model")
-    return tmp_path / "model"
 
 
 def test_no_damaged_byte_is_read(saved):
@@ -172,52 +118,6 @@ def test_edited_folders_are_refused_or_predict(saved):
         assert seen["refused"] > 150
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (("state", "logit_scale"), -1, "state.logit_scale: -1 is less than the minimum"),
-        (("state", "logit_scale"), True, "state.logit_scale: True is not of type 'number'"),
-        (("state", "record", "embedding_width"), 127, r"prototypes is not of the shape|embed_dim gives"),
-        (
-            ("state", "record", "preprocessing", "size"),
-            [10**9, 10**9],
-            r"state.record.preprocessing.size.[01]: 1000000000 is greater",
-        ),
-        (("state", "record", "fingerprint"), "../..", "state.record.fingerprint"),
-        (("state", "ranks", "dtype"), "|O", r"state.ranks.dtype: '\|O' does not match"),
-        (("state", "ranks", "dtype"), "<U999999", "state.ranks.dtype"),
-        (("state", "ranks", "labels"), [0, 1, 2, 3, 3], "repeat a label"),
-        (("state", "ranks", "labels"), [0, 2, 1, 3, 4], "ascend or descend"),
-        (("state", "values"), [0, 1, 2, 3, 5], "state.values: not the values of state.ranks"),
-        (("state", "names"), ["a"] * 4, "state.names gives 4 where the rest of the model has 5"),
-        (("state", "tokens", "n_context"), 3, "state.structure.n_context_tokens gives"),
-        (("state", "structure", "rankformer_layers"), 900, "rankformer.* is missing"),
-        (("state", "structure", "image_adapter"), "linear", "adapter.hidden_weight is not of the shape"),
-        (("state", "record", "image_config", "vision_cfg"), {"timm_model_name": "hf-hub:a/b"}, None),
-        (("state", "structure", "white_level"), 0, "state.structure.white_level"),
-        (("state", "structure", "white_level"), 4095, "white_level=None contradicts"),
-        (("params", "decision"), "Median", "decision must be one of"),
-        (("params", "class_weight"), [[9, 1.0]], "class_weight names 9"),
-        (("params", "nonsense"), 1, "params holds an unknown parameter 'nonsense'"),
-        (("arrays", "bytes"), 2**41, "belongs to 2199023255552"),
-        (("includes_backbone",), "../elsewhere", "includes_backbone"),
-        (("more",), 1, "unknown part"),
-    ],
-)
-def test_a_field_that_cannot_be_is_named(saved, place, value, message):
-    description = json.loads((saved / "model.json").read_text())
-    inner = description
-    for name in place[:-1]:
-        inner = inner[name]
-    inner[place[-1]] = value
-    fault_saves.write_description(saved, description)
-    if message is None:  # of no use where the tower is not trained
-        L2RCLIPClassifier.load(saved)
-        return
-    with pytest.raises(ValueError, match=message):
-        L2RCLIPClassifier.load(saved)
-
-
 def test_halves_of_two_models_are_noticed(models, saved, tmp_path):
     models[1].save(tmp_path / "other")
     for name in ("model.json", "model.safetensors"):
@@ -227,13 +127,6 @@ def test_halves_of_two_models_are_noticed(models, saved, tmp_path):
             ValueError, match=r"is not the one that model.json belongs to|bytes, and model.json belongs"
         ):
             L2RCLIPClassifier.load(saved)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, "NaN", '{"format_version": Infinity}', "\x00", "null", '"3"', "{}"])
-def test_what_is_no_description_is_refused(saved, text):
-    (saved / "model.json").write_text(text)
-    with pytest.raises(ValueError, match="is damaged or is not a saved model"):
-        L2RCLIPClassifier.load(saved)
 
 
 def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
@@ -282,26 +175,6 @@ def test_widths_that_no_embedding_has_are_refused(saved, width):
         L2RCLIPClassifier.load(saved)
 
 
-def test_every_kind_of_label_survives(make_classifier, shades, tmp_path):
-    X, y = shades
-    for labels in (
-        np.array(NAMES, dtype=object)[y],
-        np.array(NAMES)[y],
-        y.astype(np.float32) / 4,
-        y.astype(">i2"),
-        y > 2,
-    ):
-        ranks = NAMES if labels.dtype.kind in "OU" else sorted(set(labels.tolist()))
-        classifier = make_classifier(ranks=ranks, prompt_epochs=1).fit(X, labels)
-        classifier.save(tmp_path / "model")
-        loaded = L2RCLIPClassifier.load(tmp_path / "model")
-        assert loaded.classes_.dtype == classifier.classes_.dtype
-        np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
-
-
-# --------------------------------------------------------------- what a folder may ask for
-
-
 def test_places_to_write_are_data_until_the_caller_says_them(make_classifier, shades, tmp_path):
     X, y = shades
     classifier = make_classifier(prompt_epochs=1).fit(X, y)
@@ -315,100 +188,6 @@ def test_places_to_write_are_data_until_the_caller_says_them(make_classifier, sh
     assert os.listdir(tmp_path) == ["model"]
     loaded.set_params(**places).fit(X, y)
     assert sorted(os.listdir(tmp_path)) == ["cache", "checkpoints", "model"]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A classifier of a hub's model, the hub's cache, and a hub that must not be asked."""
-    cache = tmp_path / "hub"
-    snapshot = cache / "models--someone--tiny" / "snapshots" / ("a" * 40)
-    write_model(snapshot, CONFIGS["clip"], seed=4)
-    (snapshot / "model.safetensors").rename(snapshot / "open_clip_model.safetensors")
-    (cache / "models--someone--tiny" / "refs").mkdir()
-    (cache / "models--someone--tiny" / "refs" / "main").write_text("a" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    unload_backbones()
-    return cache
-
-
-def test_a_model_of_a_hub_is_used_from_the_cache_or_named_by_the_caller(
-    hub, make_classifier, shades, tmp_path, monkeypatch
-):
-    X, y = shades
-    classifier = make_classifier(model_name="hf-hub:someone/tiny", prompt_epochs=1).fit(X, y)
-    expected = classifier.predict_proba(X)
-    classifier.save(tmp_path / "model")
-    unload_backbones()
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("the hub was asked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("open_clip.pretrained.hf_hub_download", refuse)
-        patch.setattr("skl2rclip._clip.hub.hf_hub_download", refuse)
-        loaded = L2RCLIPClassifier.load(tmp_path / "model")
-        np.testing.assert_array_equal(loaded.predict_proba(X), expected)
-        assert clone(loaded).fit(X, y).predict(X).shape == y.shape
-        hub.rename(tmp_path / "gone")
-        unload_backbones()
-        with pytest.raises(
-            MissingBackboneError, match=r"not in this machine's cache.*load\(path, model_name='hf-hub:s"
-        ):
-            L2RCLIPClassifier.load(tmp_path / "model")
-        with pytest.raises(MissingBackboneError, match="nothing is fetched"):
-            loaded.fit(X, y)
-    named = L2RCLIPClassifier.load(tmp_path / "model", model_name="hf-hub:someone/tiny")
-    (tmp_path / "gone").rename(hub)  # stands for the fetch
-    np.testing.assert_array_equal(named.predict_proba(X), expected)
-
-
-def test_other_weights_under_the_same_address_are_refused(hub, make_classifier, shades, tmp_path):
-    X, y = shades
-    make_classifier(model_name="hf-hub:someone/tiny", prompt_epochs=1).fit(X, y).save(tmp_path / "model")
-    snapshot = next((hub / "models--someone--tiny" / "snapshots").iterdir())
-    write_model(snapshot, CONFIGS["clip"], seed=5)
-    (snapshot / "model.safetensors").replace(snapshot / "open_clip_model.safetensors")
-    unload_backbones()
-    with pytest.raises(MissingBackboneError, match="not the one that the model was fitted with"):
-        L2RCLIPClassifier.load(tmp_path / "model").predict(X)
-
-
-def test_a_model_that_needs_no_tower_loads_without_the_hub(hub, make_classifier, shades, tmp_path):
-    X, y = shades
-    for image_tower, data in (("finetune", X), ("precomputed", np.random.default_rng(0).normal(size=(len(y), 24)))):
-        classifier = make_classifier(model_name="hf-hub:someone/tiny", image_tower=image_tower, prompt_epochs=1)
-        classifier.fit(data, y).save(tmp_path / image_tower)
-    hub.rename(tmp_path / "gone")
-    unload_backbones()
-    for image_tower in ("finetune", "precomputed"):
-        loaded = L2RCLIPClassifier.load(tmp_path / image_tower)
-        assert image_tower == "precomputed" or loaded.predict(X).shape == y.shape
-
-
-def test_a_place_on_the_network_is_not_looked_at(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    for place in (r"local-dir:\\evil\share\model", "local-dir://evil/share/model"):
-        description["state"]["record"]["source"]["model_name"] = place
-        fault_saves.write_description(tmp_path / "model", description)
-        with pytest.raises(MissingBackboneError, match="a place on the network"):
-            L2RCLIPClassifier.load(tmp_path / "model")
-
-
-def test_a_backbone_inside_the_folder_runs_no_code(make_classifier, shades, tmp_path):
-    X, y = shades
-    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model", include_backbone=True)
-    file = tmp_path / "model" / "backbone" / "open_clip_config.json"
-    description = json.loads(file.read_text())
-    description["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
-    file.write_text(json.dumps(description))
-    unload_backbones()
-    with pytest.raises(MissingBackboneError, match=r"text_cfg.tokenizer_kwargs.trust_remote_code .* would run code"):
-        L2RCLIPClassifier.load(tmp_path / "model").predict(X)
-
-
-# ------------------------------------------------------------------ written in one step
 
 
 def test_loads_during_saves_get_one_of_the_models(models):
@@ -547,52 +326,6 @@ def test_everything_is_on_the_disk_before_it_is_seen(models, tmp_path, monkeypat
         assert {os.stat(tmp_path).st_ino, os.stat(tmp_path / "model").st_ino} <= synced
 
 
-# ------------------------------------------------- what a stranger would try, or an unlucky user
-
-
-def test_a_strangers_backbone_does_not_pass_for_another(make_classifier, shades, tmp_path):
-    """The weights are the same; what is done to the pixels, or the architecture around the weights, is not."""
-    X, y = shades
-    classifier = make_classifier(prompt_epochs=1).fit(X, y)
-    changes = [
-        lambda d: d["preprocess_cfg"].update(mean=[0.9, 0.1, 0.5]),
-        lambda d: d["model_cfg"]["vision_cfg"].update(pool_type="avg"),
-    ]
-    for change in changes:
-        classifier.save(tmp_path / "model", include_backbone=True)
-        file = tmp_path / "model" / "backbone" / "open_clip_config.json"
-        description = json.loads(file.read_text())
-        change(description)
-        file.write_text(json.dumps(description))
-        unload_backbones()
-        with pytest.raises(MissingBackboneError, match="its configuration is another"):
-            L2RCLIPClassifier.load(tmp_path / "model").predict(X)
-        file.write_text("{}")
-        (tmp_path / "model" / "model.json").unlink()
-        for left in ("backbone", "model.safetensors"):
-            os.rename(tmp_path / "model" / left, tmp_path / f"{left}-{len(os.listdir(tmp_path))}")
-
-
-def test_embeddings_of_one_function_are_not_those_of_another(tmp_path, shades):
-    """Same weights, other pixels or pooling: each gets its own embeddings, in one process and from one folder."""
-    X = shades[0][:4]
-    pooled = {**CONFIGS["clip"], "vision_cfg": {**CONFIGS["clip"]["vision_cfg"], "pool_type": "avg"}}
-    names = [
-        write_model(tmp_path / "a", CONFIGS["clip"]),
-        write_model(tmp_path / "b", CONFIGS["clip"], preprocess={"mean": [0.9, 0.1, 0.5], "std": [0.2, 0.3, 0.4]}),
-        write_model(tmp_path / "c", pooled),
-    ]
-    together = [
-        CLIPImageEncoder(name, embedding_cache=tmp_path / "cache", device="cpu").fit().transform(X) for name in names
-    ]
-    for name, embeddings in zip(names, together, strict=True):
-        forget_embeddings()
-        unload_backbones()
-        np.testing.assert_allclose(CLIPImageEncoder(name, device="cpu").fit().transform(X), embeddings, atol=1e-6)
-    assert np.abs(together[0] - together[1]).max() > 1e-3
-    assert np.abs(together[0] - together[2]).max() > 1e-3
-
-
 def test_training_on_and_saving_in_place_keeps_the_backbone_inside(make_classifier, shades, tmp_path):
     X, y = shades
     name = write_model(tmp_path / "mine", CONFIGS["clip"], seed=3)
@@ -606,92 +339,6 @@ def test_training_on_and_saving_in_place_keeps_the_backbone_inside(make_classifi
         unload_backbones()
         np.testing.assert_array_equal(L2RCLIPClassifier.load(tmp_path / "model").predict_proba(X), expected)
     assert sorted(os.listdir(tmp_path / "model")) == ["backbone", "model.json", "model.safetensors"]
-
-
-@pytest.mark.parametrize(
-    ("recorded", "named"),
-    [
-        ("hf-hub:evil/model", {"model_name": "skl2rclip-tiny"}),
-        ("hf-hub:evil/model", {"model_name": "local-dir:{tiny}"}),
-        ("local-dir://srv/share", {"model_name": "local-dir:{tiny}"}),
-    ],
-)
-def test_what_the_caller_names_is_what_is_loaded(tiny, make_classifier, shades, tmp_path, recorded, named):
-    X, y = shades
-    folder = tiny.removeprefix("local-dir:")
-    named = {key: value.format(tiny=folder) for key, value in named.items()}
-    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model")
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    description["state"]["record"]["source"].update(model_name=recorded, pretrained=None)
-    description["state"]["asked_for"] = [named["model_name"], description["params"]["pretrained"]]
-    description["params"]["model_name"] = named["model_name"]
-    fault_saves.write_description(tmp_path / "model", description)
-    loaded = L2RCLIPClassifier.load(tmp_path / "model", **named)
-    if "tiny" in named["model_name"] and "local-dir" not in named["model_name"]:
-        with pytest.raises(MissingBackboneError, match="not the one that the model was fitted with"):
-            loaded.predict(X)
-    else:
-        assert loaded.predict(X).shape == y.shape
-
-
-def test_a_trained_tower_of_a_hubs_architecture_is_refused_without_asking_the_hub(make_classifier, shades, tmp_path):
-    make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=1).fit(*shades).save(tmp_path / "model")
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    config = description["state"]["record"]["image_config"]
-    before = dict(config["vision_cfg"])
-    for change, message in (
-        ({"timm_model_name": "hf-hub:evil/m"}, "vision_cfg.timm_model_name='hf-hub:evil/m' .* a model of a hub"),
-        ({"image_size": 20_000, "patch_size": 1}, "image_size=20000 in patches of 1 .* more than any model takes"),
-        ({"layers": 10**5}, "vision_cfg.layers=100000"),
-        ({"nonsense": 1}, "state.record.image_config describes no image tower"),
-    ):
-        config["vision_cfg"] = {**before, **change}
-        fault_saves.write_description(tmp_path / "model", description)
-        with pytest.raises(ValueError, match=message):
-            L2RCLIPClassifier.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (("state", "ranks", "dtype"), "<i8\n", "state.ranks.dtype"),
-        (("state", "record", "fingerprint"), "a" * 64 + "\n", "state.record.fingerprint"),
-        (("includes_backbone",), "backbone\n", "includes_backbone"),
-        (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
-        (("params", "batch_size"), 10**299, "params.batch_size"),
-        (("format_version",), 4.0, "has format version 4.0, and this version .* reads 4"),
-        (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
-    ],
-)
-def test_more_fields_that_cannot_be(saved, place, value, message):
-    description = json.loads((saved / "model.json").read_text())
-    inner = description
-    for name in place[:-1]:
-        inner = inner[name]
-    inner[place[-1]] = value
-    fault_saves.write_description(saved, description)
-    with pytest.raises(ValueError, match=message):
-        L2RCLIPClassifier.load(saved)
-
-
-def test_labels_that_would_fill_the_memory_are_refused(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1, ranks=NAMES).fit(shades[0], np.array(NAMES)[shades[1]]).save(tmp_path / "model")
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    description["state"]["ranks"] = {"dtype": "<U99999", "labels": [f"l{i}" for i in range(5000)]}
-    fault_saves.write_description(tmp_path / "model", description)
-    with pytest.raises(ValueError, match=r"state.values gives 5 where the rest of the model has 5000"):
-        L2RCLIPClassifier.load(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"state.ranks.dtype: 5000 labels of <U99999 take too much memory"):
-        _scale_from_json(description["state"])
-
-
-def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
-    description = json.loads((tmp_path / "model" / "model.json").read_text())
-    description["state"]["tokens"]["start"] = [9_999_999]
-    fault_saves.write_description(tmp_path / "model", description)
-    with pytest.raises(ValueError, match="hold the token 9999999, and the text tower of its backbone knows 49408"):
-        L2RCLIPClassifier.load(tmp_path / "model").partial_fit(*shades)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

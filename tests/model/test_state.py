@@ -7,6 +7,7 @@ import pickletools
 import subprocess
 import sys
 
+import fault_saves
 import joblib
 import numpy as np
 import pytest
@@ -15,21 +16,10 @@ from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
-from skl2rclip._model.state import FittedState, array_shapes
+from skl2rclip._model.state import FittedState, _scale_from_json, array_shapes
 from skl2rclip.errors import MissingBackboneError
+from tests.support.small_images import NAMES
 from tests.support.small_models import CONFIGS, write_model
-
-NAMES = ["void", "dim", "mild", "light", "blank"]
-
-
-@pytest.fixture(params=["frozen", "finetune", "precomputed"])
-def case(request, make_classifier, shades):
-    """A fitted classifier, and what it predicts from."""
-    X, y = shades
-    if request.param == "precomputed":
-        X = np.random.default_rng(0).normal(size=(len(y), 24))
-    classifier = make_classifier(image_tower=request.param, ranks=NAMES, image_learning_rate=1e-3, decision="mean")
-    return classifier.fit(X, np.array(NAMES)[y]), X
 
 
 def round_trip(classifier, way, tmp_path):
@@ -200,3 +190,40 @@ def test_a_saved_count_of_columns_must_be_that_of_the_images(make_classifier, sh
         description = {**state.to_json(), "n_columns": wrong}
         with pytest.raises(ValueError, match=f"state.n_columns gives {wrong}"):
             array_shapes(description, state.to_arrays()["prompts.context"].shape[1])
+
+
+def test_every_kind_of_label_survives(make_classifier, shades, tmp_path):
+    X, y = shades
+    for labels in (
+        np.array(NAMES, dtype=object)[y],
+        np.array(NAMES)[y],
+        y.astype(np.float32) / 4,
+        y.astype(">i2"),
+        y > 2,
+    ):
+        ranks = NAMES if labels.dtype.kind in "OU" else sorted(set(labels.tolist()))
+        classifier = make_classifier(ranks=ranks, prompt_epochs=1).fit(X, labels)
+        classifier.save(tmp_path / "model")
+        loaded = L2RCLIPClassifier.load(tmp_path / "model")
+        assert loaded.classes_.dtype == classifier.classes_.dtype
+        np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
+
+
+def test_labels_that_would_fill_the_memory_are_refused(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1, ranks=NAMES).fit(shades[0], np.array(NAMES)[shades[1]]).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["ranks"] = {"dtype": "<U99999", "labels": [f"l{i}" for i in range(5000)]}
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match=r"state.values gives 5 where the rest of the model has 5000"):
+        L2RCLIPClassifier.load(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"state.ranks.dtype: 5000 labels of <U99999 take too much memory"):
+        _scale_from_json(description["state"])
+
+
+def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(make_classifier, shades, tmp_path):
+    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["state"]["tokens"]["start"] = [9_999_999]
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match="hold the token 9999999, and the text tower of its backbone knows 49408"):
+        L2RCLIPClassifier.load(tmp_path / "model").partial_fit(*shades)

@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 
+NAMES = ["void", "dim", "mild", "light", "blank"]  # of the shades, from dark to bright
+
 
 def shaded_images(labels, seed=0, size=(36, 44)):
     """Noise that is the brighter the higher the label, from 0 to 4; uint8 (n, H, W, 3)."""

@@ -8,12 +8,12 @@ from sklearn.utils.class_weight import compute_sample_weight
 import skl2rclip
 from skl2rclip._utils.arguments import (
     check_integer,
+    check_path,
     check_real,
     check_sample_weight,
     class_weights_of,
     parse_bytes,
     parse_max_memory,
-    path_or_string,
     seed_from,
     warn_user,
 )
@@ -45,12 +45,12 @@ def test_bytes_are_named_by_their_parameter():
     ("value", "text"), [(Path("a") / "b.pt", str(Path("a/b.pt"))), ("openai", "openai"), (None, None)]
 )
 def test_paths_become_strings(value, text):
-    assert path_or_string("pretrained", value) == text
+    assert check_path("pretrained", value) == text
 
 
 def test_other_things_are_no_paths():
     with pytest.raises(InvalidParameterError, match="pretrained must be a string, a path or None, got 3"):
-        path_or_string("pretrained", 3)
+        check_path("pretrained", 3)
 
 
 def test_a_warning_names_the_line_of_the_user():
@@ -112,9 +112,9 @@ def test_balanced_weights_do_not_count_images_that_are_left_out():
     ("weight", "message"),
     [
         ([1, 2], r"sample_weight.shape == \(2,\), expected \(3,\)"),
-        ([[1, 2, 3]], "1D array or scalar"),
-        ([1, -2, 3], "must not be negative, got -2 at index 1"),
-        ([1, 2, np.nan], "NaN or infinity at index 2"),
+        ([[1, 2, 3]], r"sample_weight.shape == \(1, 3\), expected \(3,\)"),
+        ([1, -2, 3], "must not be negative, infinite or missing, got -2.0 at index 1"),
+        ([1, 2, np.nan], "must not be negative, infinite or missing, got nan at index 2"),
         ([0, 0, 0], "at least one non-zero number"),
         (["a", "b", "c"], "must hold numbers"),
     ],

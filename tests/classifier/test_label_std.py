@@ -56,13 +56,13 @@ def test_label_std_goes_along_with_images_that_are_left_out_and_with_a_search(ma
 @pytest.mark.parametrize(
     ("std", "message"),
     [
-        ([1.0] * 39, r"label_std has the shape \(39,\), expected \(40,\)"),
+        ([1.0] * 39, r"label_std.shape == \(39,\), expected \(40,\)"),
         ([1.0] * 39 + [-1.0], "label_std must not be negative, infinite or missing, got -1.0 at index 39"),
         ([1.0] * 39 + [None], "got nan at index 39"),
         (["a"] * 40, "label_std must hold numbers"),
-        (np.full(40, 1j), "label_std must hold numbers: complex"),
+        (np.full(40, 1j), "label_std must hold numbers: complex128"),
         (np.ma.array([1.0] * 40, mask=[0] * 7 + [1] * 33), "got nan at index 7"),
-        (np.array([1] * 40, dtype="m8[D]"), "label_std must hold numbers: dates and durations"),
+        (np.array([1] * 40, dtype="m8[D]"), r"label_std must hold numbers: timedelta64\[D\]"),
     ],
 )
 def test_unusable_label_std_is_named(make_classifier, shades, std, message):
