@@ -24,22 +24,8 @@ class Contest:
     """Candidates for the targets, each with adapters of its own, trained side by side on the same prompts.
 
     Beside the adapter that sees everything, each candidate has one for each fold of the images, which misses that fold.
-    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and
-    how far training may go. The text tower, which a step costs, runs once for all.
-
-    Parameters
-    ----------
-    data : TrainingData
-    adapters : RidgeAdapter
-        C (1 + F) maps: of each candidate the one that sees everything first, then one for each fold.
-    around_fit : tensor of shape (1 + F, n, K)
-        Targets of the first candidate, for each of its maps.
-    around_labels : tensor of shape (C - 1, K, K)
-        Targets of each other candidate, which are the same for all its maps and all images of a rank.
-    fold : tensor of shape (n,), int64
-        Which fold an image is in.
-    every : int, default=1
-        Epochs between two looks.
+    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and how
+    far training may go. The text tower, which a step costs, runs once for all.
     """
 
     def __init__(

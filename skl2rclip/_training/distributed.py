@@ -35,20 +35,7 @@ _OF_ALL = (NonFiniteLossError, UnreadableImagesError)
 
 
 class DeviceGroup:
-    """One process's view of the processes of a fit.
-
-    Parameters
-    ----------
-    fabric : lightning_fabric.Fabric
-        What connects the processes; it has been launched.
-
-    Attributes
-    ----------
-    rank, size : int
-        Which process this is, and of how many.
-    device : torch.device
-        Where this process computes.
-    """
+    """One process's view of the processes that a launched Fabric connects; collectives are named as torch's."""
 
     def __init__(self, fabric: Any):
         self._fabric = fabric
@@ -61,17 +48,7 @@ class DeviceGroup:
         return np.arange(n) % self.size == self.rank
 
     def gathered(self, own: Tensor) -> Tensor:
-        """Rows of all processes in order of rank, of which only this process's own pass a gradient on.
-
-        Parameters
-        ----------
-        own : tensor of shape (b, ...)
-            This process's rows, as many as every other has.
-
-        Returns
-        -------
-        tensor of shape (size * b, ...)
-        """
+        """Rows of all processes in order of rank, (size * b, ...); only this process's own pass a gradient on."""
         places = own.new_zeros((self.size, *own.shape))
         places[self.rank] = own.detach()
         everyone = self._fabric.all_reduce(places, reduce_op="sum").unbind()
@@ -114,21 +91,8 @@ class DeviceGroup:
 def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...], *arguments: Any) -> T:
     """Run ``function(group, *arguments)`` in a process for each device, and return what the first one returns.
 
-    Parameters
-    ----------
-    function : callable
-        What each process runs; it must be found by its name in a module.
-    devices : tuple of torch.device
-        One for each process, as `check_devices` accepts them.
-    *arguments
-        What the function is called with; it must be possible to pickle them.
-
-    Raises
-    ------
-    Exception
-        What `function` raised in one process or in all of them, with the traceback of that process as its cause.
-    RuntimeError
-        If a process ended without saying why.
+    The function is found by its name in a module, and the arguments are pickled. What it raises in one process or in
+    all is raised here, with the traceback of that process as its cause.
     """
     from lightning_fabric import Fabric  # optional, and takes a second
 
@@ -162,14 +126,7 @@ def _raise_cause(folder: Path, ended: Exception) -> NoReturn:
 
 
 def check_devices(devices: tuple[torch.device, ...], *, starts_processes: bool = True) -> None:
-    """Check that a fit on several devices can begin; one alone needs nothing.
-
-    Raises
-    ------
-    InvalidParameterError
-        If lightning-fabric is not installed, or processes cannot be connected on devices of this type, or started from
-        this process.
-    """
+    """Check that a fit on several devices can begin; one alone needs nothing."""
     if len(devices) == 1:
         return
     listed = [str(device) for device in devices]

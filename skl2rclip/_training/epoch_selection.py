@@ -45,21 +45,11 @@ class _RehearsalStage(TowerStage):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was foretold of images that were left out.
+    """What was foretold of images that were left out."""
 
-    Attributes
-    ----------
-    last_epoch : int
-        How many epochs to train the tower for; 0 leaves it as it is.
-    share : float
-        How far to go then from the weights before to those after.
-    narrowing : float
-        Width of the targets that the trained tower's error asks for, as a share of what it was.
-    """
-
-    last_epoch: int
-    share: float
-    narrowing: float
+    last_epoch: int  # how many epochs to train the tower for; 0 leaves it as it is
+    share: float  # how far to go then from the weights before to those after
+    narrowing: float  # width of the targets that the trained tower's error asks for, as a share of what it was
 
 
 NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
@@ -100,23 +90,10 @@ def rehearse(
     batch_size: int,
     seed: int,
 ) -> Rehearsal:
-    """Train the tower without some images, and judge by these how it goes.
+    """Train the tower without some images, and judge by these how it goes; the learner is put back.
 
     Each rehearsal is the whole second stage without one of the contest's folds, with the adapter that missed the fold
     too. As many folds are rehearsed as it takes to judge some hundreds of images, or of groups of them.
-
-    Parameters
-    ----------
-    learner : Learner
-        As the first stage left it; it is put back.
-    data : TrainingData
-    measured : Measurement
-    settings : Settings
-    contest : Contest
-        Of the first stage.
-    n_epochs, batch_size : int
-        Of the second stage.
-    seed : int
 
     References
     ----------
@@ -144,12 +121,7 @@ def rehearse(
 def _probabilities_on_the_way(
     stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
 ) -> np.ndarray:
-    """Tell how likely ranks are for images that are left out: at the start, then at each look with each of the shares.
-
-    Returns
-    -------
-    ndarray of shape (1 + L S, rows, K)
-    """
+    """Probabilities of images left out, (1 + L S, rows, K): at the start, then at each look with each of the shares."""
     learner = stage.learner
     seen = torch.ones(len(data.target))
     seen[torch.from_numpy(left_out)] = 0

@@ -43,25 +43,13 @@ from skl2rclip.errors import UnreadableImagesError
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the stages need of the images that are learned from, and of those that are not.
-
-    Attributes
-    ----------
-    training : TrainingData
-    stopping : EarlyStopping or None
-    targets : RankTargets or None
-        Of the training images; None with hard targets, and where nothing was embedded.
-    measured : Measurement or None
-        What the targets were measured on; None in a single pass too.
-    errors : RunningErrors or None
-        Of a single pass, with those before it.
-    """
+    """What the stages need of the images that are learned from, and of those that are not."""
 
     training: TrainingData
     stopping: EarlyStopping | None
-    targets: RankTargets | None
-    measured: Measurement | None
-    errors: RunningErrors | None
+    targets: RankTargets | None  # of the training images; None with hard targets, and where nothing was embedded
+    measured: Measurement | None  # what the targets were measured on; None in a single pass too
+    errors: RunningErrors | None  # of a single pass, with those before it
 
 
 def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepared:

@@ -255,38 +255,10 @@ def run_stage(
     on_epoch_end: Callable[[], bool | None] | None = None,
     verbose: int = 0,
 ) -> torch.optim.AdamW | None:
-    """Run one stage of the training.
+    """Run one stage up to `last_epoch` of the `n_epochs` that the rates are made for; None where nothing trains.
 
-    Parameters
-    ----------
-    stage : PromptStage or TowerStage
-    data : TrainingData
-    n_epochs : int
-        Which the learning rates are made for.
-    batch_size : int
-    last_epoch : int, optional
-        After which it ends, if before `n_epochs`.
-    decay : bool, default=True
-        Let the learning rates fall to zero along half a cosine, after the stage's warm-up.
-    stopping : EarlyStopping, optional
-        Its best weights, over all stages that it has watched, are put back at the end.
-    optimizer : AdamW, optional
-        To go on with; a new one by default.
-    on_epoch_begin : callable, optional
-    on_epoch_end : callable, optional
-        The stage ends where it returns True.
-    verbose : int, default=0
-        Show a progress bar.
-
-    Returns
-    -------
-    AdamW or None
-        None where nothing is trainable.
-
-    Raises
-    ------
-    NonFiniteLossError
-        Naming epoch, term and learning rate.
+    With `decay` the rates fall to zero along half a cosine, after the stage's warm-up. The best weights of `stopping`,
+    over all stages that it has watched, are put back at the end. The stage ends where `on_epoch_end` returns True.
 
     References
     ----------
@@ -431,11 +403,6 @@ def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> i
     Where `largest` does not fit, activations are computed again in the backward pass instead of being kept, which
     costs a third more time and leaves the batch, over which the losses compare images, as it is; where that does not
     suffice either, the batch is halved.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        If not even one image fits.
     """
     assert data.pixels is not None
     learner = stage.learner

@@ -55,20 +55,8 @@ EpochEnd = Callable[[FittedState], None]
 def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None) -> FittedState:
     """Train as `request` says, on one device or, a process for each, on several.
 
-    Parameters
-    ----------
-    request : FitRequest
-    on_epoch_end : callable, optional
-        Called with the state so far.
-    listener : FitListener, optional
-        Is told of stages and epochs, unless there are several devices: then they pass in other processes.
-
-    Raises
-    ------
-    UnreadableImagesError
-        If images cannot be read and ``on_bad_image="raise"``, or none is left.
-    InvalidParameterError
-        If there are fewer images than devices.
+    `on_epoch_end` is called with the state so far; the listener hears of stages and epochs, unless they pass in other
+    processes.
     """
     while True:
         try:
@@ -114,18 +102,7 @@ def train(
 
 
 class _Steps:
-    """The steps of a fit once its data are prepared, written down in their order, and what they share.
-
-    Parameters
-    ----------
-    request : FitRequest
-    backbone : Backbone
-    learner : Learner
-        Changed in place.
-    prepared : Prepared
-    on_epoch_end : callable or None
-    listener : FitListener
-    """
+    """The steps of a fit once its data are prepared, written down in their order, and what they share."""
 
     def __init__(
         self,
