@@ -59,20 +59,7 @@ BACKBONE_FILES = (
 
 
 def model_config(source: BackboneSource) -> dict[str, Any]:
-    """Architecture of a model as open_clip describes it, without loading its weights.
-
-    Returns
-    -------
-    dict
-        With ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such model, tag, file or folder.
-    RuntimeError
-        If the configuration cannot be fetched.
-    """
+    """Architecture of a model as open_clip describes it, without loading its weights."""
     if source.model_name == EMBEDDED_NAME:
         config = embedded_config()
     elif source.local_folder is not None:
@@ -184,13 +171,7 @@ def _check_pretrained(source: BackboneSource) -> None:
 
 
 def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
-    """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings.
-
-    Raises
-    ------
-    InvalidParameterError
-        Saying why.
-    """
+    """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings."""
     reason = refusal(config)
     if reason is not None:
         raise InvalidParameterError(
@@ -200,27 +181,13 @@ def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
 
 @dataclass
 class Backbone:
-    """A loaded open_clip model, shared by all estimators of the process and never changed by them.
+    """A loaded open_clip model, shared by all estimators of the process and never changed by them."""
 
-    Attributes
-    ----------
-    source : BackboneSource
-        Where it came from.
-    config : dict
-        open_clip's description of the architecture.
-    model : nn.Module
-        On the CPU, in evaluation mode, without gradients.
-    preprocessing : Preprocessing
-        Size, geometry and normalisation that the image tower was trained with.
-    fingerprint : str
-        Digest of the weights and of what else decides the function: activations and numbers of heads.
-    """
-
-    source: BackboneSource
-    config: dict[str, Any]
-    model: Any
-    preprocessing: Preprocessing
-    fingerprint: str
+    source: BackboneSource  # where it came from
+    config: dict[str, Any]  # open_clip's description of the architecture
+    model: Any  # on the CPU, in evaluation mode, without gradients
+    preprocessing: Preprocessing  # size, geometry and normalisation that the image tower was trained with
+    fingerprint: str  # of the weights and of what else decides the function: activations and numbers of heads
     _on_device: dict[torch.device, Any] = field(default_factory=dict)
 
     @property
@@ -317,21 +284,8 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 
 def load_backbone(source: BackboneSource) -> Backbone:
-    """Load a model, or return the one that this process has loaded before.
+    """Load a model, or return the one that this process has loaded before; of random models the last few are kept.
 
-    Random models are kept too, the last few of them.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such model.
-    MissingBackboneError
-        If only a saved folder asks for it, and it would have to be fetched from an address.
-    RuntimeError
-        If weights cannot be fetched or do not fit the architecture.
-
-    Notes
-    -----
     Any text tower will do here, since images do not need it; whoever embeds prompts calls `check_text_config` first.
     """
     source = allowed_source(source)

@@ -39,24 +39,8 @@ _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
 def fetch(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
     """Return the first of several files that a repository of the hub holds, from the cache or fetched into it.
 
-    Parameters
-    ----------
-    repository : str
-        Id of a model at the hub.
-    names : sequence of str
-        In order of preference.
-    revision : str, optional
-        Commit; the newest by default. What the cache holds of a commit is not asked for again.
-
-    Returns
-    -------
-    Path
-        In the folder of the cache that is named after the commit.
-
-    Raises
-    ------
-    RuntimeError
-        Saying why there is none, and what helps.
+    Of a commit, by default the newest one, the cache is not asked about again. The file is in a folder that is named
+    after the commit.
     """
     _log.info("Fetching %s of %s from %s, unless it is in %s.", names[0], repository, constants.ENDPOINT, _cache())
     before, since = _blobs(repository), time.monotonic()
@@ -137,13 +121,7 @@ def what_is_damaged(path: Path) -> str:
 
 
 def why_not_fetched(error: BaseException) -> str:
-    """Say in plain words what kept a file away, and what helps; whole sentences.
-
-    Parameters
-    ----------
-    error : Exception
-        As the hub's client, or who called it, has raised it.
-    """
+    """Say in plain words what kept a file away, and what helps; whole sentences."""
     chain = list(_chain(error))
     kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
     first = chain[-1]

@@ -14,27 +14,13 @@ from skl2rclip.errors import MissingBackboneError
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
+    """What a fitted model keeps of its backbone: where it came from, and how to tell it again."""
 
-    Attributes
-    ----------
-    source : BackboneSource
-        Where it came from, with absolute paths.
-    fingerprint : str
-        Digest by which it is told from others.
-    preprocessing : Preprocessing
-        What images need before they pass the tower.
-    embedding_width : int
-        Width D of the embeddings.
-    image_config : dict
-        Architecture of the image tower: ``embed_dim``, ``vision_cfg``, ``quick_gelu``.
-    """
-
-    source: BackboneSource
+    source: BackboneSource  # with absolute paths
     fingerprint: str
     preprocessing: Preprocessing
     embedding_width: int
-    image_config: dict[str, Any]
+    image_config: dict[str, Any]  # architecture of the image tower: embed_dim, vision_cfg, quick_gelu
 
     @property
     def function(self) -> str:
@@ -58,18 +44,7 @@ class BackboneRecord:
         )
 
     def load(self, source: BackboneSource | None = None) -> Backbone:
-        """Load the backbone again and check that it is the same.
-
-        Parameters
-        ----------
-        source : BackboneSource, optional
-            Where to look; where it came from by default.
-
-        Raises
-        ------
-        MissingBackboneError
-            If it cannot be loaded, or its weights are others.
-        """
+        """Load the backbone again, from another source where one is given, and check that it is the same."""
         source = source or self.source
         remedy = (
             "Point the model to the same weights with set_params(model_name=..., pretrained=...), or save it where "

@@ -16,22 +16,12 @@ CONFIG_FILE = "open_clip_config.json"
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """Where a backbone comes from.
+    """Where a backbone comes from."""
 
-    Attributes
-    ----------
-    model_name : str
-        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
-    pretrained : str or None
-        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
-        the weights are.
-    seed : int
-        Of random weights; without meaning otherwise.
-    """
-
-    model_name: str
+    model_name: str  # an open_clip name, local-dir: folder, hf-hub: id or skl2rclip-tiny
+    # open_clip tag or checkpoint file, None for random weights; not used where the name says where they are
     pretrained: str | None = None
-    seed: int = 0
+    seed: int = 0  # of random weights
 
     @property
     def has_own_weights(self) -> bool:

@@ -33,13 +33,7 @@ _TOKENS_WORTH_A_THREAD, _WORTH_A_THREAD = 128, 10**9
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Say why the prompts of a model cannot start from word embeddings; None where they can.
-
-    Parameters
-    ----------
-    config : dict
-        As open_clip describes models.
-    """
+    """Say why the prompts of a model cannot start from word embeddings; None where they can."""
     text = config["text_cfg"]
     pool_type = text.get("pool_type", "argmax")
     if text.get("hf_model_name"):
@@ -64,24 +58,12 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class PackedPrompts:
-    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts.
+    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts."""
 
-    Attributes
-    ----------
-    rows : tensor of shape (L,), int64
-        Row of each token in a table of token embeddings.
-    positions : tensor of shape (L,), int64
-        Position of each token in its own prompt.
-    mask : tensor of shape (L, L)
-        Additive: 0 where the query (row) sees the key (column), else -inf.
-    ends : tensor of shape (k,), int64
-        Where each prompt ends in the sequence.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    mask: Tensor
-    ends: Tensor
+    rows: Tensor  # (L,), int64, row of each token in a table of token embeddings
+    positions: Tensor  # (L,), int64, position of each token in its own prompt
+    mask: Tensor  # (L, L), additive: 0 where the query (row) sees the key (column), else -inf
+    ends: Tensor  # (k,), int64, where each prompt ends in the sequence
 
     def to(self, device: torch.device) -> PackedPrompts:
         """Return the same on another device."""
@@ -91,22 +73,10 @@ class PackedPrompts:
 def pack_prompts(
     prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
 ) -> list[PackedPrompts]:
-    """Lay prompts that share their beginning out in as few sequences as `max_tokens` allows.
+    """Lay K prompts that share the beginning `prefix` out in as few sequences as `max_tokens` allows, in order.
 
-    Parameters
-    ----------
-    prefix : sequence of int
-        Rows of the tokens that every prompt begins with.
-    own : sequence of K sequences of int
-        Rows of each prompt's further tokens, the last of them its end of text.
-    max_tokens : int, optional
-        Length of a sequence, exceeded only where a single prompt is longer. It bounds the attention's memory, so that
-        the whole stays linear in K.
-
-    Returns
-    -------
-    list of PackedPrompts
-        Together K prompts, in order.
+    `own` holds each prompt's further tokens, the last of them its end of text. A sequence is longer only where a single
+    prompt is: the bound on the attention's memory keeps the whole linear in K.
     """
     packs: list[PackedPrompts] = []
     group: list[Sequence[int]] = []
@@ -139,27 +109,13 @@ def _pack(prefix: Sequence[int], own: Sequence[Sequence[int]]) -> PackedPrompts:
 
 @dataclass(frozen=True)
 class FullPrompts:
-    """Whole prompts, one a row, as far as their tokens take part in the result.
+    """Whole prompts, one a row, as far as their tokens take part in the result."""
 
-    Attributes
-    ----------
-    rows : tensor of shape (k, L), int64
-        Row of each token in a table of token embeddings.
-    positions : tensor of shape (L,), int64
-        Position of each column in a text.
-    keys : tensor of shape (k, L), bool, or None
-        The tokens that are seen by others; None where all are.
-    pooled : tensor of shape (k,), int64
-        Column at which each prompt is read.
-    is_kept : bool
-        Whether activations are kept for the gradient, else they are computed again.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    keys: Tensor | None
-    pooled: Tensor
-    is_kept: bool = True
+    rows: Tensor  # (k, L), int64, row of each token in a table of token embeddings
+    positions: Tensor  # (L,), int64, position of each column in a text
+    keys: Tensor | None  # (k, L), bool, the tokens that are seen by others; None where all are
+    pooled: Tensor  # (k,), int64, column at which each prompt is read
+    is_kept: bool = True  # whether activations are kept for the gradient, else they are computed again
 
     def to(self, device: torch.device) -> FullPrompts:
         """Return the same on another device."""
@@ -206,17 +162,10 @@ class _SideBySide(torch.autograd.Function):
 
 
 class TextTower:
-    """An open_clip text tower that starts from word embeddings instead of token ids.
+    """An open_clip text tower that starts from word embeddings, of width d, instead of token ids.
 
-    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps
-    one does not register its parameters.
-
-    Attributes
-    ----------
-    token_embedding : nn.Module
-        From token ids to the word embeddings that the tower starts from.
-    width : int
-        Width d of the word embeddings.
+    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps one
+    does not register its parameters.
     """
 
     # CoCa's: it stands behind the padding, and is read in the place of any other token
@@ -250,21 +199,9 @@ class TextTower:
     ) -> list[PackedPrompts] | list[FullPrompts]:
         """Lay prompts out for `encode`: packed where that is exact, else in full.
 
-        Parameters
-        ----------
-        prefix : sequence of int
-            Rows, in a table of T token embeddings, of the tokens that every prompt begins with.
-        own : sequence of K sequences of int
-            Rows of each prompt's further tokens, the last of them its end of text.
-        ids : sequence of T int
-            Token of each row of the table, -1 for learned embeddings that began as none.
-        filler : sequence of int
-            Row of what fills a text up, and after it the rows of what stands at the very end.
-
-        Returns
-        -------
-        list of PackedPrompts or of FullPrompts
-            On the tower's device.
+        All but `ids` are rows of a table of T token embeddings: those that every prompt begins with, each prompt's
+        further ones, of which the last is its end of text, and what fills a text up, with what stands at the very end
+        behind it. `ids` are the T tokens of the table, -1 for learned embeddings that began as none.
         """
         lengths = np.array([len(prefix) + len(rows) for rows in own])
         rows = self._padded(prefix, own, filler, lengths)
@@ -348,20 +285,7 @@ class TextTower:
         return prompts.split(size, is_kept=n_texts <= n_fit)
 
     def encode(self, table: Tensor, prompts: Sequence[PackedPrompts | FullPrompts]) -> Tensor:
-        """Embed prompts; exact, and differentiable with respect to `table`.
-
-        Parameters
-        ----------
-        table : tensor of shape (T, d)
-            Token embeddings that the prompts' rows point into.
-        prompts : sequence of PackedPrompts or FullPrompts
-            K prompts in all.
-
-        Returns
-        -------
-        tensor of shape (K, D)
-            Not normalised.
-        """
+        """Embed K prompts, whose rows point into a table (T, d): (K, D), not normalised; exact and differentiable."""
         if len(prompts) == 1 or self.device.type != "cpu":
             return torch.cat([self._encode(table, each) for each in prompts])
         if torch.is_grad_enabled() and table.requires_grad:
@@ -413,11 +337,6 @@ class HuggingFaceTextTower(TextTower):
     """A text tower of Hugging Face inside an open_clip model.
 
     Padding is hidden from the other tokens and from the pooling, so that texts end where the longest of them does.
-
-    Raises
-    ------
-    InvalidParameterError
-        If its word embeddings cannot be reached.
     """
 
     def __init__(self, model: nn.Module, name: str):

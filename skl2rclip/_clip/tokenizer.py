@@ -21,15 +21,7 @@ _PROBE_LENGTH = 16
 
 
 def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
-    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it needs transformers, which is not installed.
-    RuntimeError
-        If a tokenizer of Hugging Face cannot be made, with the reason.
-    """
+    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
     if model_name == EMBEDDED_NAME:
         return embedded_tokenizer()
     name = model_name.replace("/", "-") if ":" not in model_name else model_name
@@ -64,15 +56,8 @@ def vocabulary_of(text_config: dict[str, Any]) -> int | None:
 class PromptTokenizer:
     """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
 
-    Attributes
-    ----------
-    start, end : list of int
-        Token ids around the words.
-    filler : list of int
-        The id that fills a text up to the context length, and after it what stands at the very end, where something
-        does.
-    context_length : int
-        The most tokens that the text tower takes, `start` and `end` included.
+    `filler` is the id that fills a text up to the context length, which includes `start` and `end`, and after it what
+    stands at the very end, where something does.
     """
 
     def __init__(self, model_name: str, config: dict[str, Any]):
@@ -113,12 +98,8 @@ class PromptTokenizer:
     def words(self, text: str, before: str = "") -> list[int]:
         """Token ids of `text` without those that begin and end it, however many they are.
 
-        Parameters
-        ----------
-        text : str
-        before : str, default=""
-            What stands in front of it: many tokenizers write a word within a text otherwise than at its beginning.
-            Where a token would hold letters of both, `text` is taken by itself.
+        Many tokenizers write a word within a text otherwise than at its beginning: `before` stands in front of it.
+        Where a token would hold letters of both, `text` is taken by itself.
         """
         head, whole = self._words(before), self._words(before + text)
         return whole[len(head) :] if whole[: len(head)] == head else self._words(text)

@@ -27,15 +27,7 @@ _LARGEST_TABLE = 5 * 10**7
 def allowed_source(source: BackboneSource) -> BackboneSource:
     """Where to look for a backbone that a saved folder asks for; what the caller named himself stays as it is.
 
-    Returns
-    -------
-    BackboneSource
-        For a model of the hub, the folder of this machine's cache that holds it.
-
-    Raises
-    ------
-    MissingBackboneError
-        If it is not on this machine and is none of open_clip's own models.
+    For a model of the hub that is the folder of this machine's cache that holds it.
     """
     by_folder = isinstance(source.model_name, Recorded)
     if not by_folder and (source.has_own_weights or not isinstance(source.pretrained, Recorded)):
@@ -73,19 +65,7 @@ def _cached_snapshot(hub_id: str) -> Path | None:
 def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
     """Refuse an architecture that is none, that makes a library run code of the model's, or that no memory would hold.
 
-    Parameters
-    ----------
-    where : str
-        Which model it is, for the message.
-    config : dict
-        As open_clip describes models.
-    is_whole : bool, default=False
-        Refuse, too, what names parts that would be fetched from elsewhere.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the setting.
+    With `is_whole`, what names parts that would be fetched from elsewhere is refused too.
     """
     parts = ("vision_cfg", "text_cfg")
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):

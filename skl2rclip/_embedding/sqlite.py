@@ -56,15 +56,7 @@ class Database:
     """A file of our own format, opened for each operation and closed after it.
 
     After a failure other than damage nothing is tried again: what failed to be written is not written any more, and
-    what failed to be read is not read any more. Another instance tries anew.
-
-    Parameters
-    ----------
-    file : Path
-    schema : sequence of str
-        Statements that make the tables of a new file.
-    version : int
-        Of the format; a file of another one is left alone.
+    what failed to be read is not read any more. Another instance tries anew. A file of another version is left alone.
     """
 
     def __init__(self, file: Path, schema: Sequence[str], version: int):
@@ -123,12 +115,7 @@ class Database:
             self._attempt(attempt, None)
 
     def _is_filled(self, db: sqlite3.Connection) -> bool:
-        """Whether the file has our tables, False where it is new.
-
-        Raises
-        ------
-        ForeignFileError
-        """
+        """Whether the file has our tables, False where it is new; a ForeignFileError where it is none of ours."""
         application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _IDENTITY)
         if (application, version) == (APPLICATION_ID, self._version):
             return True

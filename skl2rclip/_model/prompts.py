@@ -20,33 +20,17 @@ _RANDOM_CONTEXT_STD = 0.02
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids of the rank prompts before anything is learned.
+    """Token ids of the rank prompts before anything is learned."""
 
-    Attributes
-    ----------
-    start, end : tuple of int
-        What begins and ends every prompt.
-    context : tuple of int
-        The words of the prompt, at most `n_context`; the rest of the context starts from random numbers.
-    n_context : int
-        Number m of context tokens.
-    n_before : int
-        Number of context tokens before the rank.
-    ranks : tuple of tuple of int
-        The words of each of the K names.
-    text : str
-        All of it in plain words, as `L2RCLIPClassifier.prompt_` has it.
-    filler : tuple of int
-        What fills a prompt up to the length that the text tower takes, and after it what stands at the very end.
-    """
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
+    start: tuple[int, ...]  # what begins every prompt
+    end: tuple[int, ...]  # what ends every prompt
+    # the words of the prompt, at most n_context; the rest of the context starts from random numbers
     context: tuple[int, ...]
-    n_context: int
-    n_before: int
-    ranks: tuple[tuple[int, ...], ...]
-    text: str
+    n_context: int  # number m of context tokens
+    n_before: int  # number of them before the rank
+    ranks: tuple[tuple[int, ...], ...]  # the words of each of the K names
+    text: str  # all of it in plain words, as `L2RCLIPClassifier.prompt_` has it
+    # what fills a prompt up to the length that the text tower takes, and after it what stands at the very end
     filler: tuple[int, ...] = (0,)
 
 
@@ -64,32 +48,7 @@ def tokens_before(position: str, n_context: int) -> int:
 def tokenize_prompts(
     tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
 ) -> PromptTokens:
-    """Tokenise a prompt and the names of the ranks, and check that they fit.
-
-    Parameters
-    ----------
-    tokenizer : PromptTokenizer
-    prompt : str
-        Words that the context starts from, with ``{}`` where the rank stands if `position` does not say it.
-    names : sequence of K str
-    n_context : int
-        Number m of context tokens.
-    position : {"tail", "front", "middle"}
-
-    Returns
-    -------
-    PromptTokens
-
-    Raises
-    ------
-    InvalidParameterError
-        If a name has no token, or a prompt is longer than the text tower's context; each addend is named.
-
-    Warns
-    -----
-    UserWarning
-        If the prompt is cut, or two ranks have the same tokens.
-    """
+    """Tokenise a prompt and the names of the ranks, and check that they fit; a prompt that is cut gives a warning."""
     before, after = split_prompt(prompt)
     leads, follows = _around(prompt, names, n_context, position)
     first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
@@ -163,22 +122,8 @@ def _in_words(
 class RankPrompts(nn.Module):
     """K prompts that differ in their rank tokens: ``[SOT] c_1 .. c_m  r_k1 .. r_kn [EOT]``.
 
-    Parameters
-    ----------
-    tokens : PromptTokens
-    tower : TextTower
-        Frozen; its token embeddings are the initial values.
-    rankformer : RankFormer or None
-        None leaves the rank tokens to themselves.
-    tune_ranks : bool, default=True
-        Learn the rank tokens too.
-    generator : torch.Generator
-        For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
-
-    Raises
-    ------
-    ValueError
-        If the text tower does not know a token.
+    The frozen tower's token embeddings are the initial values; context tokens that the prompt's words do not fill are
+    drawn from N(0, 0.02^2).
 
     References
     ----------

@@ -56,20 +56,8 @@ def save(
 ) -> None:
     """Write a fitted model as a folder, all of it or nothing; on disk before it is seen.
 
-    Parameters
-    ----------
-    path : path
-        A new folder, or an earlier save, which is replaced. A symbolic link stays, and where it leads is written.
-    parameters : mapping
-        Constructor parameters, as `portable_parameters` returns them.
-    state : FittedState
-    backbone : Backbone, optional
-        To be included, so that the folder needs nothing else.
-
-    Raises
-    ------
-    FileExistsError
-        If `path` is something else than an earlier save.
+    Where `path` is a symbolic link, the link stays and where it leads is written. `parameters` are what
+    `portable_parameters` returns; a backbone is included where it is given.
     """
     target = Path(os.path.realpath(path))
     _refuse_foreign(target)
@@ -256,27 +244,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
-    """Read what `save` wrote, and believe nothing of it.
-
-    Parameters
-    ----------
-    path : path
-    parameter_names : sequence of str
-        Of the constructor.
-
-    Returns
-    -------
-    parameters : dict
-        Of the constructor; those that name models or places are `Recorded`.
-    state : FittedState
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no saved model.
-    ValueError
-        If it is damaged, lacks a part, contradicts itself, or is of a format that this version does not know.
-    """
+    """Read what `save` wrote, and believe nothing of it; parameters that name models or places are `Recorded`."""
     folder = Path(path)
     file = folder / _DESCRIPTION_FILE
     for attempt in range(_ATTEMPTS):

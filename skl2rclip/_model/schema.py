@@ -163,13 +163,7 @@ _VALIDATOR = extend(Draft202012Validator, type_checker=Draft4Validator.TYPE_CHEC
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON as the standard has it: without NaN and infinities, and no name twice in an object.
-
-    Raises
-    ------
-    ValueError
-        If it is no JSON, or nested too deeply.
-    """
+    """Read JSON as the standard has it: without NaN and infinities, and no name twice in an object."""
     try:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_without_repetition)
     except RecursionError:
@@ -188,13 +182,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_description(description: Any) -> None:
-    """Check every field for its type, range and length.
-
-    Raises
-    ------
-    ValueError
-        Naming the field and what is wrong with it.
-    """
+    """Raise a ValueError that names the first field of a wrong type, range or length."""
     error = best_match(_VALIDATOR.iter_errors(description))
     if error is not None:
         raise ValueError(_message(error))

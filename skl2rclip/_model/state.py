@@ -54,59 +54,27 @@ STRUCTURE = (
 
 @dataclass(frozen=True)
 class FittedState:
-    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed.
+    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed."""
 
-    Attributes
-    ----------
-    record : BackboneRecord
-        The backbone, by name and fingerprint.
-    tokens : PromptTokens
-        What the prompts started from.
-    scale : RankScale
-    logit_scale : float
-        Factor of the similarities.
-    prototypes : ndarray of shape (K, D), float32
-        Unit rows in rank order.
-    arrays : dict of str to dict of str to ndarray
-        Weights: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
-    structure : dict
-        The parameters that decide shapes and meaning of `arrays`, and which value is white in images.
-    asked_for : tuple of str or None
-        The parameters ``model_name`` and ``pretrained`` of the fit.
-    history : tuple of dict
-        One entry an epoch.
-    device : str
-        Where it was trained.
-    noise : float or None
-        Error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
-        not measured.
-    trust : float or None
-        Share of the labels' variance that it explains.
-    errors : RunningErrors or None
-        Of the images of `partial_fit`, each predicted before it was learned from.
-    n_columns : int or None
-        Of a table of embeddings, or 1 for a column of images; None for images in a row.
-    column_names : tuple of str or None
-        Where the table has them.
-    optimizer_state : dict or None
-        To go on from, in this process only.
-    """
-
-    record: BackboneRecord
-    tokens: PromptTokens
+    record: BackboneRecord  # the backbone, by name and fingerprint
+    tokens: PromptTokens  # what the prompts started from
     scale: RankScale
-    logit_scale: float
-    prototypes: np.ndarray
-    arrays: dict[str, Arrays]
+    logit_scale: float  # factor of the similarities
+    prototypes: np.ndarray  # (K, D), float32, unit rows in rank order
+    arrays: dict[str, Arrays]  # weights of "prompts", and where there is one of "adapter" and "tower"
+    # the parameters that decide shapes and meaning of the arrays, and which value is white in images
     structure: dict[str, Any]
-    asked_for: tuple[str | None, str | None]
-    history: tuple[dict[str, Any], ...]
-    device: str
+    asked_for: tuple[str | None, str | None]  # model_name and pretrained of the fit
+    history: tuple[dict[str, Any], ...]  # one entry an epoch
+    device: str  # where it was trained
+    # error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
+    # not measured
     noise: float | None = None
-    trust: float | None = None
-    errors: RunningErrors | None = None
-    n_columns: int | None = None
-    column_names: tuple[str, ...] | None = None
+    trust: float | None = None  # share of the labels' variance that it explains
+    errors: RunningErrors | None = None  # of the images of `partial_fit`, each predicted before it was learned from
+    n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
+    column_names: tuple[str, ...] | None = None  # where the table has them
+    # to go on from, in this process only
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -121,11 +89,6 @@ class FittedState:
 
         Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
         and how to compute.
-
-        Raises
-        ------
-        InvalidParameterError
-            Naming the parameter.
         """
         trained = self.structure["image_tower"] == "finetune"
         if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
@@ -140,23 +103,7 @@ class FittedState:
             raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
 
     def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int | None) -> None:
-        """Refuse to train on with what would not fit the learned arrays.
-
-        Parameters
-        ----------
-        settings : Settings
-        scale : RankScale
-            Of the labels that are to be learned from.
-        n_words : int or None
-            Tokens that the text tower knows; None where only the loaded tower can tell.
-
-        Raises
-        ------
-        ValueError
-            If the ranks are others, or the model's prompts have tokens that the text tower does not know.
-        InvalidParameterError
-            Naming the parameter that must stay.
-        """
+        """Refuse to train on with what would not fit the learned arrays; the text tower knows `n_words` tokens."""
         if not np.array_equal(scale.ranks, self.scale.ranks):
             raise ValueError(
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
@@ -194,22 +141,7 @@ class FittedState:
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embed images, or rows of a frozen tower's embeddings, as the fitted tower and adapter do.
-
-        Parameters
-        ----------
-        data : list of n images, or ndarray of shape (n, D)
-            Images as `skl2rclip._images.decoding.stamped` returns them.
-        settings : Settings
-            Where and how to compute.
-
-        Yields
-        ------
-        rows : ndarray of int, or slice
-            Indices in `data`.
-        embeddings : ndarray of shape (chunk, D), float32
-            Unit rows.
-        """
+        """Embed images, or a frozen tower's embeddings, as the fitted model does: indices, and unit rows."""
         adapt = self._adapter()
         chunks: Any
         if isinstance(data, np.ndarray):
@@ -311,20 +243,7 @@ class FittedState:
 
     @classmethod
     def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
-        """Inverse of `to_json` and `to_arrays`.
-
-        Parameters
-        ----------
-        description : mapping
-            Whose fields are of the types and ranges that ``_model.schema`` asks for.
-        arrays : dict of str to ndarray
-            Of the shapes that `array_shapes` asks for.
-
-        Raises
-        ------
-        ValueError
-            Naming what does not agree with the rest, or is not finite.
-        """
+        """Inverse of `to_json` and `to_arrays`, for what the schema and `array_shapes` allow."""
         record, columns, errors = description["record"], description["column_names"], description["errors"]
         _check_values(arrays)
         if errors is not None and not errors["weight"] and any(errors.values()):
@@ -360,24 +279,9 @@ class FittedState:
 
 
 def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Say which arrays belong to a description, without making any of them.
+    """Say which arrays belong to a description, by name: NumPy's name of the dtype, and the shape; none is made.
 
-    Parameters
-    ----------
-    description : mapping
-        As for `FittedState.from_parts`.
-    word_width : int
-        Width d of the word embeddings, which only the arrays tell.
-
-    Returns
-    -------
-    dict of str to tuple
-        NumPy's name of the dtype, and the shape, by the array's name.
-
-    Raises
-    ------
-    ValueError
-        If the description's own numbers contradict each other.
+    The width d of word embeddings is known from the arrays alone.
     """
     record, tokens, structure = description["record"], description["tokens"], description["structure"]
     n_ranks, width = len(description["ranks"]["labels"]), record["embedding_width"]

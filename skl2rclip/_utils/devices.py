@@ -29,26 +29,10 @@ if is_forked_child():  # its parent had not needed torch for us, and may have co
 
 
 def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.device, ...]:
-    """Choose where to compute.
+    """Choose where to compute: a device for each name, all of one type, those of CUDA distinct.
 
-    Parameters
-    ----------
-    device : str, or list or tuple of str
-        "auto" (CUDA where there is one, else Apple's GPU, else the CPU), a name that torch knows, or a list of
-        such names, which stands for one process each.
-    strict : bool, default=True
-        Raise where a device is not there; else warn and take the CPU in its place, so that a model fitted elsewhere
-        still predicts.
-
-    Returns
-    -------
-    tuple of torch.device
-        One for each name, all of one type; those of CUDA are distinct.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming what the list must not hold, or the device that is not there, and what to write instead.
+    "auto" is CUDA where there is one, else Apple's GPU, else the CPU. A device that is not there is refused, or if not
+    `strict` replaced by the CPU with a warning, so that a model fitted elsewhere still predicts.
     """
     return tuple(_resolve(name, strict) for name in _names(device))
 
@@ -158,18 +142,7 @@ def release_memory(device: torch.device) -> None:
 
 @contextmanager
 def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
-    """Say which parameters to lower where the device runs out of memory.
-
-    Parameters
-    ----------
-    batch_size : int or "auto"
-        What the user has set.
-
-    Raises
-    ------
-    MemoryError
-        In the place of torch's own error, whose text it repeats.
-    """
+    """Say which parameters to lower where the device runs out of memory, with torch's own words behind."""
     try:
         yield
     except RuntimeError as error:

@@ -28,19 +28,7 @@ _OLD_SECONDS = 24 * 3600.0
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None = None, name: str = "") -> Iterator[Path]:
-    """Make a folder that vanishes at the end of the block, and remove those of the same name that dead processes left.
-
-    Parameters
-    ----------
-    parent : path, optional
-        Where to make it; the system's folder for temporary files by default.
-    name : str
-        Begins the folder's name and tells whose leftovers are removed.
-
-    Yields
-    ------
-    Path
-    """
+    """Make a folder that vanishes at the end of the block, and remove what dead processes left of its name."""
     where, name = Path(tempfile.gettempdir()) if parent is None else parent, name[:100]
     remove_leftovers(where, name)
     folder, held = _new_folder(where, name)
