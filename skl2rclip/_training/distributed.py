@@ -47,19 +47,17 @@ class DeviceGroup:
         """Mask of this process's share of n images."""
         return np.arange(n) % self.size == self.rank
 
-    def gathered(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         """Rows of all processes in order of rank, (size * b, ...); only this process's own pass a gradient on."""
-        places = own.new_zeros((self.size, *own.shape))
-        places[self.rank] = own.detach()
-        everyone = self._fabric.all_reduce(places, reduce_op="sum").unbind()
+        everyone = self._fabric.all_gather(own.detach())  # (size, b, ...)
         return torch.cat([own if rank == self.rank else rows for rank, rows in enumerate(everyone)])
 
-    def summed(self, array: np.ndarray) -> np.ndarray:
+    def all_reduce(self, array: np.ndarray) -> np.ndarray:
         """Sum of the processes' arrays."""
         total = self._fabric.all_reduce(torch.from_numpy(array).to(self.device), reduce_op="sum")
         return total.cpu().numpy()
 
-    def reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
         """Make the gradients of the whole batch out of those of the processes.
 
         The tower's come from each process's own images, and add up; the others every process has in full, and their
@@ -73,16 +71,15 @@ class DeviceGroup:
                 for gradient, part in zip(gradients, reduced.split([g.numel() for g in gradients]), strict=True):
                     gradient.copy_(part.view_as(gradient))
 
-    def as_the_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Value of the first process."""
         return self._fabric.broadcast(value)
 
-    def merged(self, own: dict[int, str]) -> dict[int, str]:
-        """Entries of all processes' dictionaries together."""
-        every = [self._fabric.broadcast(own, src=rank) for rank in range(self.size)]
-        return {key: value for one in every for key, value in one.items()}
+    def all_gather_object(self, own: T) -> list[T]:
+        """Values of all processes in order of rank."""
+        return [self._fabric.broadcast(own, src=rank) for rank in range(self.size)]
 
-    def align(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Give a module the weights that it has in the first process."""
         for tensor in module.state_dict().values():
             tensor.copy_(self._fabric.broadcast(tensor))

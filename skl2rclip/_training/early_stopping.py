@@ -49,7 +49,7 @@ class EarlyStopping:
         """Score the present weights by embeddings (n, D) of the held-out images; keep them if they are the best."""
         scores = self._score(learner, embeddings)
         if learner.group is not None:  # all processes stop together
-            scores = learner.group.as_the_first(scores)
+            scores = learner.group.broadcast(scores)
         result = tuple(scores[name] for name in self._judged_by)
         if result < self._best:
             self._best = result

@@ -173,7 +173,7 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
     everyone = np.zeros((len(rows), width), np.float32)
     if own:
         everyone[is_mine] = torch.cat(own).cpu().numpy()
-    return to_device(torch.from_numpy(group.summed(everyone)), learner.device)
+    return to_device(torch.from_numpy(group.all_reduce(everyone)), learner.device)
 
 
 @torch.no_grad()

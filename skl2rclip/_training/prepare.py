@@ -167,7 +167,7 @@ def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out:
     except UnreadableImagesError as error:
         failures = {int(mine[i]): reason for i, reason in error.failures.items()}
     if group is not None:  # one process may not leave while the others wait for it
-        failures = group.merged(failures)
+        failures = {row: reason for each in group.all_gather_object(failures) for row, reason in each.items()}
     if failures:
         raise UnreadableImagesError(failures, request.data, len(request.data))
     return replace(decoded, embeddings=_of_all_processes(decoded.embeddings, held_out, group))
@@ -220,7 +220,7 @@ def _of_all_processes(
         return embeddings
     if group.rank > 0:
         embeddings[held_out] = 0
-    return group.summed(embeddings)
+    return group.all_reduce(embeddings)
 
 
 def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) -> Any:

@@ -166,10 +166,10 @@ class TowerStage:
             weight = weights[own.rows] * (torch.arange(length, device=learner.device) < len(chunk))
             yield Batch(
                 pixels,
-                group.gathered(own.rows),
-                group.gathered(own.target),
-                group.gathered(weight),
-                None if own.distributions is None else group.gathered(own.distributions),
+                group.all_gather(own.rows),
+                group.all_gather(own.target),
+                group.all_gather(weight),
+                None if own.distributions is None else group.all_gather(own.distributions),
             )
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -177,13 +177,13 @@ class TowerStage:
         learner = self.learner
         embeddings = learner.embed_pixels(batch.inputs, self.settings.augment)
         if learner.group is not None:
-            embeddings = learner.group.gathered(embeddings)
+            embeddings = learner.group.all_gather(embeddings)
         loss, terms = learner.loss(learner.adapt(embeddings), learner.prototypes(), batch)
         loss.backward()
         if learner.group is not None:
             assert learner.tower is not None
             head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
-            learner.group.reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
+            learner.group.all_reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
         return loss, terms
 
     def threads(self) -> AbstractContextManager[LoadWatch]:
@@ -294,7 +294,7 @@ def run_stage(
             values = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
             means = dict(zip(("loss", *TERMS), values, strict=True))
             if learner.group is not None:
-                means = learner.group.as_the_first(means)
+                means = learner.group.broadcast(means)
             _check_finite(means, stage, record, optimizer)
             record |= means | stage.look()
             if stopping is not None:
@@ -314,7 +314,7 @@ def run_stage(
     else:
         stopping.log_kept(learner)
     if learner.group is not None:
-        learner.group.align(learner.modules())
+        learner.group.broadcast_module(learner.modules())
     return optimizer
 
 

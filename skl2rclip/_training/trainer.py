@@ -164,7 +164,7 @@ class _Steps:
             batch_size=self.batch_size,
             seed=request.seed,
         )
-        return rehearsal if learner.group is None else learner.group.as_the_first(rehearsal)
+        return rehearsal if learner.group is None else learner.group.broadcast(rehearsal)
 
     def tower_stage(self, choice: Rehearsal | None) -> None:
         """Train the image tower too, on pixels, as far as was chosen."""
@@ -240,7 +240,7 @@ def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int
     if data.pixels is None:
         return LARGEST_AUTO_BATCH
     size = largest_batch_size(TowerStage(learner, settings), data, LARGEST_AUTO_BATCH)
-    return size if learner.group is None else learner.group.size * learner.group.as_the_first(size)
+    return size if learner.group is None else learner.group.size * learner.group.broadcast(size)
 
 
 def _resumed_optimizer(stage: Stage, previous: FittedState | None) -> torch.optim.AdamW | None:

@@ -52,26 +52,26 @@ def everything_that_a_group_does(group, seed):
 
     tower, head = (torch.nn.Linear(3, 2, bias=False) for _ in range(2))
     tower.weight.data, head.weight.data = weights.T.clone(), weights.T.clone()
-    embedded = group.gathered(tower(rows[mine]))  # (6, 2)
+    embedded = group.all_gather(tower(rows[mine]))  # (6, 2)
     loss = (embedded.softmax(dim=0) * head(rows[in_order])).square().sum()
     loss.backward()
-    group.reduce_gradients(tower, head.parameters())
+    group.all_reduce_gradients(tower, head.parameters())
     alone = [weights.T.clone().requires_grad_() for _ in range(2)]
     expected = ((rows[in_order] @ alone[0].T).softmax(dim=0) * (rows[in_order] @ alone[1].T)).square().sum()
     expected.backward()
-    results["gathered"] = (embedded.detach(), (rows[in_order] @ weights))
+    results["all_gather"] = (embedded.detach(), (rows[in_order] @ weights))
     results["loss"] = (loss.detach(), expected.detach())
     results["gradient of the tower"] = (tower.weight.grad, alone[0].grad)
     results["gradient of the rest"] = (head.weight.grad, alone[1].grad)
 
-    results["summed"] = (group.summed(np.full(2, group.rank + 1.0)), np.full(2, group.size * (group.size + 1) / 2))
-    results["as the first"] = (group.as_the_first({"from": group.rank}), {"from": 0})
-    results["merged"] = (group.merged({group.rank: str(group.rank)}), {r: str(r) for r in range(group.size)})
+    results["all_reduce"] = (group.all_reduce(np.full(2, group.rank + 1.0)), np.full(2, group.size * (group.size + 1) / 2))
+    results["broadcast"] = (group.broadcast({"from": group.rank}), {"from": 0})
+    results["all_gather_object"] = (dict(enumerate(group.all_gather_object(str(group.rank)))), {0: "0", 1: "1"})
     own = torch.nn.Linear(2, 1)
     torch.nn.init.constant_(own.weight, float(group.rank))
     with torch.no_grad():
-        group.align(own)
-    results["aligned"] = (own.weight.detach(), torch.zeros(1, 2))
+        group.broadcast_module(own)
+    results["broadcast_module"] = (own.weight.detach(), torch.zeros(1, 2))
     return group.size, PillowSettings.of_this_process(), results
 
 
@@ -91,7 +91,7 @@ def test_what_processes_do_together_equals_what_one_does(monkeypatch):
 def run_out_of_memory(group):
     if group.rank == 1:
         raise MemoryError("of the second device")
-    group.summed(np.ones(1))  # which the other never joins
+    group.all_reduce(np.ones(1))  # which the other never joins
 
 
 def test_what_one_process_raises_comes_back_with_its_traceback():
