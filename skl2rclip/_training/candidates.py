@@ -87,8 +87,7 @@ class Contest:
         weight = self._data.weight
         each = self._scores_of_missed(learner)
         scores = np.average(each, axis=1, weights=None if weight is None else weight.cpu().numpy()).tolist()
-        if learner.group is not None:
-            scores = learner.group.broadcast(scores)
+        scores = learner.group.broadcast(scores)
         best = int(np.argmin(scores))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
         learner.adapter = self.adapters.copy_of(places[0])

@@ -47,9 +47,7 @@ class EarlyStopping:
     @torch.no_grad()
     def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
         """Score the present weights by embeddings (n, D) of the held-out images; keep them if they are the best."""
-        scores = self._score(learner, embeddings)
-        if learner.group is not None:  # all processes stop together
-            scores = learner.group.broadcast(scores)
+        scores = learner.group.broadcast(self._score(learner, embeddings))  # all processes stop together
         result = tuple(scores[name] for name in self._judged_by)
         if result < self._best:
             self._best = result

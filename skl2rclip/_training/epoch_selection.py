@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,12 +36,6 @@ _CHANCE = 0.01
 _SHARES = (0.5, 1.0)
 
 
-class _RehearsalStage(TowerStage):
-    """Second stage without some of the images."""
-
-    name: ClassVar[str] = "rehearsal"
-
-
 @dataclass(frozen=True)
 class Rehearsal:
     """What was foretold of images that were left out."""
@@ -55,28 +48,18 @@ class Rehearsal:
 NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
 
 
-class RehearsedStage(TowerStage):
-    """Second stage whose weights end, as its rehearsal has it, on the way from those before to those after.
+class PartOfTheWay:
+    """Keeps of a stage the weights that lie between those before it and those after it, as a share of the way."""
 
-    Parameters
-    ----------
-    learner : Learner
-    settings : Settings
-    rehearsal : Rehearsal
-    """
+    def __init__(self, learner: Learner, share: float):
+        self._share, self._before = share, copy.deepcopy(learner.modules().state_dict())
 
-    def __init__(self, learner: Learner, settings: Settings, rehearsal: Rehearsal):
-        super().__init__(learner, settings)
-        self._share, self._before = rehearsal.share, copy.deepcopy(learner.modules().state_dict())
+    def restore(self, learner: Learner) -> None:
+        """Go that part of the way."""
+        _go_part_of_the_way(learner, self._before, self._share)
 
-    @property
-    def keeps_another(self) -> bool:
-        """Whether `finish` changes anything."""
-        return self._share != 1
-
-    def finish(self) -> None:
-        """Go the part of the way that foretold best."""
-        _go_part_of_the_way(self.learner, self._before, self._share)
+    def log_kept(self, learner: Learner) -> None:
+        """Nothing is chosen among epochs."""
 
 
 def rehearse(
@@ -111,7 +94,7 @@ def rehearse(
     for number, adapter in enumerate(contest.adapters_of_folds[:n_folds]):
         left_out = np.flatnonzero(fold == number)
         trial = replace(learner, adapter=copy.deepcopy(adapter), history=[], generator=generator)
-        stage = _RehearsalStage(trial, settings)
+        stage = TowerStage(trial, settings, name="rehearsal")
         probabilities.append(_probabilities_on_the_way(stage, data, left_out, epochs, n_epochs, batch_size))
         rows.append(left_out)
         learner.modules().load_state_dict(before)
@@ -138,14 +121,7 @@ def _probabilities_on_the_way(
             looks.append(_probabilities(learner, data, left_out))
             learner.modules().load_state_dict(now)
 
-    run_stage(
-        stage,
-        replace(data, weight=weight),
-        n_epochs=n_epochs,
-        batch_size=batch_size,
-        on_epoch_end=look,
-        verbose=stage.settings.verbose,
-    )
+    run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=look)
     return np.stack(looks)
 
 
@@ -161,13 +137,13 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
     assert data.pixels is not None
     size, group = learner.preprocessing.size, learner.group
     places, is_mine = rows, np.ones(len(rows), bool)
-    if group is not None:
+    if group.size > 1:
         assert data.share is not None
         is_mine = group.is_mine(len(data.target))[rows]
         places = np.searchsorted(data.share.numpy(), rows[is_mine])
     batches = torch.from_numpy(places).split(_EMBEDDED_AT_ONCE)
     own = [learner.embed_pixels(shrink(pixels, size), augmented=False) for pixels in data.pixels.batches(batches)]
-    if group is None:
+    if group.size == 1:
         return torch.cat(own)
     width = learner.prototypes().shape[1]
     everyone = np.zeros((len(rows), width), np.float32)

@@ -20,7 +20,7 @@ from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, ima
 from skl2rclip._model.prompts import RankPrompts
 from skl2rclip._model.state import load_module
 from skl2rclip._settings import Settings
-from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.devices import autocast_for
@@ -76,7 +76,7 @@ class Learner:
     autocast: torch.autocast
     generator: torch.Generator  # on the CPU: order of the batches, augmentation
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch, appended to
-    group: DeviceGroup | None = None  # the processes that train together
+    group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
@@ -143,7 +143,7 @@ def parameter_group(modules: list[nn.Module], rate: float, weight_decay: float) 
     return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
 
 
-def build_learner(request: FitRequest, backbone: Backbone, group: DeviceGroup | None = None) -> Learner:
+def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) -> Learner:
     """Build the modules, with the weights of the previous training where there is one."""
     device, settings = request.device, request.settings
     text_tower = backbone.text_tower(device)
@@ -177,16 +177,11 @@ def build_learner(request: FitRequest, backbone: Backbone, group: DeviceGroup | 
             if name in request.previous.arrays:
                 load_module(module, request.previous.arrays[name])
     if learner.tower is not None:
-        _make_fast(learner.tower, settings, device)
+        if device.type == "cuda":
+            learner.tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
+        if settings.compile:
+            learner.tower.compile()
     return learner
-
-
-def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
-    """Prepare a tower that is to be trained."""
-    if device.type == "cuda":
-        tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
-    if settings.compile:
-        tower.compile()
 
 
 def _distances(values: np.ndarray) -> np.ndarray:
