@@ -90,31 +90,28 @@ class FittedState:
         Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
         and how to compute.
         """
-        trained = self.structure["image_tower"] == "finetune"
-        if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
-            raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
-        if settings.image_adapter != self.structure["image_adapter"]:
-            raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
-        if self.structure["white_level"] not in (None, settings.white_level):
-            raise _contradiction("white_level", self.structure["white_level"], settings.white_level)
-        if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
-            raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
-        if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
-            raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+        pairs = {name: (self.structure[name], getattr(settings, name)) for name in ("image_adapter", "white_level")}
+        if "finetune" in (self.structure["image_tower"], settings.image_tower):
+            pairs["image_tower"] = (self.structure["image_tower"], settings.image_tower)
+        if self.structure["white_level"] is None:
+            del pairs["white_level"]
+        if ranks is not None:
+            pairs["ranks"] = (self.scale.ranks.tolist(), given_ranks(ranks).tolist())
+        if rank_names is not None:
+            pairs["rank_names"] = (list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+        for name, (fitted, given) in pairs.items():
+            if fitted != given:
+                raise InvalidParameterError(
+                    f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit "
+                    "again."
+                )
 
-    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int | None) -> None:
-        """Refuse to train on with what would not fit the learned arrays; the text tower knows `n_words` tokens."""
+    def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
+        """Refuse to train on with what would not fit the learned arrays."""
         if not np.array_equal(scale.ranks, self.scale.ranks):
             raise ValueError(
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
                 f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
-            )
-        tokens = [self.tokens.start, self.tokens.end, self.tokens.filler, self.tokens.context, *self.tokens.ranks]
-        largest = max(max(each, default=0) for each in tokens)
-        if n_words is not None and largest >= n_words:
-            raise ValueError(
-                f"The model's prompts hold the token {largest}, and the text tower of its backbone knows {n_words}: it "
-                "was made with another backbone, or is damaged. Fit again."
             )
         now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
         for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
@@ -244,7 +241,8 @@ class FittedState:
     @classmethod
     def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
         """Inverse of `to_json` and `to_arrays`, for what the schema and `array_shapes` allow."""
-        record, columns, errors = description["record"], description["column_names"], description["errors"]
+        record, errors = description["record"], description["errors"]
+        source, preprocessing = BackboneSource(**record["source"]), Preprocessing.from_config(record["preprocessing"])
         _check_values(arrays)
         if errors is not None and not errors["weight"] and any(errors.values()):
             raise ValueError("state.errors: sums over no images that are not zero")
@@ -254,27 +252,17 @@ class FittedState:
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = array
         return cls(
-            record=BackboneRecord(
-                source=BackboneSource(**record["source"]),
-                fingerprint=record["fingerprint"],
-                preprocessing=Preprocessing.from_config(record["preprocessing"]),
-                embedding_width=record["embedding_width"],
-                image_config=record["image_config"],
-            ),
-            tokens=_tokens_from_json(description["tokens"]),
+            record=BackboneRecord(**{**record, "source": source, "preprocessing": preprocessing}),
+            tokens=PromptTokens(**{name: _tuples(value) for name, value in description["tokens"].items()}),
             scale=_scale_from_json(description),
             logit_scale=float(description["logit_scale"]),
             prototypes=arrays["prototypes"],
             arrays=parts,
-            structure=dict(description["structure"]),
-            asked_for=(description["asked_for"][0], description["asked_for"][1]),
+            asked_for=_tuples(description["asked_for"]),
             history=tuple(description["history"]),
-            device=description["device"],
-            noise=description["noise"],
-            trust=description["trust"],
             errors=None if errors is None else RunningErrors(**errors),
-            n_columns=description["n_columns"],
-            column_names=None if columns is None else tuple(columns),
+            **{name: description[name] for name in ("structure", "device", "noise", "trust", "n_columns")},
+            column_names=_tuples(description["column_names"]),
         )
 
 
@@ -379,23 +367,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:
-    return InvalidParameterError(
-        f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit again."
-    )
-
-
-def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
-    return PromptTokens(
-        start=tuple(tokens["start"]),
-        end=tuple(tokens["end"]),
-        context=tuple(tokens["context"]),
-        n_context=tokens["n_context"],
-        n_before=tokens["n_before"],
-        ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
-        text=tokens["text"],
-        filler=tuple(tokens.get("filler", (0,))),
-    )
+def _tuples(value: Any) -> Any:
+    """Give lists of JSON back as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
