@@ -47,8 +47,8 @@ class BackboneRecord:
         """Load the backbone again, from another source where one is given, and check that it is the same."""
         source = source or self.source
         remedy = (
-            "Point the model to the same weights with set_params(model_name=..., pretrained=...), or save it where "
-            "they are with save(path, include_backbone=True), which makes a folder that needs nothing else."
+            "Name the same weights with set_params(model_name=..., pretrained=...), or save the model where they are "
+            "with save(path, include_backbone=True)."
         )
         try:
             backbone = load_backbone(source)
@@ -64,9 +64,9 @@ class BackboneRecord:
                 f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
             )
         # the same weights in another architecture, or for other pixels, make other embeddings
-        if BackboneRecord.of(backbone).function != self.function:
+        if backbone.function != self.function:
             raise MissingBackboneError(
-                f"The backbone {source} has the weights that the model was fitted with, but its configuration is "
-                f"another (vision_cfg or preprocess_cfg): {remedy}"
+                f"The backbone {source} has the right weights, but its configuration is another (vision_cfg or "
+                f"preprocess_cfg): {remedy}"
             )
         return backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skl2rclip._clip.tiny import EMBEDDED_NAME
@@ -31,10 +31,15 @@ class BackboneSource:
     @property
     def is_random(self) -> bool:
         """Whether the weights are random numbers."""
-        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
-            return False
         folder = self.local_folder
+        if self.pretrained is not None or (self.has_own_weights and folder is None):
+            return False
         return folder is None or not weight_files(folder)
+
+    @property
+    def open_clip_name(self) -> str:
+        """`model_name` as open_clip lists it."""
+        return self.model_name.replace("/", "-")
 
     @property
     def local_folder(self) -> Path | None:
@@ -57,9 +62,9 @@ def weight_files(folder: Path) -> list[Path]:
 def absolute(source: BackboneSource) -> BackboneSource:
     """Return the source with paths that hold from any working directory."""
     if source.local_folder is not None:
-        return BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder), source.pretrained, source.seed)
+        return replace(source, model_name=LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder))
     if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
-        return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
+        return replace(source, pretrained=os.path.abspath(source.pretrained))
     return source
 
 

@@ -8,7 +8,7 @@ are trained is the business of ``_model.prompts``; where models come from, of ``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,6 @@ class PackedPrompts:
     mask: Tensor  # (L, L), additive: 0 where the query (row) sees the key (column), else -inf
     ends: Tensor  # (k,), int64, where each prompt ends in the sequence
 
-    def to(self, device: torch.device) -> PackedPrompts:
-        """Return the same on another device."""
-        return PackedPrompts(*(getattr(self, name).to(device) for name in ("rows", "positions", "mask", "ends")))
-
-
 def pack_prompts(
     prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
 ) -> list[PackedPrompts]:
@@ -117,24 +112,16 @@ class FullPrompts:
     pooled: Tensor  # (k,), int64, column at which each prompt is read
     is_kept: bool = True  # whether activations are kept for the gradient, else they are computed again
 
-    def to(self, device: torch.device) -> FullPrompts:
-        """Return the same on another device."""
-        keys = None if self.keys is None else self.keys.to(device)
-        return FullPrompts(self.rows.to(device), self.positions.to(device), keys, self.pooled.to(device), self.is_kept)
-
     def split(self, size: int, *, is_kept: bool) -> list[FullPrompts]:
         """Cut into chunks of `size` prompts."""
-        chunks = [slice(low, low + size) for low in range(0, len(self.rows), size)]
-        return [
-            FullPrompts(
-                self.rows[chunk],
-                self.positions,
-                None if self.keys is None else self.keys[chunk],
-                self.pooled[chunk],
-                is_kept,
-            )
-            for chunk in chunks
-        ]
+        keys = [None] * len(self.rows) if self.keys is None else self.keys.split(size)
+        chunks = zip(self.rows.split(size), keys, self.pooled.split(size), strict=False)
+        return [FullPrompts(rows, self.positions, own, pooled, is_kept) for rows, own, pooled in chunks]
+
+
+def _on(device: torch.device, prompts: PackedPrompts | FullPrompts) -> Any:
+    """Return prompts with their tensors on a device."""
+    return replace(prompts, **{name: it.to(device) for name, it in vars(prompts).items() if isinstance(it, Tensor)})
 
 
 class _SideBySide(torch.autograd.Function):
@@ -208,7 +195,7 @@ class TextTower:
         tokens = np.asarray(ids)[rows]  # (K, L)
         pooled = self._pooled_at(tokens)
         if self._is_causal and not self._hides_padding and (pooled == lengths - 1).all():
-            return [pack.to(self.device) for pack in pack_prompts(prefix, own, self._pack_size(prefix, own))]
+            return [_on(self.device, pack) for pack in pack_prompts(prefix, own, self._pack_size(prefix, own))]
         keys = self._seen(tokens)
         if self._class_token is not None:
             rows = np.column_stack([rows, np.full(len(rows), len(ids))])  # the row behind the table
@@ -218,8 +205,8 @@ class TextTower:
             positions=torch.from_numpy(columns),
             keys=None if keys is None else torch.from_numpy(keys[:, columns]),
             pooled=torch.from_numpy(np.searchsorted(columns, pooled)),
-        ).to(self.device)
-        return self._divided(prompts)
+        )
+        return self._divided(_on(self.device, prompts))
 
     def _padded(
         self, prefix: Sequence[int], own: Sequence[Sequence[int]], filler: Sequence[int], lengths: np.ndarray
@@ -377,8 +364,8 @@ class HuggingFaceTextTower(TextTower):
             positions=torch.arange(self._context_length),
             keys=torch.from_numpy(np.asarray(ids)[rows] != self._pad_id),
             pooled=torch.zeros(len(rows), dtype=torch.int64),
-        ).to(self.device)
-        return self._divided(prompts)
+        )
+        return self._divided(_on(self.device, prompts))
 
     def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
         assert prompts.keys is not None

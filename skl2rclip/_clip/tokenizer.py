@@ -6,7 +6,7 @@ What the words are for is the business of ``_model.prompts``; how a text tower r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -76,9 +76,6 @@ class PromptTokenizer:
         self._end = around[n_start:]
         # some end a text with what also fills it up
         self.end: list[int] = self._end or [pad]
-        self._check_end(text)
-
-    def _check_end(self, text: dict[str, Any]) -> None:
         if text.get("pool_type") == "eos" and not text.get("hf_model_name") and text.get("eos_id", 2) not in self.end:
             raise InvalidParameterError(
                 f"the text tower pools at the token {text.get('eos_id', 2)}, and its tokenizer ends texts with "
@@ -119,9 +116,6 @@ class PromptTokenizer:
 
     def text(self, tokens: Sequence[int]) -> str:
         """Words that token ids stand for, as the tokenizer writes them: in small letters where it knows no others."""
-        return self._decode(list(tokens)).strip()
-
-    @property
-    def _decode(self) -> Callable[[list[int]], str]:
         # those of Hugging Face stand behind open_clip's own
-        return getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
+        decode = getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
+        return decode(list(tokens)).strip()

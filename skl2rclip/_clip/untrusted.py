@@ -15,7 +15,7 @@ from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, Ba
 from skl2rclip._utils.arguments import Recorded
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
-LARGEST_CONFIG = 10**7
+_LARGEST_CONFIG = 10**7
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
 # what makes Hugging Face's libraries run code that comes with a model
 _CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
@@ -88,6 +88,16 @@ def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
         _check_whole(where, config)
 
 
+def read_config(path: Path) -> Any:
+    """Read a file of JSON that anybody may have made; a ValueError where it is none, or has no bound."""
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise ValueError("it is too large")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """All settings, however deep, with the names that lead to them."""
     inner = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
@@ -134,11 +144,9 @@ def check_files(where: str, folder: Path) -> None:
         if not path.is_file():
             continue
         try:
-            settings = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < LARGEST_CONFIG else None
-        except (ValueError, RecursionError):
-            settings = None
-        if settings is None:
-            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read.")
+            settings = read_config(path)
+        except ValueError as error:
+            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read ({error}).") from error
         code = [entry for entry, value in _entries(settings) if entry[-1] in _CODE_SETTINGS and value]
         if code:
             raise InvalidParameterError(
