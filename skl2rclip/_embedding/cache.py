@@ -44,7 +44,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._n_bytes = 0
         self._computing: dict[bytes, str] = {}
@@ -68,16 +68,13 @@ class _Memory:
                     self._n_bytes += row.nbytes
                 self._computing.pop(key, None)
             # asked for under the lock: pixels that come later shrink what is here then
-            self._shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
+            self.shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
 
     def shrink(self, n_bytes: int) -> None:
         """Drop the oldest rows until no more than this is left of them."""
         with self._lock:
-            self._shrink(n_bytes)
-
-    def _shrink(self, n_bytes: int) -> None:
-        while self._rows and self._n_bytes > n_bytes:
-            self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
+            while self._rows and self._n_bytes > n_bytes:
+                self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
 
     def claim(self, keys: Iterable[bytes], owner: str) -> list[bytes]:
         with self._lock:
@@ -119,7 +116,7 @@ class _Memory:
 
     def after_fork(self) -> None:
         """Keep what is known, and nothing that other threads of the parent were about to do."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._computing.clear()  # the threads that compute it are not in this process
         self._n_bytes = sum(row.nbytes for row in self._rows.values())  # the fork may have come between two lines
 

@@ -7,7 +7,6 @@ mean is not known.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import random
 import sqlite3
@@ -40,7 +39,6 @@ _DAMAGED = {
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_ERROR,  # a table or column of our own format is not there
 }
-_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
 # ValueError: a path with a null byte; the others: values that no file of ours holds
 _FAILURES = (sqlite3.Error, OSError, MemoryError, OverflowError, ValueError, TypeError)
 
@@ -224,8 +222,8 @@ class Database:
         _warn_once(
             self.file.parent,
             "unusable",
-            f"embedding_cache: {self.file.parent} cannot be used ({_reason(error)}); embeddings are computed and not "
-            f"kept there{still_read}. {_advice(error)}",
+            f"embedding_cache: {self.file.parent} cannot be used ({str(error) or type(error).__name__}); embeddings are "
+            f"computed and not kept there{still_read}. {_advice(error)}",
         )
 
 
@@ -242,26 +240,14 @@ def _is_damage(error: Exception) -> bool:
     return _code(error) in _DAMAGED or type(error) is sqlite3.DatabaseError
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
 def _advice(error: Exception) -> str:
     """Say what the user can do about it."""
-    number, code = getattr(error, "errno", None), _code(error)
     if isinstance(error, ForeignFileError):
         return "Name another folder, or move that file away."
-    if number in (errno.EEXIST, errno.ENOTDIR):
+    if isinstance(error, FileExistsError | NotADirectoryError):
         return "Name a folder: there is a file in its place."
-    if code in _LOCKED:
-        return (
-            "Another process has held its lock for long, or its file system knows no locks: end that process, or name "
-            "a folder on a local disk."
-        )
-    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        return "Make room on its disk."
-    if code in _REFUSED or number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Check its permissions."
+    if _code(error) in _LOCKED:
+        return "Another process has held its lock for long: end it, or name a folder on a local disk."
     return "Check its permissions, and its disk."
 
 

@@ -50,21 +50,14 @@ def _names(device: DeviceNames) -> tuple[str, ...]:
             "device must be 'auto', a name that torch knows such as 'cpu' or 'cuda:0', or a list of at least one such "
             f"name, got {device!r}."
         )
-    if len(names) == 1:
-        return tuple(names)
-    if "auto" in names:
-        raise InvalidParameterError(
-            f"device must not hold 'auto' in a list, got {device!r}: name each device, as in ['cuda:0', 'cuda:1']."
-        )
-    parsed = [_parse(name) for name in names]
-    if len({each.type for each in parsed}) > 1:
-        raise InvalidParameterError(
-            f"device must hold devices of one type, got {device!r}: give those of CUDA only, or 'cpu' several times."
-        )
-    if parsed[0].type == "cuda" and len({each.index or 0 for each in parsed}) < len(parsed):
-        raise InvalidParameterError(
-            f"device must not hold a CUDA device twice, got {device!r}: name others, as in ['cuda:0', 'cuda:1']."
-        )
+    if len(names) > 1:
+        parsed = [] if "auto" in names else [_parse(name) for name in names]
+        places = {(each.type, each.index or 0) for each in parsed}
+        if len({each.type for each in parsed}) != 1 or (parsed[0].type == "cuda" and len(places) < len(parsed)):
+            raise InvalidParameterError(
+                "device must, as a list, name devices of one type, without 'auto' and none of CUDA twice, as in "
+                f"['cuda:0', 'cuda:1'], got {device!r}."
+            )
     return tuple(names)
 
 
