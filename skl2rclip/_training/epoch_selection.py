@@ -110,7 +110,7 @@ def _probabilities_on_the_way(
     seen[torch.from_numpy(left_out)] = 0
     weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
     before = copy.deepcopy(learner.modules().state_dict())
-    looks = [_probabilities(learner, data, left_out)]
+    looks = [learner.probabilities(_embeddings(learner, data, left_out))]
 
     def look() -> None:
         if len(learner.history) not in epochs:
@@ -118,7 +118,7 @@ def _probabilities_on_the_way(
         now = copy.deepcopy(learner.modules().state_dict())
         for share in _SHARES:
             _go_part_of_the_way(learner, before, share)
-            looks.append(_probabilities(learner, data, left_out))
+            looks.append(learner.probabilities(_embeddings(learner, data, left_out)))
             learner.modules().load_state_dict(now)
 
     run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=look)
@@ -126,12 +126,6 @@ def _probabilities_on_the_way(
 
 
 @torch.no_grad()
-def _probabilities(learner: Learner, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-    embeddings = _embeddings(learner, data, rows)
-    logits = learner.objective.logit_scale * learner.adapt(embeddings) @ learner.prototypes().T
-    return logits.cpu().double().softmax(dim=1).numpy()
-
-
 def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tensor:
     """Embed training images without chance, tensor of shape (rows, D); of a group each process embeds its own."""
     assert data.pixels is not None

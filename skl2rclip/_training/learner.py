@@ -106,6 +106,12 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
+    @torch.no_grad()
+    def probabilities(self, embeddings: Tensor) -> np.ndarray:
+        """Say how likely each rank is for unit rows of the tower, ndarray of shape (n, K), float64."""
+        logits = self.objective.logit_scale * self.adapt(embeddings) @ self.prototypes().T
+        return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
+
     def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
 

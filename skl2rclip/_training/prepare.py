@@ -116,7 +116,7 @@ def _soft_targets(
     target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
     if request.one_pass:
         before = None if request.previous is None else request.previous.errors
-        probabilities = _probabilities(learner, embeddings[rows])
+        probabilities = learner.probabilities(torch.from_numpy(embeddings[rows]).to(learner.device))
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
     with one_thread():
@@ -131,13 +131,6 @@ def _soft_targets(
             seed=request.seed,
         )
     return measured.targets, measured, None
-
-
-@torch.no_grad()
-def _probabilities(learner: Learner, embeddings: np.ndarray) -> np.ndarray:
-    adapted = learner.adapt(torch.from_numpy(embeddings).to(learner.device))
-    logits = learner.objective.logit_scale * adapted @ learner.prototypes().T
-    return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
 
 
 @dataclass(frozen=True)
