@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 import torch
 from torch import Tensor, nn
@@ -70,13 +71,9 @@ def tokenize_prompts(
             f"{tokenizer.context_length}; {remedy}."
         )
     if len(context) > n_context:
-        warn_user(
-            f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.",
-        )
+        warn_user(f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.")
     if len({tuple(tokens) for tokens in ranks}) < len(ranks):
-        warn_user(
-            "Some ranks have names of the same tokens; before training the model cannot tell them apart.",
-        )
+        warn_user("Some ranks have names of the same tokens; before training the model cannot tell them apart.")
     context = context[:n_context]
     n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
     return PromptTokens(
@@ -166,32 +163,23 @@ class RankPrompts(nn.Module):
 
     def _lay_out(self, tokens: PromptTokens) -> None:
         """Fix where everything stands in the table of token embeddings (start, context, ranks, end, filler)."""
-        lengths = [len(rank) for rank in tokens.ranks]
-        n_start, before, longest = len(tokens.start), tokens.n_before, max(lengths)
-        first_rank = n_start + tokens.n_context
-        context = list(range(n_start, first_rank))
-        first_end = first_rank + sum(lengths)
-        first_filler = first_end + len(tokens.end)
-        end = list(range(first_end, first_filler))
-        filler = list(range(first_filler, first_filler + len(tokens.filler)))
+        numbers = count()
+        start, context, *ranks, end, filler = (
+            list(islice(numbers, len(part)))
+            for part in (tokens.start, range(tokens.n_context), *tokens.ranks, tokens.end, tokens.filler)
+        )
         unknown = [-1] * (tokens.n_context - len(tokens.context))
         words = [token for rank in tokens.ranks for token in rank]
         ids = [*tokens.start, *tokens.context, *unknown, *words, *tokens.end, *tokens.filler]
-        own: list[list[int]] = []
-        padded: list[list[int]] = []
-        flat: list[int] = []
-        offset = 0
-        for k, length in enumerate(lengths):
-            rows = range(offset, offset + length)
-            own.append([*(first_rank + row for row in rows), *context[before:], *end])
-            padded.append([*rows] + [0] * (longest - length))
-            flat.extend(k * longest + i for i in range(length))
-            offset += length
-        device = self._tower.device
-        self._arranged = self._tower.arrange([*range(n_start), *context[:before]], own, ids, filler)
-        self._padded = torch.tensor(padded, device=device)  # (K, n), rows of rank_tokens
-        self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
-        self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
+        shared, further = context[: tokens.n_before], context[tokens.n_before :]
+        own = [[*rank, *further, *end] for rank in ranks]
+        self._arranged = self._tower.arrange([*start, *shared], own, ids, filler)
+        lengths = torch.tensor([len(rank) for rank in ranks])
+        present = torch.arange(int(lengths.max())) < lengths[:, None]  # (K, n)
+        padded = torch.zeros(present.shape, dtype=torch.int64).masked_scatter(present, torch.arange(len(words)))
+        self._present = present.to(self._tower.device)
+        self._padded = padded.to(self._tower.device)  # (K, n), rows of rank_tokens
+        self._flat = present.flatten().nonzero()[:, 0].to(self._tower.device)  # (sum of n_k,), places in (K, n)
 
     @property
     def n_products(self) -> int:
