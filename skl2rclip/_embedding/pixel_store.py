@@ -61,7 +61,7 @@ in_forked_child(account.after_fork)
 
 
 class PixelStore:
-    """Uint8 images that are written once and read in batches on a device.
+    """Uint8 images of a shape (n, H, W, 3) that are written once and read in batches on a device.
 
     Beside the pixels that are held already they take at most `max_memory` bytes; else they go to a temporary file,
     which has no name and vanishes with the store. `place` says where they are: "device", "memory" or "file".

@@ -31,11 +31,11 @@ class Contest:
     def __init__(
         self,
         data: TrainingData,
-        adapters: RidgeAdapter,
-        around_fit: Tensor,
-        around_labels: Tensor,
-        fold: Tensor,
-        every: int = 1,
+        adapters: RidgeAdapter,  # C (1 + F) maps: of each candidate the one that sees everything, then one a fold
+        around_fit: Tensor,  # (1 + F, n, K), targets of the first candidate for each of its maps
+        around_labels: Tensor,  # (C - 1, K, K), targets of each other candidate, by an image's rank
+        fold: Tensor,  # (n,), int64, which fold an image is in
+        every: int = 1,  # epochs between two looks
     ):
         self.adapters, self.fold = adapters, fold
         self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
