@@ -26,8 +26,9 @@ _TEXT = 100_000
 Schema = dict[str, Any]
 
 
-def _record(**fields: Schema) -> Schema:
-    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+def _record(may_lack: str = "", **fields: Schema) -> Schema:
+    required = [name for name in fields if name != may_lack]
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
 
 
 def _list(of: Schema, fewest: int, most: int) -> Schema:
@@ -82,6 +83,7 @@ _RECORD = _record(
 _STATE = _record(
     record=_RECORD,
     tokens=_record(
+        "filler",  # folders from before text towers that are not causal
         start=_list(_TOKENS, 0, 1_000),
         end=_list(_TOKENS, 1, 1_000),
         context=_list(_TOKENS, 0, 100_000),
