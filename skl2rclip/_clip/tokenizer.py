@@ -48,11 +48,6 @@ def _tokenizer_of(model_name: str, text_config: str) -> Any:
     return tokenizer_of(model_name, json.loads(text_config))
 
 
-def vocabulary_of(text_config: dict[str, Any]) -> int | None:
-    """Count the tokens that a text tower knows, None where only its own description on a hub would say."""
-    return None if text_config.get("hf_model_name") else int(text_config.get("vocab_size", 49408))
-
-
 class PromptTokenizer:
     """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
 
@@ -63,7 +58,8 @@ class PromptTokenizer:
     def __init__(self, model_name: str, config: dict[str, Any]):
         text = config["text_cfg"]
         self._tokenize = _tokenizer_of(model_name, json.dumps(text, sort_keys=True))
-        self._vocabulary = vocabulary_of(text)
+        # only the own description of a text tower of a hub would say it
+        self._vocabulary = None if text.get("hf_model_name") else int(text.get("vocab_size", 49408))
         self._n_last = 1 if text.get("tokenizer_mode") == "clips" else 0  # a class token behind the padding
         self.context_length = int(text.get("context_length", 77))
         empty = self._ids("", _PROBE_LENGTH)

@@ -62,18 +62,16 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
                 check_headers(
                     request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white
                 )
-            return _fit_on_devices(request, on_epoch_end, listener)
+            n_images, n_devices = request.n_learned_from, len(request.devices)
+            if n_devices == 1 or request.one_pass:
+                return train(request, on_epoch_end, listener)
+            if n_images < n_devices:
+                raise InvalidParameterError(
+                    f"device names {n_devices} devices, more than the {n_images} images of the fit."
+                )
+            return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
-
-
-def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None, listener: FitListener | None) -> FittedState:
-    if len(request.devices) == 1 or request.one_pass:
-        return train(request, on_epoch_end, listener)
-    n_images, n_devices = request.n_learned_from, len(request.devices)
-    if n_images < n_devices:
-        raise InvalidParameterError(f"device names {n_devices} devices, more than the {n_images} images of the fit.")
-    return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
 
 
 def _train_in_group(group: ProcessGroup, request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
