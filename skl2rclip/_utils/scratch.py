@@ -7,6 +7,7 @@ folders cannot be locked, only age tells the dead from the living.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -101,13 +102,9 @@ def remove_leftovers(parent: Path, name: str) -> None:
     """Remove this user's folders of a name that nobody holds any more."""
     name = name[:100]
     with contextlib.suppress(OSError):
-        for folder in parent.glob(f".{_literal(name)}-????????????{_SUFFIX}"):
+        for folder in parent.glob(f".{glob.escape(name)}-????????????{_SUFFIX}"):
             with contextlib.suppress(OSError):
                 _remove_if_left(folder)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _remove_if_left(folder: Path) -> None:
