@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageFile
 
 from skl2rclip._images.pillow_settings import PillowSettings
-from skl2rclip._training.distributed import check_devices, run_on_devices
+from skl2rclip._training.distributed import ProcessGroup, check_devices, run_on_devices
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from tests.support.processes import time_limit
 from tests.support.small_images import barred_images
@@ -73,6 +73,15 @@ def everything_that_a_group_does(group, seed):
         group.broadcast_module(own)
     results["broadcast_module"] = (own.weight.detach(), torch.zeros(1, 2))
     return group.size, PillowSettings.of_this_process(), results
+
+
+def test_a_process_alone_is_a_group_of_one():
+    group, rows, numbers = ProcessGroup(), torch.ones(3, 2, requires_grad=True), np.arange(3.0)
+    assert group.is_mine(4).all()
+    assert group.all_gather(rows) is rows
+    assert group.all_reduce(numbers) is numbers
+    assert group.broadcast("own") == "own"
+    assert group.all_gather_object("own") == ["own"]
 
 
 def test_what_processes_do_together_equals_what_one_does(monkeypatch):
