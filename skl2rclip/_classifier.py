@@ -6,6 +6,7 @@ torch, which takes seconds to import, is imported by the methods that need it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
@@ -20,11 +21,12 @@ from sklearn.utils.validation import check_is_fitted
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
 from skl2rclip._images.decoding import stamped
 from skl2rclip._images.pillow_settings import taken_over, with_settings
-from skl2rclip._ordinal.ranks import RankScale, all_ranks
+from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import check_maker, check_width, maker_of
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
+from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
 if TYPE_CHECKING:
@@ -587,7 +589,9 @@ class L2RCLIPClassifier(
         # a function may be one that no other process can find, a lambda say; the words that it gave travel instead
         state = dict(super().__getstate__())
         if hasattr(self, "_state") and callable(self.rank_names):
-            state["rank_names"] = dict(self.rank_names_)
+            with contextlib.suppress(InvalidParameterError):  # it was set after the fit, and knows other labels
+                if names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names:
+                    state["rank_names"] = dict(self.rank_names_)
         return with_settings(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
