@@ -205,15 +205,12 @@ def _digest_of(file: Path) -> str:
 
 def _refuse_foreign(target: Path) -> None:
     """Raise unless there is nothing, an empty folder, or a model that this library has saved."""
-    if not os.path.lexists(target) or (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
+    if not os.path.lexists(target):
         return
-    if not _is_ours(target):
+    # what a save that was killed has left in an empty folder is nobody's
+    names = [entry.name for entry in target.iterdir()] if target.is_dir() else [_DESCRIPTION_FILE]
+    if any(not is_scratch(name) and not _PASSING.fullmatch(name) for name in names) and not _is_ours(target):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
-
-
-def _is_leftover(entry: Path) -> bool:
-    """Whether this may be what a save that was killed has left in an empty folder."""
-    return is_scratch(entry.name) or bool(_PASSING.fullmatch(entry.name))
 
 
 def _is_ours(folder: Path) -> bool:
