@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,

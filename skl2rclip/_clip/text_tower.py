@@ -65,6 +65,7 @@ class PackedPrompts:
     mask: Tensor  # (L, L), additive: 0 where the query (row) sees the key (column), else -inf
     ends: Tensor  # (k,), int64, where each prompt ends in the sequence
 
+
 def pack_prompts(
     prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
 ) -> list[PackedPrompts]:
@@ -119,8 +120,8 @@ class FullPrompts:
         return [FullPrompts(rows, self.positions, own, pooled, is_kept) for rows, own, pooled in chunks]
 
 
-def _on(device: torch.device, prompts: PackedPrompts | FullPrompts) -> Any:
-    """Return prompts with their tensors on a device."""
+def _on(device: torch.device, prompts: Any) -> Any:
+    """Return prompts, packed or full, with their tensors on a device."""
     return replace(prompts, **{name: it.to(device) for name, it in vars(prompts).items() if isinstance(it, Tensor)})
 
 

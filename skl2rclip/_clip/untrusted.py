@@ -146,7 +146,9 @@ def check_files(where: str, folder: Path) -> None:
         try:
             settings = read_config(path)
         except ValueError as error:
-            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read ({error}).") from error
+            raise InvalidParameterError(
+                f"{where}: {path} is not a configuration that can be read ({error})."
+            ) from error
         code = [entry for entry, value in _entries(settings) if entry[-1] in _CODE_SETTINGS and value]
         if code:
             raise InvalidParameterError(

@@ -219,11 +219,12 @@ class Database:
         self._may_write = False
         self._may_read &= not is_reading
         still_read = "; what it holds is still read" if self._may_read and self.exists() else ""
+        reason = str(error) or type(error).__name__
         _warn_once(
             self.file.parent,
             "unusable",
-            f"embedding_cache: {self.file.parent} cannot be used ({str(error) or type(error).__name__}); embeddings are "
-            f"computed and not kept there{still_read}. {_advice(error)}",
+            f"embedding_cache: {self.file.parent} cannot be used ({reason}); embeddings are computed and not kept "
+            f"there{still_read}. {_advice(error)}",
         )
 
 

@@ -135,7 +135,7 @@ def _raise_cause(folder: Path, ended: Exception) -> NoReturn:
         error, trace = joblib.load(file)
         raise error from RuntimeError(f"in a process of a fit on several devices:\n{trace}")
     raise RuntimeError(
-        f"A process of a fit on several devices ended early: {ended}. What it printed is above; where there is nothing, "
+        f"A process of a fit on several devices ended early: {ended}. What it printed is above; where that is nothing, "
         "memory was short, or the script starts the fit outside of `if __name__ == '__main__':`."
     ) from ended
 

@@ -118,9 +118,7 @@ class TowerStage:
         "a smaller model_name",
     ]
 
-    def __init__(
-        self, learner: Learner, settings: Settings, keeper: Keeper | None = None, name: str = IMAGE_TOWER
-    ):
+    def __init__(self, learner: Learner, settings: Settings, keeper: Keeper | None = None, name: str = IMAGE_TOWER):
         self.learner, self.settings, self.keeper, self.name = learner, settings, keeper, name
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -64,7 +64,10 @@ def everything_that_a_group_does(group, seed):
     results["gradient of the tower"] = (tower.weight.grad, alone[0].grad)
     results["gradient of the rest"] = (head.weight.grad, alone[1].grad)
 
-    results["all_reduce"] = (group.all_reduce(np.full(2, group.rank + 1.0)), np.full(2, group.size * (group.size + 1) / 2))
+    results["all_reduce"] = (
+        group.all_reduce(np.full(2, group.rank + 1.0)),
+        np.full(2, group.size * (group.size + 1) / 2),
+    )
     results["broadcast"] = (group.broadcast({"from": group.rank}), {"from": 0})
     results["all_gather_object"] = (dict(enumerate(group.all_gather_object(str(group.rank)))), {0: "0", 1: "1"})
     own = torch.nn.Linear(2, 1)
