@@ -255,7 +255,7 @@ def _identity(file: Path) -> tuple[int, ...] | None:
 
 def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
     file = folder / _DESCRIPTION_FILE
-    with _blaming(f"{file} is damaged or is not a saved model", ValueError, KeyError, TypeError):
+    with _blaming(f"{file} is damaged or is not a saved model", KeyError, TypeError):
         text = _read_description(file)
         description = parse_json(text)
         version = description["format_version"]
@@ -263,7 +263,7 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
     with _blaming(f"{file} is damaged or incomplete"):
         check_description(description)
         parameters = _parameters_from_json(description["params"], parameter_names)
-    with _blaming(f"{folder / _ARRAYS_FILE} is missing or damaged", ValueError, OSError, safetensors.SafetensorError):
+    with _blaming(f"{folder / _ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
         arrays = _read_arrays(folder, description)
     with _blaming(f"{folder} is damaged"):
         state = FittedState.from_parts(description["state"], arrays)
@@ -280,11 +280,12 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
 
 
 @contextlib.contextmanager
-def _blaming(what: str, *errors: type[Exception]) -> Iterator[None]:
-    """Say what is to blame for errors of some kinds, by default a ValueError."""
+def _blaming(what: str, *more: type[Exception]) -> Iterator[None]:
+    """Say what is to blame for a ValueError, or an error of more kinds."""
+    errors = (ValueError, *more)
     try:
         yield
-    except errors or ValueError as error:
+    except errors as error:
         raise ValueError(f"{what}: {str(error).rstrip('.')}.") from error
 
 
