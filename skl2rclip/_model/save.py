@@ -282,7 +282,7 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
 @contextlib.contextmanager
 def _blaming(what: str, *more: type[Exception]) -> Iterator[None]:
     """Say what is to blame for a ValueError, or an error of more kinds."""
-    errors = (ValueError, *more)
+    errors: tuple[type[Exception], ...] = (ValueError, *more)
     try:
         yield
     except errors as error:
