@@ -1,13 +1,12 @@
-"""`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and the predict family.
+"""`L2RCLIPClassifier`: its parameters, the order of the steps in ``fit``, and how it is saved and loaded.
 
-What a call of ``fit`` hands over is checked in ``_fit_checks``. What a fit does from there to the fitted state is in
-``_training.trainer``, what a fitted model makes of images in ``_model.state``. Both need torch, which takes seconds to
-import: the methods that need it import it, so that whoever only makes, clones, prints or unpickles an estimator does
-without.
+What a call of ``fit`` hands over is checked in ``_fit_checks``; the predict family is in ``_read_out``. What needs
+torch, which takes seconds to import, is imported by the methods that need it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
@@ -16,38 +15,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
 from skl2rclip._images.decoding import stamped
 from skl2rclip._images.pillow_settings import taken_over, with_settings
-from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
-from skl2rclip._ordinal.labels import check_comparable, check_labels
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
+from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
-from skl2rclip._utils.arguments import (
-    check_lengths,
-    check_maker,
-    check_real,
-    check_sample_weight,
-    check_width,
-    maker_of,
-)
+from skl2rclip._utils.arguments import check_maker, check_width, maker_of
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
 if TYPE_CHECKING:
     from skl2rclip._model.state import FittedState
-    from skl2rclip._training.request import FitRequest
-    from skl2rclip._training.trainer import EpochEnd
-    from skl2rclip._utils.progress import FitListener
 
 
 class L2RCLIPClassifier(
-    ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+    ReadOutMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    CallbackSupportMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Ordinal image classification with CLIP by learning to rank, L2RCLIP.
 
@@ -394,6 +386,8 @@ class L2RCLIPClassifier(
         RuntimeError
             If the backbone cannot be fetched.
         """
+        from skl2rclip._training.trainer import fit
+
         settings = self._settings()
         previous = getattr(self, "_state", None) if settings.warm_start else None
         request = checked_request(
@@ -409,7 +403,11 @@ class L2RCLIPClassifier(
             metadata=None if sample_weight is None else {"sample_weight": sample_weight},
             attributes_of=_attributes_of,
         )
-        self._learn(request, self._checkpointer(request), listener)
+        on_epoch_end = None
+        if settings.checkpoint_dir is not None:  # in a folder that no other fit uses
+            folder = Path(settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
+            on_epoch_end = self._writer(folder, request.scale)
+        self._adopt(fit(request, on_epoch_end, listener))
         listener.fit_ends()
         return self
 
@@ -437,28 +435,16 @@ class L2RCLIPClassifier(
         ValueError
             As `fit`; and if `classes` is missing in the first call, or is not the same in a later one.
         """
+        from skl2rclip._training.trainer import fit
+
         settings, previous = self._settings(), getattr(self, "_state", None)
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
-        return self._learn(checked_request(self, settings, X, y, sample_weight, ranks, previous, one_pass=True))
+        return self._adopt(fit(checked_request(self, settings, X, y, sample_weight, ranks, previous, one_pass=True)))
 
     def _settings(self) -> Settings:
         return Settings.of(self.get_params(deep=False))
-
-    def _checkpointer(self, request: FitRequest) -> EpochEnd | None:
-        """Return a function that saves the state of an epoch, in a folder that no other fit uses."""
-        if request.settings.checkpoint_dir is None:
-            return None
-        folder = Path(request.settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
-        return self._writer(folder, request.scale)
-
-    def _learn(
-        self, request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None
-    ) -> L2RCLIPClassifier:
-        from skl2rclip._training.trainer import fit
-
-        return self._adopt(fit(request, on_epoch_end, listener))
 
     def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
@@ -515,133 +501,6 @@ class L2RCLIPClassifier(
         """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
         state, data, settings = self._fitted(X)
         return state.logits(data, settings)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Choose a rank for each image, as `decision` says.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels, of the dtype of `classes_`.
-        """
-        probabilities = softmax(self._logits(X), axis=1)
-        return self.ranks_[read_out(probabilities, self._state.scale.values, self.decision)]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each label, the softmax of the scaled similarities.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64
-            Columns in the order of `classes_`.
-        """
-        return softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of `predict_proba`, exact where probabilities vanish.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64
-            Columns in the order of `classes_`.
-        """
-        return log_softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Scaled similarities ``s_ik`` of images and ranks.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-
-        Returns
-        -------
-        ndarray of shape (n, K), or (n,) for two ranks, float64
-            Columns in the order of `classes_`. For two ranks the difference of the two, positive for ``classes_[1]``,
-            as scikit-learn has it.
-        """
-        logits = self._logits(X)[:, self._state.scale.class_order]
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-
-    def predict_expectation(self, X: Any) -> np.ndarray:
-        """Predict the expected value of the rank, ``sum_k p_ik v_k``.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            In the unit of numeric labels; for words the position along `ranks_`, from 1 to K.
-        """
-        return expected_value(softmax(self._logits(X), axis=1), self._state.scale.values)
-
-    def predict_interval(self, X: Any, coverage: float = 0.8) -> np.ndarray:
-        """Predict the central interval of the ranks.
-
-        Each end leaves at most half of the rest of the probability outside, so that the interval holds at least
-        `coverage` of the predicted probability.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-        coverage : float, default=0.8
-            Probability that the interval is to hold, in (0, 1).
-
-        Returns
-        -------
-        ndarray of shape (n, 2)
-            Labels, of the dtype of `classes_`: the lowest and the highest rank of the interval, in rank order.
-
-        Raises
-        ------
-        InvalidParameterError
-            If `coverage` is out of range.
-        """
-        check_real("coverage", coverage, 0, 1, open_ends=True)
-        logits = self._logits(X)  # first, for it tells what is not fitted
-        return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict`.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
-        y : array-like of shape (n,)
-            True labels.
-        sample_weight : array-like of shape (n,), optional
-
-        Returns
-        -------
-        float
-            In [0, 1].
-
-        Raises
-        ------
-        ValueError
-            If `y` holds words where the labels of the fit are numbers, or the reverse.
-        """
-        check_is_fitted(self)
-        labels = check_labels(y)
-        check_comparable(labels, "y", self.classes_, "the labels of the fit")
-        predicted = self.predict(X)
-        check_lengths(predicted, labels)
-        # not accuracy_score, which refuses ranks such as 2.5
-        return float(np.average(predicted == labels, weights=check_sample_weight(sample_weight, len(labels))))
 
     # ----------------------------------------------------------- persistence
 
@@ -729,18 +588,14 @@ class L2RCLIPClassifier(
     def __getstate__(self) -> dict[str, Any]:
         # a function may be one that no other process can find, a lambda say; the words that it gave travel instead
         state = dict(super().__getstate__())
-        if hasattr(self, "_state") and callable(self.rank_names) and self._names_as_fitted():
-            state["rank_names"] = dict(self.rank_names_)
+        if hasattr(self, "_state") and callable(self.rank_names):
+            with contextlib.suppress(InvalidParameterError):  # it was set after the fit, and knows other labels
+                if names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names:
+                    state["rank_names"] = dict(self.rank_names_)
         return with_settings(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(taken_over(state))
-
-    def _names_as_fitted(self) -> bool:
-        try:
-            return names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names
-        except InvalidParameterError:  # it was set after the fit, and knows other labels
-            return False
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")

@@ -56,7 +56,7 @@ def checked_request(
     """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
     from skl2rclip._clip.backbone import check_text_config, model_config
     from skl2rclip._clip.source import BackboneSource, warn_if_random
-    from skl2rclip._clip.tokenizer import PromptTokenizer, vocabulary_of
+    from skl2rclip._clip.tokenizer import PromptTokenizer
     from skl2rclip._clip.untrusted import allowed_source
     from skl2rclip._model.prompts import tokenize_prompts
     from skl2rclip._training.distributed import check_devices
@@ -92,7 +92,7 @@ def checked_request(
         tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
         warn_if_random(source)
     else:
-        previous.check_goes_on(settings, scale, vocabulary_of(config["text_cfg"]))
+        previous.check_goes_on(settings, scale)
         tokens = previous.tokens
     request = FitRequest(
         data=data if settings.is_precomputed else stamped(data),

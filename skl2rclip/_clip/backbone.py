@@ -32,7 +32,7 @@ from skl2rclip._clip.text_tower import TextTower, refusal, text_tower_of
 from skl2rclip._clip.tiny import EMBEDDED_NAME, embedded_config, load_embedded
 from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip._clip.transformers import check_text_model
-from skl2rclip._clip.untrusted import LARGEST_CONFIG, allowed_source, check_config, check_files
+from skl2rclip._clip.untrusted import allowed_source, check_config, check_files, read_config
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._utils.forks import in_forked_child
 from skl2rclip.errors import InvalidParameterError
@@ -59,20 +59,7 @@ BACKBONE_FILES = (
 
 
 def model_config(source: BackboneSource) -> dict[str, Any]:
-    """Architecture of a model as open_clip describes it, without loading its weights.
-
-    Returns
-    -------
-    dict
-        With ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such model, tag, file or folder.
-    RuntimeError
-        If the configuration cannot be fetched.
-    """
+    """Architecture of a model as open_clip describes it, without loading its weights."""
     if source.model_name == EMBEDDED_NAME:
         config = embedded_config()
     elif source.local_folder is not None:
@@ -80,7 +67,7 @@ def model_config(source: BackboneSource) -> dict[str, Any]:
     elif source.model_name.startswith(HUB_PREFIX):
         config = _hub_config(source)
     else:
-        config = open_clip.get_model_config(source.model_name.replace("/", "-"))
+        config = open_clip.get_model_config(source.open_clip_name)
         if config is None:
             raise InvalidParameterError(_unknown_model(source.model_name))
         _check_pretrained(source)
@@ -99,10 +86,8 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidParameterError(f"{where}: there is no file {CONFIG_FILE} in the folder {str(folder)!r}.")
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise ValueError("it is too large")
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        config = read_config(path)["model_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
         raise InvalidParameterError(
             f"{where}: {path} is not an open_clip configuration with a 'model_cfg' ({error})."
         ) from error
@@ -110,8 +95,7 @@ def _local_config(source: BackboneSource) -> dict[str, Any]:
     check_files(where, folder)
     if source.pretrained is not None and not weight_files(folder):
         raise InvalidParameterError(
-            f"{where}: the folder holds no weights (*.safetensors, *.bin or *.pth). "
-            "Put them there, or say pretrained=None for random weights."
+            f"{where}: the folder holds no weights (*.safetensors, *.bin or *.pth); pretrained=None draws random ones."
         )
     return config
 
@@ -124,8 +108,8 @@ def _hub_config(source: BackboneSource) -> dict[str, Any]:
         if path is None or not path.is_file():
             path = _hub_configs[repository] = _fetched(source, repository, [CONFIG_FILE])
     try:
-        description = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST_CONFIG else {}
-    except (ValueError, RecursionError) as error:
+        description = read_config(path)
+    except ValueError as error:
         raise RuntimeError(f"{where}: its {CONFIG_FILE} cannot be read ({error}). {what_is_damaged(path)}") from error
     if not isinstance(description, dict) or "model_cfg" not in description:
         raise InvalidParameterError(f"{where}: its {CONFIG_FILE} is no open_clip configuration with a 'model_cfg'.")
@@ -159,7 +143,7 @@ def _fetched_weights(source: BackboneSource) -> Path | None:
 
 def _tag_of(source: BackboneSource) -> dict[str, Any]:
     """Return what open_clip knows of published weights: where they are, and what they want of pictures."""
-    return open_clip.get_pretrained_cfg(source.model_name.replace("/", "-"), source.pretrained)
+    return open_clip.get_pretrained_cfg(source.open_clip_name, source.pretrained)
 
 
 def _unknown_model(name: str) -> str:
@@ -173,7 +157,7 @@ def _unknown_model(name: str) -> str:
 
 
 def _check_pretrained(source: BackboneSource) -> None:
-    name, pretrained = source.model_name.replace("/", "-"), source.pretrained
+    name, pretrained = source.open_clip_name, source.pretrained
     if pretrained is None or open_clip.is_pretrained_cfg(name, pretrained) or os.path.isfile(pretrained):
         return
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -184,13 +168,7 @@ def _check_pretrained(source: BackboneSource) -> None:
 
 
 def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
-    """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings.
-
-    Raises
-    ------
-    InvalidParameterError
-        Saying why.
-    """
+    """Refuse, before any weights are loaded, models whose text tower cannot run from word embeddings."""
     reason = refusal(config)
     if reason is not None:
         raise InvalidParameterError(
@@ -200,27 +178,13 @@ def check_text_config(source: BackboneSource, config: dict[str, Any]) -> None:
 
 @dataclass
 class Backbone:
-    """A loaded open_clip model, shared by all estimators of the process and never changed by them.
+    """A loaded open_clip model, shared by all estimators of the process and never changed by them."""
 
-    Attributes
-    ----------
-    source : BackboneSource
-        Where it came from.
-    config : dict
-        open_clip's description of the architecture.
-    model : nn.Module
-        On the CPU, in evaluation mode, without gradients.
-    preprocessing : Preprocessing
-        Size, geometry and normalisation that the image tower was trained with.
-    fingerprint : str
-        Digest of the weights and of what else decides the function: activations and numbers of heads.
-    """
-
-    source: BackboneSource
-    config: dict[str, Any]
-    model: Any
-    preprocessing: Preprocessing
-    fingerprint: str
+    source: BackboneSource  # where it came from
+    config: dict[str, Any]  # open_clip's description of the architecture
+    model: Any  # on the CPU, in evaluation mode, without gradients
+    preprocessing: Preprocessing  # size, geometry and normalisation that the image tower was trained with
+    fingerprint: str  # of the weights and of what else decides the function: activations and numbers of heads
     _on_device: dict[torch.device, Any] = field(default_factory=dict)
 
     @property
@@ -317,21 +281,8 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 
 def load_backbone(source: BackboneSource) -> Backbone:
-    """Load a model, or return the one that this process has loaded before.
+    """Load a model, or return the one that this process has loaded before; of random models the last few are kept.
 
-    Random models are kept too, the last few of them.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such model.
-    MissingBackboneError
-        If only a saved folder asks for it, and it would have to be fetched from an address.
-    RuntimeError
-        If weights cannot be fetched or do not fit the architecture.
-
-    Notes
-    -----
     Any text tower will do here, since images do not need it; whoever embeds prompts calls `check_text_config` first.
     """
     source = allowed_source(source)
@@ -397,7 +348,7 @@ def is_convolutional(tower: nn.Module) -> bool:
 
 def _create_model(source: BackboneSource, config: dict[str, Any], weights_file: Path | None) -> Any:
     """Build a model with its weights, which open_clip reads from `weights_file` where they came from a hub."""
-    model_name = source.model_name if source.has_own_weights else source.model_name.replace("/", "-")
+    model_name = source.model_name if source.has_own_weights else source.open_clip_name
     pretrained: str | None = None if source.has_own_weights else source.pretrained
     preprocess: dict[str, Any] | None = None
     if weights_file is not None and source.has_own_weights:

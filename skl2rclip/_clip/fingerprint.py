@@ -19,13 +19,7 @@ _NO_DEFAULT = object()
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Digest of a model's weights, and of its activations and numbers of heads.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Digest of a model's weights, and of its activations and numbers of heads: 64 hexadecimal digits."""
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # hashlib works without the interpreter's lock
         weights = list(pool.map(_digest, sorted(model.state_dict().items())))
     structure = sorted(
@@ -44,15 +38,9 @@ def _digest(item: tuple[str, Tensor]) -> str:
 
 
 def function_of(weights: str, config: dict[str, Any], preprocessing: Preprocessing) -> str:
-    """Digest of what decides the embeddings of an image: 64 hexadecimal digits.
+    """Digest of what decides the embeddings of an image, from the weights' fingerprint on: 64 hexadecimal digits.
 
-    Parameters
-    ----------
-    weights : str
-        The fingerprint.
-    config : dict
-        Architecture; settings that are the defaults count as if they were not there.
-    preprocessing : Preprocessing
+    Settings of the architecture that are the defaults count as if they were not there.
     """
     defaults = {field.name: field.default for field in fields(open_clip.CLIPVisionCfg)}
     vision = {name: it for name, it in config["vision_cfg"].items() if it != defaults.get(name, _NO_DEFAULT)}

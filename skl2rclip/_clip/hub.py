@@ -13,52 +13,29 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
 
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")
-_INSTEAD = (
-    "Without a network there are model_name='skl2rclip-tiny', which comes with the package, a checkpoint file "
-    "(pretrained=path) and a folder (model_name='local-dir:path')."
-)
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
 
 
 def fetch(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
     """Return the first of several files that a repository of the hub holds, from the cache or fetched into it.
 
-    Parameters
-    ----------
-    repository : str
-        Id of a model at the hub.
-    names : sequence of str
-        In order of preference.
-    revision : str, optional
-        Commit; the newest by default. What the cache holds of a commit is not asked for again.
-
-    Returns
-    -------
-    Path
-        In the folder of the cache that is named after the commit.
-
-    Raises
-    ------
-    RuntimeError
-        Saying why there is none, and what helps.
+    Of a commit, by default the newest one, the cache is not asked about again. The file is in a folder that is named
+    after the commit.
     """
-    _log.info("Fetching %s of %s from %s, unless it is in %s.", names[0], repository, constants.ENDPOINT, _cache())
+    where = constants.ENDPOINT, constants.HF_HUB_CACHE
+    _log.info("Fetching %s of %s from %s, unless it is in %s.", names[0], repository, *where)
     before, since = _blobs(repository), time.monotonic()
     failures: list[Exception] = []
     for name in names:
@@ -76,23 +53,15 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
             return path
     if failures:
         raise RuntimeError(why_not_fetched(failures[0])) from failures[0]
-    _raise_absent(repository, names)
-
-
-def _raise_absent(repository: str, names: Sequence[str]) -> NoReturn:
     raise RuntimeError(
         f"{constants.ENDPOINT}/{repository} holds no file {' or '.join(names)}, so it is no model of open_clip: "
         "check the name."
     )
 
 
-def _cache() -> str:
-    return str(constants.HF_HUB_CACHE)
-
-
 def _blobs(repository: str) -> set[str]:
     """Names of the files that the cache holds of a repository."""
-    folder = Path(_cache(), repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
     return {path.name for path in folder.glob("*")}
 
 
@@ -137,39 +106,34 @@ def what_is_damaged(path: Path) -> str:
 
 
 def why_not_fetched(error: BaseException) -> str:
-    """Say in plain words what kept a file away, and what helps; whole sentences.
-
-    Parameters
-    ----------
-    error : Exception
-        As the hub's client, or who called it, has raised it.
-    """
+    """Say in plain words what kept a file away, and what helps; whole sentences."""
     chain = list(_chain(error))
     kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    first = chain[-1]
-    endpoint, cache = constants.ENDPOINT, _cache()
-    if constants.HF_HUB_OFFLINE or any(isinstance(each, OfflineModeIsEnabled) for each in chain):
+    responses = [each.response for each in chain if isinstance(each, HfHubHTTPError) and each.response is not None]
+    status = responses[0].status_code if responses else None
+    first, endpoint, cache = chain[-1], constants.ENDPOINT, constants.HF_HUB_CACHE
+    line = (str(first).strip().splitlines() or [type(first).__name__])[0]
+    if constants.HF_HUB_OFFLINE or "OfflineModeIsEnabled" in kinds:
         return f"It is not in the cache {cache}, and HF_HUB_OFFLINE is set, so that nobody is asked. {_network()}"
-    if any(isinstance(each, GatedRepoError) for each in chain):
-        return f"{_address(chain)} wants its terms to be accepted: do so there, and {_LOGIN}."
-    if any(isinstance(each, RepositoryNotFoundError) for each in chain) or _status(chain) in (401, 404):
+    if "GatedRepoError" in kinds:
+        page = str(responses[0].url).split("/resolve/")[0] if responses else endpoint
+        return f"{page} wants its terms to be accepted: do so there, and {_LOGIN}."
+    if "RepositoryNotFoundError" in kinds or status in (401, 404):
         return f"{endpoint} does not know it, or hides it from you: check the name; where it is private, {_LOGIN}."
-    if any(isinstance(each, HFValidationError) for each in chain):
-        return f"{first}"
+    if "HFValidationError" in kinds:
+        return str(first)
     if any("Timeout" in kind for kind in kinds):
         return (
-            f"{endpoint} did not answer in time, or ceased to send (HF_HUB_DOWNLOAD_TIMEOUT, now "
-            f"{constants.HF_HUB_DOWNLOAD_TIMEOUT} s, and HF_HUB_ETAG_TIMEOUT, now {constants.HF_HUB_ETAG_TIMEOUT} s): "
-            f"raise them for a slow network, or try again; files that came whole are kept. {_network()}"
+            f"{endpoint} did not answer in time: try again, or raise HF_HUB_DOWNLOAD_TIMEOUT (now "
+            f"{constants.HF_HUB_DOWNLOAD_TIMEOUT} s) and HF_HUB_ETAG_TIMEOUT (now {constants.HF_HUB_ETAG_TIMEOUT} s). "
+            f"{_network()}"
         )
     if "Consistency check failed" in str(error) or kinds & {"RemoteProtocolError", "ReadError", "ChunkedEncodingError"}:
-        return (
-            f"The download from {endpoint} broke off ({_line(first)}). Nothing half is kept: call again. {_network()}"
-        )
-    if _status(chain) is not None:
-        return f"{endpoint} answered with the status {_status(chain)} ({_line(error)}). {_network()}"
+        return f"The download from {endpoint} broke off ({line}): call again. {_network()}"
+    if status is not None:
+        return f"{endpoint} answered with the status {status} ({line}). {_network()}"
     if kinds & {"ConnectError", "ConnectionError", "ProxyError", "LocalEntryNotFoundError"}:
-        return f"{endpoint} cannot be reached ({_line(first)}). {_network()}"
+        return f"{endpoint} cannot be reached ({line}). {_network()}"
     if isinstance(first, OSError):  # a disk that is full, a folder that is not ours
         return f"It cannot be written into the cache {cache} ({first}). HF_HOME names another place for it."
     return f"{error}. {_network()}"
@@ -191,28 +155,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         present = present.__cause__ or present.__context__
 
 
-def _status(chain: Sequence[BaseException]) -> int | None:
-    responses = [each.response for each in chain if isinstance(each, HfHubHTTPError)]
-    return next((response.status_code for response in responses if response is not None), None)
-
-
-def _address(chain: Sequence[BaseException]) -> str:
-    """Page of the model that was asked for."""
-    urls = [str(each.response.url) for each in chain if isinstance(each, HfHubHTTPError) and each.response is not None]
-    return urls[0].split("/resolve/")[0] if urls else constants.ENDPOINT
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _network() -> str:
-    proxy = any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy"))
-    offline = "set" if constants.HF_HUB_OFFLINE else "not set"
+    is_set = any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy"))
     return (
-        f"{_INSTEAD} The environment, read when Python starts, has HF_ENDPOINT (which hub is asked; now "
-        f"{constants.ENDPOINT}), HF_HOME (where the cache is, which may be copied from another machine; now "
-        f"{constants.HF_HOME}), HTTPS_PROXY (now {'set' if proxy else 'not set'}) and HF_HUB_OFFLINE (take what the "
-        f"cache holds and ask nobody; now {offline})."
+        "Without a network there are model_name='skl2rclip-tiny', a checkpoint file (pretrained=path) and a folder "
+        f"(model_name='local-dir:path'). Python has started with HF_ENDPOINT={constants.ENDPOINT}, "
+        f"HF_HOME={constants.HF_HOME}, HF_HUB_OFFLINE={int(constants.HF_HUB_OFFLINE)} and HTTPS_PROXY "
+        f"{'' if is_set else 'not '}set."
     )

@@ -14,27 +14,13 @@ from skl2rclip.errors import MissingBackboneError
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """What a fitted model keeps of its backbone: where it came from, and how to tell it again.
+    """What a fitted model keeps of its backbone: where it came from, and how to tell it again."""
 
-    Attributes
-    ----------
-    source : BackboneSource
-        Where it came from, with absolute paths.
-    fingerprint : str
-        Digest by which it is told from others.
-    preprocessing : Preprocessing
-        What images need before they pass the tower.
-    embedding_width : int
-        Width D of the embeddings.
-    image_config : dict
-        Architecture of the image tower: ``embed_dim``, ``vision_cfg``, ``quick_gelu``.
-    """
-
-    source: BackboneSource
+    source: BackboneSource  # with absolute paths
     fingerprint: str
     preprocessing: Preprocessing
     embedding_width: int
-    image_config: dict[str, Any]
+    image_config: dict[str, Any]  # architecture of the image tower: embed_dim, vision_cfg, quick_gelu
 
     @property
     def function(self) -> str:
@@ -58,22 +44,11 @@ class BackboneRecord:
         )
 
     def load(self, source: BackboneSource | None = None) -> Backbone:
-        """Load the backbone again and check that it is the same.
-
-        Parameters
-        ----------
-        source : BackboneSource, optional
-            Where to look; where it came from by default.
-
-        Raises
-        ------
-        MissingBackboneError
-            If it cannot be loaded, or its weights are others.
-        """
+        """Load the backbone again, from another source where one is given, and check that it is the same."""
         source = source or self.source
         remedy = (
-            "Point the model to the same weights with set_params(model_name=..., pretrained=...), or save it where "
-            "they are with save(path, include_backbone=True), which makes a folder that needs nothing else."
+            "Name the same weights with set_params(model_name=..., pretrained=...), or save the model where they are "
+            "with save(path, include_backbone=True)."
         )
         try:
             backbone = load_backbone(source)
@@ -89,9 +64,9 @@ class BackboneRecord:
                 f"{backbone.fingerprint[:12]}..., expected {self.fingerprint[:12]}... {remedy}"
             )
         # the same weights in another architecture, or for other pixels, make other embeddings
-        if BackboneRecord.of(backbone).function != self.function:
+        if backbone.function != self.function:
             raise MissingBackboneError(
-                f"The backbone {source} has the weights that the model was fitted with, but its configuration is "
-                f"another (vision_cfg or preprocess_cfg): {remedy}"
+                f"The backbone {source} has the right weights, but its configuration is another (vision_cfg or "
+                f"preprocess_cfg): {remedy}"
             )
         return backbone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skl2rclip._clip.tiny import EMBEDDED_NAME
@@ -16,22 +16,12 @@ CONFIG_FILE = "open_clip_config.json"
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """Where a backbone comes from.
+    """Where a backbone comes from."""
 
-    Attributes
-    ----------
-    model_name : str
-        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
-    pretrained : str or None
-        open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
-        the weights are.
-    seed : int
-        Of random weights; without meaning otherwise.
-    """
-
-    model_name: str
+    model_name: str  # an open_clip name, local-dir: folder, hf-hub: id or skl2rclip-tiny
+    # open_clip tag or checkpoint file, None for random weights; not used where the name says where they are
     pretrained: str | None = None
-    seed: int = 0
+    seed: int = 0  # of random weights
 
     @property
     def has_own_weights(self) -> bool:
@@ -41,10 +31,15 @@ class BackboneSource:
     @property
     def is_random(self) -> bool:
         """Whether the weights are random numbers."""
-        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
-            return False
         folder = self.local_folder
+        if self.pretrained is not None or (self.has_own_weights and folder is None):
+            return False
         return folder is None or not weight_files(folder)
+
+    @property
+    def open_clip_name(self) -> str:
+        """`model_name` as open_clip lists it."""
+        return self.model_name.replace("/", "-")
 
     @property
     def local_folder(self) -> Path | None:
@@ -67,9 +62,9 @@ def weight_files(folder: Path) -> list[Path]:
 def absolute(source: BackboneSource) -> BackboneSource:
     """Return the source with paths that hold from any working directory."""
     if source.local_folder is not None:
-        return BackboneSource(LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder), source.pretrained, source.seed)
+        return replace(source, model_name=LOCAL_DIR_PREFIX + os.path.abspath(source.local_folder))
     if not source.has_own_weights and source.pretrained is not None and os.path.isfile(source.pretrained):
-        return BackboneSource(source.model_name, os.path.abspath(source.pretrained), source.seed)
+        return replace(source, pretrained=os.path.abspath(source.pretrained))
     return source
 
 

@@ -8,7 +8,7 @@ are trained is the business of ``_model.prompts``; where models come from, of ``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,7 @@ _TOKENS_WORTH_A_THREAD, _WORTH_A_THREAD = 128, 10**9
 
 
 def refusal(config: dict[str, Any]) -> str | None:
-    """Say why the prompts of a model cannot start from word embeddings; None where they can.
-
-    Parameters
-    ----------
-    config : dict
-        As open_clip describes models.
-    """
+    """Say why the prompts of a model cannot start from word embeddings; None where they can."""
     text = config["text_cfg"]
     pool_type = text.get("pool_type", "argmax")
     if text.get("hf_model_name"):
@@ -64,49 +58,21 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class PackedPrompts:
-    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts.
+    """One sequence that holds a shared prefix and, after it, the own tokens of several prompts."""
 
-    Attributes
-    ----------
-    rows : tensor of shape (L,), int64
-        Row of each token in a table of token embeddings.
-    positions : tensor of shape (L,), int64
-        Position of each token in its own prompt.
-    mask : tensor of shape (L, L)
-        Additive: 0 where the query (row) sees the key (column), else -inf.
-    ends : tensor of shape (k,), int64
-        Where each prompt ends in the sequence.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    mask: Tensor
-    ends: Tensor
-
-    def to(self, device: torch.device) -> PackedPrompts:
-        """Return the same on another device."""
-        return PackedPrompts(*(getattr(self, name).to(device) for name in ("rows", "positions", "mask", "ends")))
+    rows: Tensor  # (L,), int64, row of each token in a table of token embeddings
+    positions: Tensor  # (L,), int64, position of each token in its own prompt
+    mask: Tensor  # (L, L), additive: 0 where the query (row) sees the key (column), else -inf
+    ends: Tensor  # (k,), int64, where each prompt ends in the sequence
 
 
 def pack_prompts(
     prefix: Sequence[int], own: Sequence[Sequence[int]], max_tokens: int = _MAX_PACKED_TOKENS
 ) -> list[PackedPrompts]:
-    """Lay prompts that share their beginning out in as few sequences as `max_tokens` allows.
+    """Lay K prompts that share the beginning `prefix` out in as few sequences as `max_tokens` allows, in order.
 
-    Parameters
-    ----------
-    prefix : sequence of int
-        Rows of the tokens that every prompt begins with.
-    own : sequence of K sequences of int
-        Rows of each prompt's further tokens, the last of them its end of text.
-    max_tokens : int, optional
-        Length of a sequence, exceeded only where a single prompt is longer. It bounds the attention's memory, so that
-        the whole stays linear in K.
-
-    Returns
-    -------
-    list of PackedPrompts
-        Together K prompts, in order.
+    `own` holds each prompt's further tokens, the last of them its end of text. A sequence is longer only where a single
+    prompt is: the bound on the attention's memory keeps the whole linear in K.
     """
     packs: list[PackedPrompts] = []
     group: list[Sequence[int]] = []
@@ -139,46 +105,24 @@ def _pack(prefix: Sequence[int], own: Sequence[Sequence[int]]) -> PackedPrompts:
 
 @dataclass(frozen=True)
 class FullPrompts:
-    """Whole prompts, one a row, as far as their tokens take part in the result.
+    """Whole prompts, one a row, as far as their tokens take part in the result."""
 
-    Attributes
-    ----------
-    rows : tensor of shape (k, L), int64
-        Row of each token in a table of token embeddings.
-    positions : tensor of shape (L,), int64
-        Position of each column in a text.
-    keys : tensor of shape (k, L), bool, or None
-        The tokens that are seen by others; None where all are.
-    pooled : tensor of shape (k,), int64
-        Column at which each prompt is read.
-    is_kept : bool
-        Whether activations are kept for the gradient, else they are computed again.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    keys: Tensor | None
-    pooled: Tensor
-    is_kept: bool = True
-
-    def to(self, device: torch.device) -> FullPrompts:
-        """Return the same on another device."""
-        keys = None if self.keys is None else self.keys.to(device)
-        return FullPrompts(self.rows.to(device), self.positions.to(device), keys, self.pooled.to(device), self.is_kept)
+    rows: Tensor  # (k, L), int64, row of each token in a table of token embeddings
+    positions: Tensor  # (L,), int64, position of each column in a text
+    keys: Tensor | None  # (k, L), bool, the tokens that are seen by others; None where all are
+    pooled: Tensor  # (k,), int64, column at which each prompt is read
+    is_kept: bool = True  # whether activations are kept for the gradient, else they are computed again
 
     def split(self, size: int, *, is_kept: bool) -> list[FullPrompts]:
         """Cut into chunks of `size` prompts."""
-        chunks = [slice(low, low + size) for low in range(0, len(self.rows), size)]
-        return [
-            FullPrompts(
-                self.rows[chunk],
-                self.positions,
-                None if self.keys is None else self.keys[chunk],
-                self.pooled[chunk],
-                is_kept,
-            )
-            for chunk in chunks
-        ]
+        keys = [None] * len(self.rows) if self.keys is None else self.keys.split(size)
+        chunks = zip(self.rows.split(size), keys, self.pooled.split(size), strict=False)
+        return [FullPrompts(rows, self.positions, own, pooled, is_kept) for rows, own, pooled in chunks]
+
+
+def _on(device: torch.device, prompts: Any) -> Any:
+    """Return prompts, packed or full, with their tensors on a device."""
+    return replace(prompts, **{name: it.to(device) for name, it in vars(prompts).items() if isinstance(it, Tensor)})
 
 
 class _SideBySide(torch.autograd.Function):
@@ -206,17 +150,10 @@ class _SideBySide(torch.autograd.Function):
 
 
 class TextTower:
-    """An open_clip text tower that starts from word embeddings instead of token ids.
+    """An open_clip text tower that starts from word embeddings, of width d, instead of token ids.
 
-    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps
-    one does not register its parameters.
-
-    Attributes
-    ----------
-    token_embedding : nn.Module
-        From token ids to the word embeddings that the tower starts from.
-    width : int
-        Width d of the word embeddings.
+    It holds references to the modules of the shared, frozen model and is not itself a module, so that whoever keeps one
+    does not register its parameters.
     """
 
     # CoCa's: it stands behind the padding, and is read in the place of any other token
@@ -250,28 +187,16 @@ class TextTower:
     ) -> list[PackedPrompts] | list[FullPrompts]:
         """Lay prompts out for `encode`: packed where that is exact, else in full.
 
-        Parameters
-        ----------
-        prefix : sequence of int
-            Rows, in a table of T token embeddings, of the tokens that every prompt begins with.
-        own : sequence of K sequences of int
-            Rows of each prompt's further tokens, the last of them its end of text.
-        ids : sequence of T int
-            Token of each row of the table, -1 for learned embeddings that began as none.
-        filler : sequence of int
-            Row of what fills a text up, and after it the rows of what stands at the very end.
-
-        Returns
-        -------
-        list of PackedPrompts or of FullPrompts
-            On the tower's device.
+        All but `ids` are rows of a table of T token embeddings: those that every prompt begins with, each prompt's
+        further ones, of which the last is its end of text, and what fills a text up, with what stands at the very end
+        behind it. `ids` are the T tokens of the table, -1 for learned embeddings that began as none.
         """
         lengths = np.array([len(prefix) + len(rows) for rows in own])
         rows = self._padded(prefix, own, filler, lengths)
         tokens = np.asarray(ids)[rows]  # (K, L)
         pooled = self._pooled_at(tokens)
         if self._is_causal and not self._hides_padding and (pooled == lengths - 1).all():
-            return [pack.to(self.device) for pack in pack_prompts(prefix, own, self._pack_size(prefix, own))]
+            return [_on(self.device, pack) for pack in pack_prompts(prefix, own, self._pack_size(prefix, own))]
         keys = self._seen(tokens)
         if self._class_token is not None:
             rows = np.column_stack([rows, np.full(len(rows), len(ids))])  # the row behind the table
@@ -281,8 +206,8 @@ class TextTower:
             positions=torch.from_numpy(columns),
             keys=None if keys is None else torch.from_numpy(keys[:, columns]),
             pooled=torch.from_numpy(np.searchsorted(columns, pooled)),
-        ).to(self.device)
-        return self._divided(prompts)
+        )
+        return self._divided(_on(self.device, prompts))
 
     def _padded(
         self, prefix: Sequence[int], own: Sequence[Sequence[int]], filler: Sequence[int], lengths: np.ndarray
@@ -348,20 +273,7 @@ class TextTower:
         return prompts.split(size, is_kept=n_texts <= n_fit)
 
     def encode(self, table: Tensor, prompts: Sequence[PackedPrompts | FullPrompts]) -> Tensor:
-        """Embed prompts; exact, and differentiable with respect to `table`.
-
-        Parameters
-        ----------
-        table : tensor of shape (T, d)
-            Token embeddings that the prompts' rows point into.
-        prompts : sequence of PackedPrompts or FullPrompts
-            K prompts in all.
-
-        Returns
-        -------
-        tensor of shape (K, D)
-            Not normalised.
-        """
+        """Embed K prompts, whose rows point into a table (T, d): (K, D), not normalised; exact and differentiable."""
         if len(prompts) == 1 or self.device.type != "cpu":
             return torch.cat([self._encode(table, each) for each in prompts])
         if torch.is_grad_enabled() and table.requires_grad:
@@ -413,11 +325,6 @@ class HuggingFaceTextTower(TextTower):
     """A text tower of Hugging Face inside an open_clip model.
 
     Padding is hidden from the other tokens and from the pooling, so that texts end where the longest of them does.
-
-    Raises
-    ------
-    InvalidParameterError
-        If its word embeddings cannot be reached.
     """
 
     def __init__(self, model: nn.Module, name: str):
@@ -458,8 +365,8 @@ class HuggingFaceTextTower(TextTower):
             positions=torch.arange(self._context_length),
             keys=torch.from_numpy(np.asarray(ids)[rows] != self._pad_id),
             pooled=torch.zeros(len(rows), dtype=torch.int64),
-        ).to(self.device)
-        return self._divided(prompts)
+        )
+        return self._divided(_on(self.device, prompts))
 
     def _run(self, tokens: Tensor, prompts: FullPrompts) -> Tensor:
         assert prompts.keys is not None

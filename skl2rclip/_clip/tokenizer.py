@@ -6,7 +6,7 @@ What the words are for is the business of ``_model.prompts``; how a text tower r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -21,15 +21,7 @@ _PROBE_LENGTH = 16
 
 
 def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
-    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it needs transformers, which is not installed.
-    RuntimeError
-        If a tokenizer of Hugging Face cannot be made, with the reason.
-    """
+    """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
     if model_name == EMBEDDED_NAME:
         return embedded_tokenizer()
     name = model_name.replace("/", "-") if ":" not in model_name else model_name
@@ -56,29 +48,18 @@ def _tokenizer_of(model_name: str, text_config: str) -> Any:
     return tokenizer_of(model_name, json.loads(text_config))
 
 
-def vocabulary_of(text_config: dict[str, Any]) -> int | None:
-    """Count the tokens that a text tower knows, None where only its own description on a hub would say."""
-    return None if text_config.get("hf_model_name") else int(text_config.get("vocab_size", 49408))
-
-
 class PromptTokenizer:
     """A model's own tokenizer, split into what begins a text, what ends it, and the words between.
 
-    Attributes
-    ----------
-    start, end : list of int
-        Token ids around the words.
-    filler : list of int
-        The id that fills a text up to the context length, and after it what stands at the very end, where something
-        does.
-    context_length : int
-        The most tokens that the text tower takes, `start` and `end` included.
+    `filler` is the id that fills a text up to the context length, which includes `start` and `end`, and after it what
+    stands at the very end, where something does.
     """
 
     def __init__(self, model_name: str, config: dict[str, Any]):
         text = config["text_cfg"]
         self._tokenize = _tokenizer_of(model_name, json.dumps(text, sort_keys=True))
-        self._vocabulary = vocabulary_of(text)
+        # only the own description of a text tower of a hub would say it
+        self._vocabulary = None if text.get("hf_model_name") else int(text.get("vocab_size", 49408))
         self._n_last = 1 if text.get("tokenizer_mode") == "clips" else 0  # a class token behind the padding
         self.context_length = int(text.get("context_length", 77))
         empty = self._ids("", _PROBE_LENGTH)
@@ -91,9 +72,6 @@ class PromptTokenizer:
         self._end = around[n_start:]
         # some end a text with what also fills it up
         self.end: list[int] = self._end or [pad]
-        self._check_end(text)
-
-    def _check_end(self, text: dict[str, Any]) -> None:
         if text.get("pool_type") == "eos" and not text.get("hf_model_name") and text.get("eos_id", 2) not in self.end:
             raise InvalidParameterError(
                 f"the text tower pools at the token {text.get('eos_id', 2)}, and its tokenizer ends texts with "
@@ -113,12 +91,8 @@ class PromptTokenizer:
     def words(self, text: str, before: str = "") -> list[int]:
         """Token ids of `text` without those that begin and end it, however many they are.
 
-        Parameters
-        ----------
-        text : str
-        before : str, default=""
-            What stands in front of it: many tokenizers write a word within a text otherwise than at its beginning.
-            Where a token would hold letters of both, `text` is taken by itself.
+        Many tokenizers write a word within a text otherwise than at its beginning: `before` stands in front of it.
+        Where a token would hold letters of both, `text` is taken by itself.
         """
         head, whole = self._words(before), self._words(before + text)
         return whole[len(head) :] if whole[: len(head)] == head else self._words(text)
@@ -138,9 +112,6 @@ class PromptTokenizer:
 
     def text(self, tokens: Sequence[int]) -> str:
         """Words that token ids stand for, as the tokenizer writes them: in small letters where it knows no others."""
-        return self._decode(list(tokens)).strip()
-
-    @property
-    def _decode(self) -> Callable[[list[int]], str]:
         # those of Hugging Face stand behind open_clip's own
-        return getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
+        decode = getattr(self._tokenize, "decode", None) or self._tokenize.tokenizer.decode
+        return decode(list(tokens)).strip()

@@ -18,19 +18,7 @@ EXTRA = "pip install 'skl2rclip[transformers]'"
 
 
 def require_transformers(model_name: str, part: str) -> None:
-    """Raise where a model needs transformers and it is not installed.
-
-    Parameters
-    ----------
-    model_name : str
-    part : str
-        What of the model needs it, for the message.
-
-    Raises
-    ------
-    InvalidParameterError
-        With the command that installs it.
-    """
+    """Raise, with the command that installs it, where a part of a model needs transformers and it is not there."""
     if importlib.util.find_spec("transformers") is None:
         raise InvalidParameterError(
             f"model_name={model_name!r} has {part}, which needs transformers, and that is not installed: {EXTRA}, or "
@@ -41,19 +29,7 @@ def require_transformers(model_name: str, part: str) -> None:
 def check_text_model(model_name: str, hub_name: str) -> None:
     """Look at the configuration of a text tower of Hugging Face before anything of it is loaded.
 
-    Parameters
-    ----------
-    model_name : str
-        The whole model's, for the message.
-    hub_name : str
-        The text tower's: an id of the hub, or a folder.
-
-    Raises
-    ------
-    InvalidParameterError
-        If transformers is missing, code would come with the tower, or open_clip knows no such architecture.
-    RuntimeError
-        If its description cannot be fetched.
+    `hub_name` is the text tower's, an id of the hub or a folder; `model_name` is the whole model's, for messages.
     """
     require_transformers(model_name, f"the Hugging Face text tower {hub_name!r}")
     from transformers import PretrainedConfig

@@ -15,7 +15,7 @@ from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, Ba
 from skl2rclip._utils.arguments import Recorded
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
-LARGEST_CONFIG = 10**7
+_LARGEST_CONFIG = 10**7
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
 # what makes Hugging Face's libraries run code that comes with a model
 _CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
@@ -27,15 +27,7 @@ _LARGEST_TABLE = 5 * 10**7
 def allowed_source(source: BackboneSource) -> BackboneSource:
     """Where to look for a backbone that a saved folder asks for; what the caller named himself stays as it is.
 
-    Returns
-    -------
-    BackboneSource
-        For a model of the hub, the folder of this machine's cache that holds it.
-
-    Raises
-    ------
-    MissingBackboneError
-        If it is not on this machine and is none of open_clip's own models.
+    For a model of the hub that is the folder of this machine's cache that holds it.
     """
     by_folder = isinstance(source.model_name, Recorded)
     if not by_folder and (source.has_own_weights or not isinstance(source.pretrained, Recorded)):
@@ -73,19 +65,7 @@ def _cached_snapshot(hub_id: str) -> Path | None:
 def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
     """Refuse an architecture that is none, that makes a library run code of the model's, or that no memory would hold.
 
-    Parameters
-    ----------
-    where : str
-        Which model it is, for the message.
-    config : dict
-        As open_clip describes models.
-    is_whole : bool, default=False
-        Refuse, too, what names parts that would be fetched from elsewhere.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the setting.
+    With `is_whole`, what names parts that would be fetched from elsewhere is refused too.
     """
     parts = ("vision_cfg", "text_cfg")
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
@@ -106,6 +86,16 @@ def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
     _check_positions(where, config["vision_cfg"])
     if is_whole:
         _check_whole(where, config)
+
+
+def read_config(path: Path) -> Any:
+    """Read a file of JSON that anybody may have made; a ValueError where it is none, or has no bound."""
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise ValueError("it is too large")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _entries(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -154,11 +144,11 @@ def check_files(where: str, folder: Path) -> None:
         if not path.is_file():
             continue
         try:
-            settings = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < LARGEST_CONFIG else None
-        except (ValueError, RecursionError):
-            settings = None
-        if settings is None:
-            raise InvalidParameterError(f"{where}: {path} is not a configuration that can be read.")
+            settings = read_config(path)
+        except ValueError as error:
+            raise InvalidParameterError(
+                f"{where}: {path} is not a configuration that can be read ({error})."
+            ) from error
         code = [entry for entry, value in _entries(settings) if entry[-1] in _CODE_SETTINGS and value]
         if code:
             raise InvalidParameterError(

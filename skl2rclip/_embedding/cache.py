@@ -38,14 +38,13 @@ _DECODING = "decoding 4"
 
 
 class _Memory:
-    """What this process knows.
+    """What this process knows: rows by key, claims on keys by the threads that compute them, and digests of files.
 
-    Rows by key, the least recently used dropped first; the keys that a thread is computing; and the content digests of
-    files by path and stamp.
+    The least recently used rows are dropped first.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._rows: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._n_bytes = 0
         self._computing: dict[bytes, str] = {}
@@ -69,16 +68,13 @@ class _Memory:
                     self._n_bytes += row.nbytes
                 self._computing.pop(key, None)
             # asked for under the lock: pixels that come later shrink what is here then
-            self._shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
+            self.shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
 
     def shrink(self, n_bytes: int) -> None:
         """Drop the oldest rows until no more than this is left of them."""
         with self._lock:
-            self._shrink(n_bytes)
-
-    def _shrink(self, n_bytes: int) -> None:
-        while self._rows and self._n_bytes > n_bytes:
-            self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
+            while self._rows and self._n_bytes > n_bytes:
+                self._n_bytes -= self._rows.popitem(last=False)[1].nbytes
 
     def claim(self, keys: Iterable[bytes], owner: str) -> list[bytes]:
         with self._lock:
@@ -120,7 +116,7 @@ class _Memory:
 
     def after_fork(self) -> None:
         """Keep what is known, and nothing that other threads of the parent were about to do."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._computing.clear()  # the threads that compute it are not in this process
         self._n_bytes = sum(row.nbytes for row in self._rows.values())  # the fork may have come between two lines
 
@@ -136,18 +132,7 @@ def forget_embeddings() -> None:
 
 
 def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
-    """Tell which images are files that have not changed since they were decoded, by this process or with this folder.
-
-    Parameters
-    ----------
-    images : list of length n
-        As `stamped` returns it.
-    folder : path or None
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
-    """
+    """Tell which images are files that have not changed since this process, or one with this folder, decoded them."""
     known = _known_digests(images, opened_store(folder))
     return np.isin(np.arange(len(images)), list(known))
 
@@ -167,26 +152,10 @@ def _known_digests(images: Sequence[ImageLike], store: Store | None) -> dict[int
 class EmbeddingCache:
     """The embeddings of one frozen tower: those of this process, and those in a folder where one is given.
 
-    To be used in a ``with`` block, which ends the claims on what was not computed after all.
-
-    Parameters
-    ----------
-    function : str
-        Tells one image tower's function from another's.
-    preprocessing : Preprocessing
-    precision : str
-        In which the tower computes.
-    folder : path, optional
-    store : Store, optional
-        By default the one that `folder` names.
-    width : int, optional
-        Number D of columns of the embeddings; where it is given, a stored row that is not of this width, or not of
-        unit length, is computed again.
-    max_memory : int, optional
-        Bytes that embeddings may take in this process, together with the pixels that are held there; by default 500 MB
-        of embeddings, whatever the pixels take.
-    white : WhiteLevel, optional
-        Which value is white where an image does not say it; what is decoded with another value has other keys.
+    To be used in a ``with`` block, which ends the claims on what was not computed after all. Where the `width` D is
+    given, a stored row that is not of this width, or not of unit length, is computed again. `max_memory` bounds
+    embeddings in this process together with the pixels that are held there; by default they are 500 MB, whatever the
+    pixels take. What is decoded with another white level has other keys.
     """
 
     def __init__(
@@ -229,29 +198,13 @@ class EmbeddingCache:
         self._exit.close()  # ends the claims in the folder
 
     def known_keys(self, images: Sequence[ImageLike]) -> dict[int, bytes]:
-        """Keys of the files that have not changed since they were decoded, by this process or with this folder.
-
-        Parameters
-        ----------
-        images : list of length n
-            As `stamped` returns it.
-
-        Returns
-        -------
-        dict of int to bytes
-            By index in `images`.
-        """
+        """Keys, by index, of the files that have not changed since they were decoded."""
         return {row: self._key_of(digest) for row, digest in _known_digests(images, self._store).items()}
 
     def read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
-        """Read an image once, for its key and for being decoded.
+        """Read an image once: the key of its content, and the bytes to decode where it is a file.
 
-        Returns
-        -------
-        key : bytes
-            Of the content. An image that cannot be read has a key of its own.
-        content : bytes or None
-            What is in the file; None for what is no file, and for what cannot be read.
+        An image that cannot be read has a key of its own.
         """
         try:
             with PictureWarnings().of(0):  # who decodes it will tell
@@ -285,20 +238,9 @@ class EmbeddingCache:
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False
     ) -> tuple[dict[bytes, np.ndarray], list[bytes]]:
-        """Look rows up, and claim what is missing.
+        """Look rows up, and claim what is missing, which the caller is to compute and `put`.
 
-        Parameters
-        ----------
-        keys : sequence of bytes
-        despite_claims : bool, default=False
-            Claim what others have claimed, too.
-
-        Returns
-        -------
-        rows : dict of bytes to ndarray of shape (D,), float32
-            What is known.
-        claimed : list of bytes
-            What the caller is to compute and `put`. The rest is being computed by others.
+        Others are computing the rest. With `despite_claims` what others have claimed is claimed too.
         """
         wanted = list(dict.fromkeys(keys))
         rows = _memory.lookup(wanted)

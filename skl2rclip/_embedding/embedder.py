@@ -61,33 +61,16 @@ _PATIENCE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class ImageEncoding:
-    """How images become embeddings.
+    """How images become embeddings."""
 
-    Attributes
-    ----------
-    tower : callable
-        Takes normalised pixels of shape (n, 3, H, W) and returns embeddings of shape (n, D), of any length.
-    preprocessing : Preprocessing
-        What the tower takes.
-    width : int
-        Number D of columns of the embeddings.
-    device : torch.device
-        Where the tower is.
-    precision : {"auto", "float32", "bfloat16"}
-        In which the tower computes.
-    batch_size : int or "auto"
-        Images that pass the tower at once; "auto" halves 64 until they fit the device's memory.
-    on_batch : callable, optional
-        Told after each batch how many of the images are done. Small batches go first then, so that it is soon known
-        how long all of them will take.
-    """
-
-    tower: Tower
+    tower: Tower  # from normalised pixels (n, 3, H, W) to embeddings (n, D) of any length
     preprocessing: Preprocessing
-    width: int
+    width: int  # number D of columns of the embeddings
     device: torch.device
     precision: str
-    batch_size: int | str
+    batch_size: int | str  # images that pass the tower at once; "auto" halves 64 until they fit the device's memory
+    # told after each batch how many images are done; small ones go first then, so that it is soon known how long all
+    # will take
     on_batch: Callable[[int], None] | None = None
 
     @torch.inference_mode()

@@ -25,18 +25,7 @@ in_forked_child(_forget_inherited)
 
 
 class OwnerLock:
-    """A new lock file, held until `release` or the end of the process.
-
-    Parameters
-    ----------
-    path : Path
-        Must not exist.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made, or its file system knows no locks.
-    """
+    """A new lock file, held until `release` or the end of the process."""
 
     def __init__(self, path: Path):
         self._path = path

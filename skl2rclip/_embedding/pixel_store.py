@@ -26,11 +26,8 @@ _SHARE_OF_DEVICE = 0.5
 class _Account:
     """The bytes that decoded pixels take in this process, all threads together.
 
-    Attributes
-    ----------
-    n_bytes : int
-    before_pixels : callable
-        Called with the bytes that pixels leave to whatever else counts towards a bound, which is to drop the rest.
+    `before_pixels` is called with the bytes that pixels leave to whatever else counts towards a bound, which is to drop
+    the rest.
     """
 
     def __init__(self) -> None:
@@ -64,21 +61,10 @@ in_forked_child(account.after_fork)
 
 
 class PixelStore:
-    """Uint8 images that are written once and read in batches.
+    """Uint8 images of a shape (n, H, W, 3) that are written once and read in batches on a device.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        ``(n, H, W, 3)``.
-    device : torch.device
-        Where batches are wanted.
-    max_memory : int or None
-        Bytes that decoded pixels and embeddings may take in this process. Where the images do not fit beside the pixels
-        that are held already, they go to a temporary file, which has no name and vanishes with the store.
-
-    Attributes
-    ----------
-    place : {"device", "memory", "file"}
+    Beside the pixels that are held already they take at most `max_memory` bytes; else they go to a temporary file,
+    which has no name and vanishes with the store. `place` says where they are: "device", "memory" or "file".
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, max_memory: int | None):
@@ -108,18 +94,7 @@ class PixelStore:
             )
 
     def batches(self, batches: Iterator[Tensor] | list[Tensor]) -> Iterator[Tensor]:
-        """Read batches.
-
-        Parameters
-        ----------
-        batches : iterable of tensor of int64
-            The rows of each, on the CPU.
-
-        Yields
-        ------
-        tensor of shape (batch, H, W, 3), uint8
-            On the device.
-        """
+        """Read batches (batch, H, W, 3) onto the device; their rows are on the CPU."""
         if self.place == "device":
             for rows in batches:
                 yield self._pixels.index_select(0, to_device(rows, self.device))

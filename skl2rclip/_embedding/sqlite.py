@@ -7,7 +7,6 @@ mean is not known.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import random
 import sqlite3
@@ -40,7 +39,6 @@ _DAMAGED = {
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_ERROR,  # a table or column of our own format is not there
 }
-_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
 # ValueError: a path with a null byte; the others: values that no file of ours holds
 _FAILURES = (sqlite3.Error, OSError, MemoryError, OverflowError, ValueError, TypeError)
 
@@ -56,15 +54,7 @@ class Database:
     """A file of our own format, opened for each operation and closed after it.
 
     After a failure other than damage nothing is tried again: what failed to be written is not written any more, and
-    what failed to be read is not read any more. Another instance tries anew.
-
-    Parameters
-    ----------
-    file : Path
-    schema : sequence of str
-        Statements that make the tables of a new file.
-    version : int
-        Of the format; a file of another one is left alone.
+    what failed to be read is not read any more. Another instance tries anew. A file of another version is left alone.
     """
 
     def __init__(self, file: Path, schema: Sequence[str], version: int):
@@ -123,12 +113,7 @@ class Database:
             self._attempt(attempt, None)
 
     def _is_filled(self, db: sqlite3.Connection) -> bool:
-        """Whether the file has our tables, False where it is new.
-
-        Raises
-        ------
-        ForeignFileError
-        """
+        """Whether the file has our tables, False where it is new; a ForeignFileError where it is none of ours."""
         application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _IDENTITY)
         if (application, version) == (APPLICATION_ID, self._version):
             return True
@@ -234,11 +219,12 @@ class Database:
         self._may_write = False
         self._may_read &= not is_reading
         still_read = "; what it holds is still read" if self._may_read and self.exists() else ""
+        reason = str(error) or type(error).__name__
         _warn_once(
             self.file.parent,
             "unusable",
-            f"embedding_cache: {self.file.parent} cannot be used ({_reason(error)}); embeddings are computed and not "
-            f"kept there{still_read}. {_advice(error)}",
+            f"embedding_cache: {self.file.parent} cannot be used ({reason}); embeddings are computed and not kept "
+            f"there{still_read}. {_advice(error)}",
         )
 
 
@@ -255,26 +241,14 @@ def _is_damage(error: Exception) -> bool:
     return _code(error) in _DAMAGED or type(error) is sqlite3.DatabaseError
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
 def _advice(error: Exception) -> str:
     """Say what the user can do about it."""
-    number, code = getattr(error, "errno", None), _code(error)
     if isinstance(error, ForeignFileError):
         return "Name another folder, or move that file away."
-    if number in (errno.EEXIST, errno.ENOTDIR):
+    if isinstance(error, FileExistsError | NotADirectoryError):
         return "Name a folder: there is a file in its place."
-    if code in _LOCKED:
-        return (
-            "Another process has held its lock for long, or its file system knows no locks: end that process, or name "
-            "a folder on a local disk."
-        )
-    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        return "Make room on its disk."
-    if code in _REFUSED or number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Check its permissions."
+    if _code(error) in _LOCKED:
+        return "Another process has held its lock for long: end it, or name a folder on a local disk."
     return "Check its permissions, and its disk."
 
 

@@ -107,14 +107,7 @@ class EmbeddingStore:
             self._database.compact()
 
     def lookup(self, keys: Collection[bytes], width: int | None = None) -> dict[bytes, np.ndarray]:
-        """Return the rows that are there and sound, float32, by key.
-
-        Parameters
-        ----------
-        keys : collection of bytes
-        width : int, optional
-            Number D of columns; where it is given, only finite rows of this width and of unit length are sound.
-        """
+        """Return the rows that are there and sound, by key; with a width, only unit rows of it are."""
         rows = self._database.read(lambda db: _sound_rows(db, keys, width), {})
         today = _today()
         # once a day, so that what is in use is not dropped as the oldest; a folder for reading only is spared it
@@ -124,10 +117,7 @@ class EmbeddingStore:
         return {key: row for key, (row, _) in rows.items()}
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> bool:
-        """Write rows, all or none, withdraw the claims on them, and drop the oldest ones beyond the bound.
-
-        Returns whether they were written.
-        """
+        """Write rows, all or none, end the claims on them, and drop the oldest; say whether they were written."""
         entries = []
         for key, row in rows.items():
             data = np.ascontiguousarray(row, np.float32).tobytes()
@@ -145,7 +135,7 @@ class EmbeddingStore:
         """Say that `owner` computes these rows; return the keys of those that are not there, nor claimed by others.
 
         The claims of processes that have died do not count. Where the folder cannot be written, nothing is claimed and
-        every key is returned. `width` is as for `lookup`.
+        every key is returned.
         """
 
         def insert(db: sqlite3.Connection) -> list[bytes]:

@@ -66,18 +66,10 @@ class RankFormerBlock(nn.Module):
 class RankFormer(nn.Module):
     """Let the rank tokens see each other, and blend what comes out into them.
 
-    ``H = R + PE``, then per layer ``H = H + MSA(LN(H)); H = H + FFN(LN(H))``, and last ``R' = (1 - a) R + a H``. The
-    attention runs across the K ranks, separately at each token position; ``PE`` is a sinusoidal encoding of the rank
-    index, scaled to the root mean square of the rank tokens so that training starts near the words.
-
-    Parameters
-    ----------
-    width : int
-        Width d of the word embeddings.
-    layers : int, default=1
-        Number of transformer layers.
-    blend_ratio : float, default=0.1
-        ``a`` in [0, 1]; 0 leaves the tokens as they are.
+    ``H = R + PE``, then per layer ``H = H + MSA(LN(H)); H = H + FFN(LN(H))``, and last ``R' = (1 - a) R + a H`` with
+    the blend ratio a. The attention runs across the K ranks, separately at each token position; ``PE`` is a sinusoidal
+    encoding of the rank index, scaled to the root mean square of the rank tokens so that training starts near the
+    words.
     """
 
     def __init__(self, width: int, layers: int = 1, blend_ratio: float = 0.1):
@@ -86,20 +78,7 @@ class RankFormer(nn.Module):
         self.blend_ratio = blend_ratio
 
     def forward(self, rank_tokens: Tensor, present: Tensor | None = None) -> Tensor:
-        """Blend the rank tokens.
-
-        Parameters
-        ----------
-        rank_tokens : tensor of shape (K, n, d)
-            Word embeddings of the names, padded to n tokens.
-        present : tensor of shape (K, n), bool, optional
-            False at padding, which no token attends to.
-
-        Returns
-        -------
-        tensor of shape (K, n, d)
-            Arbitrary where not `present`.
-        """
+        """Blend rank tokens (K, n, d); where not `present` (K, n) is padding, and the result arbitrary."""
         if present is None:
             present = torch.ones(rank_tokens.shape[:2], dtype=torch.bool, device=rank_tokens.device)
         hidden = (rank_tokens + self.encoding(rank_tokens, present)).transpose(0, 1)  # (n, K, d)
@@ -118,12 +97,7 @@ class RankFormer(nn.Module):
 class ImageAdapter(nn.Module):
     """Adapt unit embeddings: ``z = normalize(f + A(f))`` with ``A(f) = 0`` at the start.
 
-    Parameters
-    ----------
-    width : int
-        Embedding width D.
-    kind : {"linear", "mlp"}
-        ``A`` is one linear map, or two with a GELU between them and a hidden layer of D units.
+    ``A`` is one linear map, or with ``kind="mlp"`` two with a GELU between them and a hidden layer of D units.
 
     References
     ----------
@@ -144,19 +118,10 @@ class ImageAdapter(nn.Module):
 
 
 class RidgeAdapter(nn.Module):
-    """Adapt unit embeddings by maps that start at a ridge regression, one or several side by side.
+    """Adapt unit embeddings by M maps that start at a ridge regression, each with weights of its own.
 
-    ``z = normalize(x L + b + sqrt(D / H) gelu(x W1 + b1) W2)`` with ``x = (f - mean) / spread``. At first it is the
-    identity.
-
-    Parameters
-    ----------
-    width : int
-        Embedding width D.
-    kind : {"linear", "mlp"}
-        Without, or with the hidden layer of H units.
-    n_copies : int, default=1
-        Number M of maps, each with weights of its own.
+    ``z = normalize(x L + b + sqrt(D / H) gelu(x W1 + b1) W2)`` with ``x = (f - mean) / spread``; ``kind="linear"``
+    leaves the hidden layer of H units out. At first it is the identity.
 
     References
     ----------

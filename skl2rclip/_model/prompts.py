@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +21,17 @@ _RANDOM_CONTEXT_STD = 0.02
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids of the rank prompts before anything is learned.
+    """Token ids of the rank prompts before anything is learned."""
 
-    Attributes
-    ----------
-    start, end : tuple of int
-        What begins and ends every prompt.
-    context : tuple of int
-        The words of the prompt, at most `n_context`; the rest of the context starts from random numbers.
-    n_context : int
-        Number m of context tokens.
-    n_before : int
-        Number of context tokens before the rank.
-    ranks : tuple of tuple of int
-        The words of each of the K names.
-    text : str
-        All of it in plain words, as `L2RCLIPClassifier.prompt_` has it.
-    filler : tuple of int
-        What fills a prompt up to the length that the text tower takes, and after it what stands at the very end.
-    """
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
+    start: tuple[int, ...]  # what begins every prompt
+    end: tuple[int, ...]  # what ends every prompt
+    # the words of the prompt, at most n_context; the rest of the context starts from random numbers
     context: tuple[int, ...]
-    n_context: int
-    n_before: int
-    ranks: tuple[tuple[int, ...], ...]
-    text: str
+    n_context: int  # number m of context tokens
+    n_before: int  # number of them before the rank
+    ranks: tuple[tuple[int, ...], ...]  # the words of each of the K names
+    text: str  # all of it in plain words, as `L2RCLIPClassifier.prompt_` has it
+    # what fills a prompt up to the length that the text tower takes, and after it what stands at the very end
     filler: tuple[int, ...] = (0,)
 
 
@@ -64,32 +49,7 @@ def tokens_before(position: str, n_context: int) -> int:
 def tokenize_prompts(
     tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
 ) -> PromptTokens:
-    """Tokenise a prompt and the names of the ranks, and check that they fit.
-
-    Parameters
-    ----------
-    tokenizer : PromptTokenizer
-    prompt : str
-        Words that the context starts from, with ``{}`` where the rank stands if `position` does not say it.
-    names : sequence of K str
-    n_context : int
-        Number m of context tokens.
-    position : {"tail", "front", "middle"}
-
-    Returns
-    -------
-    PromptTokens
-
-    Raises
-    ------
-    InvalidParameterError
-        If a name has no token, or a prompt is longer than the text tower's context; each addend is named.
-
-    Warns
-    -----
-    UserWarning
-        If the prompt is cut, or two ranks have the same tokens.
-    """
+    """Tokenise a prompt and the names of the ranks, and check that they fit; a prompt that is cut gives a warning."""
     before, after = split_prompt(prompt)
     leads, follows = _around(prompt, names, n_context, position)
     first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
@@ -111,13 +71,9 @@ def tokenize_prompts(
             f"{tokenizer.context_length}; {remedy}."
         )
     if len(context) > n_context:
-        warn_user(
-            f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.",
-        )
+        warn_user(f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.")
     if len({tuple(tokens) for tokens in ranks}) < len(ranks):
-        warn_user(
-            "Some ranks have names of the same tokens; before training the model cannot tell them apart.",
-        )
+        warn_user("Some ranks have names of the same tokens; before training the model cannot tell them apart.")
     context = context[:n_context]
     n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
     return PromptTokens(
@@ -163,22 +119,8 @@ def _in_words(
 class RankPrompts(nn.Module):
     """K prompts that differ in their rank tokens: ``[SOT] c_1 .. c_m  r_k1 .. r_kn [EOT]``.
 
-    Parameters
-    ----------
-    tokens : PromptTokens
-    tower : TextTower
-        Frozen; its token embeddings are the initial values.
-    rankformer : RankFormer or None
-        None leaves the rank tokens to themselves.
-    tune_ranks : bool, default=True
-        Learn the rank tokens too.
-    generator : torch.Generator
-        For the context tokens that the prompt's words do not fill, N(0, 0.02^2).
-
-    Raises
-    ------
-    ValueError
-        If the text tower does not know a token.
+    The frozen tower's token embeddings are the initial values; context tokens that the prompt's words do not fill are
+    drawn from N(0, 0.02^2).
 
     References
     ----------
@@ -221,32 +163,23 @@ class RankPrompts(nn.Module):
 
     def _lay_out(self, tokens: PromptTokens) -> None:
         """Fix where everything stands in the table of token embeddings (start, context, ranks, end, filler)."""
-        lengths = [len(rank) for rank in tokens.ranks]
-        n_start, before, longest = len(tokens.start), tokens.n_before, max(lengths)
-        first_rank = n_start + tokens.n_context
-        context = list(range(n_start, first_rank))
-        first_end = first_rank + sum(lengths)
-        first_filler = first_end + len(tokens.end)
-        end = list(range(first_end, first_filler))
-        filler = list(range(first_filler, first_filler + len(tokens.filler)))
+        numbers = count()
+        start, context, *ranks, end, filler = (
+            list(islice(numbers, len(part)))
+            for part in (tokens.start, range(tokens.n_context), *tokens.ranks, tokens.end, tokens.filler)
+        )
         unknown = [-1] * (tokens.n_context - len(tokens.context))
         words = [token for rank in tokens.ranks for token in rank]
         ids = [*tokens.start, *tokens.context, *unknown, *words, *tokens.end, *tokens.filler]
-        own: list[list[int]] = []
-        padded: list[list[int]] = []
-        flat: list[int] = []
-        offset = 0
-        for k, length in enumerate(lengths):
-            rows = range(offset, offset + length)
-            own.append([*(first_rank + row for row in rows), *context[before:], *end])
-            padded.append([*rows] + [0] * (longest - length))
-            flat.extend(k * longest + i for i in range(length))
-            offset += length
-        device = self._tower.device
-        self._arranged = self._tower.arrange([*range(n_start), *context[:before]], own, ids, filler)
-        self._padded = torch.tensor(padded, device=device)  # (K, n), rows of rank_tokens
-        self._flat = torch.tensor(flat, device=device)  # (sum of n_k,), places in (K, n)
-        self._present = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]  # (K, n)
+        shared, further = context[: tokens.n_before], context[tokens.n_before :]
+        own = [[*rank, *further, *end] for rank in ranks]
+        self._arranged = self._tower.arrange([*start, *shared], own, ids, filler)
+        lengths = torch.tensor([len(rank) for rank in ranks])
+        present = torch.arange(int(lengths.max())) < lengths[:, None]  # (K, n)
+        padded = torch.zeros(present.shape, dtype=torch.int64).masked_scatter(present, torch.arange(len(words)))
+        self._present = present.to(self._tower.device)
+        self._padded = padded.to(self._tower.device)  # (K, n), rows of rank_tokens
+        self._flat = present.flatten().nonzero()[:, 0].to(self._tower.device)  # (sum of n_k,), places in (K, n)
 
     @property
     def n_products(self) -> int:

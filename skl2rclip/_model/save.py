@@ -16,7 +16,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
@@ -56,20 +56,8 @@ def save(
 ) -> None:
     """Write a fitted model as a folder, all of it or nothing; on disk before it is seen.
 
-    Parameters
-    ----------
-    path : path
-        A new folder, or an earlier save, which is replaced. A symbolic link stays, and where it leads is written.
-    parameters : mapping
-        Constructor parameters, as `portable_parameters` returns them.
-    state : FittedState
-    backbone : Backbone, optional
-        To be included, so that the folder needs nothing else.
-
-    Raises
-    ------
-    FileExistsError
-        If `path` is something else than an earlier save.
+    Where `path` is a symbolic link, the link stays and where it leads is written. `parameters` are what
+    `portable_parameters` returns; a backbone is included where it is given.
     """
     target = Path(os.path.realpath(path))
     _refuse_foreign(target)
@@ -180,14 +168,9 @@ def _replace(target: Path, new: Path) -> None:
 
 def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
     """Put the new backbone beside an earlier one, or use that where it is the same; return the folder's name."""
-    if not (target / _DESCRIPTION_FILE).is_file():
-        earlier: dict[str, Any] = {}
-    else:
-        earlier = parse_json((target / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    if earlier.get("includes_backbone") and {**earlier["state"]["record"], "source": None} == {
-        **record,
-        "source": None,
-    }:
+    file = target / _DESCRIPTION_FILE
+    earlier: dict[str, Any] = parse_json(_read_description(file)) if file.is_file() else {}
+    if earlier.get("includes_backbone") and {**earlier["state"]["record"], "source": record["source"]} == record:
         return earlier["includes_backbone"]
     name = f"{_BACKBONE_FOLDER}-{record['fingerprint'][:16]}" if earlier else _BACKBONE_FOLDER
     if (target / name).exists():
@@ -222,61 +205,31 @@ def _digest_of(file: Path) -> str:
 
 def _refuse_foreign(target: Path) -> None:
     """Raise unless there is nothing, an empty folder, or a model that this library has saved."""
-    if not os.path.lexists(target) or (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
+    if not os.path.lexists(target):
         return
-    if not _is_ours(target):
+    # what a save that was killed has left in an empty folder is nobody's
+    names = [entry.name for entry in target.iterdir()] if target.is_dir() else [_DESCRIPTION_FILE]
+    if any(not is_scratch(name) and not _PASSING.fullmatch(name) for name in names) and not _is_ours(target):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
-
-
-def _is_leftover(entry: Path) -> bool:
-    """Whether this may be what a save that was killed has left in an empty folder."""
-    return is_scratch(entry.name) or bool(_PASSING.fullmatch(entry.name))
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds what `save` writes, of whatever version."""
+    file = folder / _DESCRIPTION_FILE
     try:
-        file = folder / _DESCRIPTION_FILE
-        if not stat.S_ISREG(file.stat().st_mode) or file.stat().st_size > _LARGEST_DESCRIPTION:
-            return False
-        description = parse_json(file.read_text(encoding="utf-8"))
+        description = parse_json(_read_description(file)) if file.is_file() else None  # a pipe would be waited for
     except PermissionError:  # whatever it is, it is not to be called worthless
         raise
     except (OSError, ValueError):
         return False
-    if not isinstance(description, dict) or not isinstance(description.get("format_version"), int):
-        return False
-    # the first forms had no name, but always this content
-    return description.get("format") == FORMAT_NAME or (
-        {"library_version", "params", "state"} <= set(description) and (folder / _ARRAYS_FILE).is_file()
-    )
+    return isinstance(description, dict) and description.get("format") == FORMAT_NAME
 
 
 # --------------------------------------------------------------------- loading
 
 
 def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
-    """Read what `save` wrote, and believe nothing of it.
-
-    Parameters
-    ----------
-    path : path
-    parameter_names : sequence of str
-        Of the constructor.
-
-    Returns
-    -------
-    parameters : dict
-        Of the constructor; those that name models or places are `Recorded`.
-    state : FittedState
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no saved model.
-    ValueError
-        If it is damaged, lacks a part, contradicts itself, or is of a format that this version does not know.
-    """
+    """Read what `save` wrote, and believe nothing of it; parameters that name models or places are `Recorded`."""
     folder = Path(path)
     file = folder / _DESCRIPTION_FILE
     for attempt in range(_ATTEMPTS):
@@ -302,26 +255,22 @@ def _identity(file: Path) -> tuple[int, ...] | None:
 
 def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
     file = folder / _DESCRIPTION_FILE
-    text = _read_description(file)
-    description = _parse(folder, text)
-    try:
+    with _blaming(f"{file} is damaged or is not a saved model", KeyError, TypeError):
+        text = _read_description(file)
+        description = parse_json(text)
+        version = description["format_version"]
+    _check_version(folder, version, description)
+    with _blaming(f"{file} is damaged or incomplete"):
         check_description(description)
         parameters = _parameters_from_json(description["params"], parameter_names)
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged or incomplete: {error}.") from error
-    try:
+    with _blaming(f"{folder / _ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
         arrays = _read_arrays(folder, description)
-    except (ValueError, OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{folder / _ARRAYS_FILE} is missing or damaged: {error}.") from error
-    try:
+    with _blaming(f"{folder} is damaged"):
         state = FittedState.from_parts(description["state"], arrays)
-    except ValueError as error:
-        raise ValueError(f"{folder} is damaged: {error}.") from error
-    try:
+    with _blaming(f"{file} is damaged: params"):
         _check_parameters(parameters, state)
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: params: {error}") from error
-    _check_checksum(file, text)
+    with _blaming(f"{file} is damaged, or was changed after it was saved"):
+        _check_checksum(text)
     source = state.record.source
     if description["includes_backbone"]:
         inside = LOCAL_DIR_PREFIX + os.path.abspath(folder / description["includes_backbone"])
@@ -330,25 +279,26 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
     return parameters, replace(state, record=replace(state.record, source=source))
 
 
+@contextlib.contextmanager
+def _blaming(what: str, *more: type[Exception]) -> Iterator[None]:
+    """Say what is to blame for a ValueError, or an error of more kinds."""
+    errors: tuple[type[Exception], ...] = (ValueError, *more)
+    try:
+        yield
+    except errors as error:
+        raise ValueError(f"{what}: {str(error).rstrip('.')}.") from error
+
+
 def _read_description(file: Path) -> str:
     with open(file, "rb") as opened:
-        if os.fstat(opened.fileno()).st_size > _LARGEST_DESCRIPTION:
-            raise ValueError(f"{file} is damaged or is not a saved model: it is too large.")
-        data = opened.read(_LARGEST_DESCRIPTION)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is damaged or is not a saved model: {error}.") from error
+        data = opened.read(_LARGEST_DESCRIPTION + 1)
+    if len(data) > _LARGEST_DESCRIPTION:
+        raise ValueError("it is too large")
+    return data.decode("utf-8")
 
 
-def _parse(folder: Path, text: str) -> dict[str, Any]:
-    """Parse the description, and refuse versions that this one does not read."""
-    try:
-        description = parse_json(text)
-        version = description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        file = folder / _DESCRIPTION_FILE
-        raise ValueError(f"{file} is damaged or is not a saved model: {error}.") from error
+def _check_version(folder: Path, version: Any, description: Mapping[str, Any]) -> None:
+    """Refuse versions that this one does not read."""
     if version != FORMAT_VERSION or type(version) is not int:
         is_earlier = type(version) is int and version < FORMAT_VERSION
         writer = f"{'an earlier form of ' if is_earlier else ''}skl2rclip {description.get('library_version')!s:.50}"
@@ -356,14 +306,13 @@ def _parse(folder: Path, text: str) -> dict[str, Any]:
             f"{folder} has format version {version!r:.20}, and this version of skl2rclip reads {FORMAT_VERSION}; it "
             f"was written by {writer}, which reads it. {'Fit and save it again.' if is_earlier else 'Update to that.'}"
         )
-    return description
 
 
-def _check_checksum(file: Path, text: str) -> None:
+def _check_checksum(text: str) -> None:
     found = _CHECKSUM.search(text)
     blank = _CHECKSUM.sub(f'"checksum": "{"0" * 64}"\n}}\n', text)
     if found is None or hashlib.sha256(blank.encode()).hexdigest() != found[1]:
-        raise ValueError(f"{file} is damaged, or was changed after it was saved: its checksum is another.")
+        raise ValueError("its checksum is another")
 
 
 def _read_arrays(folder: Path, description: Mapping[str, Any]) -> Arrays:

@@ -26,13 +26,9 @@ _TEXT = 100_000
 Schema = dict[str, Any]
 
 
-def _record(may_lack: tuple[str, ...] = (), **fields: Schema) -> Schema:
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": [name for name in fields if name not in may_lack],
-        "additionalProperties": False,
-    }
+def _record(may_lack: str = "", **fields: Schema) -> Schema:
+    required = [name for name in fields if name != may_lack]
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
 
 
 def _list(of: Schema, fewest: int, most: int) -> Schema:
@@ -87,7 +83,7 @@ _RECORD = _record(
 _STATE = _record(
     record=_RECORD,
     tokens=_record(
-        ("filler",),  # folders from before text towers that are not causal
+        "filler",  # folders from before text towers that are not causal
         start=_list(_TOKENS, 0, 1_000),
         end=_list(_TOKENS, 1, 1_000),
         context=_list(_TOKENS, 0, 100_000),
@@ -163,13 +159,7 @@ _VALIDATOR = extend(Draft202012Validator, type_checker=Draft4Validator.TYPE_CHEC
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON as the standard has it: without NaN and infinities, and no name twice in an object.
-
-    Raises
-    ------
-    ValueError
-        If it is no JSON, or nested too deeply.
-    """
+    """Read JSON as the standard has it: without NaN and infinities, and no name twice in an object."""
     try:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_without_repetition)
     except RecursionError:
@@ -188,13 +178,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_description(description: Any) -> None:
-    """Check every field for its type, range and length.
-
-    Raises
-    ------
-    ValueError
-        Naming the field and what is wrong with it.
-    """
+    """Raise a ValueError that names the first field of a wrong type, range or length."""
     error = best_match(_VALIDATOR.iter_errors(description))
     if error is not None:
         raise ValueError(_message(error))

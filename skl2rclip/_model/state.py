@@ -54,59 +54,27 @@ STRUCTURE = (
 
 @dataclass(frozen=True)
 class FittedState:
-    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed.
+    """Everything that predicting, training on and saving need beside the constructor's parameters. Never changed."""
 
-    Attributes
-    ----------
-    record : BackboneRecord
-        The backbone, by name and fingerprint.
-    tokens : PromptTokens
-        What the prompts started from.
-    scale : RankScale
-    logit_scale : float
-        Factor of the similarities.
-    prototypes : ndarray of shape (K, D), float32
-        Unit rows in rank order.
-    arrays : dict of str to dict of str to ndarray
-        Weights: ``"prompts"``, and where there is one ``"adapter"`` and ``"tower"``.
-    structure : dict
-        The parameters that decide shapes and meaning of `arrays`, and which value is white in images.
-    asked_for : tuple of str or None
-        The parameters ``model_name`` and ``pretrained`` of the fit.
-    history : tuple of dict
-        One entry an epoch.
-    device : str
-        Where it was trained.
-    noise : float or None
-        Error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
-        not measured.
-    trust : float or None
-        Share of the labels' variance that it explains.
-    errors : RunningErrors or None
-        Of the images of `partial_fit`, each predicted before it was learned from.
-    n_columns : int or None
-        Of a table of embeddings, or 1 for a column of images; None for images in a row.
-    column_names : tuple of str or None
-        Where the table has them.
-    optimizer_state : dict or None
-        To go on from, in this process only.
-    """
-
-    record: BackboneRecord
-    tokens: PromptTokens
+    record: BackboneRecord  # the backbone, by name and fingerprint
+    tokens: PromptTokens  # what the prompts started from
     scale: RankScale
-    logit_scale: float
-    prototypes: np.ndarray
-    arrays: dict[str, Arrays]
+    logit_scale: float  # factor of the similarities
+    prototypes: np.ndarray  # (K, D), float32, unit rows in rank order
+    arrays: dict[str, Arrays]  # weights of "prompts", and where there is one of "adapter" and "tower"
+    # the parameters that decide shapes and meaning of the arrays, and which value is white in images
     structure: dict[str, Any]
-    asked_for: tuple[str | None, str | None]
-    history: tuple[dict[str, Any], ...]
-    device: str
+    asked_for: tuple[str | None, str | None]  # model_name and pretrained of the fit
+    history: tuple[dict[str, Any], ...]  # one entry an epoch
+    device: str  # where it was trained
+    # error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
+    # not measured
     noise: float | None = None
-    trust: float | None = None
-    errors: RunningErrors | None = None
-    n_columns: int | None = None
-    column_names: tuple[str, ...] | None = None
+    trust: float | None = None  # share of the labels' variance that it explains
+    errors: RunningErrors | None = None  # of the images of `partial_fit`, each predicted before it was learned from
+    n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
+    column_names: tuple[str, ...] | None = None  # where the table has them
+    # to go on from, in this process only
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -121,53 +89,29 @@ class FittedState:
 
         Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
         and how to compute.
-
-        Raises
-        ------
-        InvalidParameterError
-            Naming the parameter.
         """
-        trained = self.structure["image_tower"] == "finetune"
-        if settings.image_tower != self.structure["image_tower"] and (trained or settings.finetunes):
-            raise _contradiction("image_tower", self.structure["image_tower"], settings.image_tower)
-        if settings.image_adapter != self.structure["image_adapter"]:
-            raise _contradiction("image_adapter", self.structure["image_adapter"], settings.image_adapter)
-        if self.structure["white_level"] not in (None, settings.white_level):
-            raise _contradiction("white_level", self.structure["white_level"], settings.white_level)
-        if ranks is not None and not np.array_equal(given_ranks(ranks), self.scale.ranks):
-            raise _contradiction("ranks", self.scale.ranks.tolist(), given_ranks(ranks).tolist())
-        if rank_names is not None and names_of(self.scale.ranks, rank_names) != self.scale.names:
-            raise _contradiction("rank_names", list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+        pairs = {name: (self.structure[name], getattr(settings, name)) for name in ("image_adapter", "white_level")}
+        if "finetune" in (self.structure["image_tower"], settings.image_tower):
+            pairs["image_tower"] = (self.structure["image_tower"], settings.image_tower)
+        if self.structure["white_level"] is None:
+            del pairs["white_level"]
+        if ranks is not None:
+            pairs["ranks"] = (self.scale.ranks.tolist(), given_ranks(ranks).tolist())
+        if rank_names is not None:
+            pairs["rank_names"] = (list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+        for name, (fitted, given) in pairs.items():
+            if fitted != given:
+                raise InvalidParameterError(
+                    f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit "
+                    "again."
+                )
 
-    def check_goes_on(self, settings: Settings, scale: RankScale, n_words: int | None) -> None:
-        """Refuse to train on with what would not fit the learned arrays.
-
-        Parameters
-        ----------
-        settings : Settings
-        scale : RankScale
-            Of the labels that are to be learned from.
-        n_words : int or None
-            Tokens that the text tower knows; None where only the loaded tower can tell.
-
-        Raises
-        ------
-        ValueError
-            If the ranks are others, or the model's prompts have tokens that the text tower does not know.
-        InvalidParameterError
-            Naming the parameter that must stay.
-        """
+    def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
+        """Refuse to train on with what would not fit the learned arrays."""
         if not np.array_equal(scale.ranks, self.scale.ranks):
             raise ValueError(
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
                 f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
-            )
-        tokens = [self.tokens.start, self.tokens.end, self.tokens.filler, self.tokens.context, *self.tokens.ranks]
-        largest = max(max(each, default=0) for each in tokens)
-        if n_words is not None and largest >= n_words:
-            raise ValueError(
-                f"The model's prompts hold the token {largest}, and the text tower of its backbone knows {n_words}: it "
-                "was made with another backbone, or is damaged. Fit again."
             )
         now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
         for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
@@ -194,22 +138,7 @@ class FittedState:
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embed images, or rows of a frozen tower's embeddings, as the fitted tower and adapter do.
-
-        Parameters
-        ----------
-        data : list of n images, or ndarray of shape (n, D)
-            Images as `skl2rclip._images.decoding.stamped` returns them.
-        settings : Settings
-            Where and how to compute.
-
-        Yields
-        ------
-        rows : ndarray of int, or slice
-            Indices in `data`.
-        embeddings : ndarray of shape (chunk, D), float32
-            Unit rows.
-        """
+        """Embed images, or a frozen tower's embeddings, as the fitted model does: indices, and unit rows."""
         adapt = self._adapter()
         chunks: Any
         if isinstance(data, np.ndarray):
@@ -311,21 +240,9 @@ class FittedState:
 
     @classmethod
     def from_parts(cls, description: Mapping[str, Any], arrays: Arrays) -> FittedState:
-        """Inverse of `to_json` and `to_arrays`.
-
-        Parameters
-        ----------
-        description : mapping
-            Whose fields are of the types and ranges that ``_model.schema`` asks for.
-        arrays : dict of str to ndarray
-            Of the shapes that `array_shapes` asks for.
-
-        Raises
-        ------
-        ValueError
-            Naming what does not agree with the rest, or is not finite.
-        """
-        record, columns, errors = description["record"], description["column_names"], description["errors"]
+        """Inverse of `to_json` and `to_arrays`, for what the schema and `array_shapes` allow."""
+        record, errors = description["record"], description["errors"]
+        source, preprocessing = BackboneSource(**record["source"]), Preprocessing.from_config(record["preprocessing"])
         _check_values(arrays)
         if errors is not None and not errors["weight"] and any(errors.values()):
             raise ValueError("state.errors: sums over no images that are not zero")
@@ -335,49 +252,24 @@ class FittedState:
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = array
         return cls(
-            record=BackboneRecord(
-                source=BackboneSource(**record["source"]),
-                fingerprint=record["fingerprint"],
-                preprocessing=Preprocessing.from_config(record["preprocessing"]),
-                embedding_width=record["embedding_width"],
-                image_config=record["image_config"],
-            ),
-            tokens=_tokens_from_json(description["tokens"]),
+            record=BackboneRecord(**{**record, "source": source, "preprocessing": preprocessing}),
+            tokens=PromptTokens(**{name: _tuples(value) for name, value in description["tokens"].items()}),
             scale=_scale_from_json(description),
             logit_scale=float(description["logit_scale"]),
             prototypes=arrays["prototypes"],
             arrays=parts,
-            structure=dict(description["structure"]),
-            asked_for=(description["asked_for"][0], description["asked_for"][1]),
+            asked_for=_tuples(description["asked_for"]),
             history=tuple(description["history"]),
-            device=description["device"],
-            noise=description["noise"],
-            trust=description["trust"],
             errors=None if errors is None else RunningErrors(**errors),
-            n_columns=description["n_columns"],
-            column_names=None if columns is None else tuple(columns),
+            **{name: description[name] for name in ("structure", "device", "noise", "trust", "n_columns")},
+            column_names=_tuples(description["column_names"]),
         )
 
 
 def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Say which arrays belong to a description, without making any of them.
+    """Say which arrays belong to a description, by name: NumPy's name of the dtype, and the shape; none is made.
 
-    Parameters
-    ----------
-    description : mapping
-        As for `FittedState.from_parts`.
-    word_width : int
-        Width d of the word embeddings, which only the arrays tell.
-
-    Returns
-    -------
-    dict of str to tuple
-        NumPy's name of the dtype, and the shape, by the array's name.
-
-    Raises
-    ------
-    ValueError
-        If the description's own numbers contradict each other.
+    The width d of word embeddings is known from the arrays alone.
     """
     record, tokens, structure = description["record"], description["tokens"], description["structure"]
     n_ranks, width = len(description["ranks"]["labels"]), record["embedding_width"]
@@ -475,23 +367,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _contradiction(name: str, fitted: Any, given: Any) -> InvalidParameterError:
-    return InvalidParameterError(
-        f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit again."
-    )
-
-
-def _tokens_from_json(tokens: Mapping[str, Any]) -> PromptTokens:
-    return PromptTokens(
-        start=tuple(tokens["start"]),
-        end=tuple(tokens["end"]),
-        context=tuple(tokens["context"]),
-        n_context=tokens["n_context"],
-        n_before=tokens["n_before"],
-        ranks=tuple(tuple(rank) for rank in tokens["ranks"]),
-        text=tokens["text"],
-        filler=tuple(tokens.get("filler", (0,))),
-    )
+def _tuples(value: Any) -> Any:
+    """Give lists of JSON back as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:

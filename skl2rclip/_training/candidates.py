@@ -24,32 +24,18 @@ class Contest:
     """Candidates for the targets, each with adapters of its own, trained side by side on the same prompts.
 
     Beside the adapter that sees everything, each candidate has one for each fold of the images, which misses that fold.
-    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and
-    how far training may go. The text tower, which a step costs, runs once for all.
-
-    Parameters
-    ----------
-    data : TrainingData
-    adapters : RidgeAdapter
-        C (1 + F) maps: of each candidate the one that sees everything first, then one for each fold.
-    around_fit : tensor of shape (1 + F, n, K)
-        Targets of the first candidate, for each of its maps.
-    around_labels : tensor of shape (C - 1, K, K)
-        Targets of each other candidate, which are the same for all its maps and all images of a rank.
-    fold : tensor of shape (n,), int64
-        Which fold an image is in.
-    every : int, default=1
-        Epochs between two looks.
+    What these say of the images that they miss, by the ranked probability score, tells which candidate to take, and how
+    far training may go. The text tower, which a step costs, runs once for all.
     """
 
     def __init__(
         self,
         data: TrainingData,
-        adapters: RidgeAdapter,
-        around_fit: Tensor,
-        around_labels: Tensor,
-        fold: Tensor,
-        every: int = 1,
+        adapters: RidgeAdapter,  # C (1 + F) maps: of each candidate the one that sees everything, then one a fold
+        around_fit: Tensor,  # (1 + F, n, K), targets of the first candidate for each of its maps
+        around_labels: Tensor,  # (C - 1, K, K), targets of each other candidate, by an image's rank
+        fold: Tensor,  # (n,), int64, which fold an image is in
+        every: int = 1,  # epochs between two looks
     ):
         self.adapters, self.fold = adapters, fold
         self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
@@ -101,8 +87,7 @@ class Contest:
         weight = self._data.weight
         each = self._scores_of_missed(learner)
         scores = np.average(each, axis=1, weights=None if weight is None else weight.cpu().numpy()).tolist()
-        if learner.group is not None:
-            scores = learner.group.as_the_first(scores)
+        scores = learner.group.broadcast(scores)
         best = int(np.argmin(scores))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
         learner.adapter = self.adapters.copy_of(places[0])

@@ -34,60 +34,57 @@ T = TypeVar("T")
 _OF_ALL = (NonFiniteLossError, UnreadableImagesError)
 
 
-class DeviceGroup:
-    """One process's view of the processes of a fit.
+class ProcessGroup:
+    """The processes of a fit where this one is alone; collectives are named as torch's, and hand on what they get."""
 
-    Parameters
-    ----------
-    fabric : lightning_fabric.Fabric
-        What connects the processes; it has been launched.
-
-    Attributes
-    ----------
-    rank, size : int
-        Which process this is, and of how many.
-    device : torch.device
-        Where this process computes.
-    """
-
-    def __init__(self, fabric: Any):
-        self._fabric = fabric
-        self.rank: int = fabric.global_rank
-        self.size: int = fabric.world_size
-        self.device: torch.device = fabric.device
+    rank, size = 0, 1
+    device: torch.device  # of several processes, where this one computes
 
     def is_mine(self, n: int) -> np.ndarray:
         """Mask of this process's share of n images."""
         return np.arange(n) % self.size == self.rank
 
-    def gathered(self, own: Tensor) -> Tensor:
-        """Rows of all processes in order of rank, of which only this process's own pass a gradient on.
+    def all_gather(self, own: Tensor) -> Tensor:
+        """Rows of all processes in order of rank, (size * b, ...); only this process's own pass a gradient on."""
+        return own
 
-        Parameters
-        ----------
-        own : tensor of shape (b, ...)
-            This process's rows, as many as every other has.
+    def all_reduce(self, array: np.ndarray) -> np.ndarray:
+        """Sum of the processes' arrays."""
+        return array
 
-        Returns
-        -------
-        tensor of shape (size * b, ...)
-        """
-        places = own.new_zeros((self.size, *own.shape))
-        places[self.rank] = own.detach()
-        everyone = self._fabric.all_reduce(places, reduce_op="sum").unbind()
+    def all_reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
+        """Make the gradients of the whole batch out of those of the processes."""
+
+    def broadcast(self, value: T) -> T:
+        """Value of the first process."""
+        return value
+
+    def all_gather_object(self, own: T) -> list[T]:
+        """Values of all processes in order of rank."""
+        return [own]
+
+    def broadcast_module(self, module: nn.Module) -> None:
+        """Give a module the weights that it has in the first process."""
+
+
+class _FabricGroup(ProcessGroup):
+    """One process's view of the processes that a launched Fabric connects."""
+
+    def __init__(self, fabric: Any):
+        self._fabric = fabric
+        self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
+
+    def all_gather(self, own: Tensor) -> Tensor:
+        everyone = self._fabric.all_gather(own.detach())  # (size, b, ...)
         return torch.cat([own if rank == self.rank else rows for rank, rows in enumerate(everyone)])
 
-    def summed(self, array: np.ndarray) -> np.ndarray:
-        """Sum of the processes' arrays."""
+    def all_reduce(self, array: np.ndarray) -> np.ndarray:
         total = self._fabric.all_reduce(torch.from_numpy(array).to(self.device), reduce_op="sum")
         return total.cpu().numpy()
 
-    def reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
-        """Make the gradients of the whole batch out of those of the processes.
-
-        The tower's come from each process's own images, and add up; the others every process has in full, and their
-        mean keeps rounding errors from driving the processes apart.
-        """
+    def all_reduce_gradients(self, tower: nn.Module, rest: Iterable[nn.Parameter]) -> None:
+        # the tower's come from each process's own images, and add up; the others every process has in full, and their
+        # mean keeps rounding errors from driving the processes apart
         for parameters, operation in ((tower.parameters(), "sum"), (rest, "mean")):
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             if gradients:
@@ -96,17 +93,13 @@ class DeviceGroup:
                 for gradient, part in zip(gradients, reduced.split([g.numel() for g in gradients]), strict=True):
                     gradient.copy_(part.view_as(gradient))
 
-    def as_the_first(self, value: T) -> T:
-        """Value of the first process."""
+    def broadcast(self, value: T) -> T:
         return self._fabric.broadcast(value)
 
-    def merged(self, own: dict[int, str]) -> dict[int, str]:
-        """Entries of all processes' dictionaries together."""
-        every = [self._fabric.broadcast(own, src=rank) for rank in range(self.size)]
-        return {key: value for one in every for key, value in one.items()}
+    def all_gather_object(self, own: T) -> list[T]:
+        return [self._fabric.broadcast(own, src=rank) for rank in range(self.size)]
 
-    def align(self, module: nn.Module) -> None:
-        """Give a module the weights that it has in the first process."""
+    def broadcast_module(self, module: nn.Module) -> None:
         for tensor in module.state_dict().values():
             tensor.copy_(self._fabric.broadcast(tensor))
 
@@ -114,21 +107,8 @@ class DeviceGroup:
 def run_on_devices(function: Callable[..., T], devices: tuple[torch.device, ...], *arguments: Any) -> T:
     """Run ``function(group, *arguments)`` in a process for each device, and return what the first one returns.
 
-    Parameters
-    ----------
-    function : callable
-        What each process runs; it must be found by its name in a module.
-    devices : tuple of torch.device
-        One for each process, as `check_devices` accepts them.
-    *arguments
-        What the function is called with; it must be possible to pickle them.
-
-    Raises
-    ------
-    Exception
-        What `function` raised in one process or in all of them, with the traceback of that process as its cause.
-    RuntimeError
-        If a process ended without saying why.
+    The function is found by its name in a module, and the arguments are pickled. What it raises in one process or in
+    all is raised here, with the traceback of that process as its cause.
     """
     from lightning_fabric import Fabric  # optional, and takes a second
 
@@ -155,36 +135,27 @@ def _raise_cause(folder: Path, ended: Exception) -> NoReturn:
         error, trace = joblib.load(file)
         raise error from RuntimeError(f"in a process of a fit on several devices:\n{trace}")
     raise RuntimeError(
-        f"A process of a fit on several devices ended before its work was done: {ended}. What it printed is above. If "
-        "the script starts the fit outside of `if __name__ == '__main__':`, put it there: the processes import the "
-        "script. Where memory is short, the system ends a process without a word."
+        f"A process of a fit on several devices ended early: {ended}. What it printed is above; where that is nothing, "
+        "memory was short, or the script starts the fit outside of `if __name__ == '__main__':`."
     ) from ended
 
 
 def check_devices(devices: tuple[torch.device, ...], *, starts_processes: bool = True) -> None:
-    """Check that a fit on several devices can begin; one alone needs nothing.
-
-    Raises
-    ------
-    InvalidParameterError
-        If lightning-fabric is not installed, or processes cannot be connected on devices of this type, or started from
-        this process.
-    """
+    """Check that a fit on several devices can begin; one alone needs nothing."""
     if len(devices) == 1:
         return
-    listed = [str(device) for device in devices]
+    obstacle = None
     if devices[0].type not in ("cpu", "cuda"):
-        raise InvalidParameterError(
-            f"device={listed} names several devices, which works on 'cuda' and on 'cpu' only: name one."
-        )
-    if importlib.util.find_spec("lightning_fabric") is None:
-        raise InvalidParameterError(
-            f"device={listed} names several devices, which needs lightning-fabric, and that is not installed: "
-            "pip install 'skl2rclip[devices]', or name one device."
-        )
-    obstacle = _obstacle() if starts_processes else None
+        obstacle = "that works on 'cuda' and on 'cpu' only"
+    elif importlib.util.find_spec("lightning_fabric") is None:
+        obstacle = "lightning-fabric is not installed: pip install 'skl2rclip[devices]'"
+    elif starts_processes:
+        obstacle = _obstacle()
     if obstacle is not None:
-        raise InvalidParameterError(f"device={listed} names several devices, with a process for each, but {obstacle}.")
+        listed = [str(device) for device in devices]
+        raise InvalidParameterError(
+            f"device={listed} names several devices, with a process for each, but {obstacle}; else name one device."
+        )
 
 
 def _obstacle() -> str | None:
@@ -193,18 +164,12 @@ def _obstacle() -> str | None:
     if getattr(process, "_inheriting", False):
         return "they import the script, and it starts a fit on import: put that under `if __name__ == '__main__':`"
     if process.daemon or multiprocessing.get_start_method(allow_none=True) == "loky":
-        return (
-            "this is itself a process of a pool or a search, which cannot start them: leave n_jobs at None, or name "
-            "one device"
-        )
+        return "this is itself a process of a pool or a search, which cannot start them: leave n_jobs at None"
     file = getattr(main, "__file__", None)
     started_in = getattr(multiprocessing.process, "ORIGINAL_DIR", None) or ""  # from where they look for it
     is_there = file is None or os.path.exists(os.path.join(started_in, file))
     if hasattr(sys, "ps1") or not (is_there or getattr(main, "__spec__", None)):
-        return (
-            "they cannot import what a notebook, an interactive session or the standard input holds: write it into a "
-            "script, or name one device"
-        )
+        return "they cannot import what a notebook, an interactive session or the standard input holds: write a script"
     return None
 
 
@@ -218,7 +183,7 @@ class _Call:
     def __call__(self, fabric: Any) -> None:
         threading.Thread(target=_end_without, args=(self._folder,), daemon=True).start()
         self._pillow.apply()
-        group = DeviceGroup(fabric)
+        group = _FabricGroup(fabric)
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:

@@ -22,16 +22,7 @@ class EarlyStopping:
     """Watches images that training does not see, and keeps the best weights, in memory.
 
     With soft targets a result is better if its ranked probability score is smaller; else if its mean absolute error in
-    rank values is, or that is equal and the cross-entropy smaller.
-
-    Parameters
-    ----------
-    data : TrainingData
-        Of the held-out images; ``pixels`` at the tower's own resolution.
-    settings : Settings
-        For the read-out of the predictions that are scored, and the epochs without a better result after which a stage
-        ends.
-    rank_values : ndarray of shape (K,), float64
+    rank values is, or that is equal and the cross-entropy smaller. Pixels are held at the tower's own resolution.
     """
 
     def __init__(self, data: TrainingData, settings: Settings, rank_values: np.ndarray):
@@ -55,17 +46,8 @@ class EarlyStopping:
 
     @torch.no_grad()
     def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        """Score the present weights, keep them if they are the best so far, and return the scores.
-
-        Parameters
-        ----------
-        learner : Learner
-        embeddings : tensor of shape (n, D)
-            Of the held-out images, as they are now.
-        """
-        scores = self._score(learner, embeddings)
-        if learner.group is not None:  # all processes stop together
-            scores = learner.group.as_the_first(scores)
+        """Score the present weights by embeddings (n, D) of the held-out images; keep them if they are the best."""
+        scores = learner.group.broadcast(self._score(learner, embeddings))  # all processes stop together
         result = tuple(scores[name] for name in self._judged_by)
         if result < self._best:
             self._best = result

@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,56 +36,30 @@ _CHANCE = 0.01
 _SHARES = (0.5, 1.0)
 
 
-class _RehearsalStage(TowerStage):
-    """Second stage without some of the images."""
-
-    name: ClassVar[str] = "rehearsal"
-
-
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was foretold of images that were left out.
+    """What was foretold of images that were left out."""
 
-    Attributes
-    ----------
-    last_epoch : int
-        How many epochs to train the tower for; 0 leaves it as it is.
-    share : float
-        How far to go then from the weights before to those after.
-    narrowing : float
-        Width of the targets that the trained tower's error asks for, as a share of what it was.
-    """
-
-    last_epoch: int
-    share: float
-    narrowing: float
+    last_epoch: int  # how many epochs to train the tower for; 0 leaves it as it is
+    share: float  # how far to go then from the weights before to those after
+    narrowing: float  # width of the targets that the trained tower's error asks for, as a share of what it was
 
 
 NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
 
 
-class RehearsedStage(TowerStage):
-    """Second stage whose weights end, as its rehearsal has it, on the way from those before to those after.
+class PartOfTheWay:
+    """Keeps of a stage the weights that lie between those before it and those after it, as a share of the way."""
 
-    Parameters
-    ----------
-    learner : Learner
-    settings : Settings
-    rehearsal : Rehearsal
-    """
+    def __init__(self, learner: Learner, share: float):
+        self._share, self._before = share, copy.deepcopy(learner.modules().state_dict())
 
-    def __init__(self, learner: Learner, settings: Settings, rehearsal: Rehearsal):
-        super().__init__(learner, settings)
-        self._share, self._before = rehearsal.share, copy.deepcopy(learner.modules().state_dict())
+    def restore(self, learner: Learner) -> None:
+        """Go that part of the way."""
+        _go_part_of_the_way(learner, self._before, self._share)
 
-    @property
-    def keeps_another(self) -> bool:
-        """Whether `finish` changes anything."""
-        return self._share != 1
-
-    def finish(self) -> None:
-        """Go the part of the way that foretold best."""
-        _go_part_of_the_way(self.learner, self._before, self._share)
+    def log_kept(self, learner: Learner) -> None:
+        """Nothing is chosen among epochs."""
 
 
 def rehearse(
@@ -100,23 +73,10 @@ def rehearse(
     batch_size: int,
     seed: int,
 ) -> Rehearsal:
-    """Train the tower without some images, and judge by these how it goes.
+    """Train the tower without some images, and judge by these how it goes; the learner is put back.
 
     Each rehearsal is the whole second stage without one of the contest's folds, with the adapter that missed the fold
     too. As many folds are rehearsed as it takes to judge some hundreds of images, or of groups of them.
-
-    Parameters
-    ----------
-    learner : Learner
-        As the first stage left it; it is put back.
-    data : TrainingData
-    measured : Measurement
-    settings : Settings
-    contest : Contest
-        Of the first stage.
-    n_epochs, batch_size : int
-        Of the second stage.
-    seed : int
 
     References
     ----------
@@ -134,7 +94,7 @@ def rehearse(
     for number, adapter in enumerate(contest.adapters_of_folds[:n_folds]):
         left_out = np.flatnonzero(fold == number)
         trial = replace(learner, adapter=copy.deepcopy(adapter), history=[], generator=generator)
-        stage = _RehearsalStage(trial, settings)
+        stage = TowerStage(trial, settings, name="rehearsal")
         probabilities.append(_probabilities_on_the_way(stage, data, left_out, epochs, n_epochs, batch_size))
         rows.append(left_out)
         learner.modules().load_state_dict(before)
@@ -144,18 +104,13 @@ def rehearse(
 def _probabilities_on_the_way(
     stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
 ) -> np.ndarray:
-    """Tell how likely ranks are for images that are left out: at the start, then at each look with each of the shares.
-
-    Returns
-    -------
-    ndarray of shape (1 + L S, rows, K)
-    """
+    """Probabilities of images left out, (1 + L S, rows, K): at the start, then at each look with each of the shares."""
     learner = stage.learner
     seen = torch.ones(len(data.target))
     seen[torch.from_numpy(left_out)] = 0
     weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
     before = copy.deepcopy(learner.modules().state_dict())
-    looks = [_probabilities(learner, data, left_out)]
+    looks = [learner.probabilities(_embeddings(learner, data, left_out))]
 
     def look() -> None:
         if len(learner.history) not in epochs:
@@ -163,45 +118,32 @@ def _probabilities_on_the_way(
         now = copy.deepcopy(learner.modules().state_dict())
         for share in _SHARES:
             _go_part_of_the_way(learner, before, share)
-            looks.append(_probabilities(learner, data, left_out))
+            looks.append(learner.probabilities(_embeddings(learner, data, left_out)))
             learner.modules().load_state_dict(now)
 
-    run_stage(
-        stage,
-        replace(data, weight=weight),
-        n_epochs=n_epochs,
-        batch_size=batch_size,
-        on_epoch_end=look,
-        verbose=stage.settings.verbose,
-    )
+    run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=look)
     return np.stack(looks)
 
 
 @torch.no_grad()
-def _probabilities(learner: Learner, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-    embeddings = _embeddings(learner, data, rows)
-    logits = learner.objective.logit_scale * learner.adapt(embeddings) @ learner.prototypes().T
-    return logits.cpu().double().softmax(dim=1).numpy()
-
-
 def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tensor:
     """Embed training images without chance, tensor of shape (rows, D); of a group each process embeds its own."""
     assert data.pixels is not None
     size, group = learner.preprocessing.size, learner.group
     places, is_mine = rows, np.ones(len(rows), bool)
-    if group is not None:
+    if group.size > 1:
         assert data.share is not None
         is_mine = group.is_mine(len(data.target))[rows]
         places = np.searchsorted(data.share.numpy(), rows[is_mine])
     batches = torch.from_numpy(places).split(_EMBEDDED_AT_ONCE)
     own = [learner.embed_pixels(shrink(pixels, size), augmented=False) for pixels in data.pixels.batches(batches)]
-    if group is None:
+    if group.size == 1:
         return torch.cat(own)
     width = learner.prototypes().shape[1]
     everyone = np.zeros((len(rows), width), np.float32)
     if own:
         everyone[is_mine] = torch.cat(own).cpu().numpy()
-    return to_device(torch.from_numpy(group.summed(everyone)), learner.device)
+    return to_device(torch.from_numpy(group.all_reduce(everyone)), learner.device)
 
 
 @torch.no_grad()

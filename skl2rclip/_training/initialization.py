@@ -35,15 +35,8 @@ _SHARES = (1.0, 0.5)
 def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
     """Train the prompts so that each rank's text is as like the other ranks' texts as its soft target has it.
 
-    Minimises ``mean_j KL(q_j || softmax_k s t_j . t_k)``, where q_j is the target of an image that shows rank j and
-    nothing else, so that the prototypes lie along a line before images are mapped to them.
-
-    Parameters
-    ----------
-    learner : Learner
-        Its prompts are changed.
-    of_ranks : ndarray of shape (K, K)
-        ``q_j`` in its rows.
+    Minimises ``mean_j KL(q_j || softmax_k s t_j . t_k)``, where q_j, a row of `of_ranks` (K, K), is the target of an
+    image that shows rank j and nothing else, so that the prototypes lie along a line before images are mapped to them.
     """
     parameters = [parameter for parameter in learner.prompts.parameters() if parameter.requires_grad]
     if not parameters:
@@ -69,24 +62,8 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
 def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
     """Put the prompts in order, and adapters where ridge regression has them.
 
-    Candidates are targets around what the regression says, and around the labels, sigma and half of sigma wide.
-
-    Parameters
-    ----------
-    learner : Learner
-        Prompts and adapter are changed.
-    data : TrainingData
-        Of the training images.
-    measured : Measurement
-    every : int
-        Epochs between two looks at the candidates.
-    seed : int
-        Of the folds.
-
-    Returns
-    -------
-    Contest or None
-        None where there are too few images to compare candidates, or so many that it is not needed.
+    Candidates are targets around what the regression says, and around the labels, sigma and half of sigma wide. None
+    where there are too few images to compare candidates, or so many that it is not needed.
     """
     order_prompts(learner, measured.targets.of_ranks())
     with one_thread():

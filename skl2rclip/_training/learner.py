@@ -20,7 +20,7 @@ from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, ima
 from skl2rclip._model.prompts import RankPrompts
 from skl2rclip._model.state import load_module
 from skl2rclip._settings import Settings
-from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.devices import autocast_for
@@ -31,53 +31,26 @@ _ADAPTER_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step.
+    """Images of one step; of several models of the batch, M stands before the shapes of weight and distributions."""
 
-    Attributes
-    ----------
-    inputs : tensor
-        What the stage embeds: unit rows of shape (n, D), or pixels.
-    rows : tensor of shape (n,), int64
-        Which images of the data these are.
-    target : tensor of shape (n,), int64
-    weight : tensor of shape (n,), or None
-        Of several models of the batch (M, n).
-    distributions : tensor of shape (n, K), or None
-        Of several models of the batch (M, n, K).
-    """
-
-    inputs: Tensor
-    rows: Tensor
-    target: Tensor
-    weight: Tensor | None
-    distributions: Tensor | None
+    inputs: Tensor  # what the stage embeds: unit rows (n, D), or pixels
+    rows: Tensor  # (n,), int64, which images of the data these are
+    target: Tensor  # (n,), int64
+    weight: Tensor | None  # (n,)
+    distributions: Tensor | None  # (n, K)
 
 
 @dataclass
 class TrainingData:
-    """What the optimisation sees of the images.
+    """What the optimisation sees of the images."""
 
-    Attributes
-    ----------
-    target : tensor of shape (n,), int64
-        Index of each image's rank.
-    weight : tensor of shape (n,), float32, or None
-    embeddings : tensor of shape (n, D), float32, or None
-        Unit rows from the frozen tower, for training prompts alone.
-    pixels : PixelStore or None
-        Images of shape (H', W', 3), for training the image tower.
-    share : tensor of shape (m,), int64, or None
-        The images whose pixels this process of a group has, on the CPU; None for all of them.
-    distributions : tensor of shape (n, K), float32, or None
-        Soft targets; None where each image is to be its rank alone.
-    """
-
-    target: Tensor
-    weight: Tensor | None
-    embeddings: Tensor | None = None
-    pixels: PixelStore | None = None
+    target: Tensor  # (n,), int64, index of each image's rank
+    weight: Tensor | None  # (n,), float32
+    embeddings: Tensor | None = None  # (n, D), float32, unit rows from the frozen tower, for training prompts alone
+    pixels: PixelStore | None = None  # images of shape (H', W', 3), for training the image tower
+    # (m,), int64, on the CPU: the images whose pixels this process of a group has; None for all of them
     share: Tensor | None = None
-    distributions: Tensor | None = None
+    distributions: Tensor | None = None  # (n, K), float32, soft targets; None where each image is to be its rank alone
 
     def batch(self, inputs: Tensor, rows: Tensor) -> Batch:
         """Put inputs and what belongs to them together."""
@@ -93,34 +66,17 @@ class TrainingData:
 
 @dataclass
 class Learner:
-    """The modules that learn, and what goes with them.
-
-    Attributes
-    ----------
-    prompts : RankPrompts
-    adapter : ImageAdapter or RidgeAdapter or None
-    tower : nn.Module or None
-        A copy of the image tower that may change.
-    preprocessing : Preprocessing
-    objective : Objective
-    autocast : torch.autocast
-    generator : torch.Generator
-        On the CPU: order of the batches, augmentation.
-    history : list of dict
-        One entry an epoch, appended to.
-    group : DeviceGroup or None
-        The processes that train together.
-    """
+    """The modules that learn, and what goes with them."""
 
     prompts: RankPrompts
     adapter: ImageAdapter | RidgeAdapter | None
-    tower: nn.Module | None
+    tower: nn.Module | None  # a copy of the image tower that may change
     preprocessing: Preprocessing
     objective: Objective
     autocast: torch.autocast
-    generator: torch.Generator
-    history: list[dict[str, Any]] = field(default_factory=list)
-    group: DeviceGroup | None = None
+    generator: torch.Generator  # on the CPU: order of the batches, augmentation
+    history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch, appended to
+    group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
@@ -149,6 +105,12 @@ class Learner:
         """Return the text prototypes, tensor of shape (K, D), unit rows."""
         with self.autocast:
             return self.prompts()
+
+    @torch.no_grad()
+    def probabilities(self, embeddings: Tensor) -> np.ndarray:
+        """Say how likely each rank is for unit rows of the tower, ndarray of shape (n, K), float64."""
+        logits = self.objective.logit_scale * self.adapt(embeddings) @ self.prototypes().T
+        return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
 
     def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
@@ -187,7 +149,7 @@ def parameter_group(modules: list[nn.Module], rate: float, weight_decay: float) 
     return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
 
 
-def build_learner(request: FitRequest, backbone: Backbone, group: DeviceGroup | None = None) -> Learner:
+def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) -> Learner:
     """Build the modules, with the weights of the previous training where there is one."""
     device, settings = request.device, request.settings
     text_tower = backbone.text_tower(device)
@@ -221,16 +183,11 @@ def build_learner(request: FitRequest, backbone: Backbone, group: DeviceGroup | 
             if name in request.previous.arrays:
                 load_module(module, request.previous.arrays[name])
     if learner.tower is not None:
-        _make_fast(learner.tower, settings, device)
+        if device.type == "cuda":
+            learner.tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
+        if settings.compile:
+            learner.tower.compile()
     return learner
-
-
-def _make_fast(tower: Any, settings: Settings, device: torch.device) -> None:
-    """Prepare a tower that is to be trained."""
-    if device.type == "cuda":
-        tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
-    if settings.compile:
-        tower.compile()
 
 
 def _distances(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,9 @@
 """The terms of the objective: pure functions on tensors, one per term, with nothing of training or models in them.
 
-Notation: n images, K ranks, embedding width D. Embeddings and prototypes are unit rows.
+Notation: n images, K ranks, embedding width D. Embeddings ``z_i`` (..., n, D) and prototypes ``t_k`` (K, D) are unit
+rows, logits ``s_ik`` (..., n, K) their scaled similarities, distributions ``q_i`` (..., n, K) rows that sum to one,
+targets (n,) indices of ranks, whose values are ``v_k`` (K,). Weights (..., n) are not negative, and one of them is
+positive: an image of weight zero equals leaving it out, one of weight two having it twice. A term has the shape (...).
 """
 
 from __future__ import annotations
@@ -27,20 +30,6 @@ def contrastive_loss(logits: Tensor, target: Tensor, weight: Tensor | None = Non
     The mean of two directions. Image to text is the cross-entropy of each image's ranks. Text to image is, for each
     rank that the batch shows, the mean over its images of ``-log softmax`` along the batch, averaged over those ranks;
     a rank without an image has no positive and does not count.
-
-    Parameters
-    ----------
-    logits : tensor of shape (n, K)
-        Scaled similarities ``s_ik``.
-    target : tensor of shape (n,), int64
-        Index of each image's rank.
-    weight : tensor of shape (n,), optional
-        Non-negative weight of each image, at least one of them positive. A weight of zero equals leaving the image
-        out, a weight of two equals having it twice.
-
-    Returns
-    -------
-    tensor, scalar
 
     References
     ----------
@@ -74,25 +63,7 @@ def ordering_loss(
     """Push each image away from the other ranks, the further apart the labels the more.
 
     ``-mean_ik w_ik |z_i - t_k|_2`` with ``w_ik = |v_{y_i} - v_k|`` divided by its maximum over the batch and all ranks.
-
-    Parameters
-    ----------
-    image_embeddings : tensor of shape (..., n, D)
-        Unit rows ``z_i``.
-    prototypes : tensor of shape (K, D)
-        Unit rows ``t_k``.
-    target : tensor of shape (n,), int64
-        Index of each image's rank.
-    rank_values : tensor of shape (K,)
-        Numeric value ``v_k`` of each rank.
-    weight : tensor of shape (..., n), optional
-        Non-negative weight of each image, at least one of them positive; one of weight zero does not enter the
-        maximum either.
-
-    Returns
-    -------
-    tensor of shape (...)
-        Not positive.
+    An image of weight zero does not enter the maximum either.
 
     References
     ----------
@@ -110,21 +81,6 @@ def tightness_loss(
 ) -> Tensor:
     """Pull each image to the prototype of its own rank: ``mean_i |z_i - t_{y_i}|_2^2``.
 
-    Parameters
-    ----------
-    image_embeddings : tensor of shape (..., n, D)
-        Unit rows ``z_i``.
-    prototypes : tensor of shape (K, D)
-        Unit rows ``t_k``.
-    target : tensor of shape (n,), int64
-        Index of each image's rank.
-    weight : tensor of shape (..., n), optional
-        Non-negative weight of each image, at least one of them positive.
-
-    Returns
-    -------
-    tensor of shape (...)
-
     References
     ----------
     ``loss/ordinal_ce.py`` of raywang335/L2RCLIP; Boudiaf et al., ECCV 2020, for the bound that it comes from.
@@ -136,21 +92,8 @@ def tightness_loss(
 def distribution_loss(logits: Tensor, distributions: Tensor, weight: Tensor | None = None) -> Tensor:
     """Divergence of each image's ranks from the distribution that it is to be likened to.
 
-    ``mean_i KL(q_i || softmax_k s_ik)``, which stands in the place of `contrastive_loss`, its text-to-image half too.
-
-    Parameters
-    ----------
-    logits : tensor of shape (..., n, K)
-        Scaled similarities ``s_ik``.
-    distributions : tensor of shape (..., n, K)
-        ``q_i``; rows that sum to one.
-    weight : tensor of shape (..., n), optional
-        Non-negative weight of each image, at least one of them positive.
-
-    Returns
-    -------
-    tensor of shape (...)
-        Not negative; 0 where the softmax is the distribution.
+    ``mean_i KL(q_i || softmax_k s_ik)``, which stands in the place of `contrastive_loss`, its text-to-image half too; 0
+    where the softmax is the distribution.
 
     References
     ----------
@@ -164,18 +107,6 @@ def text_ordering_loss(prototypes: Tensor, rank_values: Tensor) -> Tensor:
     """Push the prototypes apart, the further apart the ranks the more.
 
     ``-mean_{k<l} w_kl |t_k - t_l|_2`` with ``w_kl = |v_k - v_l|`` divided by its maximum.
-
-    Parameters
-    ----------
-    prototypes : tensor of shape (K, D)
-        Unit rows ``t_k``.
-    rank_values : tensor of shape (K,)
-        Numeric value ``v_k`` of each rank.
-
-    Returns
-    -------
-    tensor, scalar
-        Not positive.
 
     References
     ----------
@@ -235,20 +166,11 @@ TERMS = {
 
 @dataclass(frozen=True)
 class Objective:
-    """Weighted sum of the terms.
-
-    Attributes
-    ----------
-    weights : mapping of str to float
-        By the names of `TERMS`; a term that is not named has no weight.
-    logit_scale : float
-        Factor of the similarities.
-    rank_values : tensor of shape (K,), float32
-    """
+    """Weighted sum of the terms; one that `weights`, by the names of `TERMS`, does not name has no weight."""
 
     weights: Mapping[str, float]
-    logit_scale: float
-    rank_values: Tensor
+    logit_scale: float  # factor of the similarities
+    rank_values: Tensor  # (K,), float32
 
     def terms(
         self,

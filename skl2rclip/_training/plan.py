@@ -27,14 +27,7 @@ _FEWEST_TOWER_EPOCHS = 5
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of the training before it runs.
-
-    Attributes
-    ----------
-    name : {"prompts", "image_tower"}
-    n_epochs : int
-        At least one.
-    """
+    """A stage of the training before it runs, of at least one epoch."""
 
     name: str
     n_epochs: int
@@ -46,17 +39,7 @@ class PlannedStage:
 
 
 def plan_of(settings: Settings, n_images: int, n_ranks: int, *, one_pass: bool) -> tuple[PlannedStage, ...]:
-    """Stages in order, without those that have no epoch.
-
-    Parameters
-    ----------
-    settings : Settings
-    n_images : int
-        That are learned from.
-    n_ranks : int
-    one_pass : bool
-        Make a single pass over the images instead of the two stages.
-    """
+    """Stages in order, without those that have no epoch; `one_pass` makes a single pass instead of the two stages."""
     if one_pass:
         return (PlannedStage(IMAGE_TOWER if settings.finetunes else PROMPTS, 1),)
     batch_size = LARGEST_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size

@@ -12,12 +12,7 @@ import numpy as np
 import torch
 
 from skl2rclip._clip.backbone import Backbone
-from skl2rclip._embedding.embedder import (
-    cache_of,
-    decode_and_embed,
-    embed_images,
-    shared_encoding,
-)
+from skl2rclip._embedding.embedder import cache_of, decode_and_embed, embed_images, shared_encoding
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.decoding import identity_of
 from skl2rclip._model.modules import N_HIDDEN
@@ -31,7 +26,6 @@ from skl2rclip._ordinal.soft_targets import (
     targets_of_predictions,
 )
 from skl2rclip._ordinal.splits import blocks_of, split_off_validation
-from skl2rclip._training.distributed import DeviceGroup
 from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.request import FitRequest
@@ -43,25 +37,13 @@ from skl2rclip.errors import UnreadableImagesError
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the stages need of the images that are learned from, and of those that are not.
-
-    Attributes
-    ----------
-    training : TrainingData
-    stopping : EarlyStopping or None
-    targets : RankTargets or None
-        Of the training images; None with hard targets, and where nothing was embedded.
-    measured : Measurement or None
-        What the targets were measured on; None in a single pass too.
-    errors : RunningErrors or None
-        Of a single pass, with those before it.
-    """
+    """What the stages need of the images that are learned from, and of those that are not."""
 
     training: TrainingData
     stopping: EarlyStopping | None
-    targets: RankTargets | None
-    measured: Measurement | None
-    errors: RunningErrors | None
+    targets: RankTargets | None  # of the training images; None with hard targets, and where nothing was embedded
+    measured: Measurement | None  # what the targets were measured on; None in a single pass too
+    errors: RunningErrors | None  # of a single pass, with those before it
 
 
 def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepared:
@@ -77,7 +59,7 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         decoded = _Decoded(unit_rows(request.data))
     else:
         decoded = _decode(request, backbone, learner, held_out)
-    share = None if group is None else torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
+    share = torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
     targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
     weights = request.weight
@@ -134,7 +116,7 @@ def _soft_targets(
     target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
     if request.one_pass:
         before = None if request.previous is None else request.previous.errors
-        probabilities = _probabilities(learner, embeddings[rows])
+        probabilities = learner.probabilities(torch.from_numpy(embeddings[rows]).to(learner.device))
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
     with one_thread():
@@ -151,13 +133,6 @@ def _soft_targets(
     return measured.targets, measured, None
 
 
-@torch.no_grad()
-def _probabilities(learner: Learner, embeddings: np.ndarray) -> np.ndarray:
-    adapted = learner.adapt(torch.from_numpy(embeddings).to(learner.device))
-    logits = learner.objective.logit_scale * adapted @ learner.prototypes().T
-    return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
-
-
 @dataclass(frozen=True)
 class _Decoded:
     """Embeddings (n, D) of all images, pixels of the training images, pixels of those held out."""
@@ -171,18 +146,21 @@ def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out:
     """Decode each image once, for whatever the stages need of it, each process of a group its share."""
     group, failures = learner.group, {}
     is_mine = np.ones(len(held_out), bool)  # those held out every process has
-    if group is not None:
-        is_mine[~held_out] = group.is_mine(int((~held_out).sum()))
+    is_mine[~held_out] = group.is_mine(int((~held_out).sum()))
     mine, decoded = np.flatnonzero(is_mine), _Decoded()
     try:
         decoded = _decode_mine(request, backbone, learner, held_out, mine)
     except UnreadableImagesError as error:
         failures = {int(mine[i]): reason for i, reason in error.failures.items()}
-    if group is not None:  # one process may not leave while the others wait for it
-        failures = group.merged(failures)
+    # one process may not leave while the others wait for it
+    failures = {row: reason for each in group.all_gather_object(failures) for row, reason in each.items()}
     if failures:
         raise UnreadableImagesError(failures, request.data, len(request.data))
-    return replace(decoded, embeddings=_of_all_processes(decoded.embeddings, held_out, group))
+    if decoded.embeddings is None:
+        return decoded
+    if group.rank > 0:
+        decoded.embeddings[held_out] = 0
+    return replace(decoded, embeddings=group.all_reduce(decoded.embeddings))
 
 
 def _decode_mine(
@@ -192,7 +170,7 @@ def _decode_mine(
     if not needs:
         return _Decoded()
     images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())
-    verbose = settings.verbose if learner.group is None or learner.group.rank == 0 else 0
+    verbose = 0 if learner.group.rank else settings.verbose
     encoding = cache = embeddings = None
     # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
     if "embeddings" in needs or settings.is_soft:
@@ -222,17 +200,6 @@ def _decode_mine(
         pixels.write(place[rows[~aside]], decoded[-1][~aside])
         held_out_pixels.write(place[rows[aside]], decoded[0][aside])
     return _Decoded(embeddings, pixels, held_out_pixels)
-
-
-def _of_all_processes(
-    embeddings: np.ndarray | None, held_out: np.ndarray, group: DeviceGroup | None
-) -> np.ndarray | None:
-    """Put together the embeddings that the processes have made, each of its share and all of those held out."""
-    if group is None or embeddings is None:
-        return embeddings
-    if group.rank > 0:
-        embeddings[held_out] = 0
-    return group.summed(embeddings)
 
 
 def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) -> Any:

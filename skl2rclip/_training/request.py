@@ -25,69 +25,31 @@ from skl2rclip.errors import UnreadableImagesError
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What is known before any long work.
+    """What is known before any long work."""
 
-    Attributes
-    ----------
-    data : list of n images, or ndarray of shape (n, D)
-        The array holds embeddings.
-    target : ndarray of shape (n,), int64
-        Index of each image's rank.
-    weight : ndarray of shape (n,), float64
-    groups : ndarray of shape (n,), or None
-        Images of one group are left out together.
-    scale : RankScale
-    tokens : PromptTokens
-    source : BackboneSource
-    settings : Settings
-    seed : int
-    devices : tuple of torch.device
-        One, or one for each process.
-    previous : FittedState or None
-        To go on from.
-    one_pass : bool
-        Make a single pass at constant learning rates instead of the two stages.
-    column_names : tuple of str or None
-        Where X has them.
-    kept : ndarray of int
-        Which of the images that the user gave are left.
-    n_given : int
-        How many images the user gave.
-    n_columns : int or None
-        Of a table of embeddings, or 1 for a column of images; None for images in a row.
-    maker : str or None
-        Fingerprint of the backbone that made a table of embeddings, where the table says it.
-    label_std : ndarray of shape (n,), float64, or None
-        How far each label may be off, in the unit of the ranks' values.
-    held_out : ndarray of shape (n,), bool, or None
-        Images that only judge what is learned from the others, which the user gave apart, behind them.
-    n_given_apart : int
-        How many of these the user gave.
-    plan : tuple of PlannedStage
-        What is trained, in order; follows from the rest.
-    """
-
-    data: Any
-    target: np.ndarray
-    weight: np.ndarray
-    groups: np.ndarray | None
+    data: Any  # list of n images, or embeddings (n, D)
+    target: np.ndarray  # (n,), int64, index of each image's rank
+    weight: np.ndarray  # (n,), float64
+    groups: np.ndarray | None  # (n,); images of one group are left out together
     scale: RankScale
     tokens: PromptTokens
     source: BackboneSource
     settings: Settings
     seed: int
-    devices: tuple[torch.device, ...]
-    previous: FittedState | None
-    one_pass: bool
-    column_names: tuple[str, ...] | None
-    kept: np.ndarray
-    n_given: int
-    n_columns: int | None = None
-    maker: str | None = None
+    devices: tuple[torch.device, ...]  # one, or one for each process
+    previous: FittedState | None  # to go on from
+    one_pass: bool  # make a single pass at constant learning rates instead of the two stages
+    column_names: tuple[str, ...] | None  # where X has them
+    kept: np.ndarray  # which of the images that the user gave are left
+    n_given: int  # how many images the user gave
+    n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
+    maker: str | None = None  # fingerprint of the backbone that made a table of embeddings, where the table says it
+    # (n,), float64: how far each label may be off, in the unit of the ranks' values
     label_std: np.ndarray | None = None
+    # (n,), bool: images that only judge what is learned from the others, which the user gave apart, behind them
     held_out: np.ndarray | None = None
-    n_given_apart: int = 0
-    plan: tuple[PlannedStage, ...] = field(init=False)
+    n_given_apart: int = 0  # how many of these the user gave
+    plan: tuple[PlannedStage, ...] = field(init=False)  # what is trained, in order; follows from the rest
 
     def __post_init__(self) -> None:
         plan = plan_of(self.settings, self.n_learned_from, len(self.scale.ranks), one_pass=self.one_pass)

@@ -11,16 +11,16 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import Contest
-from skl2rclip._training.distributed import DeviceGroup
+from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
@@ -40,24 +40,34 @@ _IMAGE_WEIGHT_DECAY = 0.01
 _RELATIVE_RATE = 2e-3
 
 
+class Keeper(Protocol):
+    """Says what of a stage's training is kept, where that is not simply what is there at its end."""
+
+    def restore(self, learner: Learner) -> None:
+        """Give the learner what is to be kept."""
+
+    def log_kept(self, learner: Learner) -> None:
+        """Say what that is."""
+
+
 class PromptStage:
     """First stage: prompts, RankFormer and adapter learn from the frozen tower's embeddings.
 
-    Parameters
-    ----------
-    learner : Learner
-        Changed in place.
-    settings : Settings
-    contest : Contest, optional
-        Trains in the place of the learner's adapter, and provides it.
+    A contest trains in the place of the learner's adapter, and provides it.
     """
 
-    name: ClassVar[str] = PROMPTS
+    name = PROMPTS
     rates: ClassVar[str] = "learning_rate"
     warm_up: ClassVar[float] = 0.0
+    quicker: ClassVar[list[str]] = [
+        "fewer prompt_epochs",
+        "a larger batch_size",
+        "a model_name with a smaller text tower",
+    ]
 
     def __init__(self, learner: Learner, settings: Settings, contest: Contest | None = None):
         self.learner, self.settings, self._contest = learner, settings, contest
+        self.keeper: Keeper | None = contest
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Say what learns, and at which rate."""
@@ -79,33 +89,14 @@ class PromptStage:
             loss.backward()
         return loss, terms
 
-    def threads(self) -> AbstractContextManager[LoadWatch]:
-        """Compute with one thread where the text tower is small, else with all."""
-        return threads_for(self.learner.prompts.n_products)
+    @property
+    def n_products(self) -> int:
+        """How many products a step takes, about: of a small text tower they are not worth several threads."""
+        return self.learner.prompts.n_products
 
     def look(self) -> dict[str, float]:
         """Judge what was learned in an epoch by the training images alone; return the score."""
         return {} if self._contest is None else self._contest.look(self.learner)
-
-    @property
-    def keeps_another(self) -> bool:
-        """Whether `finish` changes anything."""
-        return self._contest is not None
-
-    def finish(self) -> None:
-        """Keep what was judged best."""
-        if self._contest is not None:
-            self._contest.restore(self.learner)
-
-    def log_kept(self) -> None:
-        """Say of which epoch that is."""
-        if self._contest is not None:
-            self._contest.log_kept(self.learner)
-
-    def quicker(self) -> list[str]:
-        """Say what would take less time."""
-        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
-        return ["fewer prompt_epochs", "a larger batch_size", *ends, "a model_name with a smaller text tower"]
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
@@ -114,22 +105,21 @@ class PromptStage:
 
 
 class TowerStage:
-    """Second stage: prompts, RankFormer, adapter and the image tower learn from pixels.
+    """Second stage: prompts, RankFormer, adapter and the image tower learn from pixels."""
 
-    Parameters
-    ----------
-    learner : Learner
-        Changed in place.
-    settings : Settings
-    """
-
-    name: ClassVar[str] = IMAGE_TOWER
+    n_products: ClassVar[None] = None  # many enough for all threads
     rates: ClassVar[str] = "learning_rate or image_learning_rate"
     # of the steps: AdamW's first ones, at the full rate, would wreck what the first stage has brought
     warm_up: ClassVar[float] = 0.1
 
-    def __init__(self, learner: Learner, settings: Settings):
-        self.learner, self.settings = learner, settings
+    quicker: ClassVar[list[str]] = [
+        "image_tower='frozen', whose images pass the tower once",
+        "fewer image_epochs",
+        "a smaller model_name",
+    ]
+
+    def __init__(self, learner: Learner, settings: Settings, keeper: Keeper | None = None, name: str = IMAGE_TOWER):
+        self.learner, self.settings, self.keeper, self.name = learner, settings, keeper, name
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Say what learns, and at which rate."""
@@ -140,7 +130,7 @@ class TowerStage:
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
         """Yield the pixels of each batch, and what belongs to them."""
-        if self.learner.group is not None:
+        if self.learner.group.size > 1:
             yield from self._epoch_of_group(self.learner.group, data, batch_size)
             return
         assert data.pixels is not None
@@ -149,7 +139,7 @@ class TowerStage:
         for rows in to_device(order, self.learner.device).split(batch_size):
             yield data.batch(next(pixels), rows)
 
-    def _epoch_of_group(self, group: DeviceGroup, data: TrainingData, batch_size: int) -> Iterator[Batch]:
+    def _epoch_of_group(self, group: ProcessGroup, data: TrainingData, batch_size: int) -> Iterator[Batch]:
         """Each process embeds its share of each batch; what fills uneven shares up has weight zero."""
         assert data.share is not None
         assert data.pixels is not None
@@ -166,50 +156,26 @@ class TowerStage:
             weight = weights[own.rows] * (torch.arange(length, device=learner.device) < len(chunk))
             yield Batch(
                 pixels,
-                group.gathered(own.rows),
-                group.gathered(own.target),
-                group.gathered(weight),
-                None if own.distributions is None else group.gathered(own.distributions),
+                group.all_gather(own.rows),
+                group.all_gather(own.target),
+                group.all_gather(weight),
+                None if own.distributions is None else group.all_gather(own.distributions),
             )
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch, those of all processes where there are several; return loss and terms."""
         learner = self.learner
-        embeddings = learner.embed_pixels(batch.inputs, self.settings.augment)
-        if learner.group is not None:
-            embeddings = learner.group.gathered(embeddings)
+        assert learner.tower is not None
+        embeddings = learner.group.all_gather(learner.embed_pixels(batch.inputs, self.settings.augment))
         loss, terms = learner.loss(learner.adapt(embeddings), learner.prototypes(), batch)
         loss.backward()
-        if learner.group is not None:
-            assert learner.tower is not None
-            head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
-            learner.group.reduce_gradients(learner.tower, [p for module in head for p in module.parameters()])
+        head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
+        learner.group.all_reduce_gradients(learner.tower, (p for module in head for p in module.parameters()))
         return loss, terms
-
-    def threads(self) -> AbstractContextManager[LoadWatch]:
-        """Compute with all threads."""
-        return threads_for(None)
 
     def look(self) -> dict[str, float]:
         """Nothing is judged by the training images alone."""
         return {}
-
-    @property
-    def keeps_another(self) -> bool:
-        """Whether `finish` changes anything."""
-        return False
-
-    def finish(self) -> None:
-        """Keep what is there."""
-
-    def log_kept(self) -> None:
-        """Nothing is chosen among epochs."""
-
-    def quicker(self) -> list[str]:
-        """Say what would take less time."""
-        ends = [] if self.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
-        frozen = "image_tower='frozen', whose images pass the tower once"
-        return [frozen, "fewer image_epochs", *ends, "a smaller model_name"]
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
@@ -253,40 +219,11 @@ def run_stage(
     optimizer: torch.optim.AdamW | None = None,
     on_epoch_begin: Callable[[], None] | None = None,
     on_epoch_end: Callable[[], bool | None] | None = None,
-    verbose: int = 0,
 ) -> torch.optim.AdamW | None:
-    """Run one stage of the training.
+    """Run one stage up to `last_epoch` of the `n_epochs` that the rates are made for; None where nothing trains.
 
-    Parameters
-    ----------
-    stage : PromptStage or TowerStage
-    data : TrainingData
-    n_epochs : int
-        Which the learning rates are made for.
-    batch_size : int
-    last_epoch : int, optional
-        After which it ends, if before `n_epochs`.
-    decay : bool, default=True
-        Let the learning rates fall to zero along half a cosine, after the stage's warm-up.
-    stopping : EarlyStopping, optional
-        Its best weights, over all stages that it has watched, are put back at the end.
-    optimizer : AdamW, optional
-        To go on with; a new one by default.
-    on_epoch_begin : callable, optional
-    on_epoch_end : callable, optional
-        The stage ends where it returns True.
-    verbose : int, default=0
-        Show a progress bar.
-
-    Returns
-    -------
-    AdamW or None
-        None where nothing is trainable.
-
-    Raises
-    ------
-    NonFiniteLossError
-        Naming epoch, term and learning rate.
+    With `decay` the rates fall to zero along half a cosine, after the stage's warm-up. The best weights of `stopping`,
+    over all stages that it has watched, are put back at the end. The stage ends where `on_epoch_end` returns True.
 
     References
     ----------
@@ -302,7 +239,7 @@ def run_stage(
     n_epochs = n_epochs if last_epoch is None else last_epoch
     if stopping is not None:
         stopping.begin()
-    is_silent = not verbose or (learner.group is not None and learner.group.rank > 0)
+    is_shown = bool(stage.settings.verbose) and learner.group.rank == 0
     _log.info(
         "Stage %s begins: at most %d epochs of %d images, %d at a time, on %s.",
         stage.name,
@@ -313,16 +250,14 @@ def run_stage(
     )
     since, n_before = time.monotonic(), len(learner.history)
     outlook = _outlook(stage, n_epochs * steps_of_epoch)
-    with stage.threads() as watch, progress_bar(not is_silent, stage.name, n_epochs, "epoch") as bar:
+    with threads_for(stage.n_products) as watch, progress_bar(is_shown, stage.name, n_epochs, "epoch") as bar:
         for _ in range(n_epochs):
             if on_epoch_begin is not None:
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
             values = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
-            means = dict(zip(("loss", *TERMS), values, strict=True))
-            if learner.group is not None:
-                means = learner.group.as_the_first(means)
+            means = learner.group.broadcast(dict(zip(("loss", *TERMS), values, strict=True)))
             _check_finite(means, stage, record, optimizer)
             record |= means | stage.look()
             if stopping is not None:
@@ -336,33 +271,23 @@ def run_stage(
                 break
     n_run, seconds = len(learner.history) - n_before, time.monotonic() - since
     _log.info("Stage %s ended after %d epochs and %.1f s.", stage.name, n_run, seconds)
-    _finish(stage, stopping)
-    if stopping is None:
-        stage.log_kept()
-    else:
-        stopping.log_kept(learner)
-    if learner.group is not None:
-        learner.group.align(learner.modules())
+    keeper = stopping or stage.keeper
+    if keeper is not None:
+        keeper.restore(learner)
+        keeper.log_kept(learner)
+    learner.group.broadcast_module(learner.modules())
     return optimizer
-
-
-def _finish(stage: Stage, stopping: EarlyStopping | None) -> None:
-    """Leave the learner as the stage is to leave it."""
-    if stopping is None:
-        stage.finish()
-    else:
-        stopping.restore(stage.learner)
 
 
 @contextmanager
 def as_if_ended(stage: Stage, stopping: EarlyStopping | None) -> Iterator[None]:
     """Between two epochs, show the learner as it would be if the stage ended here."""
-    if stopping is None and not stage.keeps_another:
+    keeper, learner = stopping or stage.keeper, stage.learner
+    if keeper is None:
         yield
         return
-    learner = stage.learner
     adapter, present = learner.adapter, copy.deepcopy(learner.modules().state_dict())
-    _finish(stage, stopping)
+    keeper.restore(learner)
     try:
         yield
     finally:
@@ -373,9 +298,10 @@ def as_if_ended(stage: Stage, stopping: EarlyStopping | None) -> Iterator[None]:
 def _outlook(stage: Stage, n_steps: int) -> Outlook | None:
     """Watch a stage, to say where it takes long; of several processes, the first one."""
     learner = stage.learner
-    if learner.group is not None and learner.group.rank > 0:
+    if learner.group.rank > 0:
         return None
-    quicker = [*quicker_device(learner.device), *stage.quicker()]
+    ends = [] if stage.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
+    quicker = [*quicker_device(learner.device), *stage.quicker, *ends]
     return Outlook(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
 
 
@@ -431,18 +357,14 @@ def largest_batch_size(stage: TowerStage, data: TrainingData, largest: int) -> i
     Where `largest` does not fit, activations are computed again in the backward pass instead of being kept, which
     costs a third more time and leaves the batch, over which the losses compare images, as it is; where that does not
     suffice either, the batch is halved.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        If not even one image fits.
     """
     assert data.pixels is not None
     learner = stage.learner
     assert learner.tower is not None
     size, keep_less = min(largest, len(data.pixels)), getattr(learner.tower, "set_grad_checkpointing", None)
     # the training's own random numbers stay where they are
-    trial = TowerStage(replace(learner, generator=torch.Generator().manual_seed(0), group=None), stage.settings)
+    alone = replace(learner, generator=torch.Generator().manual_seed(0), group=ProcessGroup())
+    trial = TowerStage(alone, stage.settings)
     while True:
         try:
             _try_step(trial, data, size)

@@ -16,16 +16,13 @@ import torch
 
 from skl2rclip._clip.backbone import Backbone, load_backbone
 from skl2rclip._clip.record import BackboneRecord
-from skl2rclip._embedding.embedder import (
-    LARGEST_AUTO_BATCH,
-    check_headers,
-)
+from skl2rclip._embedding.embedder import LARGEST_AUTO_BATCH, check_headers
 from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import Contest
-from skl2rclip._training.distributed import DeviceGroup, run_on_devices
-from skl2rclip._training.epoch_selection import NOTHING_GAINED, Rehearsal, RehearsedStage, rehearse
+from skl2rclip._training.distributed import ProcessGroup, run_on_devices
+from skl2rclip._training.epoch_selection import NOTHING_GAINED, PartOfTheWay, Rehearsal, rehearse
 from skl2rclip._training.initialization import has_enough_to_compare, start
 from skl2rclip._training.learner import Learner, TrainingData, build_learner
 from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
@@ -55,47 +52,38 @@ EpochEnd = Callable[[FittedState], None]
 def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None) -> FittedState:
     """Train as `request` says, on one device or, a process for each, on several.
 
-    Parameters
-    ----------
-    request : FitRequest
-    on_epoch_end : callable, optional
-        Called with the state so far.
-    listener : FitListener, optional
-        Is told of stages and epochs, unless there are several devices: then they pass in other processes.
-
-    Raises
-    ------
-    UnreadableImagesError
-        If images cannot be read and ``on_bad_image="raise"``, or none is left.
-    InvalidParameterError
-        If there are fewer images than devices.
+    `on_epoch_end` is called with the state so far; the listener hears of stages and epochs, unless they pass in other
+    processes.
     """
+    settings = request.settings
     while True:
         try:
-            _check_headers(request)
-            return _fit_on_devices(request, on_epoch_end, listener)
+            if not isinstance(request.data, np.ndarray):
+                check_headers(
+                    request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white
+                )
+            n_images, n_devices = request.n_learned_from, len(request.devices)
+            if n_devices == 1 or request.one_pass:
+                return train(request, on_epoch_end, listener)
+            if n_images < n_devices:
+                raise InvalidParameterError(
+                    f"device names {n_devices} devices, more than the {n_images} images of the fit."
+                )
+            return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
 
 
-def _fit_on_devices(request: FitRequest, on_epoch_end: EpochEnd | None, listener: FitListener | None) -> FittedState:
-    if len(request.devices) == 1 or request.one_pass:
-        return train(request, on_epoch_end, listener=listener)
-    n_images, n_devices = request.n_learned_from, len(request.devices)
-    if n_images < n_devices:
-        raise InvalidParameterError(f"device names {n_devices} devices, more than the {n_images} images of the fit.")
-    return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
-
-
-def _train_in_group(group: DeviceGroup, request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
-    return train(replace(request, devices=(group.device,)), on_epoch_end if group.rank == 0 else None, group)
+def _train_in_group(group: ProcessGroup, request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
+    own = replace(request, devices=(group.device,))
+    return train(own, None if group.rank else on_epoch_end, None, group)
 
 
 def train(
     request: FitRequest,
     on_epoch_end: EpochEnd | None = None,
-    group: DeviceGroup | None = None,
     listener: FitListener | None = None,
+    group: ProcessGroup | None = None,
 ) -> FittedState:
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
@@ -103,7 +91,7 @@ def train(
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
     check_maker(request.maker, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
-        learner = build_learner(request, backbone, group)
+        learner = build_learner(request, backbone, group or ProcessGroup())
         prepared = prepare(request, backbone, learner)
         steps = _Steps(request, backbone, learner, prepared, on_epoch_end, listener or FitListener())
         steps.initialize()
@@ -114,18 +102,7 @@ def train(
 
 
 class _Steps:
-    """The steps of a fit once its data are prepared, written down in their order, and what they share.
-
-    Parameters
-    ----------
-    request : FitRequest
-    backbone : Backbone
-    learner : Learner
-        Changed in place.
-    prepared : Prepared
-    on_epoch_end : callable or None
-    listener : FitListener
-    """
+    """The steps of a fit once its data are prepared, written down in their order, and what they share."""
 
     def __init__(
         self,
@@ -187,14 +164,14 @@ class _Steps:
             batch_size=self.batch_size,
             seed=request.seed,
         )
-        return rehearsal if learner.group is None else learner.group.as_the_first(rehearsal)
+        return learner.group.broadcast(rehearsal)
 
     def tower_stage(self, choice: Rehearsal | None) -> None:
         """Train the image tower too, on pixels, as far as was chosen."""
         learner, data, n_epochs = self.learner, self.prepared.training, self._epochs_of(IMAGE_TOWER)
         if not n_epochs:
             return
-        if learner.group is not None:  # each process draws from its own images
+        if learner.group.size > 1:  # each process draws from its own images
             learner.generator = torch.Generator().manual_seed(self.request.seed + learner.group.rank)
         if choice is None:
             self._run(TowerStage(learner, self.settings), data, n_epochs)
@@ -202,7 +179,8 @@ class _Steps:
             assert self.prepared.targets is not None
             distributions = torch.from_numpy(self.prepared.targets.around_labels(choice.narrowing))
             data = replace(data, distributions=distributions.to(self.request.device))
-            self._run(RehearsedStage(learner, self.settings, choice), data, n_epochs, choice.last_epoch)
+            stage = TowerStage(learner, self.settings, PartOfTheWay(learner, choice.share))
+            self._run(stage, data, n_epochs, choice.last_epoch)
 
     def collect(self) -> FittedState:
         """Put together what was learned."""
@@ -231,7 +209,6 @@ class _Steps:
             optimizer=_resumed_optimizer(stage, self.request.previous) if one_pass else None,
             on_epoch_begin=listener.epoch_begins,
             on_epoch_end=partial(self._epoch_ends, stage),
-            verbose=self.settings.verbose,
         )
         self.is_ended = listener.stage_ends(self._so_far)
 
@@ -250,20 +227,13 @@ class _Steps:
         return _collect(self.request, self.backbone, self.learner, self.prepared)
 
 
-def _check_headers(request: FitRequest) -> None:
-    """Look at the headers of images before any work."""
-    settings = request.settings
-    if not isinstance(request.data, np.ndarray):
-        check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white)
-
-
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
     if settings.batch_size != "auto":
         return int(settings.batch_size)
     if data.pixels is None:
         return LARGEST_AUTO_BATCH
     size = largest_batch_size(TowerStage(learner, settings), data, LARGEST_AUTO_BATCH)
-    return size if learner.group is None else learner.group.size * learner.group.as_the_first(size)
+    return learner.group.size * learner.group.broadcast(size)
 
 
 def _resumed_optimizer(stage: Stage, previous: FittedState | None) -> torch.optim.AdamW | None:

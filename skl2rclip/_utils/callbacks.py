@@ -35,21 +35,7 @@ def listener_of(
     metadata: dict[str, Any] | None = None,
     attributes_of: Callable[[Any], dict[str, Any]] = vars,
 ) -> FitListener:
-    """Begin the task "fit" of an estimator whose method is decorated by `with_callbacks`.
-
-    Parameters
-    ----------
-    estimator : estimator
-        It inherits from `CallbackSupportMixin`.
-    X, y : object
-        As `fit` was given them.
-    n_stages : int, default=0
-        How many stages there will be at most.
-    metadata : dict, optional
-        What else `fit` was given.
-    attributes_of : callable
-        Makes fitted attributes of what has been learned.
-    """
+    """Begin the task "fit" of an estimator whose method is decorated by `with_callbacks`."""
     if not HAS_CALLBACKS:
         return FitListener()
     return _CallbackListener(estimator, {"X": X, "y": y, "metadata": metadata}, n_stages, attributes_of)

@@ -29,26 +29,10 @@ if is_forked_child():  # its parent had not needed torch for us, and may have co
 
 
 def resolve_devices(device: DeviceNames, *, strict: bool = True) -> tuple[torch.device, ...]:
-    """Choose where to compute.
+    """Choose where to compute: a device for each name, all of one type, those of CUDA distinct.
 
-    Parameters
-    ----------
-    device : str, or list or tuple of str
-        "auto" (CUDA where there is one, else Apple's GPU, else the CPU), a name that torch knows, or a list of
-        such names, which stands for one process each.
-    strict : bool, default=True
-        Raise where a device is not there; else warn and take the CPU in its place, so that a model fitted elsewhere
-        still predicts.
-
-    Returns
-    -------
-    tuple of torch.device
-        One for each name, all of one type; those of CUDA are distinct.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming what the list must not hold, or the device that is not there, and what to write instead.
+    "auto" is CUDA where there is one, else Apple's GPU, else the CPU. A device that is not there is refused, or if not
+    `strict` replaced by the CPU with a warning, so that a model fitted elsewhere still predicts.
     """
     return tuple(_resolve(name, strict) for name in _names(device))
 
@@ -66,21 +50,14 @@ def _names(device: DeviceNames) -> tuple[str, ...]:
             "device must be 'auto', a name that torch knows such as 'cpu' or 'cuda:0', or a list of at least one such "
             f"name, got {device!r}."
         )
-    if len(names) == 1:
-        return tuple(names)
-    if "auto" in names:
-        raise InvalidParameterError(
-            f"device must not hold 'auto' in a list, got {device!r}: name each device, as in ['cuda:0', 'cuda:1']."
-        )
-    parsed = [_parse(name) for name in names]
-    if len({each.type for each in parsed}) > 1:
-        raise InvalidParameterError(
-            f"device must hold devices of one type, got {device!r}: give those of CUDA only, or 'cpu' several times."
-        )
-    if parsed[0].type == "cuda" and len({each.index or 0 for each in parsed}) < len(parsed):
-        raise InvalidParameterError(
-            f"device must not hold a CUDA device twice, got {device!r}: name others, as in ['cuda:0', 'cuda:1']."
-        )
+    if len(names) > 1:
+        parsed = [] if "auto" in names else [_parse(name) for name in names]
+        places = {(each.type, each.index or 0) for each in parsed}
+        if len({each.type for each in parsed}) != 1 or (parsed[0].type == "cuda" and len(places) < len(parsed)):
+            raise InvalidParameterError(
+                "device must, as a list, name devices of one type, without 'auto' and none of CUDA twice, as in "
+                f"['cuda:0', 'cuda:1'], got {device!r}."
+            )
     return tuple(names)
 
 
@@ -158,18 +135,7 @@ def release_memory(device: torch.device) -> None:
 
 @contextmanager
 def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
-    """Say which parameters to lower where the device runs out of memory.
-
-    Parameters
-    ----------
-    batch_size : int or "auto"
-        What the user has set.
-
-    Raises
-    ------
-    MemoryError
-        In the place of torch's own error, whose text it repeats.
-    """
+    """Say which parameters to lower where the device runs out of memory, with torch's own words behind."""
     try:
         yield
     except RuntimeError as error:

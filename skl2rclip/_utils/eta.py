@@ -25,24 +25,9 @@ Mark = tuple[float, int]
 
 
 def seconds_left(first: Mark, last: Mark, total: int) -> float | None:
-    """Estimate how long the rest of some work takes.
+    """Estimate the rest of some work from the mean of the steps between two marks; None where there were none.
 
-    Parameters
-    ----------
-    first, last : tuple of float and int
-        Seconds since the work began and what was done by then, after the first step and after the last one so far.
-    total : int
-        What is to be done.
-
-    Returns
-    -------
-    float or None
-        Seconds; None where nothing was done in between.
-
-    Notes
-    -----
-    The mean of the steps between the two is taken for all that follow:
-    ``(total - n_last) * (t_last - t_first) / (n_last - n_first)``.
+    A mark is the seconds since the work began and what was done by then.
     """
     done = last[1] - first[1]
     return None if done <= 0 else max(0, total - last[1]) * (last[0] - first[0]) / done
@@ -60,24 +45,7 @@ def in_words(seconds: float) -> str:
 
 
 class Outlook:
-    """Hears how far some work is, and warns once where it will take longer than a minute.
-
-    Parameters
-    ----------
-    work : str
-        What is done, for the message: the subject of its first sentence.
-    total : int
-        Number of images, or of steps.
-    unit : str
-        What is counted, in the singular.
-    quicker : sequence of str
-        What would take less time.
-
-    Attributes
-    ----------
-    is_settled : bool
-        Whether it was said.
-    """
+    """Hears how far some work is, and warns once where it will take longer than a minute."""
 
     def __init__(self, work: str, total: int, unit: str, quicker: Sequence[str]):
         self._work, self._total, self._unit, self._quicker = work, total, unit, quicker

@@ -8,15 +8,7 @@ from typing import Any
 
 
 def lazily(module: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make a module's ``__getattr__`` and ``__dir__``.
-
-    Parameters
-    ----------
-    module : str
-        Its name.
-    home : mapping of str to str
-        In which module each public name is.
-    """
+    """Make the ``__getattr__`` and ``__dir__`` of a module, whose public names are in the modules that `home` says."""
 
     def get(name: str) -> Any:
         if name not in home:

@@ -7,6 +7,7 @@ folders cannot be locked, only age tells the dead from the living.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -28,19 +29,7 @@ _OLD_SECONDS = 24 * 3600.0
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None = None, name: str = "") -> Iterator[Path]:
-    """Make a folder that vanishes at the end of the block, and remove those of the same name that dead processes left.
-
-    Parameters
-    ----------
-    parent : path, optional
-        Where to make it; the system's folder for temporary files by default.
-    name : str
-        Begins the folder's name and tells whose leftovers are removed.
-
-    Yields
-    ------
-    Path
-    """
+    """Make a folder that vanishes at the end of the block, and remove what dead processes left of its name."""
     where, name = Path(tempfile.gettempdir()) if parent is None else parent, name[:100]
     remove_leftovers(where, name)
     folder, held = _new_folder(where, name)
@@ -113,13 +102,9 @@ def remove_leftovers(parent: Path, name: str) -> None:
     """Remove this user's folders of a name that nobody holds any more."""
     name = name[:100]
     with contextlib.suppress(OSError):
-        for folder in parent.glob(f".{_literal(name)}-????????????{_SUFFIX}"):
+        for folder in parent.glob(f".{glob.escape(name)}-????????????{_SUFFIX}"):
             with contextlib.suppress(OSError):
                 _remove_if_left(folder)
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _remove_if_left(folder: Path) -> None:

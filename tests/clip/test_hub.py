@@ -122,8 +122,7 @@ attempt({NAME!r})
 """
     slow, patient = said(stand_in.ask(code, tmp_path, hub))
     assert f"Fetching {WEIGHTS} of someone/tiny from {hub.address}, unless it is in" in slow
-    assert "did not answer in time, or ceased to send (HF_HUB_DOWNLOAD_TIMEOUT, now 0.1 s, and HF_HUB_ETAG_" in slow
-    assert "raise them for a slow network" in slow
+    assert "did not answer in time: try again, or raise HF_HUB_DOWNLOAD_TIMEOUT (now 0.1 s) and HF_HUB_ETAG_" in slow
     assert "READY" in patient
     assert f"Fetched {WEIGHTS} of someone/tiny, 6.6 MB, in" in patient
 
@@ -136,10 +135,10 @@ def test_nobody_answers(hub, tmp_path):
     for remedy in ("model_name='skl2rclip-tiny'", "pretrained=path", "local-dir:path"):
         assert remedy in text
     for setting in (
-        f"HF_ENDPOINT (which hub is asked; now {hub.address})",
-        f"HF_HOME (where the cache is, which may be copied from another machine; now {tmp_path / 'home'})",
-        "HTTPS_PROXY (now set)",
-        "HF_HUB_OFFLINE (take what the cache holds and ask nobody; now not set)",
+        f"HF_ENDPOINT={hub.address}",
+        f"HF_HOME={tmp_path / 'home'}",
+        "HTTPS_PROXY set",
+        "HF_HUB_OFFLINE=0",
     ):
         assert setting in text
     assert "secret" not in text
@@ -170,7 +169,7 @@ def test_a_connection_that_always_breaks_leaves_nothing_and_the_next_call_ends_w
     code = f"{ATTEMPT}\nattempt({NAME!r})\nassert not partial() and not cached({WEIGHTS!r})\nattempt({NAME!r})"
     broken, ready = said(stand_in.ask(code, tmp_path, hub))
     assert f"The model {NAME!r} could not be fetched. The download from {hub.address} broke off (peer closed" in broken
-    assert "Nothing half is kept: call again." in broken
+    assert "): call again." in broken
     assert ready == "READY"
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageFile
 
 from skl2rclip._images.pillow_settings import PillowSettings
-from skl2rclip._training.distributed import check_devices, run_on_devices
+from skl2rclip._training.distributed import ProcessGroup, check_devices, run_on_devices
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from tests.support.processes import time_limit
 from tests.support.small_images import barred_images
@@ -52,27 +52,39 @@ def everything_that_a_group_does(group, seed):
 
     tower, head = (torch.nn.Linear(3, 2, bias=False) for _ in range(2))
     tower.weight.data, head.weight.data = weights.T.clone(), weights.T.clone()
-    embedded = group.gathered(tower(rows[mine]))  # (6, 2)
+    embedded = group.all_gather(tower(rows[mine]))  # (6, 2)
     loss = (embedded.softmax(dim=0) * head(rows[in_order])).square().sum()
     loss.backward()
-    group.reduce_gradients(tower, head.parameters())
+    group.all_reduce_gradients(tower, head.parameters())
     alone = [weights.T.clone().requires_grad_() for _ in range(2)]
     expected = ((rows[in_order] @ alone[0].T).softmax(dim=0) * (rows[in_order] @ alone[1].T)).square().sum()
     expected.backward()
-    results["gathered"] = (embedded.detach(), (rows[in_order] @ weights))
+    results["all_gather"] = (embedded.detach(), (rows[in_order] @ weights))
     results["loss"] = (loss.detach(), expected.detach())
     results["gradient of the tower"] = (tower.weight.grad, alone[0].grad)
     results["gradient of the rest"] = (head.weight.grad, alone[1].grad)
 
-    results["summed"] = (group.summed(np.full(2, group.rank + 1.0)), np.full(2, group.size * (group.size + 1) / 2))
-    results["as the first"] = (group.as_the_first({"from": group.rank}), {"from": 0})
-    results["merged"] = (group.merged({group.rank: str(group.rank)}), {r: str(r) for r in range(group.size)})
+    results["all_reduce"] = (
+        group.all_reduce(np.full(2, group.rank + 1.0)),
+        np.full(2, group.size * (group.size + 1) / 2),
+    )
+    results["broadcast"] = (group.broadcast({"from": group.rank}), {"from": 0})
+    results["all_gather_object"] = (dict(enumerate(group.all_gather_object(str(group.rank)))), {0: "0", 1: "1"})
     own = torch.nn.Linear(2, 1)
     torch.nn.init.constant_(own.weight, float(group.rank))
     with torch.no_grad():
-        group.align(own)
-    results["aligned"] = (own.weight.detach(), torch.zeros(1, 2))
+        group.broadcast_module(own)
+    results["broadcast_module"] = (own.weight.detach(), torch.zeros(1, 2))
     return group.size, PillowSettings.of_this_process(), results
+
+
+def test_a_process_alone_is_a_group_of_one():
+    group, rows, numbers = ProcessGroup(), torch.ones(3, 2, requires_grad=True), np.arange(3.0)
+    assert group.is_mine(4).all()
+    assert group.all_gather(rows) is rows
+    assert group.all_reduce(numbers) is numbers
+    assert group.broadcast("own") == "own"
+    assert group.all_gather_object("own") == ["own"]
 
 
 def test_what_processes_do_together_equals_what_one_does(monkeypatch):
@@ -91,7 +103,7 @@ def test_what_processes_do_together_equals_what_one_does(monkeypatch):
 def run_out_of_memory(group):
     if group.rank == 1:
         raise MemoryError("of the second device")
-    group.summed(np.ones(1))  # which the other never joins
+    group.all_reduce(np.ones(1))  # which the other never joins
 
 
 def test_what_one_process_raises_comes_back_with_its_traceback():
@@ -164,7 +176,7 @@ def test_each_process_gets_its_own_device(monkeypatch, count, expected):
 
 def test_what_several_devices_need_is_said_before_work(monkeypatch):
     check_devices((CPU, CPU))
-    with pytest.raises(InvalidParameterError, match=r"works on 'cuda' and on 'cpu' only: name one"):
+    with pytest.raises(InvalidParameterError, match=r"works on 'cuda' and on 'cpu' only; .* name one device"):
         check_devices((torch.device("mps"), torch.device("mps")))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     check_devices((CPU,))

@@ -90,7 +90,7 @@ def test_a_rehearsal_changes_nothing_and_learns_nothing_from_what_it_leaves_out(
     flipped[left_out] = flipped[left_out].flip(1)
     for distributions in (data.distributions, flipped):
         trial = replace(learner, history=[], generator=torch.Generator().manual_seed(0))
-        stage = epoch_selection._RehearsalStage(trial, settings)
+        stage = TowerStage(trial, settings)
         part = replace(data, distributions=distributions)
         looks.append(epoch_selection._probabilities_on_the_way(stage, part, left_out, np.array([1, 2]), 2, 16))
         learner.modules().load_state_dict(before)

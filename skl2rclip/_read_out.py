@@ -1,0 +1,153 @@
+"""What a fitted model says of images, read out of their similarities to the ranks: the predict family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+from sklearn.utils.validation import check_is_fitted
+
+from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
+from skl2rclip._ordinal.labels import check_comparable, check_labels
+from skl2rclip._utils.arguments import check_lengths, check_real, check_sample_weight
+
+
+class ReadOutMixin:
+    """The predict family of a classifier of ranks, which has their scale in `_state` and gives their `_logits`."""
+
+    _state: Any
+    classes_: np.ndarray
+    ranks_: np.ndarray
+    decision: str
+
+    def _logits(self, X: Any) -> np.ndarray:
+        """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Choose a rank for each image, as `decision` says.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels, of the dtype of `classes_`.
+        """
+        probabilities = softmax(self._logits(X), axis=1)
+        return self.ranks_[read_out(probabilities, self._state.scale.values, self.decision)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each label, the softmax of the scaled similarities.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n, K), float64
+            Columns in the order of `classes_`.
+        """
+        return softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithm of `predict_proba`, exact where probabilities vanish.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n, K), float64
+            Columns in the order of `classes_`.
+        """
+        return log_softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scaled similarities ``s_ik`` of images and ranks.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n, K), or (n,) for two ranks, float64
+            Columns in the order of `classes_`. For two ranks the difference of the two, positive for ``classes_[1]``,
+            as scikit-learn has it.
+        """
+        logits = self._logits(X)[:, self._state.scale.class_order]
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_expectation(self, X: Any) -> np.ndarray:
+        """Predict the expected value of the rank, ``sum_k p_ik v_k``.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            In the unit of numeric labels; for words the position along `ranks_`, from 1 to K.
+        """
+        return expected_value(softmax(self._logits(X), axis=1), self._state.scale.values)
+
+    def predict_interval(self, X: Any, coverage: float = 0.8) -> np.ndarray:
+        """Predict the central interval of the ranks.
+
+        Each end leaves at most half of the rest of the probability outside, so that the interval holds at least
+        `coverage` of the predicted probability.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        coverage : float, default=0.8
+            Probability that the interval is to hold, in (0, 1).
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            Labels, of the dtype of `classes_`: the lowest and the highest rank of the interval, in rank order.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `coverage` is out of range.
+        """
+        check_real("coverage", coverage, 0, 1, open_ends=True)
+        logits = self._logits(X)  # first, for it tells what is not fitted
+        return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        y : array-like of shape (n,)
+            True labels.
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+            In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If `y` holds words where the labels of the fit are numbers, or the reverse.
+        """
+        check_is_fitted(self)
+        labels = check_labels(y)
+        check_comparable(labels, "y", self.classes_, "the labels of the fit")
+        predicted = self.predict(X)
+        check_lengths(predicted, labels)
+        # not accuracy_score, which refuses ranks such as 2.5
+        return float(np.average(predicted == labels, weights=check_sample_weight(sample_weight, len(labels))))
