@@ -21,8 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
-from skl2rclip._images.decoding import stamped
-from skl2rclip._images.pillow_settings import taken_over, with_settings
+from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._ordinal.labels import check_comparable, check_labels
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
@@ -731,10 +730,7 @@ class L2RCLIPClassifier(
         state = dict(super().__getstate__())
         if hasattr(self, "_state") and callable(self.rank_names) and self._names_as_fitted():
             state["rank_names"] = dict(self.rank_names_)
-        return with_settings(state)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(taken_over(state))
+        return state
 
     def _names_as_fitted(self) -> bool:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skl2rclip._images.decoding import ImageFile, Unread
+from skl2rclip._images.files import ImageFile, Unread
 from skl2rclip._utils.arguments import is_missing
 
 _PATH = str | os.PathLike

@@ -19,7 +19,7 @@ from skl2rclip._embedding.embedder import (
     shared_encoding,
 )
 from skl2rclip._embedding.pixel_store import PixelStore
-from skl2rclip._images.decoding import identity_of
+from skl2rclip._images.files import identity_of
 from skl2rclip._model.modules import N_HIDDEN
 from skl2rclip._model.state import unit_rows
 from skl2rclip._ordinal.soft_targets import (
