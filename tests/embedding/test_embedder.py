@@ -22,7 +22,7 @@ from skl2rclip._embedding import embedder
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings
 from skl2rclip._embedding.embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
 from skl2rclip._images import memory as picture_cost
-from skl2rclip._images.decoding import ImageFile, stamped
+from skl2rclip._images.files import ImageFile, stamped
 from skl2rclip.errors import UnreadableImagesError
 from tests.support.helpers import (
     SQUARE,
@@ -58,7 +58,7 @@ def expected(files):
 @pytest.fixture
 def _settled(monkeypatch):
     """Whatever the tests write counts as written long ago."""
-    monkeypatch.setattr("skl2rclip._images.decoding._RACY_SECONDS", -60.0)
+    monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)
 
 
 @pytest.fixture

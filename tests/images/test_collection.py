@@ -15,7 +15,8 @@ from PIL import Image
 
 from skl2rclip._images import decoding as images_module
 from skl2rclip._images.collection import as_image_list, holds_images
-from skl2rclip._images.decoding import Unread, open_image, stamped
+from skl2rclip._images.decoding import open_image, read_image
+from skl2rclip._images.files import Unread, stamped
 from skl2rclip._utils.arguments import check_no_embeddings
 from tests.support.helpers import SQUARE, cache_for_tests, embedded, write_pictures
 
@@ -335,7 +336,7 @@ def test_embeddings_are_told_from_images_in_memory():
 
 def test_an_image_that_comes_several_times_is_handed_on_as_it_is_and_decoded_once(path, monkeypatch):
     decoded = []
-    monkeypatch.setattr(images_module, "open_image", lambda *given: decoded.append(1) or open_image(*given))
+    monkeypatch.setattr(images_module, "read_image", lambda *given: decoded.append(1) or read_image(*given))
     lazy = Image.open(path)
     images = as_image_list([lazy, lazy, lazy])
     assert all(image is lazy for image in images)
