@@ -135,7 +135,7 @@ def forget_embeddings() -> None:
 
 
 def known_digests(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> dict[str, bytes]:
-    """Digests, by location, of the files that have not changed since this process, or one with this folder, decoded them."""
+    """Digests, by location, of the files that are as this process, or one with this folder, has decoded them."""
     return _known_digests(images, opened_store(folder))
 
 
@@ -217,7 +217,7 @@ class EmbeddingCache:
     def known_keys(
         self, images: Sequence[ImageLike], digests: Mapping[str, bytes] | None = None
     ) -> dict[int, bytes]:
-        """Keys, by index, of the files that have not changed since they were decoded; `known_digests` may have been asked."""
+        """Keys, by index, of the files that have not changed since they were decoded, by `known_digests`."""
         if digests is None:
             digests = _known_digests(images, self._store)
         return {

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,7 @@ def read_image(
     del pixels  # before it is turned
     if orientation not in _UPRIGHT:
         return rgb
-    return RGBImage(rgb.image.transpose(_UPRIGHT[orientation]), rgb.is_reduced, rgb.is_dark, rgb.remarks)
+    return replace(rgb, image=rgb.image.transpose(_UPRIGHT[orientation]))
 
 
 def _decode(header: Header, ticket: MemoryTicket, shrinkage: _Shrinkage | None) -> Pixels:
@@ -179,7 +179,7 @@ def _rgb_of_array(array: np.ndarray, ticket: MemoryTicket, white: WhiteLevel) ->
         array = array_as_bytes(array, level)
     image = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array))
     rgb = _to_rgb(Pixels(image), white)
-    return RGBImage(rgb.image, False, doubt is not None, (*([doubt] if doubt else []), *rgb.remarks))
+    return rgb if doubt is None else replace(rgb, is_dark=True, remarks=(doubt, *rgb.remarks))
 
 
 def _to_rgb(pixels: Pixels, white: WhiteLevel) -> RGBImage:
@@ -248,8 +248,8 @@ def find_unreadable(
     a stamp says already costs no opening. PIL images and arrays are looked at where their header may be refused. With
     `white`, signed integers are reported too, unless it says which value is white.
     """
-    is_unsure = [is_known is None or not is_known[row] for row in range(len(images))]
-    rows = [row for row in range(len(images)) if is_unsure[row] and _has_header(images[row])]
+    is_sound = [False] * len(images) if is_known is None else is_known
+    rows = [row for row, image in enumerate(images) if not is_sound[row] and _has_header(image)]
     bound = decoding_bound(max_memory)
     return _found(images, rows, lambda row: _check_header(images[row], bound, white), n_jobs)
 
@@ -316,7 +316,7 @@ def _found(
 
     with image_threads(n_jobs) as pool:
         reasons = list(pool.map(why, copies))
-    found = {row: why for same, why in zip(copies.values(), reasons, strict=True) if why for row in same}
+    found = {row: reason for same, reason in zip(copies.values(), reasons, strict=True) if reason for row in same}
     return dict(sorted(found.items()))
 
 

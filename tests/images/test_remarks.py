@@ -1,4 +1,4 @@
-"""What is said of images that are read all the same: once for all of a kind, by name; Pillow's warnings stay as they are."""
+"""What is said of images that are read all the same, once for all of a kind; Pillow's own warnings are plain."""
 
 import io
 import logging
