@@ -259,6 +259,7 @@ def decode_and_embed(
     max_memory: int | None = None,
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
+    known: Mapping[str, bytes] | None = None,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -282,6 +283,8 @@ def decode_and_embed(
         What the user calls each image, which warnings say, where that is not its index in X.
     white : WhiteLevel, optional
         Which value is white where an image does not say it; the cache was made with the same.
+    known : mapping of str to bytes, optional
+        What `check_headers` has returned.
 
     Yields
     ------
@@ -298,7 +301,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white, known) as stream:
         yield from stream
 
 

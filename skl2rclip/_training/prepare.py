@@ -200,7 +200,15 @@ def _decode_mine(
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
             embeddings[mine] = embed_images(
-                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names, request.white
+                images,
+                encoding,
+                cache,
+                settings.n_jobs,
+                settings.max_memory,
+                verbose,
+                names,
+                request.white,
+                request.known,
             )
             return _Decoded(embeddings)
     own = backbone.preprocessing
@@ -211,7 +219,7 @@ def _decode_mine(
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
     chunks = decode_and_embed(
-        images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white
+        images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white, request.known
     )
     description = "decoding" if encoding is None else "embedding"
     for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):

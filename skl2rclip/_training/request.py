@@ -5,6 +5,7 @@ What is made of it is the business of ``_training.prepare`` and ``_training.trai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,6 +64,8 @@ class FitRequest:
         Images that only judge what is learned from the others, which the user gave apart, behind them.
     n_given_apart : int
         How many of these the user gave.
+    known : mapping of str to bytes, or None
+        What `check_headers` has returned, once it has been asked.
     plan : tuple of PlannedStage
         What is trained, in order; follows from the rest.
     """
@@ -87,6 +90,7 @@ class FitRequest:
     label_std: np.ndarray | None = None
     held_out: np.ndarray | None = None
     n_given_apart: int = 0
+    known: Mapping[str, bytes] | None = None
     plan: tuple[PlannedStage, ...] = field(init=False)
 
     def __post_init__(self) -> None:

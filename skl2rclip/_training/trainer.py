@@ -72,8 +72,7 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
     """
     while True:
         try:
-            _check_headers(request)
-            return _fit_on_devices(request, on_epoch_end, listener)
+            return _fit_on_devices(_with_checked_headers(request), on_epoch_end, listener)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
             request = request.without(error)
 
@@ -250,11 +249,13 @@ class _Steps:
         return _collect(self.request, self.backbone, self.learner, self.prepared)
 
 
-def _check_headers(request: FitRequest) -> None:
-    """Look at the headers of images before any work."""
+def _with_checked_headers(request: FitRequest) -> FitRequest:
+    """Look at the headers of images before any work, and keep which files are known."""
     settings = request.settings
-    if not isinstance(request.data, np.ndarray):
-        check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white)
+    if isinstance(request.data, np.ndarray):
+        return request
+    known = check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white)
+    return replace(request, known=known)
 
 
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
