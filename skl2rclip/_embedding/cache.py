@@ -214,9 +214,7 @@ class EmbeddingCache:
         _memory.withdraw(self._owner)
         self._exit.close()  # ends the claims in the folder
 
-    def known_keys(
-        self, images: Sequence[ImageLike], digests: Mapping[str, bytes] | None = None
-    ) -> dict[int, bytes]:
+    def known_keys(self, images: Sequence[ImageLike], digests: Mapping[str, bytes] | None = None) -> dict[int, bytes]:
         """Keys, by index, of the files that have not changed since they were decoded, by `known_digests`."""
         if digests is None:
             digests = _known_digests(images, self._store)

@@ -214,7 +214,7 @@ def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image])
 
 
 def _transparent_colour(pixels: Pixels) -> tuple[int, ...] | None:
-    """The transparent colour of a PNG of 3 x 16 bits in the eight bits that Pillow gives to its pixels."""
+    """Return the transparent colour of a PNG of 3 x 16 bits in the eight bits that Pillow gives to its pixels."""
     colour = pixels.image.info.get("transparency")
     if isinstance(colour, tuple) and (pixels.is_cut or max(colour) > 255):  # what others have decoded tells no more
         return tuple(value >> 8 for value in colour)

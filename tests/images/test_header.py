@@ -26,9 +26,7 @@ def content_of(image, kind):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "QOI"]
-)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "QOI"])
 def test_pictures_are_opened_as_pillow_opens_them(kind):
     content = content_of(Image.new("RGB", (12, 10), "red"), kind)
     opened, expected = open_header(io.BytesIO(content)).image, Image.open(io.BytesIO(content))

@@ -10,7 +10,8 @@ from PIL import Image
 
 from skl2rclip import L2RCLIPClassifier, find_unreadable
 from skl2rclip._images import decoding
-from skl2rclip._images.decoding import find_damaged, find_unreadable as unreadable_headers, open_image
+from skl2rclip._images.decoding import find_damaged, open_image
+from skl2rclip._images.decoding import find_unreadable as unreadable_headers
 from skl2rclip._images.files import stamped
 from skl2rclip._images.remarks import warn_of
 from skl2rclip.inspection._thumbnails import thumbnails_of
