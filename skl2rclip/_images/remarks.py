@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skl2rclip._utils.arguments import warn_user
-from skl2rclip._utils.names import IN_ORDER, EntryNames, shown_entry
+from skl2rclip._utils.names import IN_ORDER, EntryNames
+from skl2rclip.errors import shown_entry
 
 _log = logging.getLogger(__name__)
 _MAX_LOGGED = 1000
