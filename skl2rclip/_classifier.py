@@ -19,8 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
-from skl2rclip._images.decoding import stamped
-from skl2rclip._images.pillow_settings import taken_over, with_settings
+from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
@@ -592,10 +591,7 @@ class L2RCLIPClassifier(
             with contextlib.suppress(InvalidParameterError):  # it was set after the fit, and knows other labels
                 if names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names:
                     state["rank_names"] = dict(self.rank_names_)
-        return with_settings(state)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(taken_over(state))
+        return state
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")

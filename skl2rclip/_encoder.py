@@ -15,9 +15,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
-from skl2rclip._images.pillow_settings import taken_over, with_settings
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import MAKER, check_string, check_white_level, column_count, parse_max_memory, seed_from
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
@@ -244,18 +243,12 @@ class CLIPImageEncoder(_Embedding):
             validate_data(self, X, reset=False, skip_check_array=True)
         images, folder, n_jobs = stamped(as_image_list(X)), self.embedding_cache, self.n_jobs
         max_memory, white = parse_max_memory(self.max_memory), WhiteLevel(self._present_level(), self._refuses_dark)
-        check_headers(images, folder, n_jobs, max_memory, white)
+        known = check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
         encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
         cache = cache_of(backbone, device, self.precision, folder, max_memory, white)
-        return embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return with_settings(dict(super().__getstate__()))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(taken_over(state))
+        return embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white, known=known)
 
     @property
     def _n_features_out(self) -> int:

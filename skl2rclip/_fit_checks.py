@@ -14,7 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from skl2rclip._images.collection import as_image_list, holds_images
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings

@@ -26,7 +26,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image, ImageCms
 
-from skl2rclip._images.decoding import Decoder, find_unreadable, stamped
+from skl2rclip._images.decoding import Decoder, find_unreadable
+from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip.errors import UnreadableImagesError

@@ -18,16 +18,16 @@ from types import TracebackType
 
 import numpy as np
 from PIL import Image
+from PIL import ImageFile as PillowFile
 
 from skl2rclip._embedding.pixel_store import account
 from skl2rclip._embedding.store import digest_of
 from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.color import can_convert
-from skl2rclip._images.decoding import ImageFile, ImageLike, open_image
-from skl2rclip._images.image_warnings import PictureWarnings
+from skl2rclip._images.decoding import open_image
+from skl2rclip._images.files import ImageFile, ImageLike
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
-from skl2rclip._images.pil import own_copy
-from skl2rclip._images.pillow_settings import PillowSettings
+from skl2rclip._images.memory import MemoryTicket
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._utils.forks import in_forked_child
 
@@ -88,11 +88,10 @@ class _Memory:
                 if keys is None or key in keys:
                     del self._computing[key]
 
-    def digests_of(self, files: Iterable[ImageFile]) -> dict[str, bytes]:
+    def digests_of(self, stamps: Mapping[str, str]) -> dict[str, bytes]:
         """Content digests, by path, of files that still bear the stamp that they were read with."""
         with self._lock:
-            stamps = ((file.location, file.stamp) for file in files)
-            return {stamp[0]: self._files[stamp] for stamp in stamps if stamp in self._files}
+            return {stamp[0]: self._files[stamp] for stamp in stamps.items() if stamp in self._files}
 
     def remember_files(self, digests: Mapping[tuple[str, str], bytes]) -> None:
         """Keep content digests by path and stamp."""
@@ -131,22 +130,20 @@ def forget_embeddings() -> None:
     _memory.clear()
 
 
-def known_files(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> np.ndarray:
-    """Tell which images are files that have not changed since this process, or one with this folder, decoded them."""
-    known = _known_digests(images, opened_store(folder))
-    return np.isin(np.arange(len(images)), list(known))
+def known_digests(images: Sequence[ImageLike], folder: str | os.PathLike | None) -> dict[str, bytes]:
+    """Digests, by location, of the files that are as this process, or one with this folder, has decoded them."""
+    return _known_digests(images, opened_store(folder))
 
 
-def _known_digests(images: Sequence[ImageLike], store: Store | None) -> dict[int, bytes]:
-    """Content digests of the files that bear the stamp that they were decoded with, by index."""
-    files = {row: image for row, image in enumerate(images) if isinstance(image, ImageFile) and image.stamp}
-    digests = _memory.digests_of(files.values())
-    rest = {file.location: file.stamp for file in files.values() if file.location not in digests}
+def _known_digests(images: Sequence[ImageLike], store: Store | None) -> dict[str, bytes]:
+    stamps = {image.location: image.stamp for image in images if isinstance(image, ImageFile) and image.stamp}
+    digests = _memory.digests_of(stamps)
+    rest = {path: stamp for path, stamp in stamps.items() if path not in digests}
     if store is not None and rest:
         stored = store.digests_of(rest)
         _memory.remember_files({(path, rest[path]): digest for path, digest in stored.items()})
         digests |= stored
-    return {row: digests[file.location] for row, file in files.items() if file.location in digests}
+    return digests
 
 
 class EmbeddingCache:
@@ -171,7 +168,7 @@ class EmbeddingCache:
         white: WhiteLevel = FULL_RANGE,
     ):
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
-        if PillowSettings.of_this_process().load_truncated_images:
+        if PillowFile.LOAD_TRUNCATED_IMAGES:
             context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
         if not can_convert():
             context.append("all colours taken for sRGB")
@@ -197,9 +194,15 @@ class EmbeddingCache:
         _memory.withdraw(self._owner)
         self._exit.close()  # ends the claims in the folder
 
-    def known_keys(self, images: Sequence[ImageLike]) -> dict[int, bytes]:
-        """Keys, by index, of the files that have not changed since they were decoded."""
-        return {row: self._key_of(digest) for row, digest in _known_digests(images, self._store).items()}
+    def known_keys(self, images: Sequence[ImageLike], digests: Mapping[str, bytes] | None = None) -> dict[int, bytes]:
+        """Keys, by index, of the files that have not changed since they were decoded, by `known_digests`."""
+        if digests is None:
+            digests = _known_digests(images, self._store)
+        return {
+            row: self._key_of(digests[image.location])
+            for row, image in enumerate(images)
+            if isinstance(image, ImageFile) and image.location in digests
+        }
 
     def read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
         """Read an image once: the key of its content, and the bytes to decode where it is a file.
@@ -207,8 +210,7 @@ class EmbeddingCache:
         An image that cannot be read has a key of its own.
         """
         try:
-            with PictureWarnings().of(0):  # who decodes it will tell
-                return self._read(image)
+            return self._read(image)
         except Exception:  # decoding will say what is wrong with it
             return os.urandom(16), None
 
@@ -216,14 +218,12 @@ class EmbeddingCache:
         if isinstance(image, bytes):
             return self._key_of(digest_of(image)), None  # as of a file with this content
         if isinstance(image, Image.Image):
-            own = own_copy(image)
-            if own is not None and own.content is not None:
-                return self._key_of(digest_of(own.content)), None
-        if not isinstance(image, ImageFile):
-            pixels = np.asarray(open_image(image, white=self._white))
-            return self._key_of(digest_of(repr(pixels.shape).encode() + pixels.tobytes())), None
-        if image.problem is not None:
-            raise ValueError(image.problem)
+            with MemoryTicket(self._max_memory) as ticket:
+                return self._read(np.asarray(open_image(image, None, ticket, white=self._white)))
+        if isinstance(image, np.ndarray):
+            return self._key_of(digest_of(f"{image.shape} {image.dtype.str}".encode() + image.tobytes())), None
+        if not isinstance(image, ImageFile) or image.problem is not None:
+            raise ValueError("it cannot be read")
         is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
         content = image.read()
         digest = digest_of(content)

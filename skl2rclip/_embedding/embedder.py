@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,18 +24,12 @@ from torch.nn import functional as F
 
 from skl2rclip._clip.backbone import Backbone, is_convolutional
 from skl2rclip._clip.record import BackboneRecord
-from skl2rclip._embedding.cache import EmbeddingCache, known_files
-from skl2rclip._images.decoding import (
-    Decoder,
-    ImageFile,
-    ImageLike,
-    find_damaged,
-    find_unreadable,
-    identity_of,
-    image_threads,
-)
+from skl2rclip._embedding.cache import EmbeddingCache, known_digests
+from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads
+from skl2rclip._images.files import ImageFile, ImageLike, rows_of_each
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing, normalize
+from skl2rclip._images.remarks import warn_of
 from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
 from skl2rclip._utils.eta import Outlook, quicker_device
 from skl2rclip._utils.names import IN_ORDER, EntryNames
@@ -128,7 +122,7 @@ def check_headers(
     n_jobs: int | None,
     max_memory: int | None = None,
     white: WhiteLevel = FULL_RANGE,
-) -> None:
+) -> dict[str, bytes]:
     """Open files for their headers, so that what is no image, or too large to decode, is named before any work.
 
     Parameters
@@ -144,16 +138,23 @@ def check_headers(
     white : WhiteLevel, optional
         Which value is white where an image does not say it.
 
+    Returns
+    -------
+    dict of str to bytes
+        Digests, by location, of those files, to be handed to what embeds the images.
+
     Raises
     ------
     UnreadableImagesError
     """
-    is_known = known_files(images, folder)
+    known = known_digests(images, folder)
+    is_known = [isinstance(image, ImageFile) and image.location in known for image in images]
     unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, white=white)
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]
         unreadable |= find_damaged(images, rest, n_jobs=n_jobs, max_memory=max_memory, white=white)
         raise UnreadableImagesError(dict(sorted(unreadable.items())), images, len(images))
+    return known
 
 
 def embed_chunks(
@@ -164,6 +165,7 @@ def embed_chunks(
     max_memory: int | None = None,
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
+    known: Mapping[str, bytes] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -186,6 +188,8 @@ def embed_chunks(
         What the user calls each image, which warnings say, where that is not its index in X.
     white : WhiteLevel, optional
         Which value is white where an image does not say it; the cache was made with the same.
+    known : mapping of str to bytes, optional
+        What `check_headers` has returned.
 
     Yields
     ------
@@ -200,7 +204,7 @@ def embed_chunks(
     MemoryError
     """
     with _open(
-        images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names, white=white
+        images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names, white=white, known=known
     ) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
@@ -216,13 +220,14 @@ def embed_images(
     verbose: int = 0,
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
+    known: Mapping[str, bytes] | None = None,
 ) -> np.ndarray:
     """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
     result = np.empty((len(images), encoding.width), np.float32)
-    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known)
     for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
     return result
@@ -237,6 +242,7 @@ def decode_and_embed(
     max_memory: int | None = None,
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
+    known: Mapping[str, bytes] | None = None,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
@@ -260,6 +266,8 @@ def decode_and_embed(
         What the user calls each image, which warnings say, where that is not its index in X.
     white : WhiteLevel, optional
         Which value is white where an image does not say it; the cache was made with the same.
+    known : mapping of str to bytes, optional
+        What `check_headers` has returned.
 
     Yields
     ------
@@ -276,7 +284,7 @@ def decode_and_embed(
     MemoryError
     """
     cache = None if encoding is None else cache
-    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white) as stream:
+    with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white, known) as stream:
         yield from stream
 
 
@@ -291,6 +299,7 @@ def _open(
     wants_pixels: bool = False,
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
+    known: Mapping[str, bytes] | None = None,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -299,7 +308,7 @@ def _open(
         image_threads(n_jobs) as pool,
     ):
         decoder = Decoder(images, preprocessings, pool, max_memory, white)
-        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names)
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known)
         stream.outlook = _outlook(stream, encoding, cache)
         yield stream
 
@@ -346,12 +355,13 @@ class _Stream:
         pool: ThreadPoolExecutor,
         wants_pixels: bool,
         names: EntryNames,
+        known: Mapping[str, bytes] | None,
     ):
-        self.keys = {} if cache is None else cache.known_keys(images)
+        self.keys = {} if cache is None else cache.known_keys(images, known)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
         self._wants_pixels, self._names = wants_pixels, names
         self._decoder = decoder
-        self._copies = _rows_of_each(images)
+        self._copies = rows_of_each(images, range(len(images)))
         self._left: list[int] = []
         self._kept: set[int] = set()
         self._n_known = self._n_done = 0
@@ -393,7 +403,7 @@ class _Stream:
         )
 
     def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
-        self._decoder.warnings.warn(self._images, copies, self._names)
+        warn_of(self._decoder.remarks, self._images, copies, self._names)
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
@@ -447,11 +457,11 @@ class _Stream:
                 embedded |= zip(chunk.mine, computed, strict=True)
                 if self._cache is not None:
                     # others would get other pixels with more memory, and a fit refuses what is dark
-                    passing = (self._decoder.reduced | self._decoder.dark).intersection(chunk.mine)
-                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in passing})
-                    self._kept.update(set(chunk.mine) - passing)
-                    if passing:
-                        self._cache.leave({self.keys[row] for row in passing})
+                    provisional = self._decoder.provisional.intersection(chunk.mine)
+                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in provisional})
+                    self._kept.update(set(chunk.mine) - provisional)
+                    if provisional:
+                        self._cache.leave({self.keys[row] for row in provisional})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
         self._n_done += len(chunk.rows)
         if self.outlook is not None:
@@ -483,15 +493,6 @@ class _Stream:
                 [array[part] for array in pixels],
                 None if embeddings is None else embeddings[part],
             )
-
-
-def _rows_of_each(images: Sequence[ImageLike]) -> dict[int, list[int]]:
-    """All rows that hold an image, by the first of them; two threads never decode one PIL image at a time."""
-    first: dict[Hashable, int] = {}
-    rows: dict[int, list[int]] = {}
-    for row, image in enumerate(images):
-        rows.setdefault(first.setdefault(identity_of(image), row), []).append(row)
-    return rows
 
 
 def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[list[int]]:

@@ -6,7 +6,6 @@ arrays of numbers are taken as a whole. What cannot be a picture is named here b
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections import deque
@@ -16,38 +15,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skl2rclip._images.decoding import ImageFile, Unread
+from skl2rclip._images.files import Unread
 from skl2rclip._utils.arguments import is_missing
 
 _PATH = str | os.PathLike
 _CONTENT = bytes | bytearray | memoryview
 _ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://", "data:image/")
 _KINDS = "a path, the content of a file, a PIL image or a uint8 array"
-_MOST_ATTEMPTS = 5
-_LONGEST_NAME = 4096
 
 
 def as_image_list(X: Any, name: str = "X") -> list[Any]:
-    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or arrays.
+    """Turn what `fit` and `predict` accept as X into a list of paths, contents, PIL images or arrays, not decoded.
 
-    Parameters
-    ----------
-    X : sequence, column, one-column table, iterator, data set or stacked ndarray
-        Of str, path-like, bytes, open binary files, PIL images or ndarrays. A stacked array is of shape (n, H, W),
-        (n, H, W, 3) or (n, H, W, 4).
-    name : str, default="X"
-        What the user gave it as.
-
-    Returns
-    -------
-    list of length n
-        Not yet decoded, each entry asked for once. What an entry raised when it was asked for is an `Unread`. Arrays of
-        booleans have become uint8; others are of any integers or floats.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the index and what is wrong with the entry there.
+    Each entry is asked for once; what it raised then is an `Unread`. Arrays of booleans become uint8; others are of any
+    integers or floats. An error names the index of what is no image, and what is wrong with it.
     """
     if hasattr(X, "__array__") and not _is_sequence(X) and not isinstance(X, Image.Image | np.generic | type):
         X = np.asarray(X)
@@ -56,7 +37,7 @@ def as_image_list(X: Any, name: str = "X") -> list[Any]:
     if column is None:
         images = [_checked(f"{name}[{index}]", image) for index, image in enumerate(_from_array(X, name))]
     else:
-        entries = enumerate(_entries(column, X, name))
+        entries = enumerate(_entries(column))
         images = [_checked(where := f"{name}[{index}]", _plain(where, entry)) for index, entry in entries]
     if not images:
         used_up = " An iterator can be gone through once only: make it a list first." if _is_iterator(X) else ""
@@ -88,16 +69,8 @@ def _first_of(X: Any) -> Any:
 
 
 def _check_container(X: Any, name: str) -> None:
-    if isinstance(X, _PATH):
-        raise ValueError(f"{name} must be a sequence of images, got a single path: write [{os.fspath(X)!r}].")
-    if isinstance(X, Image.Image):
-        raise ValueError(f"{name} must be a sequence of images, got a single PIL image: write [image].")
-    if isinstance(X, _CONTENT):
-        raise TypeError(
-            f"{name} must be a sequence of images, got {type(X).__name__}: write [content] for one picture's."
-        )
-    if hasattr(X, "read") and not hasattr(X, "shape"):
-        raise TypeError(f"{name} must be a sequence of images, got one open file ({type(X).__name__}): write [file].")
+    if isinstance(X, _PATH | _CONTENT | Image.Image) or (hasattr(X, "read") and not hasattr(X, "shape")):
+        raise ValueError(f"{name} must be a sequence of images, got a single {type(X).__name__}: write [image].")
     if X is None or not _is_sequence(X) or isinstance(X, Mapping | Set | type):
         by_name = ": choose one of its entries, X[name]" if isinstance(X, Mapping) else ""
         raise TypeError(
@@ -172,62 +145,23 @@ def _from_array(X: Any, name: str) -> list[Any]:
     return list(array)
 
 
-def _entries(column: Any, X: Any, name: str) -> Iterator[Any]:
+def _entries(column: Any) -> Iterator[Any]:
     """Ask for each entry once, by its index where a container makes them when they are asked for.
 
-    What fails there is one picture that the container could not decode, and the others are still to be had.
+    What fails there is one image that the container could not decode, and the others are still to be had.
     """
     is_lazy = hasattr(column, "__len__") and hasattr(column, "__getitem__") and not hasattr(column, "iloc")
     if not is_lazy or isinstance(column, list | tuple | deque | np.ndarray):
         yield from column
         return
-    failed = 0
     for index in range(len(column)):
         try:
             entry = column[index]
+        except MemoryError:
+            raise
         except Exception as error:  # whatever the container raises
-            _check_that_others_can_be_had(f"{name}[{index}]", error, X)
-            failed += 1
-            if failed == index + 1 == min(_MOST_ATTEMPTS, len(column)):  # all so far: it is not indexed by integers
-                raise _no_entries(X, error, name) from error
-            entry = Unread(f"{type(X).__name__} cannot read it: {f'{error}' or type(error).__name__}")
-        _check_pair(f"{name}[{index}]", entry, X)
+            entry = Unread(f"{type(column).__name__} cannot read it: {f'{error}' or type(error).__name__}")
         yield entry
-
-
-def _no_entries(X: Any, error: Exception, name: str) -> TypeError:
-    return TypeError(
-        f"{name} must be a sequence of images, and {type(X).__name__} hands out none at the indices from 0 on "
-        f"({type(error).__name__}: {error})."
-    )
-
-
-def _check_that_others_can_be_had(where: str, error: Exception, X: Any) -> None:
-    if isinstance(error, MemoryError):
-        raise error
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        raise ValueError(
-            f"{where} cannot be opened, because {type(X).__name__} keeps open the file of every picture that it has "
-            "handed out and not decoded: give paths, or let it call image.load()."
-        ) from error
-
-
-def _check_pair(where: str, entry: Any, X: Any) -> None:
-    """Refuse what holds labels too, with the lines that take it apart."""
-    if isinstance(entry, tuple | list) and len(entry) > 1:
-        samples = getattr(X, "samples", None)
-        is_of_paths = isinstance(samples, list) and bool(samples) and isinstance(samples[0], tuple)
-        lines = [f"{name} = [data_set[i][{place}] for i in range(len(data_set))]" for place, name in enumerate("Xy")]
-        if is_of_paths:  # as in torchvision's folders, where nothing has to be decoded for it
-            lines = ["X = [path for path, _ in data_set.samples]", "y = [label for _, label in data_set.samples]"]
-        raise TypeError(
-            f"{where} is not an image, but {len(entry)} things ({_types(entry)}): {type(X).__name__} seems to be a "
-            "data set of images with labels. Take it apart, where data_set stands for it:\n    " + "\n    ".join(lines)
-        )
-
-
-def _types(entry: Any) -> str:
-    return ", ".join(type(each).__name__ for each in entry[:5])
 
 
 # ------------------------------------------------------------------- entries
@@ -292,13 +226,12 @@ def _content_of(where: str, file: Any) -> Any:
 
 def _checked(where: str, image: Any) -> Any:
     """Return an entry if it may be a picture, as far as its type tells."""
-    if isinstance(image, str):
-        _check_address(where, image)
-        return image
-    if isinstance(image, bytes):
-        _check_content(where, image)
-        return image
-    if isinstance(image, os.PathLike | Image.Image | ImageFile | Unread):
+    if isinstance(image, str) and image[:12].lower().startswith(_ADDRESSES):
+        raise ValueError(
+            f"{where} is an address, {image[:80]!r}, and nothing is fetched by this library: give the content of the "
+            "file, as bytes."
+        )
+    if isinstance(image, str | bytes | os.PathLike | Image.Image | Unread):
         return image
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
@@ -313,31 +246,14 @@ def _checked(where: str, image: Any) -> Any:
     return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
 
 
-def _check_content(where: str, content: bytes) -> None:
-    """Refuse a name given as bytes, which would be taken for a damaged picture."""
-    if len(content) < _LONGEST_NAME and b"\0" not in content and os.path.lexists(content):
-        raise TypeError(
-            f"{where} is bytes, which are taken for what is in a picture's file, and {content!r:.80} is the name of "
-            "one: write os.fsdecode(name)."
-        )
-
-
-def _check_address(where: str, name: str) -> None:
-    if not name[:12].lower().startswith(_ADDRESSES):
-        return
-    advice = "Give the content of the file, as bytes."
-    if name[:4].lower() == "http":
-        advice = "Fetch it first:\n    from urllib.request import urlopen\n    X = [urlopen(name).read() for name in X]"
-    raise ValueError(f"{where} is an address, {name[:80]!r}, and nothing is fetched by this library. {advice}")
-
-
 def _hint(image: Any) -> str:
     if isinstance(image, Mapping):
         names = ", ".join(repr(name) for name in list(image)[:5])
         return f" It is a record with the fields {names}: choose the column of the images, such as X=data_set['image']."
     if isinstance(image, tuple | list) and len(image) > 1:
+        types = ", ".join(type(each).__name__ for each in image[:5])
         return (
-            f" It holds {_types(image)}: of pairs of images and labels, take X = [image for image, _ in pairs] and "
+            f" It holds {types}: of pairs of images and labels, take X = [image for image, _ in pairs] and "
             "y = [label for _, label in pairs]."
         )
     if type(image).__module__.partition(".")[0] == "torch":

@@ -1,51 +1,28 @@
-"""What differs by the format of a picture: one table, `FORMATS`, with a record each.
+"""What differs by the format of an image: one table, `FORMATS`, with a record each.
 
-It tells what decoding costs, which page is read, where EXIF stands, what is refused, and which plugin reads it.
+It tells what decoding takes, which page is read, what is refused, and which plugin reads it.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
-from typing import IO, Any
+from typing import Any
 
-from PIL import IcoImagePlugin, Image, Jpeg2KImagePlugin
-
+# tags of TIFF
+_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _BITS, _COMPRESSION, _SAMPLES = 254, 255, 258, 259, 277
+_ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT, _DNG_VERSION = 278, 284, 322, 323, 339, 50706
+# values of tags: of compression, of planes, of the sample format
+_RAW, _SEPARATE, _SIGNED = 1, 2, 2
 # what follows "ftyp" in files of HEIF whose pixels are not AV1
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# icons of Windows, whose own are of 256 x 256 pixels at most
-_MOST_ICON_PIXELS = 2**20
-# of PNG
-_MOST_CHUNKS = 100_000
-_XMP, _RAW_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type exif"
-
-_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _DNG_VERSION = 254, 255, 50706  # tags of TIFF
-_COMPRESSION = 259
-_ROWS_PER_STRIP, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_LENGTH = 278, 258, 277, 322, 323
 _DEVELOP = "is not read: develop it first, to a TIFF, PNG or JPEG"
 
 
 class RefusedFormatError(ValueError):
     """A format that Pillow knows and that is not read here."""
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse more pixels than Pillow lets through.
-
-    Raises
-    ------
-    DecompressionBombError
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > 2 * limit:
-        raise Image.DecompressionBombError(
-            f"it has {width} x {height} pixels, more than the {2 * limit:,} that Pillow lets through; "
-            "a higher PIL.Image.MAX_IMAGE_PIXELS allows it"
-        )
 
 
 def _nothing(*_: Any) -> None:
@@ -54,89 +31,36 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What is to be known of a format beyond Pillow's plugin for it.
+    """What is to be known of a format beyond Pillow's plugin for it."""
 
-    Attributes
-    ----------
-    beside : float or callable of the image, default=10.0
-        Bytes a pixel that its decoder takes beside the pixels that Pillow keeps, at the peak, as
-        ``tools/measure_decoding.py`` measures them. Some decode in Python, by way of copies of the bytes.
-    buffered : callable of the image
-        Bytes that its decoder takes and that do not shrink with a reduction; none by default.
-    sizes_within : callable of the image
-        Width and height of pictures within it, where its header does not tell; none by default.
-    is_reducible : bool, default=False
-        Whether it can be decoded at a fraction of its sides.
-    is_turned_by_decoder : bool, default=False
-        Whether Pillow turns it as EXIF says when it is decoded.
-    ends_with_exif : callable of the image, optional
-        Tells whether EXIF may stand behind its pixels, where Pillow would decode these to look for it.
-    check_file : callable of the file
-        Refuses it before it is opened.
-    go_to_page : callable of the image and the first bytes of its file
-        Goes to the page that is read; by default it is the first.
-    check_decoded : callable of the image
-        Refuses what others have decoded at another page.
-    refused : str, default=""
-        Why it is not read, where it is not.
-    title : str, default=""
-        What messages call it, where a plugin reads it.
-    plugin : str, default=""
-        What to install for it.
-    begins : callable of the first bytes of a file, optional
-        Tells it where that plugin is missing.
-    """
-
-    beside: float | Callable[[Any], float] = 10.0
+    # what decoding a pixel and converting it to upright RGB takes at the peak, in the worst mode of the format, as
+    # tools/measure_decoding.py measures it
+    bytes_per_pixel: float = 14.0
+    # of an image: bytes that its decoder takes beyond that, and that do not shrink with a reduction
     buffered: Callable[[Any], int] = lambda _: 0
-    sizes_within: Callable[[Any], list[tuple[int, int]]] = lambda _: []
-    is_reducible: bool = False
-    is_turned_by_decoder: bool = False
-    ends_with_exif: Callable[[Any], bool] | None = None
-    check_file: Callable[[IO[bytes]], None] = _nothing
+    is_reducible: bool = False  # it can be decoded at a fraction of its sides
+    # goes to the page that is read, given an image and the first bytes of its file; by default it is the first
     go_to_page: Callable[[Any, bytes], None] = _nothing
-    check_decoded: Callable[[Any], None] = _nothing
-    refused: str = ""
-    title: str = ""
-    plugin: str = ""
+    # refuses a page that Pillow would misread, also where others have decoded it
+    check_page: Callable[[Any], None] = _nothing
+    refused: str = ""  # why it is not read, where it is not
+    title: str = ""  # what messages call it, where a plugin reads it
+    plugin: str = ""  # what to install for it
+    # tells it by the first bytes of a file, where that plugin is missing or opening it is too much already
     begins: Callable[[bytes], bool] | None = None
 
 
-def _go_to_full_page(picture: Any, prefix: bytes) -> None:
-    """Go to the first page that is no thumbnail, and refuse files that hold a sensor's values instead of a picture.
-
-    Raises
-    ------
-    RefusedFormatError
-    """
-    if _DNG_VERSION in picture.tag_v2 or prefix[8:10] == b"CR":
-        raise RefusedFormatError(f"camera raw {_DEVELOP}")
-    if not _is_reduced(picture.tag_v2):
-        return
-    for page in range(1, picture.n_frames):
-        picture.seek(page)
-        if not _is_reduced(picture.tag_v2):
-            check_size(*picture.size)
-            return
-    raise RefusedFormatError(f"a thumbnail without a full picture that Pillow reads, as in camera raw, {_DEVELOP}")
+# ---------------------------------------------------------------------- TIFF
 
 
-def _check_decoded_tiff(picture: Any) -> None:
-    """Refuse camera raw, and a thumbnail, that others have decoded.
+def bits_of(tags: Any) -> int:
+    """Return how many bits the largest sample of a TIFF has."""
+    return max(tags.get(_BITS, (8,)))
 
-    Raises
-    ------
-    RefusedFormatError
-    """
-    tags = getattr(picture, "tag_v2", None)
-    if tags is None:
-        return
-    if _DNG_VERSION in tags:
-        raise RefusedFormatError(f"camera raw {_DEVELOP}")
-    if picture.tell() == 0 and _is_reduced(tags):
-        raise RefusedFormatError(
-            "it was decoded at a page that the file calls a thumbnail: give its path, or seek to the full page first"
-        )
+
+def is_signed(tags: Any) -> bool:
+    """Whether a TIFF holds signed integers."""
+    return _SIGNED in tags.get(_SAMPLE_FORMAT, ())
 
 
 def _is_reduced(tags: Any) -> bool:
@@ -144,42 +68,53 @@ def _is_reduced(tags: Any) -> bool:
     return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 0b101) or tags.get(_OLD_SUBFILE_TYPE) == 2
 
 
-def _check_icon(file: IO[bytes]) -> None:
-    """Refuse a Windows icon that holds a large picture: Pillow decodes it when the file is opened.
-
-    Raises
-    ------
-    RefusedFormatError
-    """
-    entry = IcoImagePlugin.IcoFile(file).entry[0]
-    file.seek(entry.offset)
-    header = file.read(24)
-    is_png = header.startswith(b"\x89PNG")  # else a bitmap without its file header
-    size = struct.unpack(">II", header[16:24]) if is_png else struct.unpack("<ii", header[4:12])
-    if abs(size[0] * size[1]) > _MOST_ICON_PIXELS:
-        raise RefusedFormatError(f"an icon with a picture of {size[0]} x {size[1]} pixels in it is not read")
-    file.seek(0)
+def _go_to_full_page(image: Any, prefix: bytes) -> None:
+    """Go to the first page that is no thumbnail, and refuse files that hold a sensor's values instead of an image."""
+    if prefix[8:10] == b"CR":
+        raise RefusedFormatError(f"camera raw {_DEVELOP}")
+    page = 0
+    while _is_reduced(image.tag_v2) and _DNG_VERSION not in image.tag_v2:
+        page += 1
+        if page == image.n_frames:
+            raise RefusedFormatError(
+                f"a thumbnail without a full picture that Pillow reads, as in camera raw, {_DEVELOP}"
+            )
+        image.seek(page)
+    _check_tiff(image)
 
 
-def _ends_with_exif(image: Any) -> bool:
-    """Whether a PNG has, or may have, a chunk behind its pixels that tells how it lies.
+def _check_tiff(image: Any) -> None:
+    """Refuse camera raw, the first page where it is a thumbnail, and samples that Pillow misreads."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:  # it is a copy
+        return
+    if _DNG_VERSION in tags:
+        raise RefusedFormatError(f"camera raw {_DEVELOP}")
+    if image.tell() == 0 and _is_reduced(tags):
+        raise RefusedFormatError(
+            "it stands at a page that the file calls a thumbnail: give its path, or seek to the full page first"
+        )
+    is_raw = tags.get(_COMPRESSION, _RAW) == _RAW
+    if tags.get(_PLANES) == _SEPARATE and bits_of(tags) > 8 and is_raw:
+        raise ValueError(
+            f"its planes of {bits_of(tags)} bits are stored one behind the other, which Pillow misreads: save it "
+            "interleaved (PlanarConfiguration 1)"
+        )
+    if is_signed(tags) and image.mode[0] not in "IF":
+        raise ValueError(f"it holds signed integers of {bits_of(tags)} bits, which Pillow misreads: save uint8")
 
-    Pillow would decode the pixels to look for it.
-    """
-    file, here, place = image.fp, image.fp.tell(), 8
-    try:
-        for _ in range(_MOST_CHUNKS):
-            file.seek(place)
-            header = file.read(8 + len(_RAW_PROFILE))
-            name, content = header[4:8], header[8:]
-            if len(name) < 4 or name == b"IEND":
-                return False
-            if name == b"eXIf" or (name in (b"iTXt", b"tEXt", b"zTXt") and content.startswith((_XMP, _RAW_PROFILE))):
-                return True
-            place += 12 + int.from_bytes(header[:4], "big")
-        return True
-    finally:
-        file.seek(here)
+
+def _tiff_bytes(image: Any) -> int:
+    """Bytes of a compressed TIFF and of its longest strip or tile, which libtiff decodes as a whole."""
+    tags, (width, height) = image.tag_v2, image.size
+    if tags.get(_COMPRESSION, _RAW) == _RAW:
+        return 0  # read row by row, and not by libtiff
+    width = tags.get(_TILE_WIDTH, width)
+    rows = tags.get(_TILE_LENGTH, min(height, tags.get(_ROWS_PER_STRIP, height)))
+    return _file_size(image) + math.ceil(width * rows * tags.get(_SAMPLES, 1) * bits_of(tags) / 8)
+
+
+# -------------------------------------------------------------------- others
 
 
 def _is_one_scan(image: Any) -> bool:
@@ -196,112 +131,66 @@ def _is_one_scan(image: Any) -> bool:
 
 
 def _coefficient_bytes(image: Any) -> int:
-    """Bytes of the coefficients of a JPEG, which several scans keep, and which do not shrink with a reduction."""
+    """Bytes of the coefficients of a JPEG, two for each pixel and component, which several scans keep."""
     if _is_one_scan(image):
         return 0
-    width, height = (math.ceil(side / 8) * 8 for side in image.size)
-    horizontal, vertical = (max((layer[i] for layer in image.layer), default=1) for i in (1, 2))
-    share = sum(layer[1] * layer[2] for layer in image.layer) / max(1, horizontal * vertical)
-    return math.ceil(2 * width * height * share)
-
-
-def _tiff_bytes(image: Any) -> int:
-    """Bytes of a compressed TIFF and of its longest strip or tile, which libtiff decodes as a whole."""
-    if image.tag_v2.get(_COMPRESSION, 1) == 1:
-        return 0  # read row by row, and not by libtiff
-    tags, (width, height) = image.tag_v2, image.size
-    bits = tags.get(_BITS, (8,))
-    width = tags.get(_TILE_WIDTH, width)
-    rows = tags.get(_TILE_LENGTH, min(height, tags.get(_ROWS_PER_STRIP, height)))
-    return _file_size(image) + math.ceil(width * rows * tags.get(_SAMPLES, 1) * max(bits) / 8)
+    width, height = (math.ceil(side / 32) * 32 for side in image.size)  # whole blocks of the coarsest component
+    return int(2 * image.layers * width * height)
 
 
 def _file_size(image: Any) -> int:
     """Bytes of a file that is in memory as a whole while it is decoded."""
+    if image.fp is None:  # nothing is read from it any more
+        return 0
     here = image.fp.tell()
     size = image.fp.seek(0, os.SEEK_END)
     image.fp.seek(here)
-    return size
+    return int(size)
 
 
-def _jpeg2000_beside(image: Any) -> float:
-    return 6.0 * len(image.getbands()) + 2 * (image.mode == "I;16")  # four bytes a sample, and packed ones
-
-
-def _bmp_beside(image: Any) -> float:
-    return 3.1 if [tile[0] for tile in image.tile] == ["bmp_rle"] else 0.1  # decoded in Python
-
-
-def _icon_sizes(image: Any) -> list[tuple[int, int]]:
-    """Width and height of what lies within an icon of macOS, which may be a picture of any size."""
-    codes = dict(image.icns.SIZES[image.best_size])
-    places = [image.icns.dct[code] for code in codes if code in image.icns.dct]
-    return [_size_of_icon(image.icns.fobj, *place) for place in places]
-
-
-def _size_of_icon(file: Any, start: int, length: int) -> tuple[int, int]:
-    header = _read_at(file, start, 24)
-    if header.startswith(b"\x89PNG"):
-        return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-    if not header.startswith((b"\xff\x4f\xff\x51", b"\x0d\x0a\x87\x0a", b"\x00\x00\x00\x0cjP")):
-        return 0, 0
-    return Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(_read_at(file, start, length))).size
-
-
-def _read_at(file: Any, start: int, length: int) -> bytes:
-    here = file.tell()
-    file.seek(start)
-    content = file.read(length)
-    file.seek(here)
-    return content
-
-
-_JPEG = ImageFormat(beside=0.1, buffered=_coefficient_bytes, is_reducible=True)
+# an image of up to four bytes a pixel, the same in RGB or turned, and what the system has not taken back
+_SIMPLE = 10.0
+_JPEG = ImageFormat(bytes_per_pixel=9.0, buffered=_coefficient_bytes, is_reducible=True)
+_ICON = "an icon is decoded when it is opened, whatever it takes; save it as PNG"
 OTHER_FORMAT = ImageFormat()
 # by Pillow's name
 FORMATS: dict[str, ImageFormat] = {
     "AVIF": ImageFormat(
-        beside=12.0,  # planes of up to ten bits, and the interleaved copy
+        bytes_per_pixel=16.0,  # planes of up to ten bits, and the interleaved copy
         buffered=_file_size,
         title="AVIF",
         plugin="a newer Pillow, or pillow-avif-plugin and import pillow_avif",
         begins=lambda prefix: prefix[4:12] in (b"ftypavif", b"ftypavis"),
     ),
-    "BMP": ImageFormat(beside=_bmp_beside),
-    "DIB": ImageFormat(beside=_bmp_beside),
+    "BMP": ImageFormat(_SIMPLE),
+    "DIB": ImageFormat(_SIMPLE),
     "EPS": ImageFormat(refused="it would be drawn by another program, Ghostscript"),
-    "GIF": ImageFormat(beside=1.0),
+    "GIF": ImageFormat(_SIMPLE),
     "HEIF": ImageFormat(
         title="HEIC",
         plugin="pillow-heif and call pillow_heif.register_heif_opener()",
         begins=lambda prefix: prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS,
     ),
-    "ICNS": ImageFormat(beside=12.0, sizes_within=_icon_sizes),
-    "ICO": ImageFormat(check_file=_check_icon),
-    "IM": ImageFormat(beside=0.1),
+    "ICNS": ImageFormat(refused=_ICON, begins=lambda prefix: prefix.startswith(b"icns")),
+    "ICO": ImageFormat(refused=_ICON, begins=lambda prefix: prefix.startswith(b"\0\0\1\0")),
+    "IM": ImageFormat(_SIMPLE),
     "IPTC": ImageFormat(refused="it would be opened as whatever file lies within"),
     "JPEG": _JPEG,
-    "JPEG2000": ImageFormat(beside=_jpeg2000_beside, buffered=_file_size),
+    "JPEG2000": ImageFormat(bytes_per_pixel=28.0, buffered=_file_size),  # four bytes a sample, and packed ones
     "JXL": ImageFormat(
         title="JPEG XL",
         plugin="pillow-jxl-plugin and import pillow_jxl",
         begins=lambda prefix: prefix.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     ),
     "MPO": _JPEG,
-    "PCX": ImageFormat(beside=0.1),
-    "PNG": ImageFormat(beside=0.1, ends_with_exif=_ends_with_exif),
-    "PPM": ImageFormat(beside=0.0),
-    "SGI": ImageFormat(beside=0.1, buffered=_file_size),
-    "TGA": ImageFormat(beside=0.1),
-    "TIFF": ImageFormat(
-        beside=0.1,
-        buffered=_tiff_bytes,
-        is_turned_by_decoder=True,
-        go_to_page=_go_to_full_page,
-        check_decoded=_check_decoded_tiff,
-    ),
+    "PCX": ImageFormat(_SIMPLE),
+    "PNG": ImageFormat(_SIMPLE),
+    "PPM": ImageFormat(_SIMPLE),
+    "SGI": ImageFormat(_SIMPLE, buffered=_file_size),
+    "TGA": ImageFormat(_SIMPLE),
+    "TIFF": ImageFormat(_SIMPLE, buffered=_tiff_bytes, go_to_page=_go_to_full_page, check_page=_check_tiff),
     "WEBP": ImageFormat(
-        beside=17.0,  # two canvases of the decoder of animations, and the copy that it hands out
+        bytes_per_pixel=21.0,  # two canvases of the decoder of animations, and the copy that it hands out
         buffered=_file_size,
     ),
     "WMF": ImageFormat(refused="it would be drawn by the operating system"),
@@ -311,3 +200,10 @@ FORMATS: dict[str, ImageFormat] = {
 def format_of(image: Any) -> ImageFormat:
     """Look up what is known of the format of an opened image."""
     return FORMATS.get(image.format or "", OTHER_FORMAT)
+
+
+def check_format(format_name: str | None) -> None:
+    """Refuse formats whose pixels are not plainly in the file."""
+    refused = FORMATS.get(format_name or "", OTHER_FORMAT).refused
+    if refused:
+        raise RefusedFormatError(f"{format_name} files are not read: {refused}")

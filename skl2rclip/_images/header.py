@@ -1,72 +1,57 @@
-"""From a file to an opened picture: of which format it is, and whether it is read.
+"""The first step of an image: from a file to what its header says.
 
-Only the header is read here. What differs by format is in `formats`.
+Nothing is decoded here. What differs by format is in `formats`.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image
 
-from skl2rclip._images.formats import FORMATS, OTHER_FORMAT, RefusedFormatError, check_size, format_of
-from skl2rclip._images.levels import check_samples
+from skl2rclip._images.formats import FORMATS, check_format, format_of
+from skl2rclip._images.levels import is_cut_to_eight_bits, white_of_file
 
 # of either byte order, and with addresses of 64 bits
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def opened_picture(file: IO[bytes], name: str = "", frame: int | None = None) -> Image.Image:
-    """Open a picture for its header, as `PIL.Image.open` does.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """An image that was opened, the first step, with what decoding would forget."""
 
-    Pillow warns of pictures above `PIL.Image.MAX_IMAGE_PIXELS` and refuses them above twice as many. Here nobody is
-    warned, because memory is bounded otherwise, and warnings cannot be silenced in one thread alone.
+    image: Image.Image
+    white: float | None  # which value its file says is white
+    is_cut: bool  # Pillow will keep the upper eight of its sixteen bits
 
-    Parameters
-    ----------
-    file : binary file
-        Which the picture reads from when it is decoded, and never closes.
-    name : str, default=""
-        Of the file, where it has one: Pillow maps uncompressed pixels into memory.
-    frame : int or None
-        Which of several; None for the first, and of a TIFF for the first that is no thumbnail.
+    @classmethod
+    def of(cls, image: Image.Image) -> Header:
+        """Look at an opened image; of one that was decoded, less is known."""
+        return cls(image, white_of_file(image), is_cut_to_eight_bits(image))
 
-    Returns
-    -------
-    PIL image
 
-    Raises
-    ------
-    UnidentifiedImageError
-        If it is of no format that Pillow knows.
-    RefusedFormatError, DecompressionBombError
-    """
+def open_header(file: IO[bytes]) -> Header:
+    """Open an image at the page that is read; it reads from the file when it is decoded, and never closes it."""
     prefix = file.read(16)
-    Image.preinit()
-    usual = tuple(Image.ID)
-    picture = _opened_as(usual, prefix, file, name)
-    if picture is None:
-        Image.init()
-        picture = _opened_as((each for each in tuple(Image.ID) if each not in usual), prefix, file, name)
-    if picture is None:
-        raise Image.UnidentifiedImageError(_why_unknown(prefix))
-    check_size(*picture.size)
-    if frame is not None:
-        picture.seek(frame)
-        check_size(*picture.size)
-    if frame is None:
-        format_of(picture).go_to_page(picture, prefix)
-    if picture.format == "TIFF":
-        check_samples(picture)
-    return picture
+    for name, known in FORMATS.items():
+        if known.begins is not None and known.begins(prefix):
+            check_format(name)
+    try:
+        image = Image.open(file)
+    except Image.UnidentifiedImageError as error:
+        raise Image.UnidentifiedImageError(_why_unknown(prefix)) from error
+    except Image.DecompressionBombError as error:
+        raise Image.DecompressionBombError(f"{error} A higher PIL.Image.MAX_IMAGE_PIXELS allows it.") from error
+    check_format(image.format)
+    format_of(image).go_to_page(image, prefix)
+    return Header.of(image)
 
 
 def _why_unknown(prefix: bytes) -> str:
     """Say which plugin reads it, where the first bytes tell."""
     for known in FORMATS.values():
-        if known.begins is not None and known.begins(prefix):
+        if known.plugin and known.begins is not None and known.begins(prefix):
             return (
                 f"{known.title}, which Pillow reads with a plugin: install {known.plugin}, also in each worker process"
             )
@@ -78,52 +63,10 @@ def _why_unknown(prefix: bytes) -> str:
     return "not an image, or of a format that Pillow cannot read"
 
 
-def _opened_as(formats: Iterable[str], prefix: bytes, file: IO[bytes], name: str) -> ImageFile.ImageFile | None:
-    for format_name in formats:
-        factory, accept = Image.OPEN[format_name]
-        try:
-            if accept is not None:
-                answer = accept(prefix)
-                if not answer or isinstance(answer, str):  # a string says why not
-                    continue
-                check_format(format_name)
-            file.seek(0)
-            FORMATS.get(format_name, OTHER_FORMAT).check_file(file)
-            picture: Any = factory(file, name)
-        except (SyntaxError, IndexError, TypeError, struct.error):  # how plugins say that this is another format
-            continue
-        check_format(picture.format)
-        return picture
-    return None
-
-
-def check_format(format_name: str | None) -> None:
-    """Refuse formats whose pixels are not in the file, but in what another program makes of it.
-
-    Raises
-    ------
-    RefusedFormatError
-    """
-    refused = FORMATS.get(format_name or "", OTHER_FORMAT).refused
-    if refused:
-        raise RefusedFormatError(f"{format_name} files are not read: {refused}")
-
-
-def halve_transparency(picture: Any) -> None:
-    """Give the transparent colour of a PNG of 3 x 16 bits the eight bits that Pillow gives to its pixels."""
-    colour = picture.info.get("transparency")
-    is_deep = any(tile[3] == "RGB;16B" for tile in getattr(picture, "tile", ()))
-    if isinstance(colour, tuple) and (is_deep or max(colour) > 255):  # what has been decoded has no tiles any more
-        picture.info["transparency"] = tuple(value >> 8 for value in colour)
-
-
-def check_decoded_page(picture: Any) -> None:
-    """Refuse what others have decoded where it would not have been opened here.
-
-    Raises
-    ------
-    RefusedFormatError, ValueError
-    """
-    format_of(picture).check_decoded(picture)
-    if picture.format == "TIFF" and hasattr(picture, "tag_v2"):
-        check_samples(picture)
+def orientation_of(image: Any) -> int:
+    """Tell how EXIF says that an image lies, from 1 to 8; 1 where it is upright. A PNG is decoded for it."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF makes Pillow raise anything, and costs nothing but itself
+        return 1
+    return orientation if orientation in tuple(range(1, 9)) else 1  # whatever a damaged header holds

@@ -14,12 +14,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from skl2rclip._images.formats import bits_of, is_signed
 from skl2rclip._images.memory import BAND_PIXELS
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
-_SIGNED = 2
-_WHITE_IS_ZERO = 0
-_SEPARATE = 2
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
 _BEYOND_WHITE = 2.0**64
 _SIXTEEN_BITS = 2.0**16 - 1
 _MAX_CHUNKS = 1_000  # of a PNG, before its pixels
@@ -35,17 +33,10 @@ _AS_ARRAY = (
 
 @dataclass(frozen=True, slots=True)
 class WhiteLevel:
-    """What the user says of images that do not say themselves which value is white.
+    """What the user says of images that do not say themselves which value is white."""
 
-    Attributes
-    ----------
-    value : float or None
-        The parameter `white_level`; None stands for the full range of the type.
-    refuses_dark : bool
-        Whether an image is refused that uses so little of its type's range that it may hold fewer bits, as `fit` does.
-    """
-
-    value: float | None = None
+    value: float | None = None  # the parameter `white_level`; None stands for the full range of the type
+    # of an image that uses so little of its type's range that it may hold fewer bits, as `fit` does
     refuses_dark: bool = False
 
 
@@ -64,41 +55,27 @@ def is_cut_to_eight_bits(image: Any) -> bool:
     return image.mode[0] != "I" and ";16" in _raw_mode(image)
 
 
-def white_of_file(image: Any, file: IO[bytes] | None = None) -> float | None:
-    """Tell which value is white, as far as the file of an image says it.
+def white_of_file(image: Any) -> float | None:
+    """Tell which value is white, as far as the file of an image says it; of one that was decoded, less is known.
 
     A TIFF says it by a number of bits that is not that of a type, and a PNG by its significant bits. The values of PGM
     and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
-
-    Parameters
-    ----------
-    image : PIL image
-        Not decoded yet; of one that was, less is known.
-    file : binary file, optional
-        That of a PNG.
-
-    Returns
-    -------
-    float or None
     """
     if image.format == "TIFF":
-        return 2.0 ** _bits_of(image.tag_v2) - 1 if 8 < _bits_of(image.tag_v2) < 16 else None
+        n_bits = bits_of(getattr(image, "tag_v2", {}))
+        return 2.0**n_bits - 1 if 8 < n_bits < 16 else None
     if not is_deep(image) and not is_cut_to_eight_bits(image):
         return None
     if image.format == "PNG":
-        n_bits = None if file is None else _significant_bits(file)
-        return None if n_bits is None else 2.0**n_bits - 1
+        file = getattr(image, "fp", None)
+        significant = None if file is None else _significant_bits(file)
+        return None if significant is None else 2.0**significant - 1
     is_scaled = image.format == "JPEG2000" or (image.format == "PPM" and ";16" not in _raw_mode(image))
     return _SIXTEEN_BITS if is_scaled and image.mode[0] == "I" else None
 
 
 def check_signed(image: Image.Image | np.ndarray, white: WhiteLevel) -> None:
-    """Refuse signed integers where the user does not say which value is white, before anything is decoded.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse signed integers where the user does not say which value is white, before anything is decoded."""
     if is_deep(image) and white.value is None and _full_range(image) is None:
         raise ValueError(
             "it holds signed integers, and nothing says which value is white: white_level says it, as in "
@@ -109,30 +86,11 @@ def check_signed(image: Image.Image | np.ndarray, white: WhiteLevel) -> None:
 def resolve_white(
     image: Image.Image | np.ndarray, said: float | None, white: WhiteLevel, *, is_cut: bool = False
 ) -> tuple[float, str | None]:
-    """Tell which value is white in a decoded image.
+    """Tell which value is white in a decoded image, and why it may hold fewer bits than its type and so be too dark.
 
-    Parameters
-    ----------
-    image : PIL image or ndarray
-        Of which `is_deep` is True, or `is_cut`.
-    said : float or None
-        What `white_of_file` tells; it counts unless values are above it, as those of a PNG that were scaled to all of
-        its sixteen bits.
-    white : WhiteLevel
-        What the user says.
-    is_cut : bool, default=False
-        Whether only the upper eight of sixteen bits are left; the lower ones count as ones.
-
-    Returns
-    -------
-    level : float
-    doubt : str or None
-        Why the image may hold fewer bits than its type, so that it would be too dark.
-
-    Raises
-    ------
-    ValueError
-        If nothing says which value is white, or values lie beyond what does.
+    What its file said counts unless values are above it, as those of a PNG that were scaled to all of its sixteen bits.
+    Where Pillow has kept the upper eight of sixteen bits (`is_cut`), the lower ones count as ones. Where nothing says
+    which value is white, values lie beyond what does, or `white` refuses a dark image, a ValueError says the remedy.
     """
     low, high, colour = _range_of(image, is_cut)
     level = white.value if said is None else (said if high <= said else _SIXTEEN_BITS)
@@ -145,11 +103,14 @@ def resolve_white(
     _check_within(low, high, full, is_cut)
     if _is_floating(image) or not 0 < colour <= _DARK_SHARE * full:
         return full, None
-    return full, (
+    doubt = (
         f"its largest value is {colour:.0f} of the {full:.0f} of its type, so that it may hold fewer bits: "
         f"{f'{_AS_ARRAY}, and ' if is_cut else ''}white_level={_proposal(colour)} says which value is white "
         f"(white_level={full:.0f} if it is as dark as that)"
     )
+    if white.refuses_dark:
+        raise ValueError(doubt)
+    return full, doubt
 
 
 def _check_within(low: float, high: float, level: float, is_cut: bool) -> None:
@@ -169,67 +130,18 @@ def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:
     return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class GreyLevels:
-    """How values of one channel become uint8.
-
-    Attributes
-    ----------
-    white : float
-        The value that is shown as white; black is 0.
-    is_inverted : bool
-        Whether 0 is white, and `white` is black.
-    transparent : int or None
-        The value of pixels that are not there, and so are white.
-    is_unsigned : bool
-        Whether the 32 bits that Pillow has as signed are not.
-    """
-
-    white: float
-    is_inverted: bool = False
-    transparent: int | None = None
-    is_unsigned: bool = False
-
-    @classmethod
-    def of(cls, image: Image.Image, white: float) -> GreyLevels:
-        """Tell from a decoded image of mode I, F, or one of those of I;16, with the value that is white."""
-        tags: Any = getattr(image, "tag_v2", {})
-        transparent = image.info.get("transparency")
-        return cls(
-            white,
-            tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO,
-            transparent if isinstance(transparent, int) and image.mode != "F" else None,
-            _is_unsigned(image),
-        )
-
-    def applied(self, image: Image.Image) -> np.ndarray:
-        """Values of an image, or of a part of it, as uint8 of shape (H, W)."""
-        values = _finite(_values_of(image, self.is_unsigned))
-        grey = _scaled(values, self.white, image.mode == "F")
-        if self.is_inverted:
-            grey = 255 - grey
-        grey = grey.clip(0, 255).round().astype(np.uint8)
-        if self.transparent is not None:
-            grey[values == self.transparent] = 255
-        return grey
-
-
-def check_samples(image: Any) -> None:
-    """Refuse a TIFF whose samples Pillow misreads, from its tags.
-
-    Raises
-    ------
-    ValueError
-    """
-    tags = image.tag_v2
-    is_raw = tags.get(_COMPRESSION, 1) == 1  # told by the tag, because what has been decoded has no tiles any more
-    if tags.get(_PLANES) == _SEPARATE and _bits_of(tags) > 8 and is_raw:
-        raise ValueError(
-            f"its planes of {_bits_of(tags)} bits are stored one behind the other, which Pillow misreads: save it "
-            "interleaved (PlanarConfiguration 1)"
-        )
-    if _is_signed(tags) and not is_deep(image):
-        raise ValueError(f"it holds signed integers of {_bits_of(tags)} bits, which Pillow misreads: save uint8")
+def grey_as_bytes(part: Image.Image, whole: Image.Image, white: float) -> np.ndarray:
+    """Scale a part of a decoded image of mode I, F, or one of those of I;16, to uint8 of shape (H, W)."""
+    tags: Any = getattr(whole, "tag_v2", {})
+    values = _finite(_values_of(part, _is_unsigned(whole)))
+    grey = _scaled(values, white, whole.mode == "F")
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    grey = grey.clip(0, 255).round().astype(np.uint8)
+    transparent = whole.info.get("transparency")
+    if isinstance(transparent, int) and whole.mode != "F":
+        grey[values == transparent] = 255
+    return grey
 
 
 def bands_of(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
@@ -243,14 +155,6 @@ def bands_of(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
 def _rows_of(array: np.ndarray) -> Iterator[np.ndarray]:
     for _, top, _, bottom in bands_of((array.shape[1], array.shape[0])):
         yield array[top:bottom]
-
-
-def _bits_of(tags: Any) -> int:
-    return max(tags.get(_BITS, (8,)))
-
-
-def _is_signed(tags: Any) -> bool:
-    return _SIGNED in tags.get(_SAMPLE_FORMAT, ())
 
 
 def _raw_mode(image: Any) -> str:
@@ -298,7 +202,7 @@ def _full_range(image: Image.Image | np.ndarray) -> float | None:
 def _is_unsigned(image: Image.Image) -> bool:
     """Whether the 32 bits that Pillow has as signed are not."""
     tags: Any = getattr(image, "tag_v2", {})
-    return image.mode == "I" and bool(tags) and _bits_of(tags) == 32 and not _is_signed(tags)
+    return image.mode == "I" and bool(tags) and bits_of(tags) == 32 and not is_signed(tags)
 
 
 def _range_of(image: Image.Image | np.ndarray, is_cut: bool) -> tuple[float, float, float]:

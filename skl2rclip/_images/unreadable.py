@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import find_damaged, stamped
+from skl2rclip._images.decoding import find_damaged
+from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._utils.arguments import check_thread_count, check_white_level, parse_max_memory
 

@@ -21,7 +21,7 @@ from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.untrusted import check_config
 from skl2rclip._embedding.cache import EmbeddingCache
 from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
-from skl2rclip._images.decoding import ImageLike
+from skl2rclip._images.files import ImageLike
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._model.modules import RankFormer, image_adapter
@@ -146,9 +146,9 @@ class FittedState:
         else:
             folder = None if "tower" in self.arrays else settings.embedding_cache
             white = WhiteLevel(settings.white_level)
-            check_headers(data, folder, settings.n_jobs, settings.max_memory, white)
+            known = check_headers(data, folder, settings.n_jobs, settings.max_memory, white)
             encoding, cache = self._encoding(settings)
-            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory, white=white)
+            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory, white=white, known=known)
             chunks = counted(chunks, len(data), settings.verbose)
         for rows, embeddings in chunks:
             yield rows, adapt(embeddings)

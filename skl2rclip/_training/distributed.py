@@ -22,10 +22,10 @@ from typing import Any, NoReturn, TypeVar
 import joblib
 import numpy as np
 import torch
+from PIL import Image, ImageFile
 from torch import Tensor, nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from skl2rclip._images.pillow_settings import PillowSettings
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 
@@ -178,11 +178,11 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], folder: Path):
         self._function, self._folder = function, folder
-        self._pillow = PillowSettings.of_this_process()  # each process decodes its share
+        self._limits = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS  # each process decodes its share
 
     def __call__(self, fabric: Any) -> None:
         threading.Thread(target=_end_without, args=(self._folder,), daemon=True).start()
-        self._pillow.apply()
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = self._limits
         group = _FabricGroup(fabric)
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))

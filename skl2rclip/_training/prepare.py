@@ -14,7 +14,7 @@ import torch
 from skl2rclip._clip.backbone import Backbone
 from skl2rclip._embedding.embedder import cache_of, decode_and_embed, embed_images, shared_encoding
 from skl2rclip._embedding.pixel_store import PixelStore
-from skl2rclip._images.decoding import identity_of
+from skl2rclip._images.files import identity_of
 from skl2rclip._model.modules import N_HIDDEN
 from skl2rclip._model.state import unit_rows
 from skl2rclip._ordinal.soft_targets import (
@@ -178,7 +178,15 @@ def _decode_mine(
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
             embeddings[mine] = embed_images(
-                images, encoding, cache, settings.n_jobs, settings.max_memory, verbose, names, request.white
+                images,
+                encoding,
+                cache,
+                settings.n_jobs,
+                settings.max_memory,
+                verbose,
+                names,
+                request.white,
+                request.known,
             )
             return _Decoded(embeddings)
     own = backbone.preprocessing
@@ -189,7 +197,7 @@ def _decode_mine(
     held_out_pixels = PixelStore((int(held_out.sum()), *own.size, 3), request.device, settings.max_memory)
     place = np.where(held_out, np.cumsum(held_out), np.cumsum(learns)) - 1
     chunks = decode_and_embed(
-        images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white
+        images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white, request.known
     )
     description = "decoding" if encoding is None else "embedding"
     for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):

@@ -5,6 +5,7 @@ What is made of it is the business of ``_training.prepare`` and ``_training.trai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +50,7 @@ class FitRequest:
     # (n,), bool: images that only judge what is learned from the others, which the user gave apart, behind them
     held_out: np.ndarray | None = None
     n_given_apart: int = 0  # how many of these the user gave
+    known: Mapping[str, bytes] | None = None  # what `check_headers` has returned, once it has been asked
     plan: tuple[PlannedStage, ...] = field(init=False)  # what is trained, in order; follows from the rest
 
     def __post_init__(self) -> None:

@@ -55,13 +55,9 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
     `on_epoch_end` is called with the state so far; the listener hears of stages and epochs, unless they pass in other
     processes.
     """
-    settings = request.settings
     while True:
         try:
-            if not isinstance(request.data, np.ndarray):
-                check_headers(
-                    request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white
-                )
+            request = _with_checked_headers(request)
             n_images, n_devices = request.n_learned_from, len(request.devices)
             if n_devices == 1 or request.one_pass:
                 return train(request, on_epoch_end, listener)
@@ -225,6 +221,15 @@ class _Steps:
 
     def _so_far(self) -> FittedState:
         return _collect(self.request, self.backbone, self.learner, self.prepared)
+
+
+def _with_checked_headers(request: FitRequest) -> FitRequest:
+    """Look at the headers of images before any work, and keep which files are known."""
+    settings = request.settings
+    if isinstance(request.data, np.ndarray):
+        return request
+    known = check_headers(request.data, settings.embedding_cache, settings.n_jobs, settings.max_memory, request.white)
+    return replace(request, known=known)
 
 
 def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skl2rclip._images.decoding import find_unreadable, stamped
+from skl2rclip._images.decoding import find_unreadable
+from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.order_inference import plain_order
 from skl2rclip._ordinal.ranks import default_name, given_ranks

@@ -9,16 +9,10 @@ from typing import Any
 import numpy as np
 
 from skl2rclip._images.collection import as_image_list, holds_images
-from skl2rclip._images.decoding import (
-    ImageFile,
-    find_damaged,
-    find_unreadable,
-    image_threads,
-    open_image,
-    stamped,
-)
-from skl2rclip._images.image_warnings import PictureWarnings
+from skl2rclip._images.decoding import find_unreadable, image_threads, read_image, reason_of
+from skl2rclip._images.files import ImageFile, stamped
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
+from skl2rclip._images.remarks import warn_of
 from skl2rclip._utils.arguments import column_count
 from skl2rclip._utils.names import EntryNames
 from skl2rclip.errors import visible
@@ -68,27 +62,23 @@ def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_
         return []
     images = stamped(as_image_list(rows_of(pictures, rows)))
     problems = find_unreadable(images)
-    noted = PictureWarnings()
+    remarks: dict[int, tuple[str, ...]] = {}
 
     def thumbnail(place: int) -> Thumbnail:
-        with noted.of(place):
-            return _thumbnail(images[place], side, white, problems.get(place))
+        image, problem = images[place], problems.get(place)
+        name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
+        if problem is not None:
+            return Thumbnail(None, name, problem)
+        try:
+            rgb = read_image(image, shrinkage=lambda size: max(1.0, max(size) / side), white=white)
+        except Exception as error:  # PIL's plugins raise anything on broken files
+            return Thumbnail(None, name, reason_of(error))
+        remarks[place] = rgb.remarks
+        small = rgb.image.copy()  # which may be the user's
+        small.thumbnail((side, side))
+        return Thumbnail(np.asarray(small), name)
 
     with image_threads(None) as pool:
         thumbnails = list(pool.map(thumbnail, range(len(images))))
-    noted.warn(images, names=EntryNames([int(row) for row in rows]))
+    warn_of(remarks, images, {place: [place] for place in remarks}, EntryNames([int(row) for row in rows]))
     return thumbnails
-
-
-def _thumbnail(image: Any, side: int, white: WhiteLevel, problem: str | None) -> Thumbnail:
-    name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
-    if problem is None:
-        try:
-            picture = open_image(image, shrinkage=lambda size: max(1.0, max(size) / side), white=white)
-        except Exception as error:  # PIL's plugins raise anything on broken files
-            # said once more by those who know the words for it
-            problem = find_damaged([image], [0], n_jobs=1, white=white).get(0, f"{error}" or type(error).__name__)
-    if problem is not None:
-        return Thumbnail(None, name, problem)
-    picture.thumbnail((side, side))
-    return Thumbnail(np.asarray(picture), name)

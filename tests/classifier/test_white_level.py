@@ -73,7 +73,7 @@ def test_fit_refuses_dark_images_by_name_and_decodes_none_twice(make_classifier,
         Image.fromarray(np.where(image == image.max(), np.uint16(65535), image * 16)).save(path)
     mixed = [*bright[:5], files[5], *bright[6:]]
     classifier = make_classifier(ranks=range(5), image_tower=image_tower, embedding_cache=tmp_path / "cache")
-    with mock.patch.object(decoding, "open_image", side_effect=decoding.open_image) as opened:
+    with mock.patch.object(decoding, "read_image", side_effect=decoding.read_image) as opened:
         with pytest.raises(UnreadableImagesError, match=rf"X\[5\] \(.*05.png\): {DARK}.*white_level=") as caught:
             classifier.fit(mixed, y)
         assert list(caught.value.failures) == [5]

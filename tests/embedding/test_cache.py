@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings, known_files
+from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings, known_digests
 from skl2rclip._embedding.pixel_store import PixelStore, account
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip.embedding_store import EmbeddingStore
 from tests.support.helpers import SQUARE, file_access, in_threads, write_pictures
@@ -31,7 +31,7 @@ def images(tmp_path):
 @pytest.fixture
 def _settled(monkeypatch):
     """Whatever the tests write counts as written long ago."""
-    monkeypatch.setattr("skl2rclip._images.decoding._RACY_SECONDS", -60.0)
+    monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)
 
 
 def cache(**options):
@@ -110,11 +110,11 @@ def test_unchanged_files_are_known_without_being_read(images, tmp_path):
     others = stamped([__file__, np.zeros((2, 2), np.uint8)])
     with file_access() as asked:
         assert cache().known_keys(images) == keys
-        assert known_files([*others, *images], None).tolist() == [False] * 2 + [True] * 4
+        assert known_digests([*others, *images], None).keys() == {image.location for image in images}
         _memory._files.clear()  # as another process
         assert cache().known_keys(images) == {}
-        assert not known_files(images, None).any()
-        assert known_files(images, tmp_path / "cache").all()
+        assert known_digests(images, None) == {}
+        assert len(known_digests(images, tmp_path / "cache")) == 4
         _memory._files.clear()
         assert cache(folder=tmp_path / "cache").known_keys(images) == keys
         assert EmbeddingCache("other", SQUARE, "float32").known_keys(images).keys() == keys.keys()

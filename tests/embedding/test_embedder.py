@@ -21,8 +21,9 @@ from skl2rclip import CLIPImageEncoder
 from skl2rclip._embedding import embedder
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings
 from skl2rclip._embedding.embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
+from skl2rclip._embedding.store import EmbeddingStore
 from skl2rclip._images import memory as picture_cost
-from skl2rclip._images.decoding import ImageFile, stamped
+from skl2rclip._images.files import ImageFile, stamped
 from skl2rclip.errors import UnreadableImagesError
 from tests.support.helpers import (
     SQUARE,
@@ -58,7 +59,7 @@ def expected(files):
 @pytest.fixture
 def _settled(monkeypatch):
     """Whatever the tests write counts as written long ago."""
-    monkeypatch.setattr("skl2rclip._images.decoding._RACY_SECONDS", -60.0)
+    monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)
 
 
 @pytest.fixture
@@ -222,6 +223,17 @@ def test_a_stream_asks_about_a_file_once_and_opens_it_for_header_and_content(fil
     with file_access() as asked:
         embed(files, None)
     assert asked.of(files) == {(1, 2)}
+
+
+def test_digests_of_files_are_looked_up_once(files, tmp_path, monkeypatch):
+    asked, original = [], EmbeddingStore.digests_of
+    monkeypatch.setattr(
+        EmbeddingStore, "digests_of", lambda self, stamps: asked.append(len(stamps)) or original(self, stamps)
+    )
+    images, folder = stamped(files), tmp_path / "cache"
+    known = check_headers(images, folder, 2)
+    embed_images(images, toy_encoding(), cache(folder), 2, known=known)
+    assert asked == [12]
 
 
 @pytest.mark.parametrize("with_encoding", [False, True])

@@ -18,7 +18,7 @@ from skl2rclip._embedding import sqlite
 from skl2rclip._embedding import store as embedding_store
 from skl2rclip._embedding.cache import EmbeddingCache, forget_embeddings
 from skl2rclip._embedding.embedder import embed_images
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip.embedding_store import EmbeddingStore
 from skl2rclip.errors import InvalidParameterError
 from tests.support.helpers import SQUARE, embedded_one_by_one, in_threads, toy_encoding, within, write_pictures

@@ -1,7 +1,9 @@
-"""What X may be, what the system is asked about it, and that every kind of picture becomes the right pixels."""
+"""What X may be, and that every kind of image becomes the right pixels."""
 
 import io
 import os
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from PIL import Image, ImageOps
 
 from skl2rclip._images import decoding as images_module
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import Decoder, ImageFile, find_unreadable, open_image, stamped, thread_count
+from skl2rclip._images.decoding import Decoder, find_unreadable, open_image, read_image, thread_count
+from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from tests.support.helpers import file_access
@@ -85,8 +88,8 @@ def test_stacked_arrays(shape):
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        ("a.png", ValueError, r"single path: write \['a.png'\]"),
-        (Path("a.png"), ValueError, "single path"),
+        ("a.png", ValueError, r"single str: write \[image\]"),
+        (Path("a.png"), ValueError, r"single \w+Path"),
         (Image.new("L", (2, 2)), ValueError, r"write \[image\]"),
         (np.zeros((8, 8, 3), np.uint8), ValueError, r"looks like one colour image: write X=\[image\]"),
         (np.zeros((8, 8), np.uint8), ValueError, "Reshape your data if its rows are flattened images"),
@@ -110,58 +113,6 @@ def test_stacked_arrays(shape):
 def test_what_is_no_sequence_of_images_is_named(X, error, message):
     with pytest.raises(error, match=message):
         as_image_list(X)
-
-
-# ------------------------------------------------ what the system says of it
-
-
-def test_a_path_is_asked_about_once_and_stays_as_it_was_given(files, monkeypatch):
-    monkeypatch.chdir(files[0].parent)
-    X = [files[0], str(files[1]), files[0], "0.png", files[2]]
-    with file_access() as asked:
-        first = stamped(as_image_list(X))
-        assert stamped(first) == first
-    assert sum(asked.stats[str(path)] for path in (*files, "0.png")) == 3
-    assert [image.path for image in first] == X
-    assert first[0].stamp == first[3].stamp != first[1].stamp
-    assert first[3].location == str(files[0])
-    assert [os.fspath(image) for image in first] == [str(path) for path in X]
-    assert first[1].size == os.path.getsize(files[1])
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs links")
-def test_a_path_through_a_link_is_not_taken_for_another_file(files, tmp_path, pictures):
-    (tmp_path / "elsewhere" / "inner").mkdir(parents=True)
-    Image.fromarray(255 - pictures[0]).save(tmp_path / "elsewhere" / "0.png")
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "inner")
-    X = [files[0], f"{tmp_path}/link/../0.png"]
-    np.testing.assert_array_equal(decode(X), decode(np.stack([pictures[0], 255 - pictures[0]])))
-    first, second = stamped(X)
-    assert first.location != second.location
-    assert first.stamp != second.stamp
-
-
-def test_what_is_no_file_stays_as_it_is(pictures):
-    given = [Image.fromarray(pictures[0]), np.asarray(pictures[1])]
-    assert all(image is original for image, original in zip(stamped(given), given, strict=True))
-
-
-def test_a_stamp_changes_with_the_file(files):
-    before = ImageFile.of(files[0])
-    assert ImageFile.of(files[0]) == before
-    os.utime(files[0], (1e9, 1e9))
-    after = ImageFile.of(files[0])
-    assert after.stamp != before.stamp
-    assert not after.is_settled()  # its status has changed just now
-
-
-def test_what_changed_long_ago_is_settled(files, monkeypatch):
-    now = images_module.time.time()
-    image = ImageFile.of(files[0])
-    for later, expected in ((1.5, False), (60, True)):
-        monkeypatch.setattr(images_module.time, "time", lambda later=later: now + later)
-        assert image.is_settled() == expected
-        assert not ImageFile.of("nothing").is_settled()
 
 
 # ------------------------------------------------------------------ decoding
@@ -245,6 +196,18 @@ def test_exif_orientation_is_honoured(orientation, tmp_path):
     np.testing.assert_array_equal(np.asarray(open_image(path)), np.asarray(ImageOps.exif_transpose(Image.open(path))))
 
 
+def test_a_png_is_turned_also_where_exif_stands_behind_its_pixels():
+    upright = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    upright.save(file, "PNG")
+    chunk = b"eXIf" + exif.tobytes()[6:]
+    added = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    content = file.getvalue()[:-12] + added + file.getvalue()[-12:]
+    np.testing.assert_array_equal(np.asarray(open_image(content)), np.rot90(np.asarray(upright), -1))
+
+
 def test_only_the_first_frame_of_an_animation_counts(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     path = tmp_path / "moving.gif"
@@ -262,7 +225,7 @@ def test_pillow_images_are_not_changed():
 
 def test_each_image_is_decoded_once_for_several_sizes(pictures, monkeypatch):
     calls = []
-    monkeypatch.setattr(images_module, "open_image", lambda *image: calls.append(1) or open_image(*image))
+    monkeypatch.setattr(images_module, "read_image", lambda *image: calls.append(1) or read_image(*image))
     with ThreadPoolExecutor(2) as pool:
         decoded = Decoder(list(pictures), [PLAIN, PLAIN.enlarged(2, 1)], pool).start(range(4))()
     assert [array.shape for array in decoded] == [(4, 8, 8, 3), (4, 16, 16, 3)]

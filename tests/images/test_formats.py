@@ -21,15 +21,14 @@ def remark(known):
 
 
 def cost(known):
-    if known.refused:
-        return "-"
-    return "by its header" if callable(known.beside) else f"{known.beside:g}"
+    file = " and its file" if known.buffered.__name__ == "_file_size" else ""
+    return "-" if known.refused else f"{known.bytes_per_pixel:g}{file}"
 
 
 def test_the_documentation_has_the_table():
     rows = [f"| {name} | {cost(known)} | {remark(known)} |" for name, known in FORMATS.items()]
     rows.append(f"| any other | {cost(OTHER_FORMAT)} | {remark(OTHER_FORMAT)} |")
-    table = "\n".join(["| format | beside | what is particular |", "| --- | --- | --- |", *rows])
+    table = "\n".join(["| format | bytes a pixel | what is particular |", "| --- | --- | --- |", *rows])
     assert table in DOCS.read_text(), f"docs/inputs.md must hold:\n{table}"
 
 
@@ -43,7 +42,7 @@ def test_a_format_that_is_added_is_counted_with_its_costs(monkeypatch):
     image = Image.new("RGB", (100, 100))
     image.format, image.tile = "NEW", [("raw", (0, 0, 100, 100), 0, "RGB")]
     before = decoding_bytes(image)
-    monkeypatch.setitem(FORMATS, "NEW", type(OTHER_FORMAT)(beside=12.0, buffered=lambda image: 5_000))
+    monkeypatch.setitem(FORMATS, "NEW", type(OTHER_FORMAT)(bytes_per_pixel=16.0, buffered=lambda image: 5_000))
     assert decoding_bytes(image) == before + 2 * 100 * 100 + 5_000
 
 

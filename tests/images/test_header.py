@@ -1,20 +1,23 @@
 """Which formats are opened, and up to which size."""
 
 import io
+import pickle
 import re
-import struct
 import subprocess
-import warnings
 
+import joblib
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageFile
 
 import skl2rclip
-from skl2rclip._images.decoding import find_unreadable, open_image, stamped
+from skl2rclip import CLIPImageEncoder
+from skl2rclip._images.decoding import find_unreadable, open_image
+from skl2rclip._images.files import stamped
 from skl2rclip._images.formats import RefusedFormatError
-from skl2rclip._images.header import opened_picture
+from skl2rclip._images.header import open_header
+from tests.support.helpers import truncate, write_pictures
 
 
 def content_of(image, kind):
@@ -23,12 +26,10 @@ def content_of(image, kind):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "ICO", "QOI"]
-)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "QOI"])
 def test_pictures_are_opened_as_pillow_opens_them(kind):
     content = content_of(Image.new("RGB", (12, 10), "red"), kind)
-    opened, expected = opened_picture(io.BytesIO(content)), Image.open(io.BytesIO(content))
+    opened, expected = open_header(io.BytesIO(content)).image, Image.open(io.BytesIO(content))
     assert (opened.format, opened.mode, opened.size) == (expected.format, expected.mode, expected.size)
     assert opened.tobytes() == expected.tobytes()
 
@@ -36,7 +37,7 @@ def test_pictures_are_opened_as_pillow_opens_them(kind):
 def test_what_is_no_picture_is_not_identified():
     for content in (b"", b"words", b"\x89PNG\r\n\x1a\n", bytes(1000)):
         with pytest.raises(Image.UnidentifiedImageError):
-            opened_picture(io.BytesIO(content))
+            open_header(io.BytesIO(content))
 
 
 def test_what_another_program_would_draw_is_refused_by_name(tmp_path, monkeypatch):
@@ -52,26 +53,43 @@ def test_what_another_program_would_draw_is_refused_by_name(tmp_path, monkeypatc
     assert calls == []
 
 
-def test_a_windows_icon_with_a_large_picture_in_it_is_refused_before_it_is_decoded():
-    inner = content_of(Image.new("L", (2000, 2000)), "PNG")
-    content = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
-    with pytest.raises(RefusedFormatError, match="a picture of 2000 x 2000 pixels in it"):
-        opened_picture(io.BytesIO(content))
+@pytest.mark.parametrize("kind", ["ICO", "ICNS"])
+def test_icons_are_refused_before_pillow_decodes_them(kind):
+    with pytest.raises(RefusedFormatError, match=f"{kind} files are not read: an icon is decoded when it is opened"):
+        open_header(io.BytesIO(content_of(Image.new("L", (64, 64)), kind)[:100]))
 
 
-def test_pillows_limit_is_the_users_and_nobody_is_warned_below_it(tmp_path, monkeypatch):
+def test_pillows_limit_is_the_users(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
     Image.new("RGB", (12, 10)).save(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of more, and refuses twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of more, and refuses twice as many
+    with pytest.warns(Image.DecompressionBombWarning):
         assert open_image(path).size == (12, 10)
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-        [reason] = find_unreadable(stamped([path])).values()
-        assert "it has 12 x 10 pixels, more than the 100 that Pillow lets through" in reason
-        assert "PIL.Image.MAX_IMAGE_PIXELS" in reason
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-        assert find_unreadable(stamped([path])) == {}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    [reason] = find_unreadable(stamped([path])).values()
+    assert "Image size (120 pixels) exceeds limit of 100 pixels" in reason
+    assert "A higher PIL.Image.MAX_IMAGE_PIXELS allows it." in reason
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert find_unreadable(stamped([path])) == {}
+
+
+def prepare():
+    """What docs/inputs.md tells workers."""
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = True, None
+
+
+def test_limits_reach_workers_by_their_initializer_and_never_by_a_pickle(tiny, tmp_path, monkeypatch):
+    paths = write_pictures(tmp_path, 3)
+    truncate(paths[1])
+    encoder = CLIPImageEncoder(tiny, device="cpu").fit()
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        expected, pickled = encoder.transform(paths), pickle.dumps(encoder)
+    with joblib.parallel_config("loky", n_jobs=2, initializer=prepare):
+        [embeddings] = joblib.Parallel(timeout=120)([joblib.delayed(encoder.transform)(paths)])
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    pickle.loads(pickled)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 @pytest.mark.parametrize(

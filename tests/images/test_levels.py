@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads, open_image, stamped
+from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads, open_image, read_image
+from skl2rclip._images.files import stamped
+from skl2rclip._images.header import orientation_of
 from skl2rclip._images.levels import WhiteLevel
-from skl2rclip._images.memory import orientation_of
 from skl2rclip._images.preprocessing import Preprocessing
 from tests.support.small_images import transparent_png
 
@@ -75,8 +76,10 @@ def test_fit_refuses_what_uses_an_eighth_of_its_type_and_says_the_remedy(as_give
     assert "white_level=4095 says which value is white (white_level=65535 if" in reason
     for white_level in (4095, 65535):
         assert refused(as_given(of_bits(12)), white_level) is None
-    with pytest.warns(UserWarning, match="its largest value is 4095"):  # predictions take it, and say so
-        np.testing.assert_array_equal(grey(as_given(of_bits(12))), of_bits(12) >> 8)
+    dark = read_image(as_given(of_bits(12)))  # predictions take it, and say so
+    assert dark.is_dark
+    assert dark.remarks[0].startswith("its largest value is 4095")
+    np.testing.assert_array_equal(np.asarray(dark.image)[..., 0], of_bits(12) >> 8)
 
 
 def test_an_eighth_is_where_dark_begins_and_black_is_black():
@@ -259,7 +262,7 @@ def test_what_is_transparent_throughout_is_taken_without_its_alpha(mode):
         decoder = Decoder(decoder_images, [SQUARE], pool)
         decoder.start([0, 1])()
     assert decoder.failures == {}
-    assert decoder.warnings.rows() == {0}
+    assert [row for row, remarks in decoder.remarks.items() if remarks] == [0]
 
 
 @pytest.mark.parametrize(

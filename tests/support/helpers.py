@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from skl2rclip._embedding.cache import EmbeddingCache
 from skl2rclip._embedding.embedder import ImageEncoding, check_headers, embed_images
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip._images.preprocessing import Preprocessing
 
 SQUARE = Preprocessing(size=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

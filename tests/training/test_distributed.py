@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from skl2rclip._images.pillow_settings import PillowSettings
 from skl2rclip._training.distributed import ProcessGroup, check_devices, run_on_devices
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
 from tests.support.processes import time_limit
@@ -75,7 +74,7 @@ def everything_that_a_group_does(group, seed):
     with torch.no_grad():
         group.broadcast_module(own)
     results["broadcast_module"] = (own.weight.detach(), torch.zeros(1, 2))
-    return group.size, PillowSettings.of_this_process(), results
+    return group.size, (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS), results
 
 
 def test_a_process_alone_is_a_group_of_one():
@@ -90,9 +89,9 @@ def test_a_process_alone_is_a_group_of_one():
 def test_what_processes_do_together_equals_what_one_does(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    size, pillow_settings, results = run_on_devices(everything_that_a_group_does, (CPU, CPU), 3)
+    size, limits, results = run_on_devices(everything_that_a_group_does, (CPU, CPU), 3)
     assert size == 2
-    assert pillow_settings == PillowSettings(True, None)
+    assert limits == (True, None)
     for actual, expected in results.values():
         if isinstance(actual, dict | int):
             assert actual == expected

@@ -6,7 +6,7 @@ import torch
 
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._images.decoding import stamped
+from skl2rclip._images.files import stamped
 from skl2rclip._model.prompts import tokenize_prompts
 from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings

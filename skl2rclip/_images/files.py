@@ -1,0 +1,141 @@
+"""What images are before anything is opened: paths with what the system says of them, contents, objects.
+
+A path is asked about once, by `stamped`, and what the system said goes along with it from there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from skl2rclip._utils.names import near_name
+
+# a file changed this recently may change again without another time stamp
+_RACY_SECONDS = 2.0
+IS_FOLDER = "this is a folder, not an image file"
+_ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
+_KINDS = {  # what is opened in vain, or waited for
+    stat.S_ISDIR: IS_FOLDER,
+    stat.S_ISFIFO: "this is a pipe, not a regular file",
+    stat.S_ISSOCK: "this is a socket, not a regular file",
+    stat.S_ISCHR: "this is a device, not a regular file",
+    stat.S_ISBLK: "this is a device, not a regular file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile(os.PathLike[str]):
+    """A path as the user gave it, with what the system said of the file, once."""
+
+    path: str | os.PathLike
+    location: str  # the path from the root, which tells whether two of them are the same
+    stamp: str = ""  # changes with the file's content: size, times and place; empty where there is no such file
+    size: int = 0
+    changed: float = 0.0  # when content or status changed last, in seconds of the system's clock
+    problem: str | None = None  # why this cannot be an image, as far as the system knows without opening it
+
+    @classmethod
+    def of(cls, path: str | os.PathLike) -> ImageFile:
+        """Ask the system about a path."""
+        location = _location_of(path)
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            return cls(path, location, problem=_why_no_status(error, os.fsdecode(path), location))
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        changed = max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
+        return cls(path, location, stamp, status.st_size, changed, _problem_of(status))
+
+    def __fspath__(self) -> str:
+        return os.fsdecode(self.path)
+
+    def is_settled(self) -> bool:
+        """Whether the last change is so long ago that the next one is bound to show in the stamp."""
+        return bool(self.stamp) and time.time() - self.changed > _RACY_SECONDS
+
+    def read(self) -> bytes:
+        """Read the whole file."""
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+def _location_of(path: str | os.PathLike) -> str:
+    # not normalised: "link/../a.png" is another file than "a.png" where the link leads elsewhere
+    name = os.fsdecode(path)
+    return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
+
+
+def _why_no_status(error: Exception, name: str, location: str) -> str:
+    if name[:8].lower().startswith(_ADDRESSES):
+        return "no such file; it was an address before it became a Path, and nothing is fetched"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        near = near_name(location)
+        return "no such file" if near is None else f"no such file; {near}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return "its name is longer than the system allows"
+    return "there is a null character in its name" if "\0" in location else f"{error}"
+
+
+def _problem_of(status: os.stat_result) -> str | None:
+    for is_of_kind, name in _KINDS.items():
+        if is_of_kind(status.st_mode):
+            return name
+    if not stat.S_ISREG(status.st_mode):
+        return "this is not a regular file"
+    return "the file is empty" if status.st_size == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a container could not hand out, and what it said."""
+
+    problem: str
+
+
+# bytes are always what is in a file, and never its name
+ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread
+
+
+def identity_of(image: ImageLike) -> Hashable:
+    """Tell what images have in common that are the same file, the same content or the same object."""
+    if isinstance(image, ImageFile):
+        return image.location
+    return image if isinstance(image, bytes) else id(image)
+
+
+def rows_of_each(images: Sequence[ImageLike], rows: Iterable[int]) -> dict[int, list[int]]:
+    """Those of the rows that hold the same image, by the first of them."""
+    rows_of: dict[Hashable, list[int]] = {}
+    for row in rows:
+        rows_of.setdefault(identity_of(images[row]), []).append(row)
+    return {same[0]: same for same in rows_of.values()}
+
+
+def known_problem(image: ImageLike) -> str | None:
+    """Why an image cannot be read, as far as is known without looking."""
+    if isinstance(image, bytes):
+        return None if image else "its content is empty"
+    return image.problem if isinstance(image, ImageFile | Unread) else None
+
+
+def stamped(images: Iterable[Any]) -> list[ImageLike]:
+    """Ask the system about the paths among the images of `as_image_list`, once about each; all else stays as it is."""
+    asked: dict[str, ImageFile] = {}
+
+    def with_stamp(image: Any) -> ImageLike:
+        if isinstance(image, ImageFile) or not isinstance(image, str | os.PathLike):
+            return image
+        location = _location_of(image)
+        if location not in asked:
+            asked[location] = ImageFile.of(image)
+        return replace(asked[location], path=image)
+
+    return [with_stamp(image) for image in images]
