@@ -23,7 +23,7 @@ from few_shots import shots_of, state_of_library
 from methods import FEW_SHOTS, Fitted, Predictor, from_pixels, nothing_set
 from protocols import finished, keep
 from report import ROWS
-from tasks import BACKBONE, Part, Task, pictures
+from tasks import BACKBONE, Part, Task, rendering
 from variants import (
     DistanceBias,
     FixedContext,
@@ -153,7 +153,7 @@ def _many_ranks(name: str, prompt: str) -> Task:
     def part(ranks: np.ndarray, per_rank: int, seed: int) -> Part:
         rng, target = np.random.default_rng([seed, 11]), np.tile(ranks, per_rank)
         levels = 20 * target / (N_RANKS - 1)
-        return Part(None, encoder.transform(np.stack([pictures.render(name, t, rng) for t in levels])), target)
+        return Part(None, encoder.transform(np.stack([rendering.render(name, t, rng) for t in levels])), target)
 
     train = part(np.arange(0, N_RANKS, STEP), POOL_PER_RANK, 0)
     test = part(np.arange(N_RANKS), TEST_PER_RANK, 1)
@@ -237,9 +237,9 @@ def _nearest(task: Task, drawn: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def scores(fit: Fit, task: Task) -> dict[str, Any]:
-    """Fit, and judge on test images."""
-    drawn, judged = draw(task, fit.condition, fit.seed)
-    kept = np.isin(task.test.target, judged)
+    """Fit, and score on test images."""
+    drawn, tested = draw(task, fit.condition, fit.seed)
+    kept = np.isin(task.test.target, tested)
     X, true = (task.test.pixels if fit.method in TOWERS else task.test.Z)[kept], task.test.target[kept]
     start = time.process_time()
     ordinality = None

@@ -149,7 +149,7 @@ def few_shot_statements(cells: Cells) -> list[str]:
 
 
 def fine_tuning_statements(cells: list[Cell]) -> list[str]:
-    """How often the rehearsal left the tower as it was, which predicts as the frozen one, and what came of the rest."""
+    """How often the epoch selection left the tower as the frozen one is, and what came of the rest."""
     logs = [compared([cell], FINE_TUNED, FROZEN, "rps")[0] for cell in cells]
     if not logs:
         return []

@@ -42,7 +42,7 @@ class Published:
     error: float
 
 
-# on all training pictures, by backbones and schedules of their own
+# on all training images, by backbones and schedules of their own
 PUBLISHED = {
     "adience": [
         Published("OrdinalCLIP", 61.2, 0.47),
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{heading(data)}\n{len(data.data)} pictures of {len(data.ranks)} ranks\n", flush=True)
+    print(f"{heading(data)}\n{len(data.data)} images of {len(data.ranks)} ranks\n", flush=True)
     for title, key, cv in conditions(data, options):
         n_splits = cv.get_n_splits(data.data, data.target)
         wanted = n_splits if options.max_splits is None else min(n_splits, options.max_splits)
@@ -94,8 +94,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--setting", help="of morph2: A, B, C or D")
     parser.add_argument("--category", help="of image-aesthetics: animals, nature, people, urban or all")
     protocol = parser.add_mutually_exclusive_group()
-    protocol.add_argument("--shots", type=int, nargs="+", default=[], help="pictures a rank")
-    protocol.add_argument("--shift", type=int, nargs="+", default=[], help="how many ranks lose pictures")
+    protocol.add_argument("--shots", type=int, nargs="+", default=[], help="images a rank")
+    protocol.add_argument("--shift", type=int, nargs="+", default=[], help="how many ranks lose images")
     parser.add_argument("--keep", type=float, default=0.1, help="share that ranks of --shift keep")
     parser.add_argument("--model-name", default="ViT-B-16")
     parser.add_argument("--pretrained", default="openai")
@@ -141,13 +141,13 @@ def conditions(data: Bunch, options: argparse.Namespace) -> Iterator[tuple[str, 
         "version": skl2rclip.__version__,
     }
     if not (options.shots or options.shift):
-        yield "All training pictures", key | {"training": "all"}, data.cv
+        yield "All training images", key | {"training": "all"}, data.cv
     for shots in options.shots:
         cv = FewShotSplit(shots, 1, cv=data.cv, allow_fewer=True, random_state=options.seed)
-        yield f"{shots} pictures a rank, or all of a rank that has fewer", key | {"training": f"{shots} shots"}, cv
+        yield f"{shots} images a rank, or all of a rank that has fewer", key | {"training": f"{shots} shots"}, cv
     for n_ranks in options.shift:
         cv = DistributionShiftSplit(n_ranks, options.keep, cv=data.cv, random_state=options.seed)
-        title = f"The {n_ranks} most frequent ranks keep {options.keep:.0%} of their pictures"
+        title = f"The {n_ranks} most frequent ranks keep {options.keep:.0%} of their images"
         yield title, key | {"training": f"shift {n_ranks} {options.keep}"}, cv
 
 
@@ -174,7 +174,7 @@ def run(data: Bunch, cv: Any, key: dict[str, Any], wanted: int, options: argpars
 def scored(
     method: str, data: Bunch, train: np.ndarray, test: np.ndarray, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """Scores on the test pictures by read-out."""
+    """Scores on the test images by read-out."""
     X, y = data.data, data.target
     backbone = {"model_name": options.model_name, "pretrained": options.pretrained}
     if method == "L2RCLIPClassifier":

@@ -696,9 +696,9 @@ def write(results: dict[str, dict[str, Any]], file: Path) -> None:
                     "| " + " | ".join(line[key] for key in ("what", "against", "ratio", "wanted", "note")) + " |"
                 )
         parts += [f"On {results[device]['machine']}.", "\n".join(lines)]
-        picture = HERE / f"growth-{device}.png"
-        if picture.is_file():
-            parts.append(f"![How the cost grows]({picture.name})")
+        image = HERE / f"growth-{device}.png"
+        if image.is_file():
+            parts.append(f"![How the cost grows]({image.name})")
     file.write_text("\n\n".join(parts) + "\n")
 
 

@@ -25,7 +25,7 @@ from sklearn.utils import Bunch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools")]
 
-import pictures  # noqa: E402
+import rendering  # noqa: E402
 
 import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
@@ -38,7 +38,7 @@ TRAIN_PER_RANK, TEST_PER_RANK = 96, 32
 # of photographs: the share of the training images that only choose among methods
 VALIDATION_SHARE = 0.2
 COFFEE_TRAIN, COFFEE_TEST = 1100, 585
-# red cells in a picture: below 6, 6 to 8, ..., from 18 on
+# red cells in an image: below 6, 6 to 8, ..., from 18 on
 PHOTOGRAPHS = ("coffee leaves", "blood cells")
 CELL_EDGES, CELL_NAMES = (6, 9, 12, 15, 18), ("4", "8", "11", "14", "17", "20")
 
@@ -93,12 +93,12 @@ def _part(pixels: list[np.ndarray], target: list[int]) -> Part:
 
 
 def _rendered(name: str, prompt: str) -> Task:
-    spec = pictures.NEW_PROPERTIES[name]
+    spec = rendering.NEW_PROPERTIES[name]
 
     def part(per_rank: int, seed: int) -> Part:
         rng = np.random.default_rng([seed, 9])
         target = np.tile(np.arange(len(spec.levels)), per_rank)
-        return _part([pictures.render(name, spec.levels[k], rng) for k in target], target.tolist())
+        return _part([rendering.render(name, spec.levels[k], rng) for k in target], target.tolist())
 
     parts = (part(TRAIN_PER_RANK, 0), part(TEST_PER_RANK, 1), part(TEST_PER_RANK, 2))
     return Task(name, tuple(str(level) for level in spec.levels), prompt, *parts)
@@ -116,10 +116,10 @@ def _graded() -> Task:
 
 def _digits() -> Task:
     rng = np.random.default_rng(4)
-    images, target = pictures.handwritten_digits(training=False)
+    images, target = rendering.handwritten_digits(training=False)
     order = rng.permutation(len(target))
     images, target = images[order], target[order]
-    pixels = [np.asarray(pictures.draw_digit(image, rng)) for image in images]
+    pixels = [np.asarray(rendering.draw_digit(image, rng)) for image in images]
     # the last 300 for the test, 150 for validation, the rest to draw from
     cut = [slice(None, -450), slice(-450, -300), slice(-300, None)]
     parts = (_part(pixels[where], target[where].tolist()) for where in cut)

@@ -3,7 +3,7 @@
 scikit-learn ships two real photographs. Crops of them are degraded at five severities (blur, sensor noise, JPEG
 compression, under-exposure), named on the five-grade scale of ITU-R BT.500 and written as files; `L2RCLIPClassifier`
 learns from the paths. The backbone is skl2rclip-tiny, the small CLIP inside the package, which has seen neither of the
-two photographs; on larger pictures than these use ``model_name="ViT-B-16", pretrained="openai"``.
+two photographs; on larger images than these use ``model_name="ViT-B-16", pretrained="openai"``.
 
 What one learns: how labels with an order go in, how far the predictions are off beside those of simpler methods, and
 how to look at them. Beside the table, plots of the predictions are written where matplotlib is installed.

@@ -1,10 +1,10 @@
 """Intervals with a guarantee: conformal prediction by MAPIE, on top of `L2RCLIPClassifier`.
 
-What one learns: the classifier's own intervals are as honest as its probabilities, and those are too sure on pictures
+What one learns: the classifier's own intervals are as honest as its probabilities, and those are too sure on images
 of another origin: it has learned from crops of a temple and grades crops of a flower. MAPIE's
-`SplitConformalClassifier` widens what it says by as much as some labelled pictures ask for, and its sets then hold
-the true grade as often as promised, on average over draws of those pictures. The guarantee needs these to be of the
-same origin as the pictures that it is for: with crops of the temple in their place it does not hold, which is drawn
+`SplitConformalClassifier` widens what it says by as much as some labelled images ask for, and its sets then hold
+the true grade as often as promised, on average over draws of those images. The guarantee needs these to be of the
+same origin as the images that it is for: with crops of the temple in their place it does not hold, which is drawn
 too.
 
 Sets of neighbouring grades are intervals; the few with a hole in them are filled here, which keeps the promise.
@@ -102,15 +102,15 @@ def draw(axes: Any, measured: dict[str, np.ndarray]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("intervals"), help="where crops and plot go")
-    parser.add_argument("--n-pictures", type=int, default=600, help="crops of each photograph")
+    parser.add_argument("--n-images", type=int, default=600, help="crops of each photograph")
     parser.add_argument("--n-labelled", type=int, default=100, help="crops that MAPIE measures on")
     parser.add_argument("--n-draws", type=int, default=40, help="of these crops")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    train = embedded_crops("temple", options.folder / "train", options.n_pictures, rng)
-    held_out = embedded_crops("temple", options.folder / "temple", options.n_pictures // 2, rng)
-    other = embedded_crops("flower", options.folder / "flower", options.n_pictures, rng)
+    train = embedded_crops("temple", options.folder / "train", options.n_images, rng)
+    held_out = embedded_crops("temple", options.folder / "temple", options.n_images // 2, rng)
+    other = embedded_crops("flower", options.folder / "flower", options.n_images, rng)
     settings = {"rank_names": dict(enumerate(GRADES)), "prompt": "the quality of this photo is", "random_state": 0}
     model = L2RCLIPClassifier("skl2rclip-tiny", image_tower="precomputed", **settings).fit(*train)
 

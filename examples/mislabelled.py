@@ -1,7 +1,7 @@
-"""Which pictures are probably mislabelled? cleanlab on cross-validated probabilities.
+"""Which images are probably mislabelled? cleanlab on cross-validated probabilities.
 
-What one learns: to get probabilities of each picture from models that have not seen it (`cross_val_predict`), to let
-cleanlab rank the pictures by how little they support their label, and what to expect of that. Of 400 graded crops 40
+What one learns: to get probabilities of each image from models that have not seen it (`cross_val_predict`), to let
+cleanlab rank the images by how little they support their label, and what to expect of that. Of 400 graded crops 40
 have their label swapped on purpose, so that it can be counted how many are found; a logistic probe does the same for
 comparison. `cross_val_predict` numbers the labels in sorted order, so they are numbers in rank order here, and
 `rank_names` has the words (see "Meta-estimators that number the labels" in the user guide).
@@ -32,7 +32,7 @@ SWAPPED, KEPT = "#D55E00", "#0072B2"
 
 
 def swap_some(y: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Give `n` pictures any other grade, and return the labels and which were swapped."""
+    """Give `n` images any other grade, and return the labels and which were swapped."""
     is_swapped = np.zeros(len(y), dtype=bool)
     is_swapped[rng.choice(len(y), n, replace=False)] = True
     given = y.copy()
@@ -41,7 +41,7 @@ def swap_some(y: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def suspects(model: Any, Z: np.ndarray, given: np.ndarray, n_folds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the order of suspicion, which pictures cleanlab flags, and the cross-validated probabilities."""
+    """Return the order of suspicion, which images cleanlab flags, and the cross-validated probabilities."""
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     probabilities = cross_val_predict(model, Z, given, cv=folds, method="predict_proba")
     order = np.argsort(get_label_quality_scores(given, probabilities), kind="stable")
@@ -51,15 +51,13 @@ def suspects(model: Any, Z: np.ndarray, given: np.ndarray, n_folds: int) -> tupl
 def report(name: str, order: np.ndarray, is_flagged: np.ndarray, is_swapped: np.ndarray, is_far: np.ndarray) -> None:
     n = int(is_swapped.sum())
     first = order[:n]
-    print(f"{name}: among the {n} most suspect pictures are {is_swapped[first].sum()} of the {n} swapped labels,")
+    print(f"{name}: among the {n} most suspect images are {is_swapped[first].sum()} of the {n} swapped labels,")
     print(f"  {is_far[first].sum()} of the {is_far.sum()} that are two grades off or more among them;")
-    print(
-        f"  cleanlab flags {is_flagged.sum()} pictures, {is_swapped[is_flagged].sum()} of the swapped ones among them"
-    )
+    print(f"  cleanlab flags {is_flagged.sum()} images, {is_swapped[is_flagged].sum()} of the swapped ones among them")
 
 
 def draw_sheet(axes: Any, paths: list[str], captions: list[str], is_swapped: np.ndarray) -> None:
-    """Draw pictures with captions; a thick frame for those whose label was swapped, a thin dashed one for others."""
+    """Draw images with captions; a thick frame for those whose label was swapped, a thin dashed one for others."""
     for ax, path, caption, swapped in zip(axes, paths, captions, is_swapped, strict=True):
         ax.imshow(Image.open(path))
         ax.set(xticks=[], yticks=[])
@@ -71,25 +69,25 @@ def draw_sheet(axes: Any, paths: list[str], captions: list[str], is_swapped: np.
 
 
 def draw_found(ax: Any, orders: dict[str, np.ndarray], is_swapped: np.ndarray) -> None:
-    """Draw how many swapped labels are found among the first so many pictures."""
+    """Draw how many swapped labels are found among the first so many images."""
     n, total = len(is_swapped), int(is_swapped.sum())
     for (name, order), style in zip(orders.items(), ("-", "--"), strict=True):
         ax.plot(np.arange(1, n + 1), is_swapped[order].cumsum(), style, color="black", label=name)
     ax.plot([0, n], [0, total], ":", color="grey", label="in any order")
-    ax.set(xlabel="pictures looked at, most suspect first", ylabel="swapped labels found", xlim=(0, n), ylim=(0, None))
+    ax.set(xlabel="images looked at, most suspect first", ylabel="swapped labels found", xlim=(0, n), ylim=(0, None))
     ax.legend(frameon=False, loc="lower right")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("mislabelled"), help="where crops and plot go")
-    parser.add_argument("--n-pictures", type=int, default=400)
+    parser.add_argument("--n-images", type=int, default=400)
     parser.add_argument("--n-swapped", type=int, default=40)
     parser.add_argument("--n-folds", type=int, default=5, help="of the cross-validation")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    paths, labels = write_crops("flower", options.folder / "crops", options.n_pictures, rng)
+    paths, labels = write_crops("flower", options.folder / "crops", options.n_images, rng)
     y = np.array([GRADES.index(label) for label in labels])
     given, is_swapped = swap_some(y, options.n_swapped, rng)
     is_far = np.abs(given - y) >= 2

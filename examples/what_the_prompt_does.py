@@ -1,12 +1,12 @@
 """What the prompt does: a good one, another wording, a meaningless and a wrongly ordered one, before and after a fit.
 
 What one learns: without training the prompt is everything. With words that CLIP knows for what is asked, it grades
-pictures that it was never told about; with meaningless ones it does not, and with the right words in the wrong order
+images that it was never told about; with meaningless ones it does not, and with the right words in the wrong order
 it is worse than chance. A fit puts the prompts in order and maps the images to them, after which the wording matters
-little. It also learns what is peculiar to its pictures: here these are crops of one photograph, and on those of
+little. It also learns what is peculiar to its images: here these are crops of one photograph, and on those of
 another the fitted models are behind the good prompt alone.
 
-Pictures are crops of scikit-learn's photographs, blurred in five steps; "blur level 0" to "20" is how skl2rclip-tiny
+Images are crops of scikit-learn's photographs, blurred in five steps; "blur level 0" to "20" is how skl2rclip-tiny
 has learned to speak of blur. Each prototype is the embedding of a prompt with the name of one rank, and the tables
 below show how similar they are to each other: in order, similarity falls away from the diagonal.
 

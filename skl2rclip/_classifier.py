@@ -23,7 +23,7 @@ from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
-from skl2rclip._utils.arguments import check_maker, check_width, maker_of
+from skl2rclip._utils.arguments import check_fingerprint, check_width, fingerprint_of
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
@@ -58,14 +58,14 @@ class L2RCLIPClassifier(
         with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
         Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
-        stage too, which wants a GPU, and with soft targets and an adapter is first rehearsed on a part of the images,
-        so that the tower changes only where the others surely gain by it; or to take X as embeddings from
+        stage too, which wants a GPU, and with soft targets and an adapter selects its epochs out of fold first, so that
+        the tower changes only where images that are left out surely gain by it; or to take X as embeddings from
         `CLIPImageEncoder`.
     image_adapter : {"mlp", "linear"} or None, default="mlp"
         Map of the embeddings that is trained with the prompts, with or without a hidden layer. None leaves only the
         prompts to learn.
     rank_targets : {"soft", "hard"}, default="soft"
-        What each image is to be likened to: a distribution over the ranks as wide as the labels are uncertain, which is
+        Training target of each image: a distribution over the ranks as wide as the labels are uncertain, which is
         measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
     ranks : array-like of shape (K,), optional
         All labels, lowest first; it may hold labels that no image shows. By default an ordered pandas Categorical
@@ -111,11 +111,11 @@ class L2RCLIPClassifier(
         images closer; with soft targets and an adapter, cross-fitting decides how many of them count.
     image_epochs : int or "auto", default="auto"
         Epochs of the second stage, each a pass of all images through the tower; "auto" is as many as eighty steps make,
-        and at least five. With soft targets and an adapter, unless there are other images to judge by or more than
-        20,000, rehearsals decide how many of them count: none where nothing is gained, and the model predicts as the
-        frozen one (with ``prompt_epochs=0`` as that one's start, a regression on its embeddings). They take up to four
-        times as long as the stage itself, with 2,000 images, or groups of them, or more once as long. Without effect
-        unless ``image_tower="finetune"``.
+        and at least five. With soft targets and an adapter, unless there are validation images or more than
+        20,000, out-of-fold scores choose how many of them count: none where nothing is gained, and the model predicts
+        as the frozen one (with ``prompt_epochs=0`` as that one's start, a regression on its embeddings). This takes up
+        to four times as long as the stage itself, with 2,000 images, or groups of them, or more once as long. Without
+        effect unless ``image_tower="finetune"``.
     batch_size : int or "auto", default=128
         Images in a step, and in a pass of the tower. Larger batches show the losses more ranks at once and take more
         memory; ``"auto"`` takes up to 64: where they do not fit the device, activations are computed twice instead of
@@ -141,8 +141,8 @@ class L2RCLIPClassifier(
         Whether to hold images out, end a stage when they show no improvement, and keep the best weights: by the ranked
         probability score, or with hard targets by the mean absolute error. It pays where there are images to spare.
     validation_fraction : float, default=0.1
-        Share held out for `early_stopping`, evenly along the ranks and by whole groups, in (0, 1). A larger one judges
-        better and leaves less to learn from.
+        Share held out for `early_stopping`, evenly along the ranks and by whole groups, in (0, 1). A larger one gives
+        scores with less noise and leaves less to learn from.
     n_iter_no_change : int, default=5
         Epochs without improvement that `early_stopping` waits; raise it where the score is noisy.
     warm_start : bool, default=False
@@ -162,9 +162,9 @@ class L2RCLIPClassifier(
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that decoded pixels and embeddings may take in this process, all threads
         together; what is more goes to a temporary file, or is computed again. None keeps 500 MB of embeddings and all
-        pixels of a fit. It also bounds, at 1 GB where it is None, what the files under way take while they are decoded:
+        pixels of a fit. It also bounds, at 1 GB where it is None, what the files being decoded take:
         threads take turns, a JPEG that takes more alone is decoded at smaller sides, and any other is refused. Raise it
-        for pictures of more than fifty million pixels.
+        for images of more than fifty million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
         See `skl2rclip.embedding_store.EmbeddingStore` for its size.
@@ -354,7 +354,7 @@ class L2RCLIPClassifier(
             Weight of each image; zero equals leaving it out.
         groups : array-like of shape (n,), optional
             What an image belongs to: a patient, a plant, a burst of frames. Images of one group are left out together
-            where soft targets are measured and where images are held out, so that many pictures of one thing are not
+            where soft targets are measured and where images are held out, so that many images of one thing are not
             taken for certainty.
         label_std : array-like of shape (n,), optional
             How far each label may be off, as a standard deviation in the unit of the labels (of words, in ranks): the
@@ -464,7 +464,7 @@ class L2RCLIPClassifier(
         if not settings.is_precomputed:
             return self._state, stamped(data), settings
         check_width(data, self._state.record.embedding_width, settings.model_name)
-        check_maker(maker_of(X), self._state.record.fingerprint, settings.model_name)
+        check_fingerprint(fingerprint_of(X), self._state.record.fingerprint, settings.model_name)
         return self._state, data, settings
 
     def transform(self, X: Any) -> np.ndarray:

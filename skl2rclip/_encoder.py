@@ -1,4 +1,4 @@
-"""`CLIPImageEncoder`: pictures in, embeddings out, as a transformer for pipelines.
+"""`CLIPImageEncoder`: images in, embeddings out, as a transformer for pipelines.
 
 Its parameters and their documentation live here, the work is done in ``_embedding.embedder``; labels and prompts are
 not known. The methods that need torch, which takes seconds to import, import it.
@@ -18,7 +18,14 @@ from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._settings import checked
-from skl2rclip._utils.arguments import MAKER, check_string, check_white_level, column_count, parse_max_memory, seed_from
+from skl2rclip._utils.arguments import (
+    FINGERPRINT_ATTRIBUTE,
+    check_string,
+    check_white_level,
+    column_count,
+    parse_max_memory,
+    seed_from,
+)
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 
@@ -58,8 +65,8 @@ class CLIPImageEncoder(_Embedding):
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
         where the same images, more than fit, are embedded several times. It also bounds, at 1 GB where it is None, what
-        the files under way take while they are decoded: threads take turns, a JPEG that takes more alone is decoded at
-        smaller sides, and any other is refused. Raise it for pictures of more than fifty million pixels.
+        the files being decoded take: threads take turns, a JPEG that takes more alone is decoded at
+        smaller sides, and any other is refused. Raise it for images of more than fifty million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. It costs
         disk space: see `skl2rclip.embedding_store.EmbeddingStore`.
@@ -221,7 +228,7 @@ class CLIPImageEncoder(_Embedding):
         """
         embeddings = super().transform(X)
         if hasattr(embeddings, "attrs"):
-            embeddings.attrs[MAKER] = self._record.fingerprint
+            embeddings.attrs[FINGERPRINT_ATTRIBUTE] = self._record.fingerprint
         return embeddings
 
     def _present_level(self) -> float | None:

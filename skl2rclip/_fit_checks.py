@@ -19,20 +19,20 @@ from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import rank_scale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import (
-    check_apart,
+    check_fingerprint,
     check_groups,
     check_label_std,
     check_lengths,
-    check_maker,
     check_no_embeddings,
     check_same_columns,
     check_sample_weight,
+    check_validation_images,
     check_width,
     class_weights_of,
     column_count,
     column_names,
+    fingerprint_of,
     in_range,
-    maker_of,
     seed_from,
 )
 
@@ -109,7 +109,7 @@ def checked_request(
         one_pass=one_pass,
         n_columns=column_count(X if not settings.is_precomputed else data),
         column_names=column_names(X),
-        maker=maker_of(X) if settings.is_precomputed else None,
+        fingerprint=fingerprint_of(X) if settings.is_precomputed else None,
         kept=np.arange(len(labels)),
         n_given=len(labels),
         label_std=label_std,
@@ -118,9 +118,9 @@ def checked_request(
 
 
 def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val: Any, y_val: Any) -> FitRequest:
-    """Put images behind those of a fit that only judge what is learned from these."""
+    """Put images behind those of a fit that only validate what is learned from these."""
     settings, is_table = request.settings, request.settings.is_precomputed
-    check_apart(X_val, y_val, early_stopping=settings.early_stopping)
+    check_validation_images(X_val, y_val, early_stopping=settings.early_stopping)
     labels = check_labels(y_val, "y_val")
     check_same_columns(column_names(X_val), request.column_names)
     data = checked_data(estimator, settings, X_val, fitted=False, name="X_val")
@@ -128,10 +128,10 @@ def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val:
     target = request.scale.encode(labels, "y_val")
     if is_table:
         check_width(data, request.data.shape[1], settings.model_name, "X_val")
-        maker = maker_of(X_val)
-        check_maker(maker, request.maker or maker, settings.model_name, "X_val")
-        request = replace(request, maker=maker or request.maker)
-    return request.with_apart(data if is_table else stamped(data), target)
+        fingerprint = fingerprint_of(X_val)
+        check_fingerprint(fingerprint, request.fingerprint or fingerprint, settings.model_name, "X_val")
+        request = replace(request, fingerprint=fingerprint or request.fingerprint)
+    return request.with_validation(data if is_table else stamped(data), target)
 
 
 def checked_data(estimator: BaseEstimator, settings: Settings, X: Any, *, fitted: bool, name: str = "X") -> Any:

@@ -1,6 +1,6 @@
 """`Settings`: the estimator's parameters as one frozen, typed record, checked in one place.
 
-Every floor below the estimator reads this record instead of the estimator. What only says what labels mean (``ranks``,
+Every layer below the estimator reads this record instead of the estimator. What only says what labels mean (``ranks``,
 ``rank_names``, ``class_weight``) is checked by ``_ordinal.ranks`` and ``_utils.arguments``, and ``random_state``
 becomes a seed.
 """

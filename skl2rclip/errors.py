@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MAX_REPORTED = 5
-_LONGEST_SHOWN = 300
+_MAX_SHOWN_LENGTH = 300
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
 
 
@@ -95,7 +95,7 @@ def visible(name: str) -> str:
     shown = "".join(_escaped(character, decomposed) for character in name)
     if shown != name or name != name.strip():
         shown = f"'{shown}'"
-    if len(shown) > _LONGEST_SHOWN:
+    if len(shown) > _MAX_SHOWN_LENGTH:
         shown = f"{shown[:100]}...{shown[-100:]}, {len(name)} characters"
     return shown
 

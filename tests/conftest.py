@@ -1,4 +1,4 @@
-"""Fixtures that most tests share: small models, pictures whose order is plain to see, and no network."""
+"""Fixtures that most tests share: small models, images whose order is plain to see, and no network."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_clone_and_pickle(tiny, shades):
     assert clone(encoder).get_params() == encoder.get_params()
 
 
-def test_a_picture_that_takes_more_than_the_bound_is_named_with_the_setting_that_allows_it(tiny, tmp_path):
+def test_an_image_that_takes_more_than_the_bound_is_named_with_the_setting_that_allows_it(tiny, tmp_path):
     path = tmp_path / "large.png"
     Image.new("RGBA", (700, 700)).save(path)
     with pytest.raises(

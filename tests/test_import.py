@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
 
-assert find_unreadable(["no-such-picture.png"]) == {0: "no such file"}
+assert find_unreadable(["no-such-image.png"]) == {0: "no such file"}
 for made in (L2RCLIPClassifier(n_context_tokens=4), CLIPImageEncoder(batch_size=4)):
     estimator = pickle.loads(pickle.dumps(clone(made).set_params(device="cpu")))
     assert estimator.get_params()["device"] == "cpu"
@@ -28,7 +28,7 @@ for made in (L2RCLIPClassifier(n_context_tokens=4), CLIPImageEncoder(batch_size=
     assert get_tags(estimator).input_tags.string
     GridSearchCV(make_pipeline(estimator), {}).get_params()
     try:
-        estimator.transform(["picture.png"])
+        estimator.transform(["image.png"])
     except NotFittedError:
         continue
     raise AssertionError("an estimator that was not fitted has transformed")

@@ -105,7 +105,7 @@ def test_check_estimator_holds_for_the_classifier_of_embeddings(on_tables):
 
 
 class RowsAsImages(CLIPImageEncoder):
-    """The encoder, which takes the bytes of each row of a table for a small picture."""
+    """The encoder, which takes the bytes of each row of a table for a small image."""
 
     def fit(self, X, y=None):
         super().fit()

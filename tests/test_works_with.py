@@ -19,7 +19,7 @@ def expected(fitted, shade_paths):
     return fitted.predict(shade_paths)
 
 
-def test_a_column_of_pictures_of_hugging_face(make_classifier, shade_paths, shades, expected):
+def test_a_column_of_images_of_hugging_face(make_classifier, shade_paths, shades, expected):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     data = datasets.Dataset.from_dict({"image": shade_paths, "label": shades[1]}, features=features)

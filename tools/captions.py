@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pictures import PROPERTIES
+from rendering import PROPERTIES
 
 Generator = np.random.Generator
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/inspection.md: each display once, for a model that grades crops of two photographs.
+"""Draw the figures of docs/inspection.md: each display once, for a model that grades crops of two photographs.
 
 Run it with ``python tools/draw_displays.py``; it needs matplotlib, and half a minute.
 """
@@ -40,12 +40,12 @@ def fitted_model_and_test(folder: Path, n_train: int, n_test: int) -> tuple[Any,
 
 
 def displays(model: Any, paths: list[str], labels: list[str]) -> dict[str, Any]:
-    """Each display that there is by the name of its picture, which is that of its module, drawn."""
+    """Each display that there is by the name of its figure, which is that of its module, drawn."""
     drawn = {}
     for name in inspection.__all__:
         display = getattr(inspection, name)
-        picture = display.__module__.split("._")[-1].replace("_", "-")
-        drawn[picture] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))
+        name_of_figure = display.__module__.split("._")[-1].replace("_", "-")
+        drawn[name_of_figure] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))
     return drawn
 
 
@@ -58,7 +58,7 @@ def write(figure: Any, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the pictures go")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the figures go")
     parser.add_argument("--n-train", type=int, default=800)
     parser.add_argument("--n-test", type=int, default=400)
     options = parser.parse_args()

@@ -91,7 +91,7 @@ def rows(start: int, stop: int) -> dict[bytes, np.ndarray]:
 
 
 def files(n: int) -> list[tuple[str, str, bytes]]:
-    return [(f"/pictures/{i}.png", f"{i}:1", key_of(-i - 1)) for i in range(n)]
+    return [(f"/images/{i}.png", f"{i}:1", key_of(-i - 1)) for i in range(n)]
 
 
 def n_wrong(found: dict[bytes, np.ndarray], asked: dict[bytes, np.ndarray]) -> int:
@@ -415,7 +415,7 @@ def forked_children(root: Path, count: int) -> Iterator[Outcome]:
 # --------------------------------------------------------- what disks do
 
 
-def pictures(folder: Path, n: int = 12) -> list[str]:
+def images(folder: Path, n: int = 12) -> list[str]:
     rng = np.random.default_rng(0)
     folder.mkdir()
     paths = [str(folder / f"{i:02d}.png") for i in range(n)]
@@ -426,7 +426,7 @@ def pictures(folder: Path, n: int = 12) -> list[str]:
 
 
 def embed(paths: list[str], folder: Path | None) -> np.ndarray:
-    """Embed pictures as an estimator does, by a tower that needs no weights."""
+    """Embed images as an estimator does, by a tower that needs no weights."""
     matrix = torch.from_numpy(np.random.default_rng(1).normal(size=(192, WIDTH)).astype(np.float32))
     encoding = ImageEncoding(
         lambda pixels: pixels.flatten(1) @ matrix, SQUARE, WIDTH, torch.device("cpu"), "float32", 64
@@ -567,7 +567,7 @@ def mounted(root: Path, options: str, is_written: bool) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True, capture_output=True)
     try:
         if is_written:
-            embed(some_pictures(root)[:4], place)
+            embed(some_images(root)[:4], place)
             forget_embeddings()
         if options == "full":
             (place / "filler").write_bytes(bytes(4096))
@@ -599,8 +599,8 @@ def empty_read_only_disk(root: Path) -> contextlib.AbstractContextManager[Path]:
 
 @contextlib.contextmanager
 def as_nobody(root: Path, mode: int, file_mode: int) -> Iterator[Path]:
-    """Go on as a user who may not write, where the first pictures are known already."""
-    embed(some_pictures(root)[:4], root / "cache")
+    """Go on as a user who may not write, where the first images are known already."""
+    embed(some_images(root)[:4], root / "cache")
     forget_embeddings()
     (root / "cache" / FILE).chmod(file_mode)
     (root / "cache").chmod(mode)
@@ -632,12 +632,12 @@ FAULTS_OF_ROOT = (
     full_disk, disk_that_became_full, read_only_disk, empty_read_only_disk, read_only_folder,
     read_only_folder_of_a_writable_file, closed_folder, closed_file,
 )  # fmt: skip
-# where the embeddings of the first four pictures are there, and have to be read
+# where the embeddings of the first four images are there, and have to be read
 READABLE = {disk_that_became_full, read_only_disk, read_only_folder, read_only_folder_of_a_writable_file}
 
 
-def some_pictures(root: Path) -> list[str]:
-    return sorted(str(path) for path in (root.parent / "pictures").glob("*.png"))
+def some_images(root: Path) -> list[str]:
+    return sorted(str(path) for path in (root.parent / "images").glob("*.png"))
 
 
 def can_mount(root: Path) -> bool:
@@ -651,9 +651,9 @@ def can_mount(root: Path) -> bool:
 
 
 def broken_disks(root: Path) -> Iterator[Outcome]:
-    """Embed pictures with a cache that cannot be used: three times in a process, of which one warns once."""
+    """Embed images with a cache that cannot be used: three times in a process, of which one warns once."""
     (root / "disks").mkdir(mode=0o755)
-    paths = pictures(root / "disks" / "pictures")
+    paths = images(root / "disks" / "images")
     expected = embed(paths, None)
     (root / "disks" / "try").mkdir()
     faults = [*FAULTS, *(FAULTS_OF_ROOT if can_mount(root / "disks" / "try") else ())]

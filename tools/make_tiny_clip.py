@@ -4,7 +4,7 @@
     python tools/make_tiny_clip.py --start-from round1 --share digit=3 fill=2    # more of what is hard; and so on
     python tools/make_tiny_clip.py --steps 20 --output somewhere                 # see that it runs
 
-Everything that it learns from is rendered on the fly (``pictures``) or ships with scikit-image and scikit-learn. An
+Everything that it learns from is rendered on the fly (``rendering``) or ships with scikit-image and scikit-learn. An
 image meets all captioned levels of each property that it shows, in one random phrasing a step, and the captions of
 scenes that it cannot be: a contrastive loss over images and captions as CLIP's, with more than one positive, softened
 between neighbouring levels.
@@ -26,7 +26,7 @@ import open_clip
 import torch
 from captions import Phrasing, random_phrasing
 from open_clip.tokenizer import SimpleTokenizer
-from pictures import PROPERTIES, random_picture
+from rendering import PROPERTIES, random_image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,9 +42,9 @@ WEIGHT_DECAY = 0.05
 PHOTOGRAPHIC = ("photograph", "old photograph")
 
 
-def batch_of_pictures(size: int, seed: int, shares: dict[str, float]) -> tuple[np.ndarray, list[dict[str, int]]]:
+def batch_of_images(size: int, seed: int, shares: dict[str, float]) -> tuple[np.ndarray, list[dict[str, int]]]:
     rng = np.random.default_rng(seed)
-    pairs = [random_picture(rng, shares) for _ in range(size)]
+    pairs = [random_image(rng, shares) for _ in range(size)]
     return np.stack([pixels for pixels, _ in pairs]), [levels for _, levels in pairs]
 
 
@@ -157,10 +157,10 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
 
     with ThreadPoolExecutor(1) as pool:
         seeds = itertools.count(options.seed * 10**6)
-        following = pool.submit(batch_of_pictures, options.batch_size, next(seeds), shares)
+        following = pool.submit(batch_of_images, options.batch_size, next(seeds), shares)
         for step in range(options.steps):
             pixels, levels = following.result()
-            following = pool.submit(batch_of_pictures, options.batch_size, next(seeds), shares)
+            following = pool.submit(batch_of_images, options.batch_size, next(seeds), shares)
             phrasings = [random_phrasing(name, rng) for name in PROPERTIES]
             ids = tokenize([text for phrasing in phrasings for text in phrasing.texts], tokenizer)
             seen.update(ids.unique().tolist())
@@ -224,7 +224,7 @@ def main() -> None:
         "--output", type=Path, default=Path(__file__).parents[1] / "skl2rclip" / "_clip" / "skl2rclip-tiny"
     )
     parser.add_argument("--start-from", type=Path, help="folder of an earlier round")
-    parser.add_argument("--share", nargs="*", default=[], help="property=share, relative to 1, of the pictures")
+    parser.add_argument("--share", nargs="*", default=[], help="property=share, relative to 1, of the images")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument(
         "--minutes", type=float, default=120, help="the schedule ends here if steps do not end it before"

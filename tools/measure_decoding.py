@@ -60,8 +60,8 @@ def _kilobytes(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
-def pictures(side: int) -> dict[str, Image.Image]:
-    """One picture of each mode: colours in patches, with some noise."""
+def images(side: int) -> dict[str, Image.Image]:
+    """One image of each mode: colours in patches, with some noise."""
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 256, (side // 16 + 1, side // 16 + 1, 4), dtype=np.uint8)
     pixels = patches.repeat(16, axis=0).repeat(16, axis=1)[:side, :side]
@@ -111,11 +111,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     n_pixels = arguments.side**2
     with TemporaryDirectory() as folder:
-        path = Path(folder, "picture")
+        path = Path(folder, "image")
         in_child(
-            lambda: [
-                image.save(Path(folder, mode + ".mode"), "TIFF") for mode, image in pictures(arguments.side).items()
-            ]
+            lambda: [image.save(Path(folder, mode + ".mode"), "TIFF") for mode, image in images(arguments.side).items()]
         )
         print(f"{'format':28} {'mode':5} {'file':>6} {'bound':>6} {'measured':>8}  bytes a pixel")
         for name, kind, options in variants():

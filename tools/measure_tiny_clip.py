@@ -2,8 +2,8 @@
 
     python tools/measure_tiny_clip.py
 
-Pictures are rendered anew (digits: those that training has not seen). MAE is in levels; beside it stands its ratio to
-the MAE of the best constant on the same pictures. Wanted are ratios of at most 1/4, on levels that training never
+Images are rendered anew (digits: those that training has not seen). MAE is in levels; beside it stands its ratio to
+the MAE of the best constant on the same images. Wanted are ratios of at most 1/4, on levels that training never
 captioned 1/3, and with phrasings that it never showed 1/2.
 """
 
@@ -13,14 +13,14 @@ import argparse
 
 import numpy as np
 from captions import WORDS, level_text, test_prompts
-from pictures import PROPERTIES, render
+from rendering import PROPERTIES, render
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 
 
-def pictures_of(name: str, per_level: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def images_of(name: str, per_level: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([seed, 77])
     y = np.tile(PROPERTIES[name].levels, per_level)
     return np.stack([render(name, int(level), rng, training=False) for level in y]), y
@@ -65,7 +65,7 @@ def main() -> None:
     for name in WORDS:
         spec = PROPERTIES[name]
         step = float(np.median(np.diff(spec.levels)))
-        X, y = pictures_of(name, options.per_level, options.seed)
+        X, y = images_of(name, options.per_level, options.seed)
         seen, unseen = ([zero_shot(name, p, X, options.decision) for p in prompts] for prompts in test_prompts(name))
         left_out = np.isin(y, spec.held_out)
         results = [

@@ -142,7 +142,7 @@ def _fetched_weights(source: BackboneSource) -> Path | None:
 
 
 def _tag_of(source: BackboneSource) -> dict[str, Any]:
-    """Return what open_clip knows of published weights: where they are, and what they want of pictures."""
+    """Return what open_clip knows of published weights: where they are, and what they want of images."""
     return open_clip.get_pretrained_cfg(source.open_clip_name, source.pretrained)
 
 

@@ -2,7 +2,7 @@
 
 Where it is causal, prompts that share their beginning are packed into one sequence, so that the beginning is computed
 once. All others run in full, with their padding, some ranks at a time. What prompts say and which of their embeddings
-are trained is the business of ``_model.prompts``; where models come from, of ``_clip.backbone``.
+are trained is said in ``_model.prompts``; where models come from, in ``_clip.backbone``.
 """
 
 from __future__ import annotations

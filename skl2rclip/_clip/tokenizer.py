@@ -1,6 +1,6 @@
 """A model's tokenizer, taken apart: what begins a text, its words, what ends it, and what fills the rest.
 
-What the words are for is the business of ``_model.prompts``; how a text tower reads them, of ``_clip.text_tower``.
+``_model.prompts`` says what the words are for, ``_clip.text_tower`` how a text tower reads them.
 """
 
 from __future__ import annotations

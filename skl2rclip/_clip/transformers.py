@@ -1,6 +1,6 @@
 """What tokenizers and text towers of Hugging Face need: the library, and that no code comes with them.
 
-Nothing of transformers is imported here before it is asked for. How such a tower runs is the business of
+Nothing of transformers is imported here before it is asked for. How such a tower runs is left to
 ``_clip.text_tower``.
 """
 

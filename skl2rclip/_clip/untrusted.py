@@ -15,13 +15,13 @@ from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, Ba
 from skl2rclip._utils.arguments import Recorded
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 
-_LARGEST_CONFIG = 10**7
+_MAX_CONFIG = 10**7
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.npz", "*.npy")
 # what makes Hugging Face's libraries run code that comes with a model
 _CODE_SETTINGS = ("trust_remote_code", "auto_map", "code_revision", "custom_pipelines")
-_LARGEST_NUMBER = 10**6
-_MOST_LAYERS = 1_000
-_LARGEST_TABLE = 5 * 10**7
+_MAX_NUMBER = 10**6
+_MAX_LAYERS = 1_000
+_MAX_TABLE = 5 * 10**7
 
 
 def allowed_source(source: BackboneSource) -> BackboneSource:
@@ -78,7 +78,7 @@ def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
                 f"{where}: {'.'.join(path)} in its configuration would run code that came with the model, which is "
                 "never done. Remove it where the model works without."
             )
-        largest = _MOST_LAYERS if "layers" in path else _LARGEST_NUMBER
+        largest = _MAX_LAYERS if "layers" in path else _MAX_NUMBER
         if isinstance(value, int | float) and not abs(value) <= largest:
             raise InvalidParameterError(
                 f"{where}: {'.'.join(path)}={value} in its configuration is larger than any model has ({largest})."
@@ -90,7 +90,7 @@ def check_config(where: str, config: Any, *, is_whole: bool = False) -> None:
 
 def read_config(path: Path) -> Any:
     """Read a file of JSON that anybody may have made; a ValueError where it is none, or has no bound."""
-    if path.stat().st_size > _LARGEST_CONFIG:
+    if path.stat().st_size > _MAX_CONFIG:
         raise ValueError("it is too large")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -121,13 +121,13 @@ def _check_whole(where: str, config: dict[str, Any]) -> None:
 
 
 def _check_positions(where: str, vision: dict[str, Any]) -> None:
-    """Refuse more places in a picture than any model has; open_clip may make a table of them before all else."""
+    """Refuse more places in an image than any model has; open_clip may make a table of them before all else."""
     numbers = [vision.get("image_size", 224), vision.get("patch_size", 16), vision.get("width", 768)]
     image_size, patch_size, width = (
         max((each for each in (number if isinstance(number, list) else [number]) if isinstance(each, int)), default=1)
         for number in numbers
     )
-    if (image_size / max(1, patch_size)) ** 2 * width > _LARGEST_TABLE:
+    if (image_size / max(1, patch_size)) ** 2 * width > _MAX_TABLE:
         raise InvalidParameterError(
             f"{where}: vision_cfg.image_size={image_size} in patches of {patch_size} in its configuration is more than "
             "any model takes."

@@ -169,7 +169,7 @@ class EmbeddingCache:
     ):
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowFile.LOAD_TRUNCATED_IMAGES:
-            context.append("truncated images too")  # what is made of half a picture is not for those who refuse it
+            context.append("truncated images too")  # what is made of half an image is not for those who refuse it
         if not can_convert():
             context.append("all colours taken for sRGB")
         if white.value is not None:
@@ -224,11 +224,11 @@ class EmbeddingCache:
             return self._key_of(digest_of(f"{image.shape} {image.dtype.str}".encode() + image.tobytes())), None
         if not isinstance(image, ImageFile) or image.problem is not None:
             raise ValueError("it cannot be read")
-        is_settled = image.is_settled()  # before it is read: what changes meanwhile must show in the stamp
+        is_stable = image.is_stable()  # before it is read: what changes meanwhile must show in the stamp
         content = image.read()
         digest = digest_of(content)
         key = self._key_of(digest)
-        if is_settled:
+        if is_stable:
             self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
         return key, content
 

@@ -31,7 +31,7 @@ from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing, normalize
 from skl2rclip._images.remarks import warn_of
 from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
-from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.eta import ProgressMonitor, quicker_device
 from skl2rclip._utils.names import IN_ORDER, EntryNames
 from skl2rclip._utils.progress import counted
 from skl2rclip._utils.threads import n_side_by_side, side_by_side
@@ -40,9 +40,9 @@ from skl2rclip.errors import UnreadableImagesError
 _log = logging.getLogger(__name__)
 Tower = Callable[[Tensor], Tensor]
 # of batch_size="auto"
-LARGEST_AUTO_BATCH = 64
+MAX_AUTO_BATCH = 64
 _CHUNK = 256
-# of the first ones on the CPU, where a large tower takes seconds for a picture
+# of the first ones on the CPU, where a large tower takes seconds for an image
 _SMALL_BATCH, _N_SMALL = 4, 3
 # maps of a convolutional tower's first layers are as large as its input, and are read again from caches or from memory
 _PIXELS_THAT_FIT_CACHES = 4 * 224**2
@@ -71,7 +71,7 @@ class ImageEncoding:
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Embed uint8 pixels of shape (n, H, W, 3) at the tower's resolution: unit rows (n, D), float32."""
         is_auto = self.batch_size == "auto"
-        size = LARGEST_AUTO_BATCH if is_auto else int(self.batch_size)
+        size = MAX_AUTO_BATCH if is_auto else int(self.batch_size)
         while True:
             try:
                 return self._of_pixels(pixels, size)
@@ -134,7 +134,7 @@ def check_headers(
     n_jobs : int or None
         Threads.
     max_memory : int or None
-        Bytes that the pictures under way may take together.
+        Bytes that the images being decoded may take together.
     white : WhiteLevel, optional
         Which value is white where an image does not say it.
 
@@ -183,7 +183,7 @@ def embed_chunks(
     n_jobs : int or None
         Decoding threads.
     max_memory : int or None
-        Bytes that the pictures under way may take together.
+        Bytes that the images being decoded may take together.
     names : EntryNames, optional
         What the user calls each image, which warnings say, where that is not its index in X.
     white : WhiteLevel, optional
@@ -261,7 +261,7 @@ def decode_and_embed(
     n_jobs : int or None
         Decoding threads.
     max_memory : int or None
-        Bytes that the pictures under way may take together.
+        Bytes that the images being decoded may take together.
     names : EntryNames, optional
         What the user calls each image, which warnings say, where that is not its index in X.
     white : WhiteLevel, optional
@@ -309,20 +309,20 @@ def _open(
     ):
         decoder = Decoder(images, preprocessings, pool, max_memory, white)
         stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known)
-        stream.outlook = _outlook(stream, encoding, cache)
+        stream.monitor = _monitor(stream, encoding, cache)
         yield stream
 
 
-def _outlook(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCache | None) -> Outlook:
+def _monitor(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCache | None) -> ProgressMonitor:
     quicker = ["more n_jobs, the threads that decode, if there are cores left"]
     if encoding is None:
-        return Outlook("Decoding the images", stream.n_images, "image", quicker)
+        return ProgressMonitor("Decoding the images", stream.n_images, "image", quicker)
     quicker = [*quicker_device(encoding.device), "a smaller model_name", *quicker]
     if encoding.device.type == "cuda" and encoding.precision == "float32":
         quicker.insert(0, "precision='auto'")
     if cache is None or cache.folder is None:
         quicker.append("embedding_cache=folder, which keeps the embeddings for all that follows")
-    return Outlook(f"Embedding the images on {encoding.device}", stream.n_images, "image", quicker)
+    return ProgressMonitor(f"Embedding the images on {encoding.device}", stream.n_images, "image", quicker)
 
 
 @dataclass(frozen=True)
@@ -365,7 +365,7 @@ class _Stream:
         self._left: list[int] = []
         self._kept: set[int] = set()
         self._n_known = self._n_done = 0
-        self.outlook: Outlook | None = None
+        self.monitor: ProgressMonitor | None = None
         self._has_progressed = self._is_impatient = False
 
     @property
@@ -464,19 +464,19 @@ class _Stream:
                         self._cache.leave({self.keys[row] for row in provisional})
             embeddings = np.stack([embedded[row] for row in chunk.rows])
         self._n_done += len(chunk.rows)
-        if self.outlook is not None:
-            self.outlook.done(self._n_done)
+        if self.monitor is not None:
+            self.monitor.done(self._n_done)
         yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
 
     @property
     def _watched(self) -> ImageEncoding:
         """The encoding; as long as the first chunk passes it on the CPU, each batch is heard of."""
         assert self._encoding is not None
-        outlook = self.outlook
+        monitor = self.monitor
         is_plain = self._encoding.is_plain
-        if self._n_done or outlook is None or not is_plain or self.n_images <= 2 * _N_SMALL * _SMALL_BATCH:
+        if self._n_done or monitor is None or not is_plain or self.n_images <= 2 * _N_SMALL * _SMALL_BATCH:
             return self._encoding
-        return replace(self._encoding, on_batch=outlook.done)
+        return replace(self._encoding, on_batch=monitor.done)
 
     def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
         """Hand the same on for every place that a file has among the images."""

@@ -27,7 +27,7 @@ _LOCK_SECONDS = 20.0
 # SQLite waits within an operation, and a fork has to wait for that; the rest is waited between attempts
 _SQLITE_SECONDS = 0.5
 # bytes of a value: a damaged length must not make SQLite ask for a gigabyte
-_LONGEST_VALUE = 2**24
+_MAX_VALUE_BYTES = 2**24
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {
@@ -140,7 +140,7 @@ class Database:
     def _connect(self, mode: str) -> sqlite3.Connection:
         uri = f"{self.file.as_uri()}?mode={mode}"
         db = sqlite3.connect(uri, uri=True, timeout=_SQLITE_SECONDS, isolation_level=None)
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
         db.text_factory = bytes  # text that is not UTF-8 is then no error
         return db
 

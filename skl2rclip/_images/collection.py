@@ -1,7 +1,7 @@
 """From whatever a user hands over as X to a list of paths, contents of files, PIL images and arrays.
 
 Containers are read entry by entry: NumPy would make arrays of PIL images, without palette, EXIF and transparency. Only
-arrays of numbers are taken as a whole. What cannot be a picture is named here by its index; nothing is decoded.
+arrays of numbers are taken as a whole. What cannot be an image is named here by its index; nothing is decoded.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def holds_images(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return X.ndim > 2
     first = _unwrapped(_first_of(X))
-    is_picture = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")
-    return is_picture or (isinstance(first, np.ndarray) and first.ndim > 1)
+    is_image = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")
+    return is_image or (isinstance(first, np.ndarray) and first.ndim > 1)
 
 
 def _first_of(X: Any) -> Any:
@@ -108,8 +108,8 @@ def _column_of(X: Any, name: str) -> Any:
 def _column_of_array(X: np.ndarray, name: str) -> list[Any] | None:
     if X.dtype.kind == "S":
         raise ValueError(
-            f"{name} must hold images, got an array of dtype {X.dtype}, which drops zero bytes at the end of a "
-            "picture's content: make it a list or an array of dtype object; of file names, X.astype(str)."
+            f"{name} must hold images, got an array of dtype {X.dtype}, which drops zero bytes at the end of an "
+            "image's content: make it a list or an array of dtype object; of file names, X.astype(str)."
         )
     if X.dtype.kind not in "OUT":
         return None
@@ -225,7 +225,7 @@ def _content_of(where: str, file: Any) -> Any:
 
 
 def _checked(where: str, image: Any) -> Any:
-    """Return an entry if it may be a picture, as far as its type tells."""
+    """Return an entry if it may be an image, as far as its type tells."""
     if isinstance(image, str) and image[:12].lower().startswith(_ADDRESSES):
         raise ValueError(
             f"{where} is an address, {image[:80]!r}, and nothing is fetched by this library: give the content of the "

@@ -1,8 +1,8 @@
-"""What the colours of a picture mean: an embedded ICC profile that is not sRGB in effect is converted to sRGB.
+"""What the colours of an image mean: an embedded ICC profile that is not sRGB in effect is converted to sRGB.
 
-Towers have learned from pictures that are sRGB, or were taken for it. The intent is relative colorimetric with black
+Towers have learned from images that are sRGB, or were taken for it. The intent is relative colorimetric with black
 point compensation: what sRGB can show stays the colour that it is, white stays white and black black, which is what
-transparency over white and a dark picture need. Of profiles that are three primaries and a curve, as those of cameras,
+transparency over white and a dark image need. Of profiles that are three primaries and a curve, as those of cameras,
 telephones and displays, every intent gives the same; of those of printers, perceptual would move all colours to make
 room for some.
 """
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, features
 
-_MOST_PROFILE_BYTES = 2**24
-_MOST_KEPT = 32
+_MAX_PROFILE_BYTES = 2**24
+_MAX_KEPT = 32
 # levels of 255 that no colour of a coarse cube moves by in a profile that is sRGB in effect
-_LEAST_MOVE = 2
+_MIN_MOVE = 2
 _STEPS = np.linspace(0, 255, 9).round().astype(np.uint8)
 # modes of what each kind of profile takes; the neutral colours of one of RGB are greys
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
@@ -32,7 +32,7 @@ _WITHOUT_MEANING = ("1", "LAB", "HSV")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What becomes of the colours of a picture.
+    """What becomes of the colours of an image.
 
     Attributes
     ----------
@@ -71,16 +71,16 @@ def can_convert() -> bool:
 
 
 def conversion_of(image: Image.Image) -> Conversion:
-    """Tell what becomes of a picture's colours, from its header.
+    """Tell what becomes of an image's colours, from its header.
 
-    Each profile is looked at once: pictures of one camera bring the same.
+    Each profile is looked at once: images of one camera bring the same.
     """
     profile = image.info.get("icc_profile", b"")
     if profile is None and image.format != "PNG":  # of a PNG, Pillow has found it damaged
         return _NONE
     if profile == b"" or image.mode in _WITHOUT_MEANING or not can_convert():
         return _NONE
-    if not isinstance(profile, bytes) or len(profile) > _MOST_PROFILE_BYTES:
+    if not isinstance(profile, bytes) or len(profile) > _MAX_PROFILE_BYTES:
         return Conversion(problem="its colour profile is damaged and is ignored")
     pixels = "CMYK" if image.mode == "CMYK" else "L" if image.mode[0] in "LIF" else "RGB"
     key = hashlib.blake2b(profile, digest_size=16).digest(), pixels
@@ -91,7 +91,7 @@ def conversion_of(image: Image.Image) -> Conversion:
     conversion = _conversion(profile, pixels)
     with _lock:
         _kept[key] = conversion
-        while len(_kept) > _MOST_KEPT:
+        while len(_kept) > _MAX_KEPT:
             _kept.popitem(last=False)
     return conversion
 
@@ -111,7 +111,7 @@ def _conversion(profile: bytes, pixels: str) -> Conversion:
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
         conversion = Conversion(_MODES[space], transform)
-        return _NONE if space != "CMYK" and _most_moved(conversion) < _LEAST_MOVE else conversion
+        return _NONE if space != "CMYK" and _most_moved(conversion) < _MIN_MOVE else conversion
     except Exception:  # LittleCMS and Pillow raise several kinds of what is no profile
         return Conversion(problem="its colour profile is damaged and is ignored")
 

@@ -57,7 +57,7 @@ class ImageFile(os.PathLike[str]):
     def __fspath__(self) -> str:
         return os.fsdecode(self.path)
 
-    def is_settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Whether the last change is so long ago that the next one is bound to show in the stamp."""
         return bool(self.stamp) and time.time() - self.changed > _RACY_SECONDS
 

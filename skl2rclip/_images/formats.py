@@ -77,7 +77,7 @@ def _go_to_full_page(image: Any, prefix: bytes) -> None:
         page += 1
         if page == image.n_frames:
             raise RefusedFormatError(
-                f"a thumbnail without a full picture that Pillow reads, as in camera raw, {_DEVELOP}"
+                f"a thumbnail without a full image that Pillow reads, as in camera raw, {_DEVELOP}"
             )
         image.seek(page)
     _check_tiff(image)

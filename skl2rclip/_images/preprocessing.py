@@ -1,4 +1,4 @@
-"""Geometry and normalisation: from an RGB picture to the pixels that a tower takes."""
+"""Geometry and normalisation: from an RGB image to the pixels that a tower takes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Preprocessing:
         return replace(self, size=(height, width))
 
     def shrinkage(self, size: tuple[int, int]) -> float:
-        """Return how many times smaller a picture of this width and height is made; below 1 it is enlarged."""
+        """Return how many times smaller an image of this width and height is made; below 1 it is enlarged."""
         ratios = size[0] / self.size[1], size[1] / self.size[0]
         return max(ratios) if self.resize_mode == "longest" else min(ratios)
 
@@ -112,7 +112,7 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     excess = (long - _MAX_ASPECT_RATIO * short) // 2
     left, top = (excess, 0) if width > height else (0, excess)
     kept = (width - 2 * left, height - 2 * top)
-    # as `crop`, which would warn of large pictures
+    # as `crop`, which would warn of large images
     return image.transform(kept, Image.Transform.EXTENT, (left, top, width - left, height - top))
 
 

@@ -1,4 +1,4 @@
-"""`find_unreadable`: which pictures of X cannot be read, for those who want to know before they fit."""
+"""`find_unreadable`: which images of X cannot be read, for those who want to know before they fit."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def find_unreadable(
     n_jobs : int or None, default=None
         Threads that decode; None and -1 take all cores. Lower it where other work needs the cores.
     max_memory : int, str or None, default=None
-        Bytes, or a string such as "2GB", that pictures under way may take together; None stands for 1 GB. Give it as
-        the estimator has it, because a picture that takes more cannot be read either.
+        Bytes, or a string such as "2GB", that images being decoded may take together; None stands for 1 GB. Give it as
+        the estimator has it, because an image that takes more cannot be read either.
     white_level : float or None, default=None
         Which value is white in images of more than eight bits, and in floating or signed values. Give it as the
         estimator has it.
@@ -45,14 +45,14 @@ def find_unreadable(
     Raises
     ------
     ValueError, TypeError
-        If an entry of X is no picture at all.
+        If an entry of X is no image at all.
     InvalidParameterError
         If a parameter is out of range.
 
     Examples
     --------
     >>> from skl2rclip import find_unreadable
-    >>> find_unreadable(["no-such-picture.png"])
+    >>> find_unreadable(["no-such-image.png"])
     {0: 'no such file'}
     """
     check_thread_count("n_jobs", n_jobs)

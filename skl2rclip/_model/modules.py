@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_MOST_HEADS = 8
+_MAX_HEADS = 8
 # units of the adapter's hidden layer with soft targets
 N_HIDDEN = 256
 
 
 def head_count(width: int) -> int:
     """Choose the number of attention heads for word embeddings of `width` d: eight, as CLIP, or what divides d."""
-    return next(heads for heads in range(_MOST_HEADS, 0, -1) if width % heads == 0)
+    return next(heads for heads in range(_MAX_HEADS, 0, -1) if width % heads == 0)
 
 
 @cache

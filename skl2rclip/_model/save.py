@@ -2,7 +2,7 @@
 
 ``model.json`` is what counts: it takes its place in one step, and names the bytes of ``model.safetensors`` that belong
 to it. While a save replaces an earlier one, the new arrays lie beside the old ones under a name of their own, so that
-whoever reads finds either model complete. What the parts of a model mean is the business of ``_model.state``.
+whoever reads finds either model complete. ``_model.state`` says what the parts of a model mean.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _BACKBONE_FOLDER = "backbone"
 # what a save that was interrupted, or an earlier one with another backbone, leaves beside the model
 _PASSING = re.compile(r"model-[0-9a-f]{16}\.safetensors|backbone(-[0-9a-f]{16})?")
 _CHECKSUM = re.compile(r'"checksum": "([0-9a-f]{64})"\n}\n\Z')
-_LARGEST_DESCRIPTION = 200 * 10**6
-_LARGEST_HEADER = 100 * 10**6
+_MAX_DESCRIPTION_BYTES = 200 * 10**6
+_MAX_HEADER_BYTES = 100 * 10**6
 _DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 _ATTEMPTS = 1_000
 # names that a saved folder may carry, but that do nothing until the caller repeats them
@@ -106,7 +106,7 @@ def _write(
             "arrays": {"sha256": _digest_of(arrays), "bytes": arrays.stat().st_size},
         },
     )
-    _settle(folder)
+    _flush(folder)
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ def _write_description(folder: Path, description: dict[str, Any]) -> None:
     (folder / _DESCRIPTION_FILE).write_bytes(_CHECKSUM.sub(f'"checksum": "{checksum}"\n}}\n', text).encode())
 
 
-def _settle(folder: Path) -> None:
+def _flush(folder: Path) -> None:
     """Give every file the mode that the process's umask leaves, and see it and its folder to the disk."""
     # the description is written by Python, which asks the umask; other writers have modes of their own
     mode = stat.S_IMODE((folder / _DESCRIPTION_FILE).stat().st_mode)
@@ -156,7 +156,7 @@ def _replace(target: Path, new: Path) -> None:
         description["includes_backbone"] = _bring_backbone(target, new, description["state"]["record"])
         del description["checksum"]
         _write_description(new, description)
-        _settle(new)
+        _flush(new)
     os.replace(new / _ARRAYS_FILE, arrays)
     _sync(target)
     os.replace(new / _DESCRIPTION_FILE, target / _DESCRIPTION_FILE)  # from here on the new model is there
@@ -291,8 +291,8 @@ def _blaming(what: str, *more: type[Exception]) -> Iterator[None]:
 
 def _read_description(file: Path) -> str:
     with open(file, "rb") as opened:
-        data = opened.read(_LARGEST_DESCRIPTION + 1)
-    if len(data) > _LARGEST_DESCRIPTION:
+        data = opened.read(_MAX_DESCRIPTION_BYTES + 1)
+    if len(data) > _MAX_DESCRIPTION_BYTES:
         raise ValueError("it is too large")
     return data.decode("utf-8")
 
@@ -342,7 +342,7 @@ def _check_header(file: BufferedReader, state: Mapping[str, Any]) -> None:
     """Compare names, dtypes and shapes of the arrays with what the description needs, before any is read."""
     try:
         (length,) = struct.unpack("<Q", file.read(8))
-        if length > _LARGEST_HEADER:
+        if length > _MAX_HEADER_BYTES:
             raise ValueError("it is too long")
         header = parse_json(file.read(length).decode("utf-8"))
         header.pop("__metadata__", None)

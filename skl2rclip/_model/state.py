@@ -34,7 +34,7 @@ from skl2rclip._utils.devices import resolve_device
 from skl2rclip._utils.progress import counted
 from skl2rclip.errors import InvalidParameterError
 
-_LARGEST_LABELS = 10**8
+_MAX_LABELS = 10**8
 
 Arrays = dict[str, np.ndarray]
 
@@ -345,7 +345,7 @@ def _check_values(arrays: Arrays) -> None:
 
 def _scale_from_json(description: Mapping[str, Any]) -> RankScale:
     dtype, labels = description["ranks"]["dtype"], description["ranks"]["labels"]
-    if dtype != "str" and np.dtype(dtype).itemsize * len(labels) > _LARGEST_LABELS:
+    if dtype != "str" and np.dtype(dtype).itemsize * len(labels) > _MAX_LABELS:
         raise ValueError(f"state.ranks.dtype: {len(labels)} labels of {dtype} take too much memory")
     try:
         ranks = np.array(labels, dtype=object if dtype == "str" else np.dtype(dtype))

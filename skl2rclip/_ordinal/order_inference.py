@@ -97,7 +97,7 @@ _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?")
 _PLACE = re.compile(r"(\d{1,3})\s*[-.:)]?\s*[^\W\d].*")
 
 # no label that somebody gives is longer, and regular expressions are slow on such
-_LONGEST = 100
+_MAX_LENGTH = 100
 
 _Key = tuple[float, float, str]
 
@@ -105,7 +105,7 @@ _Key = tuple[float, float, str]
 def plain_order(labels: Iterable[str]) -> list[str] | None:
     """Put distinct words into the order that is plain to see, lowest first; None where none is plain, or two are."""
     words = [str(label) for label in labels]
-    if len(words) < 2 or max(map(len, words)) > _LONGEST:
+    if len(words) < 2 or max(map(len, words)) > _MAX_LENGTH:
         return None
     simple = [_simple(word) for word in words]
     for keys_of in (_of_numbers, _of_intervals, _of_dates, _of_ranges, _of_scales, _of_numerals, _of_places):

@@ -1,7 +1,7 @@
 """What the labels mean: their order, their words, their distances.
 
 Everything here is NumPy on arrays of labels. Images, torch and the estimator are not known, and neither is who calls:
-labels are judged by what they are, so that a fit alone, in a search and in a meta-estimator get the same answer.
+labels are checked by themselves alone, so that a fit alone, in a search and in a meta-estimator get the same answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skl2rclip._utils.arguments import is_interval, plain_label, warn_user
 from skl2rclip.errors import InvalidParameterError
 
 # of a list that is there to be pasted
-_MOST_PASTED = 1000
+_MAX_PASTED = 1000
 
 RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
 
@@ -75,7 +75,7 @@ class RankScale:
         proposed = (distinct if holds_numbers(y) else plain_order(distinct)) or distinct
         return (
             f"{difference(y, name, self.ranks, 'the ranks')} List the labels as they are in {name}, lowest first, such "
-            f"as ranks={listing(proposed, _MOST_PASTED)}."
+            f"as ranks={listing(proposed, _MAX_PASTED)}."
         )
 
 
@@ -226,7 +226,7 @@ def order_unknown(labels: np.ndarray) -> str:
         advice = f"Give it, lowest first, for example ranks={listing(distinct, 100)} put into the right order, or"
     else:
         advice = (
-            f"It looks like ranks={listing(proposed, _MOST_PASTED)}, lowest first: give that if it is right, or "
+            f"It looks like ranks={listing(proposed, _MAX_PASTED)}, lowest first: give that if it is right, or "
             "another order, or"
         )
     return f"The labels are words and their order is not known. {advice} make y an ordered pandas Categorical."

@@ -1,4 +1,4 @@
-"""Ridge regression of embeddings in closed form, each image judged by a fit that left it out.
+"""Ridge regression of embeddings in closed form, each image scored by a fit that left it out.
 
 Everything here is NumPy on arrays; nothing knows of ranks, or of what the regression is for.
 """
@@ -19,7 +19,7 @@ _Rows = TypeVar("_Rows", slice, np.ndarray)
 
 # penalties that are tried, in units of the mean eigenvalue of the features' scatter
 _PENALTIES = np.logspace(-4, 2, 19)
-_ROWS_AT_ONCE = 2048
+_ROWS_PER_CHUNK = 2048
 
 
 class Features:
@@ -223,8 +223,8 @@ def _by_columns(
 
 
 def portions_of(n: int) -> Iterator[slice]:
-    for start in range(0, n, _ROWS_AT_ONCE):
-        yield slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, n, _ROWS_PER_CHUNK):
+        yield slice(start, start + _ROWS_PER_CHUNK)
 
 
 def sum_of(function: Callable[[_Rows], np.ndarray], portions: Sequence[_Rows]) -> np.ndarray:
@@ -247,7 +247,7 @@ def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:
     ends = np.flatnonzero(np.diff(blocks[order], append=-1)) + 1  # where blocks end
     start = 0
     while start < len(order):
-        within = ends[(ends > start) & (ends <= start + _ROWS_AT_ONCE)]
+        within = ends[(ends > start) & (ends <= start + _ROWS_PER_CHUNK)]
         end = within[-1] if len(within) else ends[ends > start][0]
         yield order[start:end]
         start = end

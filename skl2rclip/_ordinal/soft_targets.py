@@ -1,6 +1,6 @@
-"""What each image is to be likened to: a distribution over the ranks whose width and centre are measured.
+"""Training target of each image: a distribution over the ranks whose width and centre are measured.
 
-The measure is a ridge regression on the frozen embeddings, each image judged by a fit without it. Everything here is
+The measure is a ridge regression on the frozen embeddings, each image scored by a fit without it. Everything here is
 NumPy on arrays; nothing knows of prompts or of how a model is trained.
 """
 
@@ -16,9 +16,9 @@ from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_
 from skl2rclip._ordinal.splits import blocks_of
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
-_LEAST_WIDTH = 0.3
+_MIN_WIDTH = 0.3
 # of the error's variance, which cannot all be the labels' own
-_LEAST_SHARE = 0.1
+_MIN_SHARE = 0.1
 # the error is weighed by what it says of itself
 _N_DISCOUNTS = 2
 # of earlier batches' errors, with each batch
@@ -239,7 +239,7 @@ def measure(
     measured = measured_with(weight)
     if label_std is None or not measured.variance:
         return measured
-    least = _LEAST_SHARE * measured.variance
+    least = _MIN_SHARE * measured.variance
     for _ in range(_N_DISCOUNTS):
         variance = _without_labels(measured, label_std, least)
         measured = measured_with(weight * reliability(label_std, variance))
@@ -314,7 +314,7 @@ def distributions(centre: np.ndarray, scale: np.ndarray, sigma: float) -> np.nda
     gaps = np.abs(np.diff(scale))
     step = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))  # (K,)
     distance = np.abs(centre[:, None] - scale)  # (n, K)
-    width = np.maximum(sigma, _LEAST_WIDTH * step)[distance.argmin(axis=1)]
+    width = np.maximum(sigma, _MIN_WIDTH * step)[distance.argmin(axis=1)]
     exponent = -(distance**2) / (2 * width[:, None] ** 2)
     weights = np.exp(exponent - exponent.max(axis=1, keepdims=True))
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,6 +1,6 @@
 """What is kept of the training by comparing candidates on images that they miss.
 
-Nothing is optimised here but what a contest adds to a step.
+Nothing is optimised here but what a candidate selection adds to a step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from skl2rclip._training.learner import Batch, Learner, TrainingData
 _log = logging.getLogger(__name__)
 
 
-class Contest:
+class CandidateSelection:
     """Candidates for the targets, each with adapters of its own, trained side by side on the same prompts.
 
     Beside the adapter that sees everything, each candidate has one for each fold of the images, which misses that fold.
@@ -35,7 +35,7 @@ class Contest:
         around_fit: Tensor,  # (1 + F, n, K), targets of the first candidate for each of its maps
         around_labels: Tensor,  # (C - 1, K, K), targets of each other candidate, by an image's rank
         fold: Tensor,  # (n,), int64, which fold an image is in
-        every: int = 1,  # epochs between two looks
+        every: int = 1,  # Epochs between two evaluations
     ):
         self.adapters, self.fold = adapters, fold
         self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
@@ -47,7 +47,7 @@ class Contest:
 
     @property
     def adapters_of_folds(self) -> list[RidgeAdapter]:
-        """Of the candidate that foretold best, the adapters that each miss a fold."""
+        """Of the candidate with the best out-of-fold score, the adapters that each miss a fold."""
         assert self._best is not None
         return self._best[2][1:]
 
@@ -79,8 +79,8 @@ class Contest:
         return loss, {name: term.mean() for name, term in terms.items()}
 
     @torch.no_grad()
-    def look(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
-        """Give the learner the adapter of the candidate that foretells best at present, and return its score."""
+    def evaluate(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
+        """Give the learner the adapter with the best out-of-fold score at present, and return that score."""
         self._n_epochs += not now
         if self._n_epochs % self._every and not now:
             return {}
@@ -97,7 +97,7 @@ class Contest:
         return {"cross_fitted_rps": scores[best]}
 
     def _scores_of_missed(self, learner: Learner) -> np.ndarray:
-        """Score what the adapters of each candidate say, each of the images that it misses, ndarray of shape (C, n)."""
+        """Out-of-fold scores of the adapters of each candidate, ndarray of shape (C, n)."""
         data, prototypes = self._data, learner.prototypes()
         assert data.embeddings is not None
         scores = np.empty((len(self._around_labels) + 1, len(self.fold)))
@@ -109,7 +109,7 @@ class Contest:
         return scores
 
     def restore(self, learner: Learner) -> None:
-        """Give the learner the prompts and the adapter that foretold best."""
+        """Give the learner the prompts and the adapter with the best out-of-fold score."""
         assert self._best is not None
         _, prompts, [learner.adapter, *_] = self._best
         learner.prompts.load_state_dict(prompts)

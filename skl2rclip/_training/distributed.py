@@ -2,8 +2,8 @@
 
 Each process decodes and embeds its share of the images. The losses need the whole batch: every process gathers the
 embeddings of all, computes the same loss, and passes its gradient through its own share, so that the summed gradients
-are those of the whole batch. Which devices there are is the business of ``_utils.devices``, what is learned that of
-``_training.trainer``.
+are those of the whole batch. ``_utils.devices`` says which devices there are, ``_training.trainer`` what is
+learned.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ProcessGroup:
         """Make the gradients of the whole batch out of those of the processes."""
 
     def broadcast(self, value: T) -> T:
-        """Value of the first process."""
+        """Value of the first process, for all."""
         return value
 
     def all_gather_object(self, own: T) -> list[T]:

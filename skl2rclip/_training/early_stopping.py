@@ -30,7 +30,7 @@ class EarlyStopping:
         self._values = rank_values
         self._decision = settings.decision
         self._patience = settings.n_iter_no_change
-        self._judged_by = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
+        self._monitored = ("validation_rps",) if settings.is_soft else ("validation_mae", "validation_loss")
         self._best: tuple[float, ...] = (math.inf,)
         self._best_state: dict[str, Tensor] | None = None
         self._without_improvement = 0
@@ -48,7 +48,7 @@ class EarlyStopping:
     def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
         """Score the present weights by embeddings (n, D) of the held-out images; keep them if they are the best."""
         scores = learner.group.broadcast(self._score(learner, embeddings))  # all processes stop together
-        result = tuple(scores[name] for name in self._judged_by)
+        result = tuple(scores[name] for name in self._monitored)
         if result < self._best:
             self._best = result
             self._best_state = copy.deepcopy(learner.modules().state_dict())
@@ -79,5 +79,5 @@ class EarlyStopping:
     def log_kept(self, learner: Learner) -> None:
         """Say of which epoch the best weights are."""
         if self._best_state is not None:
-            scores = dict(zip(self._judged_by, self._best, strict=True))
+            scores = dict(zip(self._monitored, self._best, strict=True))
             _log.info("Kept what was learned by epoch %d: %s.", learner.epoch_of(scores), scores)

@@ -1,6 +1,6 @@
-"""How far the image tower may be trained: foretold on images that are left out, before it is trained on all.
+"""For how many epochs the image tower is trained: selected on images that are left out, before it is trained on all.
 
-The optimisation itself is the business of ``_training.stages``.
+The optimisation itself is done by ``_training.stages``.
 """
 
 from __future__ import annotations
@@ -19,110 +19,110 @@ from skl2rclip._images.preprocessing import shrink
 from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._settings import Settings
-from skl2rclip._training.candidates import Contest
+from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.stages import TowerStage, run_stage
 from skl2rclip._utils.devices import to_device
 
 _log = logging.getLogger(__name__)
-# in a rehearsal, over all its epochs
-_LOOKS = 10
-_EMBEDDED_AT_ONCE = 256
-# images, or groups of them, that are to be judged; with more, not every fold is rehearsed
-_ENOUGH = 500
-# that a gain is chance, one-sided, at any one of twenty looks; where it may be, the tower stays as it is
-_CHANCE = 0.01
+# over all epochs
+_N_EVALUATIONS = 10
+_EMBEDDING_BATCH_SIZE = 256
+# images, or groups of them, that are to be scored; with more, not every fold is left out
+_MIN_SCORED = 500
+# that a gain is chance, one-sided, at any one of twenty evaluations; where it may be, the tower stays as it is
+_SIGNIFICANCE_LEVEL = 0.01
 # how far to go from the weights before to those after
 _SHARES = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What was foretold of images that were left out."""
+class EpochSelection:
+    """What the scores of images that were left out ask for."""
 
     last_epoch: int  # how many epochs to train the tower for; 0 leaves it as it is
     share: float  # how far to go then from the weights before to those after
     narrowing: float  # width of the targets that the trained tower's error asks for, as a share of what it was
 
 
-NOTHING_GAINED = Rehearsal(0, 1.0, 1.0)
+NOTHING_GAINED = EpochSelection(0, 1.0, 1.0)
 
 
-class PartOfTheWay:
-    """Keeps of a stage the weights that lie between those before it and those after it, as a share of the way."""
+class WeightInterpolation:
+    """Keeps of a stage the weights between those before it and those after it, interpolated by a share."""
 
     def __init__(self, learner: Learner, share: float):
         self._share, self._before = share, copy.deepcopy(learner.modules().state_dict())
 
     def restore(self, learner: Learner) -> None:
-        """Go that part of the way."""
-        _go_part_of_the_way(learner, self._before, self._share)
+        """Interpolate the weights."""
+        _interpolate_weights(learner, self._before, self._share)
 
     def log_kept(self, learner: Learner) -> None:
         """Nothing is chosen among epochs."""
 
 
-def rehearse(
+def select_epochs(
     learner: Learner,
     data: TrainingData,
     measured: Measurement,
     settings: Settings,
-    contest: Contest,
+    candidates: CandidateSelection,
     *,
     n_epochs: int,
     batch_size: int,
     seed: int,
-) -> Rehearsal:
-    """Train the tower without some images, and judge by these how it goes; the learner is put back.
+) -> EpochSelection:
+    """Train the tower without some images, and choose the epochs by the scores on these; the learner is put back.
 
-    Each rehearsal is the whole second stage without one of the contest's folds, with the adapter that missed the fold
-    too. As many folds are rehearsed as it takes to judge some hundreds of images, or of groups of them.
+    Each fold of the candidates is left out of a whole second stage, with the adapter that missed the fold too. As
+    many folds are left out, one after the other, as it takes to score some hundreds of images, or of groups of them.
 
     References
     ----------
     Weights half-way between those before and after: WiSE-FT (Wortsman et al., CVPR 2022), which does as well on
-    pictures of the same kind and better on others.
+    images of the same kind and better on others.
     """
-    fold = contest.fold.cpu().numpy()
-    n_judged = len(np.unique(measured.blocks)) / len(contest.adapters_of_folds)  # of a fold
-    n_folds = min(math.ceil(_ENOUGH / n_judged), len(contest.adapters_of_folds))
-    every = max(1, n_epochs // _LOOKS)
+    fold = candidates.fold.cpu().numpy()
+    n_scored = len(np.unique(measured.blocks)) / len(candidates.adapters_of_folds)  # of a fold
+    n_folds = min(math.ceil(_MIN_SCORED / n_scored), len(candidates.adapters_of_folds))
+    every = max(1, n_epochs // _N_EVALUATIONS)
     epochs = np.arange(every, n_epochs + 1, every)
     before = copy.deepcopy(learner.modules().state_dict())
     generator = torch.Generator().manual_seed(seed)
     probabilities, rows = [], []
-    for number, adapter in enumerate(contest.adapters_of_folds[:n_folds]):
+    for number, adapter in enumerate(candidates.adapters_of_folds[:n_folds]):
         left_out = np.flatnonzero(fold == number)
         trial = replace(learner, adapter=copy.deepcopy(adapter), history=[], generator=generator)
-        stage = TowerStage(trial, settings, name="rehearsal")
-        probabilities.append(_probabilities_on_the_way(stage, data, left_out, epochs, n_epochs, batch_size))
+        stage = TowerStage(trial, settings, name="epoch_selection")
+        probabilities.append(_probabilities_by_epoch(stage, data, left_out, epochs, n_epochs, batch_size))
         rows.append(left_out)
         learner.modules().load_state_dict(before)
-    return _judged(np.concatenate(probabilities, axis=1), np.concatenate(rows), epochs, data, measured)
+    return _selected(np.concatenate(probabilities, axis=1), np.concatenate(rows), epochs, data, measured)
 
 
-def _probabilities_on_the_way(
+def _probabilities_by_epoch(
     stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
 ) -> np.ndarray:
-    """Probabilities of images left out, (1 + L S, rows, K): at the start, then at each look with each of the shares."""
+    """Probabilities of images left out, (1 + L S, rows, K), at the start and then at each evaluation, by shares."""
     learner = stage.learner
     seen = torch.ones(len(data.target))
     seen[torch.from_numpy(left_out)] = 0
     weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
     before = copy.deepcopy(learner.modules().state_dict())
-    looks = [learner.probabilities(_embeddings(learner, data, left_out))]
+    evaluations = [learner.probabilities(_embeddings(learner, data, left_out))]
 
-    def look() -> None:
+    def evaluate() -> None:
         if len(learner.history) not in epochs:
             return
         now = copy.deepcopy(learner.modules().state_dict())
         for share in _SHARES:
-            _go_part_of_the_way(learner, before, share)
-            looks.append(learner.probabilities(_embeddings(learner, data, left_out)))
+            _interpolate_weights(learner, before, share)
+            evaluations.append(learner.probabilities(_embeddings(learner, data, left_out)))
             learner.modules().load_state_dict(now)
 
-    run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=look)
-    return np.stack(looks)
+    run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=evaluate)
+    return np.stack(evaluations)
 
 
 @torch.no_grad()
@@ -135,7 +135,7 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
         assert data.share is not None
         is_mine = group.is_mine(len(data.target))[rows]
         places = np.searchsorted(data.share.numpy(), rows[is_mine])
-    batches = torch.from_numpy(places).split(_EMBEDDED_AT_ONCE)
+    batches = torch.from_numpy(places).split(_EMBEDDING_BATCH_SIZE)
     own = [learner.embed_pixels(shrink(pixels, size), augmented=False) for pixels in data.pixels.batches(batches)]
     if group.size == 1:
         return torch.cat(own)
@@ -147,7 +147,7 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
 
 
 @torch.no_grad()
-def _go_part_of_the_way(learner: Learner, before: dict[str, Tensor], share: float) -> None:
+def _interpolate_weights(learner: Learner, before: dict[str, Tensor], share: float) -> None:
     """Put weights between those that were before and the present ones, ``before + share (now - before)``."""
     if share == 1:
         return
@@ -156,31 +156,33 @@ def _go_part_of_the_way(learner: Learner, before: dict[str, Tensor], share: floa
             now.copy_(torch.lerp(before[name], now, share))
 
 
-def _judged(
+def _selected(
     probabilities: np.ndarray, rows: np.ndarray, epochs: np.ndarray, data: TrainingData, measured: Measurement
-) -> Rehearsal:
-    """Compare the looks with the start, image by image; what is left out together counts as one.
+) -> EpochSelection:
+    """Compare the evaluations with the start, image by image; what is left out together counts as one.
 
-    Of the looks whose score is surely below that of the start, by Student's t, the one with the least is taken.
+    Of the evaluations whose score is surely below that of the start, by Student's t, the one with the least is taken.
     """
     target, scale = data.target.cpu().numpy()[rows], measured.targets.scale
     weight = np.ones(len(rows)) if data.weight is None else data.weight.cpu().double().numpy()[rows]
     weight = weight / weight.sum()
-    scores = np.stack([ranked_scores(look, target) for look in probabilities])  # (1 + L S, rows)
+    scores = np.stack([ranked_scores(each, target) for each in probabilities])  # (1 + L S, rows)
     below = scores[0] - scores
     gains, scores = below @ weight, scores @ weight
     _, block = np.unique(measured.blocks[rows], return_inverse=True)
-    apart = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (1 + L S, blocks)
-    n_blocks = apart.shape[1]
-    standard_errors = np.sqrt((apart**2).sum(axis=1) * n_blocks / max(n_blocks - 1, 1))
-    is_sure = gains > stats.t.isf(_CHANCE, max(n_blocks - 1, 1)) * standard_errors
+    deviations = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (1 + L S, blocks)
+    n_blocks = deviations.shape[1]
+    standard_errors = np.sqrt((deviations**2).sum(axis=1) * n_blocks / max(n_blocks - 1, 1))
+    is_sure = gains > stats.t.isf(_SIGNIFICANCE_LEVEL, max(n_blocks - 1, 1)) * standard_errors
     best = int(np.where(is_sure, scores, np.inf).argmin()) if is_sure.any() else 0
     least = int(scores.argmin())
     outcome = NOTHING_GAINED
     if best:
         errors = np.sqrt(((probabilities[[0, best]] @ scale - scale[target]) ** 2) @ weight)
-        look, part = divmod(best - 1, len(_SHARES))
-        outcome = Rehearsal(int(epochs[look]), _SHARES[part], float(errors[1] / errors[0]) if errors[0] else 1.0)
+        evaluation, part = divmod(best - 1, len(_SHARES))
+        outcome = EpochSelection(
+            int(epochs[evaluation]), _SHARES[part], float(errors[1] / errors[0]) if errors[0] else 1.0
+        )
     _log.info(
         "Training the image tower took the ranked probability score of %d images that were left out from %.4g to %.4g "
         "at best, a gain with a standard error of %.2g: %s.",

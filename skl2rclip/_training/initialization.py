@@ -1,6 +1,6 @@
 """Where training with soft targets starts: prompts in order, and adapters that are ridge regressions onto them.
 
-Nothing here is trained on images; what is learned from them afterwards is the business of ``_training.stages``.
+Nothing here is trained on images; ``_training.stages`` does that afterwards.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._ordinal.ridge import Scatter, ridge_map
 from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._ordinal.splits import folds
-from skl2rclip._training.candidates import Contest
+from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.objective import distribution_loss
-from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.eta import ProgressMonitor, quicker_device
 from skl2rclip._utils.threads import one_thread, threads_for
 
 # steps and rate of the text tower alone, before any image is looked at
@@ -27,7 +27,7 @@ _ORDERING_RATE = 1e-3
 _WARM_UP_STEPS = 5
 _N_FOLDS = 4
 # with more images there is nothing that candidates have to be compared for, and much to keep of each
-_MOST_COMPARED = 20_000
+_MAX_COMPARED = 20_000
 # widths of the candidates around the labels, as shares of sigma
 _SHARES = (1.0, 0.5)
 
@@ -44,7 +44,7 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
     targets = torch.from_numpy(of_ranks).float().to(learner.device)
     optimizer = torch.optim.AdamW(parameters, weight_decay=1e-4)
     quicker = [*quicker_device(learner.device), "a model_name with a smaller text tower"]
-    outlook = Outlook(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
+    monitor = ProgressMonitor(f"Putting the prompts in order on {learner.device}", _ORDERING_STEPS, "step", quicker)
     with threads_for(learner.prompts.n_products) as watch:
         for step in range(_ORDERING_STEPS):
             falling = 0.5 * (1 + math.cos(math.pi * step / _ORDERING_STEPS))
@@ -55,11 +55,13 @@ def order_prompts(learner: Learner, of_ranks: np.ndarray) -> None:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            outlook.step()
+            monitor.step()
             watch.step()
 
 
-def start(learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int) -> Contest | None:
+def start(
+    learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int
+) -> CandidateSelection | None:
     """Put the prompts in order, and adapters where ridge regression has them.
 
     Candidates are targets around what the regression says, and around the labels, sigma and half of sigma wide. None
@@ -72,13 +74,13 @@ def start(learner: Learner, data: TrainingData, measured: Measurement, every: in
 
 def _start_adapters(
     learner: Learner, data: TrainingData, measured: Measurement, every: int, seed: int
-) -> Contest | None:
+) -> CandidateSelection | None:
     """Put adapters where ridge regression has them, as `start` describes."""
     targets = measured.targets
     assert isinstance(learner.adapter, RidgeAdapter)
     kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
-    if fold.max() + 1 < _N_FOLDS or len(fold) > _MOST_COMPARED:
+    if fold.max() + 1 < _N_FOLDS or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner, measured, kind, 1)
         scatter = Scatter(measured.features, measured.weight)
@@ -99,9 +101,9 @@ def _start_adapters(
         _start_maps(adapters, places, learner, measured, scatter, candidates)
     device = learner.device
     on_folds = torch.from_numpy(fold).to(device)
-    contest = Contest(data, adapters, around_fit.to(device), around_labels.to(device), on_folds, every)
-    contest.look(learner, now=True)
-    return contest
+    selection = CandidateSelection(data, adapters, around_fit.to(device), around_labels.to(device), on_folds, every)
+    selection.evaluate(learner, now=True)
+    return selection
 
 
 def has_enough_to_compare(measured: Measurement) -> bool:

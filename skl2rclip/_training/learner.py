@@ -1,6 +1,6 @@
 """What learns, and what it learns from: modules, batches, the loss of a batch.
 
-How it is optimised is the business of ``_training.stages``.
+``_training.stages`` optimises it.
 """
 
 from __future__ import annotations

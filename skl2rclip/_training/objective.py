@@ -90,7 +90,7 @@ def tightness_loss(
 
 
 def distribution_loss(logits: Tensor, distributions: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Divergence of each image's ranks from the distribution that it is to be likened to.
+    """Divergence of each image's ranks from the distribution that is its training target.
 
     ``mean_i KL(q_i || softmax_k s_ik)``, which stands in the place of `contrastive_loss`, its text-to-image half too; 0
     where the softmax is the distribution.

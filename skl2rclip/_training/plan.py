@@ -8,21 +8,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from skl2rclip._embedding.embedder import LARGEST_AUTO_BATCH
+from skl2rclip._embedding.embedder import MAX_AUTO_BATCH
 from skl2rclip._settings import Settings
 
 PROMPTS = "prompts"
 IMAGE_TOWER = "image_tower"
 _NEEDS = {PROMPTS: "embeddings", IMAGE_TOWER: "pixels"}
 # of the first stage with prompt_epochs="auto": steps that suffice for so many images a rank, with more in proportion,
-# but no more than so many epochs (benchmarks/many_pictures.md)
+# but no more than so many epochs (benchmarks/many_images.md)
 _STEPS = 80
 _SUFFICE_PER_RANK = 64
-_MOST_EPOCHS = 7
+_MAX_EPOCHS = 7
 _HARD_EPOCHS = 200
 # of the second stage with image_epochs="auto"
 _TOWER_STEPS = 80
-_FEWEST_TOWER_EPOCHS = 5
+_MIN_TOWER_EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def plan_of(settings: Settings, n_images: int, n_ranks: int, *, one_pass: bool) 
     """Stages in order, without those that have no epoch; `one_pass` makes a single pass instead of the two stages."""
     if one_pass:
         return (PlannedStage(IMAGE_TOWER if settings.finetunes else PROMPTS, 1),)
-    batch_size = LARGEST_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size
+    batch_size = MAX_AUTO_BATCH if isinstance(settings.batch_size, str) else settings.batch_size
     steps_of_epoch = math.ceil(n_images / batch_size)
     prompt_epochs, image_epochs = settings.prompt_epochs, settings.image_epochs
     if isinstance(prompt_epochs, str):
@@ -50,7 +50,7 @@ def plan_of(settings: Settings, n_images: int, n_ranks: int, *, one_pass: bool) 
         if settings.is_soft:
             prompt_epochs = _automatic_epochs(steps_of_epoch, n_images, n_ranks)
     if isinstance(image_epochs, str):
-        image_epochs = max(_FEWEST_TOWER_EPOCHS, round(_TOWER_STEPS / steps_of_epoch))
+        image_epochs = max(_MIN_TOWER_EPOCHS, round(_TOWER_STEPS / steps_of_epoch))
     epochs = {PROMPTS: prompt_epochs, IMAGE_TOWER: image_epochs if settings.finetunes else 0}
     return tuple(PlannedStage(name, n_epochs) for name, n_epochs in epochs.items() if n_epochs > 0)
 
@@ -58,5 +58,5 @@ def plan_of(settings: Settings, n_images: int, n_ranks: int, *, one_pass: bool) 
 def _automatic_epochs(steps_of_epoch: int, n_images: int, n_ranks: int) -> int:
     """Epochs of the first stage, with soft targets, where the user names none."""
     in_proportion = _STEPS * n_images / (_SUFFICE_PER_RANK * n_ranks)
-    n_steps = max(_STEPS, min(in_proportion, _MOST_EPOCHS * steps_of_epoch))
+    n_steps = max(_STEPS, min(in_proportion, _MAX_EPOCHS * steps_of_epoch))
     return max(1, round(n_steps / steps_of_epoch))

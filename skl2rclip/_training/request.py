@@ -1,6 +1,6 @@
 """`FitRequest`: everything that is known of a fit before any long work.
 
-What is made of it is the business of ``_training.prepare`` and ``_training.trainer``.
+``_training.prepare`` and ``_training.trainer`` carry it out.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class FitRequest:
     kept: np.ndarray  # which of the images that the user gave are left
     n_given: int  # how many images the user gave
     n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
-    maker: str | None = None  # fingerprint of the backbone that made a table of embeddings, where the table says it
+    fingerprint: str | None = None  # of the backbone that made a table of embeddings, where it says it
     # (n,), float64: how far each label may be off, in the unit of the ranks' values
     label_std: np.ndarray | None = None
-    # (n,), bool: images that only judge what is learned from the others, which the user gave apart, behind them
+    # (n,), bool: images that only validate what is learned from the others, which the user gave as X_val, behind them
     held_out: np.ndarray | None = None
-    n_given_apart: int = 0  # how many of these the user gave
+    n_given_validation: int = 0  # how many of these the user gave
     known: Mapping[str, bytes] | None = None  # what `check_headers` has returned, once it has been asked
     plan: tuple[PlannedStage, ...] = field(init=False)  # what is trained, in order; follows from the rest
 
@@ -64,21 +64,21 @@ class FitRequest:
         parts = {name: getattr(self, name) for name in ("target", "weight", "groups", "kept", "label_std", "held_out")}
         return replace(self, data=data, **{name: part[index] for name, part in parts.items() if part is not None})
 
-    def with_apart(self, data: Any, target: np.ndarray) -> FitRequest:
-        """Return the same with images behind its own that only judge what is learned from those."""
-        n, n_apart = len(self.target), len(target)
-        is_apart = np.arange(n + n_apart) >= n
+    def with_validation(self, data: Any, target: np.ndarray) -> FitRequest:
+        """Return the same with images behind its own that only validate what is learned from those."""
+        n, n_validation = len(self.target), len(target)
+        is_validation = np.arange(n + n_validation) >= n
         return replace(
             self,
             data=np.concatenate([self.data, data]) if isinstance(data, np.ndarray) else [*self.data, *data],
             target=np.concatenate([self.target, target]),
-            weight=np.concatenate([self.weight, np.ones(n_apart)]),
+            weight=np.concatenate([self.weight, np.ones(n_validation)]),
             # which groups these are in does not matter, and their labels are believed
-            groups=None if self.groups is None else np.concatenate([self.groups, np.full(n_apart, -1)]),
-            label_std=None if self.label_std is None else np.concatenate([self.label_std, np.zeros(n_apart)]),
-            kept=np.concatenate([self.kept, self.n_given + np.arange(n_apart)]),
-            held_out=is_apart,
-            n_given_apart=n_apart,
+            groups=None if self.groups is None else np.concatenate([self.groups, np.full(n_validation, -1)]),
+            label_std=None if self.label_std is None else np.concatenate([self.label_std, np.zeros(n_validation)]),
+            kept=np.concatenate([self.kept, self.n_given + np.arange(n_validation)]),
+            held_out=is_validation,
+            n_given_validation=n_validation,
         )
 
     @property
@@ -98,7 +98,7 @@ class FitRequest:
 
     @property
     def n_learned_from(self) -> int:
-        """How many images there are without those that the user gave apart."""
+        """How many images there are without those that the user gave as X_val."""
         return len(self.target) if self.held_out is None else int((~self.held_out).sum())
 
     @property
@@ -113,10 +113,10 @@ class FitRequest:
     def without(self, error: UnreadableImagesError) -> FitRequest:
         """Return the same without the images that cannot be read, or raise the error with the user's own indices."""
         failed = np.isin(np.arange(len(self.target)), list(error.failures))
-        apart = np.zeros(len(failed), dtype=bool) if self.held_out is None else self.held_out
+        is_validation = np.zeros(len(failed), dtype=bool) if self.held_out is None else self.held_out
         for name, is_part, n_before, n_images in (
-            ("X", ~apart, 0, self.n_given),
-            ("X_val", apart, self.n_given, self.n_given_apart),
+            ("X", ~is_validation, 0, self.n_given),
+            ("X_val", is_validation, self.n_given, self.n_given_validation),
         ):
             rows = np.flatnonzero(failed & is_part)
             if not len(rows):
@@ -124,7 +124,7 @@ class FitRequest:
             is_skipped, is_last = self.settings.on_bad_image == "skip", len(rows) == is_part.sum()
             advice = "" if is_skipped else "on_bad_image='skip' makes fit leave such images out. "
             if is_skipped and is_last:
-                advice = f"No image is left to {'learn from' if name == 'X' else 'judge by'}. "
+                advice = f"No image is left to {'learn from' if name == 'X' else 'validate with'}. "
             index = {int(self.kept[row]) - n_before: row for row in rows.tolist()}
             named = UnreadableImagesError(
                 {place: error.failures[row] for place, row in index.items()},

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from skl2rclip._settings import Settings
-from skl2rclip._training.candidates import Contest
+from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
 from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
 from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
-from skl2rclip._utils.eta import Outlook, quicker_device
+from skl2rclip._utils.eta import ProgressMonitor, quicker_device
 from skl2rclip._utils.progress import progress_bar
 from skl2rclip._utils.threads import LoadWatch, threads_for
 from skl2rclip.errors import NonFiniteLossError
@@ -53,7 +53,7 @@ class Keeper(Protocol):
 class PromptStage:
     """First stage: prompts, RankFormer and adapter learn from the frozen tower's embeddings.
 
-    A contest trains in the place of the learner's adapter, and provides it.
+    Candidates train in the place of the learner's adapter, and provide it.
     """
 
     name = PROMPTS
@@ -65,13 +65,13 @@ class PromptStage:
         "a model_name with a smaller text tower",
     ]
 
-    def __init__(self, learner: Learner, settings: Settings, contest: Contest | None = None):
-        self.learner, self.settings, self._contest = learner, settings, contest
-        self.keeper: Keeper | None = contest
+    def __init__(self, learner: Learner, settings: Settings, candidates: CandidateSelection | None = None):
+        self.learner, self.settings, self._candidates = learner, settings, candidates
+        self.keeper: Keeper | None = candidates
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Say what learns, and at which rate."""
-        adapter = self.learner.adapter if self._contest is None else self._contest.adapters
+        adapter = self.learner.adapter if self._candidates is None else self._candidates.adapters
         return self.learner.parameter_groups(self.settings, adapter)
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
@@ -82,8 +82,8 @@ class PromptStage:
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""
-        if self._contest is not None:
-            return self._contest.step(self.learner, batch)
+        if self._candidates is not None:
+            return self._candidates.step(self.learner, batch)
         loss, terms = self.learner.loss(self.learner.adapt(batch.inputs), self.learner.prototypes(), batch)
         if loss.requires_grad:
             loss.backward()
@@ -94,9 +94,9 @@ class PromptStage:
         """How many products a step takes, about: of a small text tower they are not worth several threads."""
         return self.learner.prompts.n_products
 
-    def look(self) -> dict[str, float]:
-        """Judge what was learned in an epoch by the training images alone; return the score."""
-        return {} if self._contest is None else self._contest.look(self.learner)
+    def evaluate(self) -> dict[str, float]:
+        """Score what was learned in an epoch out of fold, by the training images alone."""
+        return {} if self._candidates is None else self._candidates.evaluate(self.learner)
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
         """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
@@ -173,8 +173,8 @@ class TowerStage:
         learner.group.all_reduce_gradients(learner.tower, (p for module in head for p in module.parameters()))
         return loss, terms
 
-    def look(self) -> dict[str, float]:
-        """Nothing is judged by the training images alone."""
+    def evaluate(self) -> dict[str, float]:
+        """Nothing is scored out of fold."""
         return {}
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
@@ -249,17 +249,17 @@ def run_stage(
         learner.device,
     )
     since, n_before = time.monotonic(), len(learner.history)
-    outlook = _outlook(stage, n_epochs * steps_of_epoch)
+    monitor = _monitor(stage, n_epochs * steps_of_epoch)
     with threads_for(stage.n_products) as watch, progress_bar(is_shown, stage.name, n_epochs, "epoch") as bar:
         for _ in range(n_epochs):
             if on_epoch_begin is not None:
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
             record = {"stage": stage.name, "epoch": len(learner.history) + 1, "learning_rate": rate}
-            values = _epoch(stage, data, batch_size, optimizer, falling, outlook, watch).tolist()
+            values = _epoch(stage, data, batch_size, optimizer, falling, monitor, watch).tolist()
             means = learner.group.broadcast(dict(zip(("loss", *TERMS), values, strict=True)))
             _check_finite(means, stage, record, optimizer)
-            record |= means | stage.look()
+            record |= means | stage.evaluate()
             if stopping is not None:
                 record |= stopping.update(learner, stage.held_out(stopping.data, batch_size))
             learner.history.append(record)
@@ -295,14 +295,14 @@ def as_if_ended(stage: Stage, stopping: EarlyStopping | None) -> Iterator[None]:
         learner.modules().load_state_dict(present)
 
 
-def _outlook(stage: Stage, n_steps: int) -> Outlook | None:
+def _monitor(stage: Stage, n_steps: int) -> ProgressMonitor | None:
     """Watch a stage, to say where it takes long; of several processes, the first one."""
     learner = stage.learner
     if learner.group.rank > 0:
         return None
     ends = [] if stage.settings.early_stopping else ["early_stopping=True, which may end it sooner"]
     quicker = [*quicker_device(learner.device), *stage.quicker, *ends]
-    return Outlook(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
+    return ProgressMonitor(f"The stage {stage.name!r} of the training on {learner.device}", n_steps, "step", quicker)
 
 
 def _cosine(optimizer: torch.optim.AdamW, n_steps: int, warm_up: float) -> torch.optim.lr_scheduler.LambdaLR:
@@ -320,7 +320,7 @@ def _epoch(
     batch_size: int,
     optimizer: torch.optim.AdamW,
     falling: torch.optim.lr_scheduler.LambdaLR | None,
-    outlook: Outlook | None,
+    monitor: ProgressMonitor | None,
     watch: LoadWatch,
 ) -> Tensor:
     """One pass over the data; means of the loss and of the terms in that order, left on the device."""
@@ -332,8 +332,8 @@ def _epoch(
         optimizer.step()
         if falling is not None:
             falling.step()
-        if outlook is not None:
-            outlook.step()
+        if monitor is not None:
+            monitor.step()
         watch.step()
         sums += len(batch.target) * torch.stack([loss.detach(), *(terms[name].detach() for name in TERMS)])
         count += len(batch.target)

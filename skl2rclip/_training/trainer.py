@@ -16,13 +16,13 @@ import torch
 
 from skl2rclip._clip.backbone import Backbone, load_backbone
 from skl2rclip._clip.record import BackboneRecord
-from skl2rclip._embedding.embedder import LARGEST_AUTO_BATCH, check_headers
+from skl2rclip._embedding.embedder import MAX_AUTO_BATCH, check_headers
 from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
-from skl2rclip._training.candidates import Contest
+from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.distributed import ProcessGroup, run_on_devices
-from skl2rclip._training.epoch_selection import NOTHING_GAINED, PartOfTheWay, Rehearsal, rehearse
+from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection, WeightInterpolation, select_epochs
 from skl2rclip._training.initialization import has_enough_to_compare, start
 from skl2rclip._training.learner import Learner, TrainingData, build_learner
 from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
@@ -37,14 +37,14 @@ from skl2rclip._training.stages import (
     optimizer_for,
     run_stage,
 )
-from skl2rclip._utils.arguments import check_maker
+from skl2rclip._utils.arguments import check_fingerprint
 from skl2rclip._utils.devices import explain_out_of_memory
 from skl2rclip._utils.progress import FitListener
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 _log = logging.getLogger(__name__)
 # at candidates for the targets, over the first stage
-_LOOKS = 10
+_N_EVALUATIONS = 10
 
 EpochEnd = Callable[[FittedState], None]
 
@@ -85,7 +85,7 @@ def train(
     previous, settings = request.previous, request.settings
     _log.info("Fit of %d images of %d ranks on %s.", request.n_learned_from, len(request.scale.ranks), request.device)
     backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
-    check_maker(request.maker, backbone.fingerprint, settings.model_name)
+    check_fingerprint(request.fingerprint, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
         learner = build_learner(request, backbone, group or ProcessGroup())
         prepared = prepare(request, backbone, learner)
@@ -113,7 +113,7 @@ class _Steps:
         self.backbone, self.learner, self.prepared = backbone, learner, prepared
         self.on_epoch_end, self.listener = on_epoch_end, listener
         self.batch_size = _batch_size(request.settings, learner, prepared.training)
-        self.contest: Contest | None = None
+        self.candidates: CandidateSelection | None = None
         self.optimizer: torch.optim.AdamW | None = None
         self.is_ended = False  # by a callback
 
@@ -124,11 +124,11 @@ class _Steps:
         if request.is_new and measured is not None and isinstance(learner.adapter, RidgeAdapter):
             n_epochs = request.epochs_of(PROMPTS)
             # what held-out images watch must be as far as the epoch that they are told of
-            every = max(1, n_epochs // _LOOKS) if stopping is None else 1
-            self.contest = start(learner, self.prepared.training, measured, every, request.seed)
-            if self.contest is not None and not n_epochs:
-                self.contest.restore(learner)
-                self.contest.log_kept(learner)
+            every = max(1, n_epochs // _N_EVALUATIONS) if stopping is None else 1
+            self.candidates = start(learner, self.prepared.training, measured, every, request.seed)
+            if self.candidates is not None and not n_epochs:
+                self.candidates.restore(learner)
+                self.candidates.log_kept(learner)
         if stopping is not None and request.plan and (measured is not None or not request.is_new):
             # the start is a result too
             has_embeddings = stopping.data.embeddings is not None
@@ -137,10 +137,10 @@ class _Steps:
 
     def prompt_stage(self) -> None:
         """Train the prompts, and what maps embeddings to them, on embeddings of the frozen tower."""
-        stage = PromptStage(self.learner, self.settings, self.contest)
+        stage = PromptStage(self.learner, self.settings, self.candidates)
         self._run(stage, self.prepared.training, self._epochs_of(PROMPTS))
 
-    def choose_tower_epochs(self) -> Rehearsal | None:
+    def choose_tower_epochs(self) -> EpochSelection | None:
         """Choose on images left out for how many epochs to train the image tower; None for all that are planned."""
         request, learner, measured = self.request, self.learner, self.prepared.measured
         n_epochs, is_watched = self._epochs_of(IMAGE_TOWER), self.prepared.stopping is not None
@@ -148,21 +148,21 @@ class _Steps:
             return None
         if not isinstance(learner.adapter, RidgeAdapter):
             return None
-        if self.contest is None:  # so many images that nothing needs to be rehearsed, or too few
+        if self.candidates is None:  # so many images that no epochs need to be selected, or too few
             return None if has_enough_to_compare(measured) else NOTHING_GAINED
-        rehearsal = rehearse(
+        selection = select_epochs(
             learner,
             self.prepared.training,
             measured,
             self.settings,
-            self.contest,
+            self.candidates,
             n_epochs=n_epochs,
             batch_size=self.batch_size,
             seed=request.seed,
         )
-        return learner.group.broadcast(rehearsal)
+        return learner.group.broadcast(selection)
 
-    def tower_stage(self, choice: Rehearsal | None) -> None:
+    def tower_stage(self, choice: EpochSelection | None) -> None:
         """Train the image tower too, on pixels, as far as was chosen."""
         learner, data, n_epochs = self.learner, self.prepared.training, self._epochs_of(IMAGE_TOWER)
         if not n_epochs:
@@ -175,14 +175,14 @@ class _Steps:
             assert self.prepared.targets is not None
             distributions = torch.from_numpy(self.prepared.targets.around_labels(choice.narrowing))
             data = replace(data, distributions=distributions.to(self.request.device))
-            stage = TowerStage(learner, self.settings, PartOfTheWay(learner, choice.share))
+            stage = TowerStage(learner, self.settings, WeightInterpolation(learner, choice.share))
             self._run(stage, data, n_epochs, choice.last_epoch)
 
     def collect(self) -> FittedState:
         """Put together what was learned."""
         state = self._so_far()
         if self.on_epoch_end is not None and self.prepared.measured is not None and self.request.plan:
-            self.on_epoch_end(state)  # what was judged best need not be the last
+            self.on_epoch_end(state)  # what scored best need not be the last
         return replace(state, optimizer_state=_moments(self.optimizer)) if self.request.one_pass else state
 
     def _epochs_of(self, name: str) -> int:
@@ -236,8 +236,8 @@ def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int
     if settings.batch_size != "auto":
         return int(settings.batch_size)
     if data.pixels is None:
-        return LARGEST_AUTO_BATCH
-    size = largest_batch_size(TowerStage(learner, settings), data, LARGEST_AUTO_BATCH)
+        return MAX_AUTO_BATCH
+    size = largest_batch_size(TowerStage(learner, settings), data, MAX_AUTO_BATCH)
     return learner.group.size * learner.group.broadcast(size)
 
 

@@ -26,7 +26,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from skl2rclip.errors import InvalidParameterError
 
 # in the attrs of a pandas frame of embeddings
-MAKER = "skl2rclip_backbone"
+FINGERPRINT_ATTRIBUTE = "skl2rclip_backbone"
 # with a slash at its end, lest a neighbour whose name begins alike counts as a part of it
 _PACKAGE = os.path.join(os.path.dirname(sys.modules["skl2rclip"].__file__ or ""), "")
 
@@ -223,7 +223,7 @@ def check_lengths(data: Any, labels: np.ndarray, name: str = "X", name_of_labels
         )
 
 
-def check_apart(X_val: Any, y_val: Any, *, early_stopping: bool) -> None:
+def check_validation_images(X_val: Any, y_val: Any, *, early_stopping: bool) -> None:
     """Raise unless images for early stopping come with labels, and are asked for."""
     if X_val is None or y_val is None:
         given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
@@ -292,24 +292,24 @@ def check_no_embeddings(X: Any, name: str = "X") -> None:
 def _holds_floats(X: Any) -> bool:
     if not hasattr(X, "columns") and not hasattr(X, "column_names"):
         return np.asarray(X).dtype.kind == "f"
-    # a frame is not made an array for it, which would change the pictures that it may hold
+    # a frame is not made an array for it, which would change the images that it may hold
     names = [str(each).lower() for each in getattr(X, "dtypes", ())]
     are_numbers = all(name.startswith(("int", "uint", "bool", "float")) for name in names)
     return are_numbers and any(name.startswith("float") for name in names)
 
 
-def check_maker(maker: str | None, fingerprint: str | None, model_name: str, name: str = "X") -> None:
-    """Raise where a table's `maker_of` is another model, which its width may not show."""
-    if maker is not None and maker != fingerprint:
+def check_fingerprint(stated: str | None, fingerprint: str | None, model_name: str, name: str = "X") -> None:
+    """Raise where a table's `fingerprint_of` is that of another model, which its width may not show."""
+    if stated is not None and stated != fingerprint:
         raise ValueError(
             f"{name} holds embeddings of another model than {model_name}, or of other weights of it: make {name} with "
             "CLIPImageEncoder and the same model_name and pretrained."
         )
 
 
-def maker_of(X: Any) -> str | None:
+def fingerprint_of(X: Any) -> str | None:
     """Fingerprint of the model that made a table of embeddings, where the table says it."""
-    return getattr(X, "attrs", {}).get(MAKER)
+    return getattr(X, "attrs", {}).get(FINGERPRINT_ATTRIBUTE)
 
 
 def check_groups(groups: Any, n_samples: int) -> np.ndarray:

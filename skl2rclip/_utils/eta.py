@@ -18,7 +18,7 @@ _LONG_SECONDS = 60.0
 _SHORT_SECONDS = 30.0
 # steps are measured for so long at least
 _MEASURED_SECONDS = 2.0
-_FEWEST_STEPS = 2
+_MIN_STEPS = 2
 
 _clock: Callable[[], float] = time.monotonic
 Mark = tuple[float, int]
@@ -44,19 +44,19 @@ def in_words(seconds: float) -> str:
     return f"about {number} {unit}{'' if number == 1 else 's'}"
 
 
-class Outlook:
-    """Hears how far some work is, and warns once where it will take longer than a minute."""
+class ProgressMonitor:
+    """Tracks the progress of some work, and warns once where it will take longer than a minute."""
 
     def __init__(self, work: str, total: int, unit: str, quicker: Sequence[str]):
         self._work, self._total, self._unit, self._quicker = work, total, unit, quicker
         self._began = _clock()
         self._first: Mark | None = None
         self._n_steps = self._n_done = 0
-        self.is_settled = False
+        self.has_warned = False
 
     def done(self, n: int) -> None:
-        """Hear that so much is done by now."""
-        if self.is_settled:
+        """Record that so much is done by now."""
+        if self.has_warned:
             return
         last = (_clock() - self._began, n)
         first = self._measured_from(last)
@@ -71,16 +71,16 @@ class Outlook:
             # a first step as long as that is told of by itself
             return (0.0, 0) if last[0] > _LONG_SECONDS else None
         self._n_steps += 1
-        is_measured = self._n_steps >= _FEWEST_STEPS and last[0] - self._first[0] >= _MEASURED_SECONDS
+        is_measured = self._n_steps >= _MIN_STEPS and last[0] - self._first[0] >= _MEASURED_SECONDS
         return self._first if is_measured else None
 
     def step(self) -> None:
-        """Hear that one more is done."""
+        """Record that one more is done."""
         self._n_done += 1
         self.done(self._n_done)
 
     def _say(self, left: float, last: Mark) -> None:
-        self.is_settled = True
+        self.has_warned = True
         each = left / (self._total - last[1])
         speed = f"{each:.2g} s each" if each > 0.1 else f"{1 / each:.0f} a second"
         warn_user(

@@ -19,21 +19,21 @@ _BLANKS = "\ufeff\u200b \t\r\n\x0b\x0c\x85\xa0\u2007\u202f\u3000"
 
 @dataclass(frozen=True)
 class EntryNames:
-    """What the user calls each of some pictures, such as `X[3]` or `X_val[0]`."""
+    """What the user calls each of some images, such as `X[3]` or `X_val[0]`."""
 
-    numbers: Sequence[int] | None = None  # of each picture; by default they are counted from 0
-    n_before_apart: int | None = None  # from this number on pictures are those of X_val; by default all are of X
+    numbers: Sequence[int] | None = None  # of each image; by default they are counted from 0
+    n_before_validation: int | None = None  # from this number on images are those of X_val; by default all are of X
 
     def __getitem__(self, row: int) -> str:
         number = row if self.numbers is None else int(self.numbers[row])
-        if self.n_before_apart is None or number < self.n_before_apart:
+        if self.n_before_validation is None or number < self.n_before_validation:
             return f"X[{number}]"
-        return f"X_val[{number - self.n_before_apart}]"
+        return f"X_val[{number - self.n_before_validation}]"
 
     def at(self, rows: Sequence[int]) -> EntryNames:
-        """Names of some of these pictures."""
+        """Names of some of these images."""
         numbers = rows if self.numbers is None else [self.numbers[row] for row in rows]
-        return EntryNames(numbers, self.n_before_apart)
+        return EntryNames(numbers, self.n_before_validation)
 
 
 IN_ORDER = EntryNames()

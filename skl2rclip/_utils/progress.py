@@ -31,10 +31,10 @@ class FitListener:
     """Is told how far a fit is; this one does not care."""
 
     def stage_begins(self, name: str, n_epochs: int) -> None:
-        """Hear that a stage is to run, for at most so many epochs."""
+        """Note that a stage is to run, for at most so many epochs."""
 
     def epoch_begins(self) -> None:
-        """Hear that the next epoch of the stage is to run."""
+        """Note that the next epoch of the stage is to run."""
 
     def epoch_ends(self, collect: Callable[[], Any]) -> bool:
         """Return whether the stage is to end here; `collect` returns what has been learned so far."""
@@ -45,4 +45,4 @@ class FitListener:
         return False
 
     def fit_ends(self) -> None:
-        """Hear that the estimator is fitted."""
+        """Note that the estimator is fitted."""

@@ -33,10 +33,10 @@ from skl2rclip._utils.forks import in_forked_child
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
 # more of them wait for the interpreter; where there are more cores, each computes with several
-_MOST_SIDE_BY_SIDE = 8
+_MAX_CONCURRENT = 8
 # products of a step of fewer are done before a second thread is of use
 _LARGE_STEP = 10**8
-# between two looks at the load, and the times a second that other work takes the processor from an operation
+# between two checks of the load, and the times a second that other work takes the processor from an operation
 _LOOK_SECONDS, _OFTEN = 0.25, 20.0
 
 
@@ -172,7 +172,7 @@ def one_thread() -> Iterator[None]:
 
 def n_side_by_side() -> int:
     """Return how many calls `side_by_side` runs at a time."""
-    return 1 if _of_thread.is_worker else min(thread_count(), _MOST_SIDE_BY_SIDE)
+    return 1 if _of_thread.is_worker else min(thread_count(), _MAX_CONCURRENT)
 
 
 def side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -> list[_Result]:

@@ -1,10 +1,10 @@
-"""Labelled pictures: one's own in folders or tables, the benchmarks of the field, and their protocols as splitters.
+"""Labelled images: one's own in folders or tables, the benchmarks of the field, and their protocols as splitters.
 
 Every reader returns a `sklearn.utils.Bunch`: `data` (paths), `target`, `ranks` (all that `target` may hold, lowest
-first), `rank_names` (their words) and `DESCR`; `groups` where it is known whose picture each is. With
+first), `rank_names` (their words) and `DESCR`; `groups` where it is known whose image each is. With
 ``return_X_y=True`` it is ``(data, target)``. Nothing is fetched: readers of benchmarks take the folder that a user has
 downloaded. A FileNotFoundError says where a benchmark is to be had and what its folder must look like; one warning
-counts the pictures that its lists name and that are not there.
+counts the images that its lists name and that are not there.
 """
 
 from __future__ import annotations

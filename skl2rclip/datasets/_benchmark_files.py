@@ -1,4 +1,4 @@
-"""What readers of benchmarks share: pictures and lists found below a folder, lists in lines, and what is said of both.
+"""What readers of benchmarks share: images and lists found below a folder, lists in lines, and what is said of both.
 
 Which benchmark is read is not known here.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import listing
-from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, picture_bunch
+from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, image_bunch
 from skl2rclip.datasets._splitters import ListedSplits
 from skl2rclip.errors import visible
 
@@ -29,8 +29,8 @@ class Benchmark:
     """What is known of a benchmark before anything is read."""
 
     name: str
-    source: str  # of the pictures
-    lists: str  # where they are to be had; empty where they come with the pictures
+    source: str  # of the images
+    lists: str  # where they are to be had; empty where they come with the images
     layout: str  # what the folder must look like
     licence: str
     citation: str
@@ -50,7 +50,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture of a list: its name there, its label, the part it is in, whose it is, and what else is said of it."""
+    """An image of a list: its name there, its label, the part it is in, whose it is, and what else is said of it."""
 
     name: str
     label: float
@@ -108,7 +108,7 @@ class Files:
                 yield number, path, cells
 
     def unique_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
-        """As `keep_present`, each picture once."""
+        """As `keep_present`, each image once."""
         return unique_entries(self.keep_present(entries, suffixes))
 
     def keep_present(self, entries: Iterable[Entry], suffixes: Sequence[str] = ("",)) -> list[Entry]:
@@ -125,12 +125,12 @@ class Files:
                 present.append(replace(entry, name=path))
         if not present:
             raise FileNotFoundError(
-                f"None of the {len(absent)} pictures that the lists of {self.benchmark.name} name is below "
+                f"None of the {len(absent)} images that the lists of {self.benchmark.name} name is below "
                 f"{visible(str(self.roots[0]))}, such as {visible(absent[0])}. {self.benchmark.how_to_get()}"
             )
         account = Account(self.benchmark.name)
         missing = list(dict.fromkeys(absent))
-        account.add(len(missing), "pictures that lists name and that are not there", map(visible, missing))
+        account.add(len(missing), "images that lists name and that are not there", map(visible, missing))
         account.tell()
         return present
 
@@ -171,7 +171,7 @@ def last_parts(name: str, n: int = 1) -> str:
 
 
 def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
-    """Each picture once: lists of several trials name a picture more than once."""
+    """Each image once: lists of several trials name an image more than once."""
     first: dict[str, Entry] = {}
     for entry in entries:
         first.setdefault(entry.name, entry)
@@ -179,7 +179,7 @@ def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def split_by_part(entries: Sequence[Entry], *train: str) -> ListedSplits:
-    """Make one split: pictures of these parts to train, those of "test" to test."""
+    """Make one split: images of these parts to train, those of "test" to test."""
     part = np.array([entry.part for entry in entries])
     return ListedSplits([(np.flatnonzero(np.isin(part, train)), np.flatnonzero(part == "test"))])
 
@@ -207,5 +207,5 @@ def benchmark_bunch(
     if return_X_y:
         return np.array(data), target
     groups = None if entries[0].group is None else np.array([entry.group for entry in entries])
-    descr = f"{benchmark.description(protocol)}\n\n{len(entries)} pictures:\n\n{counts_by_rank(target, ranks, names)}\n"
-    return picture_bunch(data, target, ranks, list(names), descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)
+    descr = f"{benchmark.description(protocol)}\n\n{len(entries)} images:\n\n{counts_by_rank(target, ranks, names)}\n"
+    return image_bunch(data, target, ranks, list(names), descr, groups=groups, cv=cv, prompt=benchmark.prompt, **more)

@@ -33,7 +33,7 @@ _MORPH = Benchmark(
     source="the University of North Carolina Wilmington, under its licence",
     lists=f"{_MWR} for settings A and B, {L2RCLIP_LISTS} for C and D",
     layout=(
-        "    .../101157_5F39.JPG, ...                                 pictures, at any depth\n"
+        "    .../101157_5F39.JPG, ...                                 images, at any depth\n"
         "    .../Setting_1_fold0_train.txt, ..._test.txt, to fold4    setting A\n"
         "    .../Setting_2_fold0.txt to Setting_2_fold2.txt           setting B\n"
         "    .../morph_C_00.txt to morph_C_04.txt                     setting C\n"
@@ -56,7 +56,7 @@ _CLAP = Benchmark(
     source="ChaLearn Looking at People, challenge of 2015 on apparent age: https://chalearnlap.cvc.uab.cat",
     lists=L2RCLIP_LISTS,
     layout=(
-        "    .../image_1.jpg, ...    pictures, at any depth\n"
+        "    .../image_1.jpg, ...    images, at any depth\n"
         "    .../total_2015.csv      filename,age,stdv,database; database is train, val or test"
     ),
     licence=FACES,
@@ -102,10 +102,10 @@ def load_morph2(
     Parameters
     ----------
     root : str or path-like
-        Folder that holds the pictures, at any depth.
+        Folder that holds the images, at any depth.
     setting : {"A", "B", "C", "D"}, default="A"
-        A: five independent trials, 80 % of 5,492 pictures to train. B: three parts of 7,000, train on one and test on
-        the two others. C: five folds of all pictures, in which subjects may be on both sides. D: five folds, nearly
+        A: five independent trials, 80 % of 5,492 images to train. B: three parts of 7,000, train on one and test on
+        the two others. C: five folds of all images, in which subjects may be on both sides. D: five folds, nearly
         without shared subjects.
     lists : str or path-like, optional
         Folder that holds the lists, if it is another.
@@ -152,7 +152,7 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
     Parameters
     ----------
     root : str or path-like
-        Folder that holds the pictures, at any depth.
+        Folder that holds the images, at any depth.
     lists : str or path-like, optional
         Folder that holds ``total_2015.csv``, if it is another.
     return_X_y : bool, default=False
@@ -163,7 +163,7 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
     Bunch
         `data` (paths), `target` (mean guessed age, whole years), `stdv` (standard deviation of the guesses in years,
         for the challenge's error), `part` ("train", "val" or "test"), `ranks`, `rank_names`, `prompt`, `cv` (one
-        split: training and validation pictures against those of the test) and `DESCR`.
+        split: training and validation images against those of the test) and `DESCR`.
     """
     files = Files(_CLAP, root, lists)
     rows = files.rows(["total_2015.csv"], "filename age stdv database")
@@ -174,7 +174,7 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
     part = np.array([entry.part for entry in entries])
     cv = split_by_part(entries, "train", "val")
     protocol = (
-        "train on the pictures of train and val, test on those of test; mean absolute error in years, and the "
+        "train on the images of train and val, test on those of test; mean absolute error in years, and the "
         "challenge's error 1 - exp(-error^2 / (2 stdv^2))."
     )
     spread = np.array([entry.more for entry in entries])
@@ -216,10 +216,10 @@ def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     Parameters
     ----------
     root : str or path-like
-        Folder that holds the pictures, at any depth.
+        Folder that holds the images, at any depth.
     lists : str or path-like, optional
         Folder that holds ``UTK_train_coral.csv`` and ``UTK_test_coral.csv``, if it is another. Where these are, the
-        pictures are those that they list, of ages from 21 to 60.
+        images are those that they list, of ages from 21 to 60.
     return_X_y : bool, default=False
         Return ``(data, target)`` alone.
 
@@ -243,7 +243,7 @@ def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     else:
         paths = files.matching(_UTK_NAME)
         if not paths:
-            raise FileNotFoundError(f"No picture of UTKFace is below {files.roots[0]}. {_UTK.how_to_get()}")
+            raise FileNotFoundError(f"No image of UTKFace is below {files.roots[0]}. {_UTK.how_to_get()}")
         entries = [Entry(path, float(re.split("_", Path(path).name)[0])) for path in paths]
         cv = KFold(5, shuffle=True, random_state=0)
         protocol = "five shuffled folds, which are not official; mean absolute error in years."

@@ -1,4 +1,4 @@
-"""`load_image_folder`: a folder of pictures for each rank."""
+"""`load_image_folder`: a folder of images for each rank."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from skl2rclip.datasets._reading import (
     Account,
     described,
     existing_folder,
-    keep_pictures,
-    picture_bunch,
+    image_bunch,
+    keep_images,
     put_in_order,
 )
 from skl2rclip.errors import visible
 
-# what systems put beside pictures by themselves, and nobody wants to hear of
+# what systems put beside images by themselves, and nobody wants to hear of
 _OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
-    """Read pictures that lie in a folder for each rank, which is named for the rank.
+    """Read images that lie in a folder for each rank, which is named for the rank.
 
-    Pictures are found at any depth below the folder of their rank, and told by their headers, whatever their names end
+    Images are found at any depth below the folder of their rank, and told by their headers, whatever their names end
     in. Nothing is decoded: what is damaged behind its header is found by `skl2rclip.find_unreadable`.
 
     Parameters
@@ -35,7 +35,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     root : str or path-like
         Folder that holds the folders, such as ``ripeness/unripe``, ``ripeness/ripe`` and ``ripeness/overripe``.
     ranks : array-like of shape (K,), optional
-        Names of the folders, lowest first; numbers where they are numbers. A rank without pictures may be listed too.
+        Names of the folders, lowest first; numbers where they are numbers. A rank without images may be listed too.
         By default numbers are their own order, and words get the order that they show by themselves, such as bad < poor
         < fair; where they show none, it is asked for.
     return_X_y : bool, default=False
@@ -55,7 +55,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         rank_names : list of K str
             The words of the ranks, in the same order: `rank_names` of `L2RCLIPClassifier`.
         DESCR : str
-            How many pictures each rank has, and what was left out.
+            How many images each rank has, and what was left out.
 
     Raises
     ------
@@ -66,13 +66,13 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     Warns
     -----
     UserWarning
-        Once, counting the files that are no pictures, those that lie beside the folders, and folders without pictures
+        Once, counting the files that are no images, those that lie beside the folders, and folders without images
         or that could not be opened.
-        Names that begin with a dot are passed over. Another, if all pictures are of one rank.
+        Names that begin with a dot are passed over. Another, if all images are of one rank.
 
     See Also
     --------
-    read_image_table : Pictures that a table lists.
+    read_image_table : Images that a table lists.
     sklearn.datasets.load_files : The same for texts without an order.
 
     Examples
@@ -88,7 +88,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     account = Account(visible(str(root)))
     folders, beside = _folders_of(root)
     if not folders:
-        raise ValueError(f"{account.source} has no folders in it; a folder of pictures for each rank is expected.")
+        raise ValueError(f"{account.source} has no folders in it; a folder of images for each rank is expected.")
     account.add(len(beside), "files beside the folders of the ranks", map(visible, beside))
     paths, labels = [], []
     unopened: list[OSError] = []
@@ -98,26 +98,26 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         labels += [folder] * len(files)
     closed = (visible(os.path.relpath(error.filename, root)) for error in unopened)
     account.add(len(unopened), "folders that could not be opened", closed)
-    kept = keep_pictures(paths, account) if paths else np.zeros(0, bool)
+    kept = keep_images(paths, account) if paths else np.zeros(0, bool)
     paths, labels = [[each for each, keep in zip(column, kept, strict=True) if keep] for column in (paths, labels)]
     if not paths:
-        raise ValueError(f"No file in the {len(folders)} folders of {account.source} is a picture.")
+        raise ValueError(f"No file in the {len(folders)} folders of {account.source} is an image.")
     empty = [folder for folder in folders if folder not in set(labels)]
-    account.add(len(empty), "folders without a picture, ranks only where ranks=[...] lists them", map(visible, empty))
+    account.add(len(empty), "folders without an image, ranks only where ranks=[...] lists them", map(visible, empty))
     try:
         parts = put_in_order(labels, ranks, account.source)
     except ValueError as error:
         raise type(error)(f"{error}{_deeper(root, folders)}") from None
     if len(parts[1]) == 1:
         warn_user(
-            f"All pictures in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
+            f"All images in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
             "own folders are the ranks."
         )
     order = np.argsort([parts[1].index(label) for label in parts[0].tolist()], kind="stable")
     data, parts = [paths[row] for row in order], (parts[0][order], *parts[1:])
     account.tell()
-    descr = described(f"Pictures in a folder for each rank: {account.source}", parts, account)
-    return (np.array(data), parts[0]) if return_X_y else picture_bunch(data, *parts, descr)
+    descr = described(f"Images in a folder for each rank: {account.source}", parts, account)
+    return (np.array(data), parts[0]) if return_X_y else image_bunch(data, *parts, descr)
 
 
 def _deeper(root: Path, folders: list[str]) -> str:

@@ -28,7 +28,7 @@ _DESCR = """Graded photographs: crops of a photograph, degraded at five severiti
 Source: the two photographs of sklearn.datasets.load_sample_images, a temple and a flower, whose attributions it prints.
 Made here: crops of random place and size, 64 x 64 pixels, degraded in turn by blur, sensor noise, JPEG compression and
 under-exposure. The grades are the words of the five-grade quality scale of Recommendation ITU-R BT.500; which severity
-is called which is a choice made here, and nobody has judged the pictures.
+is called which is a choice made here, and nobody has judged the images.
 
 {n} crops of the {photograph}; rank 0 is bad, rank 4 is excellent.
 """
@@ -37,9 +37,9 @@ is called which is a choice made here, and nobody has judged the pictures.
 def make_graded_photographs(
     n_images: int = 100, *, photograph: str = "temple", random_state: Any = None, return_X_y: bool = False
 ) -> Bunch | tuple[Any, Any]:
-    """Make pictures whose quality has five grades, from the two photographs that come with scikit-learn.
+    """Make images whose quality has five grades, from the two photographs that come with scikit-learn.
 
-    Twenty pictures in a row have each degradation at each grade once: blur, sensor noise, JPEG compression and
+    Twenty images in a row have each degradation at each grade once: blur, sensor noise, JPEG compression and
     under-exposure. Learn from crops of one photograph and test on crops of the other.
 
     Parameters

@@ -30,7 +30,7 @@ _HCI = Benchmark(
     source="http://graphics.cs.cmu.edu/projects/historicalColor/",
     lists=L2RCLIP_LISTS,
     layout=(
-        "    .../1930s_decade_009a00d1654af26ee1ddbee64123484d.jpg, ...    pictures, at any depth\n"
+        "    .../1930s_decade_009a00d1654af26ee1ddbee64123484d.jpg, ...    images, at any depth\n"
         "    .../1930s.txt to 1970s.txt                                   a decade each: path and decade"
     ),
     licence=_SEE_OWNER,
@@ -38,15 +38,15 @@ _HCI = Benchmark(
     prompt="a photo taken in the",
 )
 _DECADES = ["1930s", "1940s", "1950s", "1960s", "1970s"]
-# of the 265 pictures of a decade
+# of the 265 images of a decade
 _HCI_TRAIN, _HCI_TEST = 210 / 265, 50 / 265
 
 _AESTHETICS = Benchmark(
     name="Image aesthetics",
-    source="http://www.di.unito.it/~schifane/dataset/beauty-icwsm15/ (pictures from Flickr)",
+    source="http://www.di.unito.it/~schifane/dataset/beauty-icwsm15/ (images from Flickr)",
     lists=L2RCLIP_LISTS,
     layout=(
-        "    .../3645238811.png, ...                         pictures, at any depth\n"
+        "    .../3645238811.png, ...                         images, at any depth\n"
         "    .../animals_train.txt, .../animals_test.txt     likewise nature, people, urban: id.png and score, 1 to 5"
     ),
     licence=_SEE_OWNER,
@@ -65,7 +65,7 @@ _LARA = Benchmark(
     lists="",
     layout=(
         "    .../classification/dataset/dataset.csv        columns id to severity\n"
-        "    .../classification/dataset/leaf/1.jpg, ...    a picture for each id"
+        "    .../classification/dataset/leaf/1.jpg, ...    an image for each id"
     ),
     licence="MIT (its LICENSE)",
     citation=(
@@ -82,14 +82,14 @@ _BCCD = Benchmark(
     lists="",
     layout=(
         "    .../BCCD/Annotations/BloodImage_00000.xml, ...            boxes of cells\n"
-        "    .../BCCD/ImageSets/Main/trainval.txt, .../test.txt        names of the pictures of each part\n"
+        "    .../BCCD/ImageSets/Main/trainval.txt, .../test.txt        names of the images of each part\n"
         "    .../BCCD/JPEGImages/BloodImage_00000.jpg, ..."
     ),
     licence="MIT (its LICENSE)",
     citation="the repository",
     prompt="the number of red blood cells is",
 )
-# red cells in a picture: below 6, 6 to 8, 9 to 11, 12 to 14, 15 to 17, from 18 on
+# red cells in an image: below 6, 6 to 8, 9 to 11, 12 to 14, 15 to 17, from 18 on
 _CELL_EDGES, _CELL_NAMES = (6, 9, 12, 15, 18), ["4", "8", "11", "14", "17", "20"]
 
 
@@ -101,7 +101,7 @@ def load_hci(
     Parameters
     ----------
     root : str or path-like
-        Folder that holds the pictures, at any depth.
+        Folder that holds the images, at any depth.
     lists : str or path-like, optional
         Folder that holds the lists, if it is another.
     random_state : int, RandomState or None, default=0
@@ -113,7 +113,7 @@ def load_hci(
     -------
     Bunch
         `data` (paths), `target` (decade, 0 to 4), `ranks`, `rank_names`, `prompt`, `cv` (ten random splits with
-        210 pictures of each decade to train and 50 to test; the other 5 are for validation) and `DESCR`.
+        210 images of each decade to train and 50 to test; the other 5 are for validation) and `DESCR`.
     """
     files = Files(_HCI, root, lists)
     entries = []
@@ -125,7 +125,7 @@ def load_hci(
     sizes = {"train_size": round(len(entries) * _HCI_TRAIN), "test_size": round(len(entries) * _HCI_TEST)}
     cv = StratifiedShuffleSplit(10, **sizes, random_state=random_state)
     protocol = (
-        "ten random splits, 210 pictures of each decade to train, 5 for validation, 50 to test; accuracy, and mean "
+        "ten random splits, 210 images of each decade to train, 5 for validation, 50 to test; accuracy, and mean "
         "absolute error in decades."
     )
     return benchmark_bunch(_HCI, entries, _DECADES, cv, protocol, return_X_y)
@@ -134,14 +134,14 @@ def load_hci(
 def load_image_aesthetics(
     root: Any, category: str = "all", *, lists: Any = None, return_X_y: bool = False
 ) -> Bunch | tuple[Any, Any]:
-    """Read image aesthetics, pictures of Flickr whose beauty was judged on five steps.
+    """Read image aesthetics, images of Flickr whose beauty was judged on five steps.
 
     Parameters
     ----------
     root : str or path-like
-        Folder that holds the pictures, at any depth.
+        Folder that holds the images, at any depth.
     category : {"all", "animals", "nature", "people", "urban"}, default="all"
-        Which pictures; "all" takes the four together.
+        Which images; "all" takes the four together.
     lists : str or path-like, optional
         Folder that holds the lists, if it is another.
     return_X_y : bool, default=False
@@ -151,7 +151,7 @@ def load_image_aesthetics(
     -------
     Bunch
         `data` (paths), `target` (mean judgement rounded to 1 to 5), `ranks`, `rank_names`, `prompt`, `category` (of
-        each picture), `cv` (one split, that of the lists) and `DESCR`.
+        each image), `cv` (one split, that of the lists) and `DESCR`.
     """
     check_choice("category", category, ("all", *_CATEGORIES))
     files = Files(_AESTHETICS, root, lists)
@@ -174,7 +174,7 @@ def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, 
     Parameters
     ----------
     root : str or path-like
-        Folder of the repository, with its pictures in place.
+        Folder of the repository, with its images in place.
     return_X_y : bool, default=False
         Return ``(data, target)`` alone.
 
@@ -199,7 +199,7 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
     Parameters
     ----------
     root : str or path-like
-        Folder of the repository, with its pictures in place.
+        Folder of the repository, with its images in place.
     return_X_y : bool, default=False
         Return ``(data, target)`` alone.
 

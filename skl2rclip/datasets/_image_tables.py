@@ -1,4 +1,4 @@
-"""`read_image_table`: pictures and ranks that a table lists."""
+"""`read_image_table`: images and ranks that a table lists."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from skl2rclip.datasets._reading import (
     Account,
     described,
     existing_folder,
-    keep_pictures,
+    image_bunch,
+    keep_images,
     numbers_in,
-    picture_bunch,
     put_in_order,
 )
 from skl2rclip.datasets._tables import cells_of, order_of, read_table
@@ -28,7 +28,7 @@ _BLANKS = "\ufeff\u200b \t\r\n\xa0"
 # what R, pandas, spreadsheets and databases write for a missing value
 _NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
-Row = tuple[Any, Any, Any]  # picture, rank, group
+Row = tuple[Any, Any, Any]  # image, rank, group
 
 
 def read_image_table(
@@ -41,10 +41,10 @@ def read_image_table(
     ranks: Any = None,
     return_X_y: bool = False,
 ) -> Bunch | tuple[Any, Any]:
-    """Read pictures and their ranks from a table with a header row.
+    """Read images and their ranks from a table with a header row.
 
     Blanks around cells and names of columns, byte order marks and backslashes in paths do no harm. Rows that are empty,
-    repeated or without a picture or rank, and files that are absent or no pictures, are left out and counted in one
+    repeated or without an image or rank, and files that are absent or no images, are left out and counted in one
     warning.
 
     Parameters
@@ -54,11 +54,11 @@ def read_image_table(
         (its first sheet) or .parquet, which pandas reads; a frame of pandas, or of polars, Arrow or another library
         that converts it to one of pandas; a table of Hugging Face ``datasets``, or a mapping from names to columns.
     image : str or int, default="path"
-        Column of the paths of the pictures; an int where a frame numbers its columns.
+        Column of the paths of the images; an int where a frame numbers its columns.
     rank : str or int, default="rank"
         Column of their ranks. Where all other ranks are numbers, NA, NaN, N/A, null and None stand for a missing one.
     group : str or int, optional
-        Column that says whose picture each is: subject, plant or burst. They are `groups` of the result, for
+        Column that says whose image each is: subject, plant or burst. They are `groups` of the result, for
         ``GroupKFold`` and for `L2RCLIPClassifier.fit`.
     root : str or path-like, optional
         Folder that relative paths start from; by default that of the table's file, and for frames the current one.
@@ -85,18 +85,18 @@ def read_image_table(
         groups : ndarray of shape (n,)
             Where `group` names a column.
         rows : ndarray of shape (n,), int64
-            Which row of the table each picture is from, for its other columns. Rows count from 0 below the header and
+            Which row of the table each image is from, for its other columns. Rows count from 0 below the header and
             blank lines do not count, as with ``pandas.read_csv(table).iloc``.
         DESCR : str
-            How many pictures each rank has, and what was left out.
+            How many images each rank has, and what was left out.
 
     Raises
     ------
     ValueError
-        If a column is not there, the order of words is not plain, a rank is not among `ranks`, or one picture has two
-        ranks or groups: which of them holds is for those to say who know the pictures.
+        If a column is not there, the order of words is not plain, a rank is not among `ranks`, or one image has two
+        ranks or groups: which of them holds is for those to say who know the images.
     FileNotFoundError
-        If there is no such table, or none of the pictures is there.
+        If there is no such table, or none of the images is there.
     ImportError
         If pandas, or what it reads this kind of table with, is missing: ``pip install "skl2rclip[tables]"``.
 
@@ -107,7 +107,7 @@ def read_image_table(
 
     See Also
     --------
-    load_image_folder : Pictures in a folder for each rank.
+    load_image_folder : Images in a folder for each rank.
 
     Examples
     --------
@@ -119,29 +119,28 @@ def read_image_table(
     read = read_table(table, {parameter: name for parameter, name in chosen.items() if name is not None})
     account = Account(read.source)
     rank_column, group_column = read.columns["rank"], read.columns.get("group")
-    pictures = [_path_cell(cell, image) for cell in cells_of(read.columns["image"])]
+    images = [_path_cell(cell, image) for cell in cells_of(read.columns["image"])]
     labels = _without_words_for_nothing([_label_cell(cell) for cell in cells_of(rank_column)], ranks)
-    if len(pictures) != len(labels):
+    if len(images) != len(labels):
         raise ValueError(
-            f"Columns of {read.source} differ in length: {image!r} has {len(pictures)} rows, {rank!r} has "
-            f"{len(labels)}."
+            f"Columns of {read.source} differ in length: {image!r} has {len(images)} rows, {rank!r} has {len(labels)}."
         )
     groups = [None] * len(labels) if group_column is None else [_label_cell(cell) for cell in cells_of(group_column)]
-    rows = _complete(dict(enumerate(zip(pictures, labels, groups, strict=True))), group, account)
+    rows = _complete(dict(enumerate(zip(images, labels, groups, strict=True))), group, account)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
     rows = _distinct(_found(rows, folder, account), account)
-    kept = keep_pictures([picture for picture, _, _ in rows.values()], account)
+    kept = keep_images([path for path, _, _ in rows.values()], account)
     rows = {number: row for (number, row), keep in zip(rows.items(), kept, strict=True) if keep}
     if not rows:
-        raise ValueError("\n  ".join([f"{read.source} lists no picture with a rank.", *account.lines]))
+        raise ValueError("\n  ".join([f"{read.source} lists no image with a rank.", *account.lines]))
     data, labels, groups = (list(column) for column in zip(*rows.values(), strict=True))
     parts = put_in_order(labels, order_of(rank_column) if ranks is None else ranks, read.source)
     account.tell()
     if return_X_y:
         return np.array(data), parts[0]
-    descr = described(f"Pictures of a table: {read.source}", parts, account)
+    descr = described(f"Images of a table: {read.source}", parts, account)
     subjects = None if group is None else np.array(groups)
-    return picture_bunch(data, *parts, descr, groups=subjects, rows=np.array(list(rows)))
+    return image_bunch(data, *parts, descr, groups=subjects, rows=np.array(list(rows)))
 
 
 def _path_cell(cell: Any, column: str | int) -> str:
@@ -152,7 +151,7 @@ def _path_cell(cell: Any, column: str | int) -> str:
     if isinstance(cell, int):  # of a table that took a name for a number
         return str(cell)
     raise TypeError(
-        f"Column {column!r} must hold paths, got {type(cell).__name__}. Pictures themselves need no reader: give the "
+        f"Column {column!r} must hold paths, got {type(cell).__name__}. Images themselves need no reader: give the "
         "column to fit as X."
     )
 
@@ -180,12 +179,12 @@ def _without_words_for_nothing(labels: list[Any], ranks: Any) -> list[Any]:
 
 
 def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -> dict[int, Row]:
-    """Leave out rows without a picture, a rank or a group."""
+    """Leave out rows without an image, a rank or a group."""
 
     def lacking(number: int) -> str:
-        picture, label, subject = rows[number]
-        if not picture.strip(_BLANKS):
-            return "picture" if label is not None or subject is not None else "everything"
+        image, label, subject = rows[number]
+        if not image.strip(_BLANKS):
+            return "image" if label is not None or subject is not None else "everything"
         if label is None:
             return "rank"
         return "group" if group is not None and subject is None else ""
@@ -193,19 +192,19 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
     lack = {number: lacking(number) for number in rows}
     empty = [number for number, what in lack.items() if what == "everything"]
     account.add(len(empty), "empty rows")
-    for what in ("picture", "rank", "group"):
+    for what in ("image", "rank", "group"):
         numbers = [number for number in rows if lack[number] == what]
         account.add(len(numbers), f"rows without a {what}", (_place(rows, number) for number in numbers))
     return {number: row for number, row in rows.items() if not lack[number]}
 
 
 def _place(rows: dict[int, Row], number: int) -> str:
-    """Name a row as one finds it: by its picture, or by its place below the header."""
-    picture = rows[number][0].strip(_BLANKS)
-    return visible(picture) if picture else f"row {number}, counted from 0 below the header"
+    """Name a row as one finds it: by its image, or by its place below the header."""
+    image = rows[number][0].strip(_BLANKS)
+    return visible(image) if image else f"row {number}, counted from 0 below the header"
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
 def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Row]:
@@ -257,7 +256,7 @@ def _absent(folder: Path, name: str) -> str:
 
 
 def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
-    """Keep the first of the rows of each picture, which must agree on its rank and group."""
+    """Keep the first of the rows of each image, which must agree on its rank and group."""
     first: dict[str, int] = {}
     for number, row in rows.items():
         first.setdefault(row[0], number)
@@ -270,8 +269,8 @@ def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
         if others:
             path, (one, other) = next(iter(others.items()))
             raise ValueError(
-                f"{account.source} gives more than one {what} to {len(others)} of its pictures, the first of them: "
-                f"{visible(Path(path).name)} {one!r} and {other!r}. Settle which holds, or take these rows out."
+                f"{account.source} gives more than one {what} to {len(others)} of its images, the first of them: "
+                f"{visible(Path(path).name)} {one!r} and {other!r}. Decide which holds, or take these rows out."
             )
     repeated = [row[0] for number, row in rows.items() if first[row[0]] != number]
     account.add(len(repeated), "rows that repeat another", (visible(Path(path).name) for path in repeated))

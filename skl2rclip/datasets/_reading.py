@@ -1,6 +1,6 @@
-"""What readers of labelled pictures share: which files are pictures, the order of the labels, what was left out.
+"""What readers of labelled images share: which files are images, the order of the labels, what was left out.
 
-Nothing is known here of folders, tables or benchmarks, and pictures are opened for their headers only.
+Nothing is known here of folders, tables or benchmarks, and images are opened for their headers only.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip.errors import visible
 
-_MOST_NAMED = 3
-_MOST_LISTED = 100
+_MAX_NAMED = 3
+_MAX_LISTED = 100
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
 _WITH_COMMA = re.compile(r"[+-]?\d*(?:\d|,\d+)")  # or whole, where others have a comma
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -39,7 +39,7 @@ class Account:
     def add(self, count: int, what: str, examples: Iterable[str] = ()) -> None:
         """Note how many were left out, with the first few of them; nothing where there are none."""
         if count:
-            named = list(examples)[:_MOST_NAMED]
+            named = list(examples)[:_MAX_NAMED]
             such = ", such as " if count > len(named) else ", namely "
             self.lines.append(f"{what}: {count}{such if named else ''}{'; '.join(named)}")
 
@@ -61,13 +61,13 @@ def existing_folder(name: str, folder: Any) -> Path:
     raise FileNotFoundError(f"{name} must be a folder, and there is none at {visible(str(path))}.")
 
 
-def keep_pictures(paths: Sequence[str], account: Account) -> np.ndarray:
-    """Tell which files are pictures by their headers, whatever their names end in: ndarray of shape (n,), bool."""
+def keep_images(paths: Sequence[str], account: Account) -> np.ndarray:
+    """Tell which files are images by their headers, whatever their names end in: ndarray of shape (n,), bool."""
     problems = find_unreadable(stamped(paths))
     kept = np.ones(len(paths), bool)
     kept[list(problems)] = False
     examples = (f"{visible(Path(paths[row]).name)} ({problem})" for row, problem in problems.items())
-    account.add(len(problems), "files that cannot be opened as pictures", examples)
+    account.add(len(problems), "files that cannot be opened as images", examples)
     return kept
 
 
@@ -130,7 +130,7 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
     if order is None and len(distinct) > 1:
         raise ValueError(
             f"The ranks of {source} are words and their order is not known. Give it, lowest first, for example "
-            f"ranks={listing(distinct, _MOST_LISTED)} put into the right order."
+            f"ranks={listing(distinct, _MAX_LISTED)} put into the right order."
         )
     return _in_words(labels, order or distinct, source)
 
@@ -173,7 +173,7 @@ def _check_listed(labels: list[Any], ranks: list[Any], source: str) -> None:
 # -------------------------------------------------------------------- bunch
 
 
-def picture_bunch(
+def image_bunch(
     data: Sequence[str], target: np.ndarray, ranks: list[Any], rank_names: list[str], descr: str, **more: Any
 ) -> Bunch:
     """Put together what every reader returns; see `skl2rclip.datasets`."""
@@ -182,7 +182,7 @@ def picture_bunch(
 
 
 def counts_by_rank(target: np.ndarray, ranks: list[Any], rank_names: list[str]) -> str:
-    """One line a rank: its name and how many pictures it has."""
+    """One line a rank: its name and how many images it has."""
     width = max(map(len, rank_names))
     return "\n".join(
         f"    {name:<{width}} {np.count_nonzero(target == rank):7d}"
@@ -193,7 +193,7 @@ def counts_by_rank(target: np.ndarray, ranks: list[Any], rank_names: list[str]) 
 def described(title: str, bunch_parts: tuple[np.ndarray, list[Any], list[str]], account: Account) -> str:
     """Describe one's own data: how much of it there is by rank, and what was left out."""
     target, ranks, rank_names = bunch_parts
-    said = f"{title}\n\n{len(target)} pictures of {len(ranks)} ranks, lowest first:\n\n"
+    said = f"{title}\n\n{len(target)} images of {len(ranks)} ranks, lowest first:\n\n"
     said += counts_by_rank(target, ranks, rank_names)
     if account.lines:
         said += "\n\nNot taken:\n\n" + "\n".join(f"    {line}" for line in account.lines)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the same for type checkers, which cannot read a table
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that returns labelled pictures."""
+    """A function that returns labelled images."""
 
     name: str  # of the function
     module: str  # of this folder
@@ -47,5 +47,5 @@ READERS = (
     Reader("load_lara2018", "_image_benchmarks", "severity of a disease of leaves", unit="ranks"),
     Reader("load_morph2", "_face_benchmarks", "ages of faces", unit="years"),
     Reader("load_utkface", "_face_benchmarks", "ages of faces", unit="years"),
-    Reader("read_image_table", "_image_tables", "a table that lists pictures"),
+    Reader("read_image_table", "_image_tables", "a table that lists images"),
 )

@@ -41,7 +41,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
     random_state: Any
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Split]:
-        """Generate the indices of training and test pictures.
+        """Generate the indices of training and test images.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
         y : array-like of shape (n,)
             Ranks.
         groups : array-like of shape (n,), optional
-            Whose picture each is; handed to `cv`.
+            Whose image each is; handed to `cv`.
 
         Yields
         ------
@@ -59,7 +59,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If there are too few pictures of a rank; it is named.
+            If there are too few images of a rank; it is named.
         """
         self._check()
         if y is None:
@@ -111,13 +111,13 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
             yield from self._folds(y, groups).split(X, y, groups)
 
     def _left(self, drawn: np.ndarray, groups: np.ndarray | None, n: int) -> np.ndarray:
-        """All pictures that were not drawn, and not of a group of which one was."""
+        """All images that were not drawn, and not of a group of which one was."""
         is_left = np.ones(n, bool)
         is_left[drawn] = False
         if groups is not None:
             is_left &= ~np.isin(groups, groups[drawn])
         if not is_left.any():
-            raise ValueError("Every picture was drawn, or is of a group of which one was drawn: none is left to test.")
+            raise ValueError("Every image was drawn, or is of a group of which one was drawn: none is left to test.")
         return np.flatnonzero(is_left)
 
     def _check(self) -> None:
@@ -125,36 +125,36 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
 
     @abstractmethod
     def _drawn(self, labels: np.ndarray, train: np.ndarray, rng: Any) -> np.ndarray:
-        """Draw among the training pictures of a fold; their indices, rank by rank."""
+        """Draw among the training images of a fold; their indices, rank by rank."""
 
 
 class FewShotSplit(_ThinningSplit):
-    """Train on a few pictures of each rank, test on the whole test part.
+    """Train on a few images of each rank, test on the whole test part.
 
-    With the same `random_state` the pictures of a smaller `n_per_rank` are among those of a larger one, so that curves
+    With the same `random_state` the images of a smaller `n_per_rank` are among those of a larger one, so that curves
     over the number of shots are smooth.
 
     Parameters
     ----------
     n_per_rank : int or mapping, default=4
-        Training pictures of each rank. A mapping gives them by rank; it must name every rank of y.
+        Training images of each rank. A mapping gives them by rank; it must name every rank of y.
     n_repeats : int, default=10
-        How often pictures are drawn anew. Scores of few shots differ much from draw to draw: report their spread.
+        How often images are drawn anew. Scores of few shots differ much from draw to draw: report their spread.
     cv : int, splitter or list of splits, optional
-        Where training and test pictures come from: the official folds, say. An int makes stratified folds, which keep
-        the pictures of a group together where groups are given. By default the pictures that were not drawn
+        Where training and test images come from: the official folds, say. An int makes stratified folds, which keep
+        the images of a group together where groups are given. By default the images that were not drawn
         are the test, without those of the groups that were drawn from.
     unseen_ranks : array-like, optional
         Ranks of which nothing is drawn, though the test has them. Give the classifier all `ranks`.
     allow_fewer : bool, default=False
-        Take all pictures of a rank that has fewer, as the literature does with rare ages. By default that is an error.
+        Take all images of a rank that has fewer, as the literature does with rare ages. By default that is an error.
     random_state : int, RandomState, Generator or None, default=None
-        Pass an int for the same pictures at each call.
+        Pass an int for the same images at each call.
 
     See Also
     --------
-    DistributionShiftSplit : Some ranks keep a share of their training pictures.
-    sklearn.model_selection.StratifiedShuffleSplit : Few pictures in the proportions of the ranks.
+    DistributionShiftSplit : Some ranks keep a share of their training images.
+    sklearn.model_selection.StratifiedShuffleSplit : Few images in the proportions of the ranks.
 
     References
     ----------
@@ -205,16 +205,16 @@ class FewShotSplit(_ThinningSplit):
             shown = ", ".join(f"{rank!r} has {count} of {wanted[rank]}" for rank, count in list(fewer.items())[:5])
             more = f", ... ({len(fewer)} ranks in all)" if len(fewer) > 5 else ""
             raise ValueError(
-                f"Too few training pictures to draw from: rank {shown}{more}. Lower n_per_rank, or let such ranks give "
+                f"Too few training images to draw from: rank {shown}{more}. Lower n_per_rank, or let such ranks give "
                 "what they have with allow_fewer=True."
             )
         drawn = [rng.permutation(rows[rank])[:number] for rank, number in wanted.items()]
         if not any(map(len, drawn)):
-            raise ValueError("Nothing is drawn: n_per_rank and unseen_ranks leave no rank with pictures.")
+            raise ValueError("Nothing is drawn: n_per_rank and unseen_ranks leave no rank with images.")
         return np.concatenate(drawn)
 
     def _wanted(self, ranks: list[Any]) -> dict[Any, int]:
-        """Pictures to draw by rank, in the order in which ranks sort."""
+        """Images to draw by rank, in the order in which ranks sort."""
         if isinstance(self.n_per_rank, Mapping):
             numbers = {plain_label(rank): number for rank, number in self.n_per_rank.items()}
             missing = [rank for rank in ranks if rank not in numbers]
@@ -230,33 +230,33 @@ class FewShotSplit(_ThinningSplit):
 
 
 class DistributionShiftSplit(_ThinningSplit):
-    """Take most of the training pictures of some ranks away, and test on the whole test part.
+    """Take most of the training images of some ranks away, and test on the whole test part.
 
     Parameters
     ----------
     n_ranks : int
-        How many ranks lose pictures.
+        How many ranks lose images.
     keep : float, default=0.1
-        Share of their training pictures that these ranks keep, at least one picture; 0 makes them unseen ranks.
+        Share of their training images that these ranks keep, at least one image; 0 makes them unseen ranks.
     n_repeats : int, default=1
-        How often pictures are drawn anew.
+        How often images are drawn anew.
     cv : int, splitter or list of splits, default=5
-        Where training and test pictures come from: the official folds, say. An int makes stratified folds,
-        which keep the pictures of a group together where groups are given.
+        Where training and test images come from: the official folds, say. An int makes stratified folds,
+        which keep the images of a group together where groups are given.
     which : {"frequent", "random"}, default="frequent"
-        The ranks with the most training pictures lose them, as on MORPH II in the literature, or ranks that are drawn
+        The ranks with the most training images lose them, as on MORPH II in the literature, or ranks that are drawn
         anew for each fold and repeat.
     random_state : int, RandomState, Generator or None, default=None
-        Pass an int for the same pictures at each call.
+        Pass an int for the same images at each call.
 
     See Also
     --------
-    FewShotSplit : A few pictures of each rank.
+    FewShotSplit : A few images of each rank.
 
     References
     ----------
     W. Li, X. Huang, Z. Zhu, Y. Tang, X. Li, J. Zhou, J. Lu, "OrdinalCLIP: Learning Rank Prompts for Language-Guided
-    Ordinal Regression", NeurIPS 2022: 10 to 40 ages keep 10 % or 20 % of their pictures.
+    Ordinal Regression", NeurIPS 2022: 10 to 40 ages keep 10 % or 20 % of their images.
 
     Examples
     --------
@@ -289,14 +289,14 @@ class DistributionShiftSplit(_ThinningSplit):
         check_real("keep", self.keep, 0, 1)
         check_choice("which", self.which, ("frequent", "random"))
         if self.cv is None:
-            raise ValueError("cv must say where training and test pictures come from, got None.")
+            raise ValueError("cv must say where training and test images come from, got None.")
 
     def _drawn(self, labels: np.ndarray, train: np.ndarray, rng: Any) -> np.ndarray:
         ranks, index, counts = np.unique(labels[train], return_inverse=True, return_counts=True)
         least = self.n_ranks + (self.keep == 0)
         if len(ranks) < least:
             raise ValueError(
-                f"n_ranks={self.n_ranks} ranks cannot lose pictures: the training part has {len(ranks)} ranks"
+                f"n_ranks={self.n_ranks} ranks cannot lose images: the training part has {len(ranks)} ranks"
                 + (", and with keep=0 one must be left." if self.keep == 0 else ".")
             )
         order = rng.permutation(len(ranks))
@@ -310,25 +310,25 @@ class DistributionShiftSplit(_ThinningSplit):
 
 
 class ListedSplits(BaseCrossValidator):
-    """Splits that are known beforehand, as a benchmark lists them; pictures may be in none or in several.
+    """Splits that are known beforehand, as a benchmark lists them; images may be in none or in several.
 
     Parameters
     ----------
     splits : list of pairs of ndarray of int
-        Indices of training and test pictures.
+        Indices of training and test images.
     """
 
     def __init__(self, splits: Sequence[tuple[Any, Any]]):
         self.splits = splits
 
     def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[Split]:
-        """Generate the indices of training and test pictures, which are of a set no longer than X."""
+        """Generate the indices of training and test images, which are of a set no longer than X."""
         listed = [(np.asarray(train), np.asarray(test)) for train, test in self.splits]
         longest = 1 + max(int(part.max(initial=-1)) for split in listed for part in split)
         given = X if X is not None else y
         if given is not None and _num_samples(given) < longest:
             raise ValueError(
-                f"X has {_num_samples(given)} pictures, and these splits are of a set of at least {longest}: give all "
+                f"X has {_num_samples(given)} images, and these splits are of a set of at least {longest}: give all "
                 "of data and target, in their order."
             )
         yield from listed

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skl2rclip.inspection._prototypes import PrototypeSimilarityDisplay as PrototypeSimilarityDisplay
     from skl2rclip.inspection._sorted_images import SortedPicturesDisplay as SortedPicturesDisplay
 
-# those with pictures decode as the estimators do, which takes torch along
+# those with images decode as the estimators do, which takes torch along
 _HOME = {
     "LargestErrorsDisplay": "skl2rclip.inspection._largest_errors",
     "OrdinalConfusionDisplay": "skl2rclip.inspection._confusion",

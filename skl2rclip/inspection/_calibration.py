@@ -1,4 +1,4 @@
-"""Display of calibration: whether predicted distributions over the ranks mean what they say. Pictures are not known."""
+"""Display of calibration: whether predicted distributions over the ranks mean what they say. Images are not known."""
 
 from __future__ import annotations
 

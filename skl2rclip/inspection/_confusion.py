@@ -1,4 +1,4 @@
-"""The display of an ordinal confusion matrix. Pictures are not known."""
+"""The display of an ordinal confusion matrix. Images are not known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from skl2rclip.inspection._drawing import (
 )
 from skl2rclip.inspection._responses import response_of
 
-_MOST_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
+_MAX_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
 _NICE_BANDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -213,7 +213,7 @@ class OrdinalConfusionDisplay:
 
         # where no numbers are written, single images are to be seen beside hundreds
         style = {"cmap": cmap, "interpolation": "nearest"}
-        style["norm"] = PowerNorm(1.0 if K <= _MOST_WRITTEN else 0.5, vmin=0, vmax=matrix.max() or 1)
+        style["norm"] = PowerNorm(1.0 if K <= _MAX_WRITTEN else 0.5, vmin=0, vmax=matrix.max() or 1)
         self.im_ = ax.imshow(matrix, **styled(style, im_kw, AxesImage))
         if colorbar:
             are_counts = matrix.dtype.kind in "iu"
@@ -222,7 +222,7 @@ class OrdinalConfusionDisplay:
         ax.set(xlabel="predicted", ylabel="true", xlim=(-0.5, K - 0.5), ylim=(K - 0.5, -0.5))
         for which in "xy":
             mark_ranks(ax, which, names)
-        is_written = K <= _MOST_WRITTEN if include_values is None else include_values
+        is_written = K <= _MAX_WRITTEN if include_values is None else include_values
         form = values_format or ("d" if matrix.dtype.kind in "iu" else ".2f")
         self.text_ = written_cells(ax, self.im_, matrix, form, text_kw) if is_written else None
         self.lines_ = []

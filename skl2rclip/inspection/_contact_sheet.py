@@ -13,14 +13,14 @@ from skl2rclip._ordinal.ranks import default_name
 from skl2rclip._utils.arguments import check_integer, check_lengths
 from skl2rclip.inspection._drawing import display_names, draw_blank, panels, pyplot, short, styled
 from skl2rclip.inspection._responses import Response, as_sequence, response_of
-from skl2rclip.inspection._thumbnails import Thumbnail, check_pictures, thumbnails_of, white_of
+from skl2rclip.inspection._thumbnails import Thumbnail, check_images, thumbnails_of, white_of
 
 _SIDE = 160  # pixels of thumbnails
 _Asked = tuple[Response, Any, WhiteLevel]
 
 
 class ContactSheet:
-    """Pictures in rows, a caption below each, in one Axes: what the two sheets share."""
+    """Images in rows, a caption below each, in one Axes: what the two sheets share."""
 
     def _hold(
         self, indices: Any, thumbnails: list[Thumbnail], title: str, y_true: Any, y_pred: Any, display_labels: Any
@@ -35,12 +35,12 @@ class ContactSheet:
     def _asked(
         cls, estimator: Any, X: Any, y: Any, n_images: int, images: Any, ranks: Any, *, needs_labels: bool
     ) -> _Asked:
-        """Ask a classifier; what it said, the pictures that are shown, and what is white in them."""
+        """Ask a classifier; what it said, the images that are shown, and what is white in them."""
         who = cls.__name__
         pyplot(who)
         check_integer("n_images", n_images, 1)
         X = as_sequence(X)
-        pictures = check_pictures(who, X, images)
+        shown = check_images(who, X, images)
         said = response_of(
             who,
             estimator,
@@ -51,14 +51,14 @@ class ContactSheet:
             needs_labels=needs_labels,
             skip_unreadable=True,
         )
-        return said, pictures, white_of(estimator)
+        return said, shown, white_of(estimator)
 
     @classmethod
     def _given(cls, images: Any, y_true: Any, y_pred: Any, n_images: int, ranks: Any) -> _Asked:
         """Take predictions for what a classifier says; `y_true` may be None."""
         pyplot(cls.__name__)
         check_integer("n_images", n_images, 1)
-        images = check_pictures(cls.__name__, as_sequence(images), None)
+        images = check_images(cls.__name__, as_sequence(images), None)
         scale, true, predicted = encoded_pair(y_pred if y_true is None else y_true, y_pred, ranks)
         check_lengths(images, predicted)
         rows = np.arange(len(predicted))
@@ -72,7 +72,7 @@ class ContactSheet:
 
         `order` and `columns` are of the rows of the response; a sheet takes of each column what is shown, else NaN.
         """
-        said, pictures, white = asked
+        said, images, white = asked
         ranks = said.scale.ranks.tolist()
         indices = np.concatenate([said.rows[order], np.array(sorted(said.failures), dtype=np.int64)])[:n_images]
         row_of = dict(zip(said.rows.tolist(), range(len(said.rows)), strict=True))
@@ -90,8 +90,8 @@ class ContactSheet:
             indices=indices,
             y_true=None if said.true is None else labels(said.true),
             y_pred=labels(said.predicted),
-            thumbnails=thumbnails_of(pictures, indices, _SIDE, white),
-            title=f"{what}: {len(indices)} of {len(pictures)} images{lost}",
+            thumbnails=thumbnails_of(images, indices, _SIDE, white),
+            title=f"{what}: {len(indices)} of {len(images)} images{lost}",
             display_labels=dict(zip(ranks, display_names(said.scale.ranks, display_labels), strict=True)),
             **named,
         )
@@ -113,9 +113,9 @@ class ContactSheet:
         Parameters
         ----------
         ax : Axes, optional
-            Where; by default in a new figure, which grows with the number of pictures.
+            Where; by default in a new figure, which grows with the number of images.
         n_columns : int, optional
-            Pictures in a row; by default as many as make a sheet that is a little wider than high.
+            Images in a row; by default as many as make a sheet that is a little wider than high.
         text_kw : dict, optional
             For `Axes.text` of the captions.
 

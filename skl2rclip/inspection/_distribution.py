@@ -1,4 +1,4 @@
-"""`RankDistributionDisplay`: one picture beside its distribution over the ranks."""
+"""`RankDistributionDisplay`: one image beside its distribution over the ranks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from skl2rclip.inspection._drawing import (
     styled,
 )
 from skl2rclip.inspection._responses import as_sequence, ordered_scale, response_of, rows_of
-from skl2rclip.inspection._thumbnails import check_pictures, thumbnails_of, white_of
+from skl2rclip.inspection._thumbnails import check_images, thumbnails_of, white_of
 
-_SIDE = 512  # pixels of the picture
+_SIDE = 512  # pixels of the image
 
 
 class RankDistributionDisplay:
@@ -42,7 +42,7 @@ class RankDistributionDisplay:
     ranks : array-like of shape (K,)
         All labels, lowest first.
     thumbnail : ndarray of shape (H, W, 3), uint8, optional
-        The picture; None where it cannot be read.
+        The image; None where it cannot be read.
     problem : str, optional
         Why not.
     index : int, optional
@@ -67,7 +67,7 @@ class RankDistributionDisplay:
     mean_line_, median_line_, interval_line_ : Line2D
         Marks above the bars, at positions in rank order.
     axes_ : ndarray of two Axes
-        Picture and distribution.
+        Image and distribution.
     ax_ : Axes
         The distribution.
     figure_ : Figure
@@ -135,7 +135,7 @@ class RankDistributionDisplay:
         coverage : float, default=0.8
             Probability that the interval is to hold, in (0, 1).
         images : sequence of n images, optional
-            The pictures, where X holds something else, such as stored embeddings.
+            The images, where X holds something else, such as stored embeddings.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
         display_labels : sequence of K str, optional
@@ -153,13 +153,13 @@ class RankDistributionDisplay:
         check_real("coverage", coverage, 0, 1, open_ends=True)
         X = as_sequence(X)
         _check_index(index, len(X))
-        pictures = check_pictures(who, X, images)
+        shown = check_images(who, X, images)
         truth = None if y is None else check_labels(y)
         if truth is not None:
             check_lengths(X, truth)
             ranks = ordered_scale(estimator, y, ranks).ranks  # which one label alone does not show
         said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks, needs_labels=False)
-        (thumbnail,) = thumbnails_of(pictures, [index], _SIDE, white_of(estimator))
+        (thumbnail,) = thumbnails_of(shown, [index], _SIDE, white_of(estimator))
         assert said.probabilities is not None
         assert said.predicted is not None
         display = cls(
@@ -191,10 +191,10 @@ class RankDistributionDisplay:
             Itself.
         """
         room = room_for(display_names(self._scale.ranks, self.display_labels))
-        picture, ax = panels(type(self).__name__, ax, (9.0 + room, 4.2 + 0.7 * room), (1, 1.6))
-        self._draw_picture(picture)
+        image, ax = panels(type(self).__name__, ax, (9.0 + room, 4.2 + 0.7 * room), (1, 1.6))
+        self._draw_image(image)
         self._draw_distribution(ax, bar_kw)
-        self.axes_ = np.array([picture, ax], dtype=object)
+        self.axes_ = np.array([image, ax], dtype=object)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -202,7 +202,7 @@ class RankDistributionDisplay:
         position = self._scale.encode(check_labels([label]))[0]
         return short(display_names(self._scale.ranks, self.display_labels)[position], 22)
 
-    def _draw_picture(self, ax: Any) -> None:
+    def _draw_image(self, ax: Any) -> None:
         ax.set_axis_off()
         lines = [] if self.index is None else [f"index {self.index}"]
         lines += [] if self.y_true is None else [f"true {self._name_of(self.y_true)}"]

@@ -1,7 +1,7 @@
 """What all displays draw with: matplotlib when it is asked for, panels, ticks along ranks, and a style for all eyes.
 
 Colours are those of Okabe and Ito, which colour-blind eyes tell apart, and no two things differ by colour alone.
-Nothing is known of estimators or pictures.
+Nothing is known of estimators or images.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LINES: list[dict[str, Any]] = [
 # in the place of a title; one below the other, because what is wider than its axes makes these narrower
 LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "borderaxespad": 0.2, "fontsize": 9}
 
-_LINE, _MOST_LINES = 22, 3  # letters of a line of a label beside an axis
-_LONGEST = 28  # letters of a label beside an axis
+_LINE, _MAX_LINES = 22, 3  # letters of a line of a label beside an axis
+_MAX_LENGTH = 28  # letters of a label beside an axis
 _NICE_STEPS = (1, 2, 5)
 
 
@@ -116,7 +116,7 @@ def unit_of(ranks: np.ndarray) -> str:
     return "" if holds_numbers(ranks) else " in ranks"
 
 
-def short(text: str, longest: int = _LONGEST) -> str:
+def short(text: str, longest: int = _MAX_LENGTH) -> str:
     """Leave out the middle of what is too long; beginnings and ends tell labels apart."""
     text = " ".join(text.split())
     if len(text) <= longest:
@@ -126,7 +126,7 @@ def short(text: str, longest: int = _LONGEST) -> str:
 
 
 def _wrapped(name: str) -> str:
-    lines = textwrap.wrap(name, _LINE, max_lines=_MOST_LINES, placeholder="…", break_on_hyphens=False)
+    lines = textwrap.wrap(name, _LINE, max_lines=_MAX_LINES, placeholder="…", break_on_hyphens=False)
     return "\n".join(lines) or name
 
 
@@ -181,7 +181,7 @@ def _thinned(names: Sequence[str], least: int) -> list[int]:
 
 
 def draw_blank(ax: Any, square: tuple[float, float, float], said: str, size: float, letters: int) -> None:
-    """Draw a tile without a picture, which says why."""
+    """Draw a tile without an image, which says why."""
     from matplotlib.patches import Rectangle
 
     left, top, side = square

@@ -9,7 +9,7 @@ import numpy as np
 from skl2rclip.inspection._drawing import LEGEND_ABOVE, LINES, panels, pyplot, styled
 from skl2rclip.inspection._responses import learned_by
 
-_MOST_MARKERS = 15
+_MAX_MARKERS = 15
 _NOT_DRAWN = ("stage", "epoch", "learning_rate")
 _SCORES = ("cross_fitted_rps", "validation_mae", "validation_loss", "validation_rps")
 
@@ -112,7 +112,7 @@ class TrainingHistoryDisplay:
             style = {
                 **LINES[place % len(LINES)],
                 "markersize": 4,
-                "markevery": max(1, len(known) // _MOST_MARKERS),
+                "markevery": max(1, len(known) // _MAX_MARKERS),
                 "label": name.replace("_", " "),
             }
             (self.lines_[name],) = ax.plot(epochs[known], values[known], **styled(style, line_kw, Line2D))

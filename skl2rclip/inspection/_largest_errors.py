@@ -90,9 +90,9 @@ class LargestErrorsDisplay(ContactSheet):
         y : array-like of shape (n,)
             True labels.
         n_images : int, default=20
-            Most pictures that are shown; no others are decoded for it.
+            Most images that are shown; no others are decoded for it.
         images : sequence of n images, optional
-            The pictures, where X holds something else, such as stored embeddings.
+            The images, where X holds something else, such as stored embeddings.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
         display_labels : sequence of K str, optional
@@ -126,11 +126,11 @@ class LargestErrorsDisplay(ContactSheet):
         Parameters
         ----------
         images : sequence of n images
-            Pictures, as `L2RCLIPClassifier.fit` takes them.
+            Images, as `L2RCLIPClassifier.fit` takes them.
         y_true, y_pred : array-like of shape (n,)
             True and predicted labels.
         n_images : int, default=20
-            Most pictures that are shown; no others are decoded.
+            Most images that are shown; no others are decoded.
         ranks : array-like of shape (K,), optional
             All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
         display_labels, ax, **kwargs

@@ -1,4 +1,4 @@
-"""The display of predicted against true ranks, with intervals. Pictures are not known."""
+"""The display of predicted against true ranks, with intervals. Images are not known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from skl2rclip.inspection._drawing import (
 )
 from skl2rclip.inspection._responses import response_of
 
-_MOST_WRITTEN = 15  # ranks, beyond which each of them is not named
+_MAX_WRITTEN = 15  # ranks, beyond which each of them is not named
 
 
 class RankPredictionDisplay:
@@ -331,7 +331,7 @@ class RankPredictionDisplay:
         ax.set(xlabel="true", ylabel=f"mean absolute error{unit_of(self._scale.ranks)}", xlim=(-0.6, K - 0.4))
         ax.set_ylim(0, 1.12 * max(np.nanmax(self.mae_by_rank), self.mae) or 1)
         mark_ranks(ax, "x", display_names(self._scale.ranks, self.display_labels))
-        if K <= _MOST_WRITTEN:
+        if K <= _MAX_WRITTEN:
             for place, count in enumerate(self.n_by_rank):
                 height = np.nan_to_num(self.mae_by_rank[place])
                 style = {"ha": "center", "fontsize": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}

@@ -18,7 +18,7 @@ from skl2rclip.inspection._drawing import (
 from skl2rclip.inspection._responses import learned_by
 from skl2rclip.metrics import ordinality as ordinality_of
 
-_MOST_WRITTEN = 12
+_MAX_WRITTEN = 12
 
 
 class PrototypeSimilarityDisplay:
@@ -123,7 +123,7 @@ class PrototypeSimilarityDisplay:
             ax.figure.colorbar(self.im_, ax=ax, label="cosine similarity", shrink=0.9)
         for which in "xy":
             mark_ranks(ax, which, names)
-        is_written = K <= _MOST_WRITTEN if include_values is None else include_values
+        is_written = K <= _MAX_WRITTEN if include_values is None else include_values
         self.text_ = written_cells(ax, self.im_, matrix, values_format, text_kw) if is_written else None
         score = "" if self.ordinality is None else f", ordinality {self.ordinality:.2f}"
         ax.set_title(f"Similarity of prototypes{score}", fontsize="medium")

@@ -1,4 +1,4 @@
-"""Small pictures to look at: some of those in X, decoded as the library decodes them, or why they cannot be."""
+"""Small images to look at: some of those in X, decoded as the library decodes them, or why they cannot be."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from skl2rclip.metrics._scorers import parts_with
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture, small."""
+    """One image, small."""
 
     pixels: np.ndarray | None  # (H, W, 3), uint8; None where it cannot be read
     name: str = ""  # of its file
     problem: str | None = None  # why it cannot be read
 
 
-def check_pictures(who: str, X: Any, images: Any) -> Any:
-    """Return what the pictures are taken from, `images` or else X, or say before any work that there are none.
+def check_images(who: str, X: Any, images: Any) -> Any:
+    """Return what the images are taken from, `images` or else X, or say before any work that there are none.
 
     Only the first entry is looked at.
     """
@@ -38,7 +38,7 @@ def check_pictures(who: str, X: Any, images: Any) -> Any:
         if len(images) != len(X):
             raise ValueError(f"images must hold one for each of the {len(X)} rows of X, got {len(images)}.")
         return images
-    advice = f"{who} shows pictures: give them beside X, with images=[...]."
+    advice = f"{who} shows images: give them beside X, with images=[...]."
     if (column_count(X) or 0) > 1 and not holds_images(X):
         raise ValueError(f"X holds stored embeddings or other numbers, of shape {tuple(X.shape)}. {advice}")
     try:
@@ -56,11 +56,11 @@ def white_of(estimator: Any) -> WhiteLevel:
     return WhiteLevel(found[0].white_level) if found else FULL_RANGE
 
 
-def thumbnails_of(pictures: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
-    """Decode some pictures, and no others, in threads; no side has more than `side` pixels."""
+def thumbnails_of(shown: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
+    """Decode some images, and no others, in threads; no side has more than `side` pixels."""
     if not len(rows):
         return []
-    images = stamped(as_image_list(rows_of(pictures, rows)))
+    images = stamped(as_image_list(rows_of(shown, rows)))
     problems = find_unreadable(images)
     remarks: dict[int, tuple[str, ...]] = {}
 

@@ -116,7 +116,7 @@ def test_unreadable_images_stop_fit_before_any_long_work(make_classifier, partly
 
 
 @pytest.mark.parametrize("image_tower", ["frozen", "finetune"])
-def test_pictures_that_are_cut_off_are_all_named_and_can_be_skipped(
+def test_images_that_are_cut_off_are_all_named_and_can_be_skipped(
     make_classifier, shade_paths, shades, tmp_path, image_tower
 ):
     paths = list(shade_paths)

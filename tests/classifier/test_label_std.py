@@ -1,4 +1,4 @@
-"""Labels that are known to be off by so much, and images that only judge."""
+"""Labels that are known to be off by so much, and images that only validate."""
 
 import numpy as np
 import pandas as pd
@@ -149,8 +149,8 @@ def test_embeddings_of_own_images(make_classifier, tiny, shades):
     Z = CLIPImageEncoder(tiny, device="cpu").fit().transform(X)
     classifier = make_classifier(image_tower="precomputed", early_stopping=True)
     classifier.fit(Z[:30], y[:30], X_val=Z[30:], y_val=y[30:])
-    pictures = make_classifier(early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
-    np.testing.assert_allclose(classifier.predict_proba(Z), pictures.predict_proba(X), atol=1e-4)
+    images = make_classifier(early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    np.testing.assert_allclose(classifier.predict_proba(Z), images.predict_proba(X), atol=1e-4)
     with pytest.raises(ValueError, match=r"X_val has 3 features, but embeddings of .* make X_val with CLIP"):
         classifier.fit(Z[:30], y[:30], X_val=Z[30:, :3], y_val=y[30:])
     table = pd.DataFrame(Z).rename(columns="e{}".format)
@@ -194,7 +194,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
     skipping = make_classifier(early_stopping=True, on_bad_image="skip")
     with pytest.warns(UserWarning, match=r"X_val\[1\]"):
         skipping.fit(shade_paths, y, X_val=[good, bad], y_val=[0, 1])
-    with pytest.raises(UnreadableImagesError, match="No image is left to judge by"):
+    with pytest.raises(UnreadableImagesError, match="No image is left to validate with"):
         skipping.fit(shade_paths, y, X_val=[bad], y_val=[1])
 
 
@@ -211,9 +211,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
         ([np.ones((4, 4)), np.full((4, 4), 200.0)], r"X_val\[1\]: its values go from 200 to 200 instead of 0 to 1"),
     ],
 )
-def test_what_is_no_picture_among_own_images_is_named_as_one_of_them(
-    make_classifier, shade_paths, shades, others, said
-):
+def test_what_is_no_image_among_own_images_is_named_as_one_of_them(make_classifier, shade_paths, shades, others, said):
     y_val = np.zeros(0 if others is None or isinstance(others, Image.Image) else len(others), int)
     X_val = 3 if others is None else others
     with pytest.raises((TypeError, ValueError), match=said):

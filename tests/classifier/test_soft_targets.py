@@ -60,8 +60,8 @@ def test_groups_are_left_out_together_and_held_out_whole(make_classifier, shades
 def test_cross_fitting_may_keep_the_start(make_classifier, shades):
     settings = {"prompt_epochs": 6, "learning_rate": 30.0}
     with_it = make_classifier(**settings).fit(*shades)
-    looks = [entry["cross_fitted_rps"] for entry in with_it.history_]
-    assert len(looks) == 6
+    scores = [entry["cross_fitted_rps"] for entry in with_it.history_]
+    assert len(scores) == 6
     assert np.abs(with_it.predict_expectation(shades[0]) - shades[1]).mean() < 0.5  # as ridge regression has it
 
 
@@ -73,7 +73,7 @@ def test_a_handful_of_images_will_do(make_classifier, shades, n):
 
 
 @pytest.mark.parametrize("values", [[1, 10, 100, 1000], [1, 2, 5, 10, 20]])
-def test_uneven_ranks_of_plain_pictures_are_told_apart(make_classifier, values):
+def test_uneven_ranks_of_plain_images_are_told_apart(make_classifier, values):
     y = np.repeat(np.arange(len(values)), 8)
     X, unseen = shaded_images(y * 4 / y.max()), shaded_images(y * 4 / y.max(), seed=5)
     labels = np.array(values)[y]
@@ -199,10 +199,10 @@ def test_copies_are_held_out_together(make_classifier, tiny, shades):
 def test_images_in_memory_that_come_several_times_are_taken_for_one(make_classifier, shade_paths, shades, kind):
     three = np.repeat(np.arange(0, 40, 2), 3)
     files = [shade_paths[i] for i in three]
-    pictures = {path: Path(path).read_bytes() if kind == "content" else Image.open(path) for path in set(files)}
+    images = {path: Path(path).read_bytes() if kind == "content" else Image.open(path) for path in set(files)}
     settings = {"early_stopping": True, "prompt_epochs": 2}
     from_files = make_classifier(**settings).fit(files, shades[1][three])
-    in_memory = make_classifier(**settings).fit([pictures[path] for path in files], shades[1][three])
+    in_memory = make_classifier(**settings).fit([images[path] for path in files], shades[1][three])
     assert [entry.keys() for entry in in_memory.history_] == [entry.keys() for entry in from_files.history_]
     np.testing.assert_allclose(in_memory.prototypes_, from_files.prototypes_, atol=1e-5)
     assert in_memory.label_noise_ == pytest.approx(from_files.label_noise_)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
-import pictures
 import pytest
+import rendering
 from open_clip.tokenizer import SimpleTokenizer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
@@ -26,11 +26,11 @@ FOLDER = Path(skl2rclip.__file__).parent / "_clip" / "skl2rclip-tiny"
 
 @cache
 def rendered(name, per_level, seed):
-    """Pictures of a property, their embeddings and their levels."""
-    spec = {**pictures.PROPERTIES, **pictures.NEW_PROPERTIES}[name]
+    """Images of a property, their embeddings and their levels."""
+    spec = {**rendering.PROPERTIES, **rendering.NEW_PROPERTIES}[name]
     rng = np.random.default_rng(seed)
     y = np.tile(spec.levels, per_level)
-    X = np.stack([pictures.render(name, int(level), rng, training=False) for level in y])
+    X = np.stack([rendering.render(name, int(level), rng, training=False) for level in y])
     return X, CLIPImageEncoder(TINY, device="cpu").fit().transform(X), y
 
 

@@ -38,7 +38,7 @@ def test_readers_agree_on_what_they_return(stand_in):
     assert set(read.target.tolist()) <= set(read.ranks)
     assert len(read.rank_names) == len(read.ranks)
     assert isinstance(read.prompt, str)
-    for part in ("Source: ", "Protocol: ", "Licence: ", "Citation: ", f"{len(read.data)} pictures"):
+    for part in ("Source: ", "Protocol: ", "Licence: ", "Citation: ", f"{len(read.data)} images"):
         assert part in read.DESCR
     splits = list(read.cv.split(read.data, read.target))
     assert len(splits) == read.cv.get_n_splits(read.data, read.target)
@@ -67,7 +67,7 @@ def test_an_empty_folder_gets_told_where_the_set_is_to_be_had(stand_in, tmp_path
     assert "Nothing is downloaded here." in str(caught.value)
 
 
-def test_without_pictures_the_layout_is_shown(stand_in):
+def test_without_images_the_layout_is_shown(stand_in):
     load, root = stand_in
     for path in load(root).data:
         os.remove(path)
@@ -75,7 +75,7 @@ def test_without_pictures_the_layout_is_shown(stand_in):
         load(root)
 
 
-def test_a_picture_that_is_not_there_is_left_out_with_one_warning(tmp_path):
+def test_an_image_that_is_not_there_is_left_out_with_one_warning(tmp_path):
     stand_ins.adience(tmp_path)
     whole = load_adience(tmp_path)
     os.remove(whole.data[20])
@@ -87,7 +87,7 @@ def test_a_picture_that_is_not_there_is_left_out_with_one_warning(tmp_path):
     assert [len(test) for _, test in read.cv.split()] == [16, 15, 16, 16, 16]
 
 
-def test_a_picture_that_is_there_twice_is_refused(tmp_path):
+def test_an_image_that_is_there_twice_is_refused(tmp_path):
     stand_ins.utkface(tmp_path)
     path = next((tmp_path / "UTKFace").iterdir())
     stand_ins.write(tmp_path / "crop_part1" / path.name, ["another"])

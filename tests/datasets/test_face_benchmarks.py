@@ -50,7 +50,7 @@ def test_settings_c_and_d_have_five_folds(tmp_path, setting):
         assert not set(read.groups[train]) & set(read.groups[test])
 
 
-def test_clap2015_trains_on_training_and_validation_pictures(tmp_path):
+def test_clap2015_trains_on_training_and_validation_images(tmp_path):
     stand_ins.clap2015(tmp_path)
     read = load_clap2015(tmp_path)
     ((train, test),) = read.cv.split()
@@ -80,5 +80,5 @@ def test_utkface_without_lists_takes_ages_from_names(tmp_path):
 
 def test_folds_are_not_taken_for_those_of_another_set(tmp_path):
     stand_ins.morph2(tmp_path)
-    with pytest.raises(ValueError, match="X has 10 pictures, and these splits are of a set of at least 60"):
+    with pytest.raises(ValueError, match="X has 10 images, and these splits are of a set of at least 60"):
         list(load_morph2(tmp_path).cv.split(np.zeros(10)))

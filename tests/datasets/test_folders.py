@@ -1,4 +1,4 @@
-"""A folder for each rank: which files are pictures, in which order the ranks are, and what is said of the rest."""
+"""A folder for each rank: which files are images, in which order the ranks are, and what is said of the rest."""
 
 import os
 from pathlib import Path
@@ -58,13 +58,13 @@ def test_names_with_decimal_commas_are_numbers(tmp_path):
     assert load_image_folder(tmp_path, ranks=["0,125", "2,5", "10"]).target.tolist() == [0, 1, 2]
 
 
-def test_given_ranks_are_the_order_and_may_have_no_pictures(fruit):
+def test_given_ranks_are_the_order_and_may_have_no_images(fruit):
     found = load_image_folder(fruit, ranks=["seed", "overripe", "ripe", "unripe"])
     assert (found.rank_names, found.ranks) == (["seed", "overripe", "ripe", "unripe"], [0, 1, 2, 3])
     assert [Path(path).parent.name for path in found.data[found.target == 1]] == ["overripe"] * 3
 
 
-def test_given_numbers_keep_a_rank_without_pictures(tmp_path):
+def test_given_numbers_keep_a_rank_without_images(tmp_path):
     for folder in ("1", "3"):
         draw(tmp_path / folder / "a.png")
     found = load_image_folder(tmp_path, ranks=[1, 2, 3])
@@ -114,8 +114,8 @@ def test_x_and_y_alone(fruit):
     np.testing.assert_array_equal(y, found.target)
 
 
-def test_what_is_no_picture_is_left_out_and_counted_in_one_warning(fruit):
-    (fruit / "ripe" / "notes.txt").write_text("not a picture")
+def test_what_is_no_image_is_left_out_and_counted_in_one_warning(fruit):
+    (fruit / "ripe" / "notes.txt").write_text("not an image")
     (fruit / "ripe" / "empty.png").touch()
     (fruit / "loose.png").touch()
     (fruit / "rotten").mkdir()
@@ -134,7 +134,7 @@ def test_what_is_no_picture_is_left_out_and_counted_in_one_warning(fruit):
     assert found.rank_names == ["unripe", "ripe", "overripe"]
 
 
-def test_pictures_are_told_by_their_headers_at_any_depth(fruit):
+def test_images_are_told_by_their_headers_at_any_depth(fruit):
     draw(fruit / "ripe" / "plot 3" / "b.png")
     os.rename(fruit / "ripe" / "plot 3" / "b.png", fruit / "ripe" / "plot 3" / "without suffix")
     found = load_image_folder(fruit)
@@ -158,7 +158,7 @@ def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):
         load_image_folder(tmp_path / "absent")
     with pytest.raises(NotADirectoryError, match="root must be a folder, got a file"):
         load_image_folder(fruit / "ripe" / "0.png")
-    with pytest.raises(ValueError, match="a folder of pictures for each rank is expected"):
+    with pytest.raises(ValueError, match="a folder of images for each rank is expected"):
         load_image_folder(fruit / "ripe")
     (tmp_path / "texts" / "low").mkdir(parents=True)
     with pytest.raises(ValueError, match="No file in the 1 folders"):

@@ -1,4 +1,4 @@
-"""Tables of pictures: kinds of tables, what spreadsheets do to cells, and what is said of rows that are left out."""
+"""Tables of images: kinds of tables, what spreadsheets do to cells, and what is said of rows that are left out."""
 
 import csv
 import subprocess
@@ -122,7 +122,7 @@ def test_blanks_backslashes_and_marks_do_no_harm(folder):
 
 
 def test_what_is_left_out_is_counted_in_one_warning(folder):
-    (folder / "notes.png").write_text("not a picture")
+    (folder / "notes.png").write_text("not an image")
     table = written(
         folder, "path,rank\na.png,1\n,\n\n,\nb.png,\n,2\nB.png,3\na.png,1\n./a.png,1\nnotes.png,2\ninner/c.png,2\n"
     )
@@ -132,11 +132,11 @@ def test_what_is_left_out_is_counted_in_one_warning(folder):
     assert caught[0].filename == __file__
     assert [line.strip() for line in str(caught[0].message).splitlines()[1:]] == [
         "empty rows: 2",
-        "rows without a picture: 1, namely row 4, counted from 0 below the header",
+        "rows without an image: 1, namely row 4, counted from 0 below the header",
         "rows without a rank: 1, namely b.png",
         "files that are not there: 1, namely B.png (the folder has b.png)",
         "rows that repeat another: 2, namely a.png; a.png",
-        "files that cannot be opened as pictures: 1, namely notes.png (not an image, or of a format that Pillow cannot "
+        "files that cannot be opened as images: 1, namely notes.png (not an image, or of a format that Pillow cannot "
         "read)",
     ]
     assert read.data.tolist() == [str(folder / "a.png"), str(folder / "inner/c.png")]
@@ -154,7 +154,7 @@ def test_many_absent_files_are_counted_and_the_first_named(folder):
 def test_missing_cells_of_a_frame_are_missing(folder):
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"path": ["a.png", "b.png", None, None], "rank": [3.0, np.nan, 4.0, np.nan]})
-    with pytest.warns(UserWarning, match=r"empty rows: 1\n.*without a picture: 1.*\n.*without a rank: 1, namely b.png"):
+    with pytest.warns(UserWarning, match=r"empty rows: 1\n.*without an image: 1.*\n.*without a rank: 1, namely b.png"):
         read = read_image_table(table, root=folder)
     assert read.target.tolist() == [3]
     assert read.target.dtype == np.int64
@@ -171,7 +171,7 @@ def test_missing_cells_of_a_frame_are_missing(folder):
         ("path,rank,who\na.png,1,x\na.png,1,y\n", "who", "more than one group to 1 of its .*: a.png 'x' and 'y'"),
     ],
 )
-def test_a_picture_of_two_ranks_or_groups_is_refused(folder, text, group, said):
+def test_an_image_of_two_ranks_or_groups_is_refused(folder, text, group, said):
     with pytest.raises(ValueError, match=said):
         read_image_table(written(folder, text), group=group)
 
@@ -198,7 +198,7 @@ def test_an_enum_of_polars_brings_its_order(folder):
         ("path,rank, path\na.png,1,b.png\n", "has 2 columns 'path': rename one of them"),
         ("", "is empty; a header row"),
         ("path,rank\na.png,1,2\n", "Line 2 of .* has 3 cells where the header has 2"),
-        ("path,rank\n,\n", r"lists no picture with a rank.\n  empty rows: 1"),
+        ("path,rank\n,\n", r"lists no image with a rank.\n  empty rows: 1"),
         ("path,rank\na.png,cat\nb.png,dog\n", "words and their order is not known"),
     ],
 )

@@ -39,7 +39,7 @@ def test_each_rank_gives_as_many_and_the_rest_is_the_test():
     assert len({tuple(sorted(train)) for train, _ in splits}) == 3
 
 
-def test_with_folds_the_test_is_theirs_and_pictures_come_from_their_training_part():
+def test_with_folds_the_test_is_theirs_and_images_come_from_their_training_part():
     cv = FewShotSplit(2, 2, cv=FOLDS, random_state=0)
     assert cv.get_n_splits(None, Y) == 6
     for (train, test), (pool, whole) in zip(splits_of(cv), [*FOLDS.split(), *FOLDS.split()], strict=True):
@@ -62,7 +62,7 @@ def test_draws_are_the_same_for_the_same_seed_only():
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_every_picture_is_drawn_as_often_as_any_other_of_its_rank():
+def test_every_image_is_drawn_as_often_as_any_other_of_its_rank():
     drawn = np.concatenate([train for train, _ in splits_of(FewShotSplit(3, 4000, random_state=0))])
     share = np.bincount(drawn, minlength=len(Y)) / 4000
     expected = 3 / np.array([np.sum(rank == Y) for rank in Y])
@@ -82,7 +82,7 @@ def test_numbers_by_rank_are_taken_as_given():
     assert counts(train) == {1: 5, 2: 0, 3: 9, 7: 1}
 
 
-def test_groups_of_drawn_pictures_are_not_tested():
+def test_groups_of_drawn_images_are_not_tested():
     groups = np.arange(len(Y)) // 2
     for train, test in splits_of(FewShotSplit(2, 5, random_state=0), groups=groups):
         assert not set(groups[train]) & set(groups[test])
@@ -113,7 +113,7 @@ def test_the_most_frequent_ranks_keep_their_share_and_the_others_all():
         assert {rank: after[rank] for rank in (2, 3)} == {rank: round(0.25 * before[rank]) for rank in (2, 3)}
 
 
-def test_ranks_drawn_at_random_differ_and_keep_at_least_one_picture():
+def test_ranks_drawn_at_random_differ_and_keep_at_least_one_image():
     thinned = set()
     for train, _ in splits_of(
         DistributionShiftSplit(1, 0.01, cv=[(np.arange(len(Y)), [0])], which="random", n_repeats=40)
@@ -187,7 +187,7 @@ def test_words_are_drawn_by_as_well():
         (FewShotSplit(1, unseen_ranks=[1, 2, 3, 7]), "Nothing is drawn"),
         (FewShotSplit({1: 5, 2: 12, 3: 20, 7: 9}), "none is left to test"),
         (FewShotSplit(1, cv=iter([])), "make it a list"),
-        (DistributionShiftSplit(5), "n_ranks=5 ranks cannot lose pictures: the training part has 4 ranks"),
+        (DistributionShiftSplit(5), "n_ranks=5 ranks cannot lose images: the training part has 4 ranks"),
         (DistributionShiftSplit(4, 0), "with keep=0 one must be left"),
         (DistributionShiftSplit(1, 1.5), "keep must be"),
         (DistributionShiftSplit(1, which="rare"), "which must be one of"),

@@ -12,7 +12,7 @@ from skl2rclip._embedding.pixel_store import PixelStore, account
 from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip.embedding_store import EmbeddingStore
-from tests.support.helpers import SQUARE, file_access, in_threads, write_pictures
+from tests.support.helpers import SQUARE, file_access, in_threads, write_images
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,11 @@ def _nothing_in_memory():
 
 @pytest.fixture
 def images(tmp_path):
-    return stamped(write_pictures(tmp_path / "pictures", 4))
+    return stamped(write_images(tmp_path / "images", 4))
 
 
 @pytest.fixture
-def _settled(monkeypatch):
+def _stable_files(monkeypatch):
     """Whatever the tests write counts as written long ago."""
     monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)
 
@@ -69,7 +69,7 @@ def test_a_key_is_of_content_backbone_preprocessing_precision_and_white_level(im
 
 
 def test_reading_gives_the_bytes_that_the_key_is_of(images, tmp_path):
-    content = (tmp_path / "pictures" / "00.png").read_bytes()
+    content = (tmp_path / "images" / "00.png").read_bytes()
     (tmp_path / "copy.png").write_bytes(content)
     [copy] = stamped([tmp_path / "copy.png"])
     with file_access() as asked:
@@ -77,11 +77,11 @@ def test_reading_gives_the_bytes_that_the_key_is_of(images, tmp_path):
     assert asked.of([images[0].path]) == {(0, 2)}  # here, and once more by keys_of
 
 
-def test_pictures_without_a_file_are_known_by_their_pixels(images):
-    picture = Image.open(images[0].path)
-    keys = keys_of([picture, np.asarray(picture), np.asarray(picture)[:, ::-1]], cache())
+def test_images_without_a_file_are_known_by_their_pixels(images):
+    image = Image.open(images[0].path)
+    keys = keys_of([image, np.asarray(image), np.asarray(image)[:, ::-1]], cache())
     assert keys[0] == keys[1] != keys[2]
-    assert cache().read(picture)[1] is None
+    assert cache().read(image)[1] is None
 
 
 def test_what_cannot_be_read_has_a_key_of_its_own(tmp_path):
@@ -103,7 +103,7 @@ def put_all(images, cache):
     return dict(enumerate(keys))
 
 
-@pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_stable_files")
 def test_unchanged_files_are_known_without_being_read(images, tmp_path):
     assert cache().known_keys(images) == {}
     keys = put_all(images, cache(folder=tmp_path / "cache"))
@@ -121,7 +121,7 @@ def test_unchanged_files_are_known_without_being_read(images, tmp_path):
     assert asked.of([image.path for image in images]) == {(0, 0)}
 
 
-@pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_stable_files")
 def test_a_changed_file_is_not_known(images, tmp_path):
     put_all(images, cache())
     Image.new("RGB", (20, 20)).save(images[1].path)
@@ -134,7 +134,7 @@ def test_a_file_that_has_just_changed_is_not_trusted(images):
     assert cache().known_keys(images) == {}
 
 
-@pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_stable_files")
 def test_only_what_was_decoded_is_known(images):
     with cache() as reading:
         keys = keys_of(images, reading)
@@ -142,9 +142,9 @@ def test_only_what_was_decoded_is_known(images):
     assert cache().known_keys(images) == {}
 
 
-@pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_stable_files")
 def test_all_files_of_one_content_are_known(images, tmp_path):
-    (tmp_path / "copy.png").write_bytes((tmp_path / "pictures" / "00.png").read_bytes())
+    (tmp_path / "copy.png").write_bytes((tmp_path / "images" / "00.png").read_bytes())
     both = stamped([images[0].path, tmp_path / "copy.png"])
     keys = put_all(both, cache())
     assert keys[0] == keys[1]

@@ -22,7 +22,7 @@ from skl2rclip._embedding import embedder
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings
 from skl2rclip._embedding.embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
 from skl2rclip._embedding.store import EmbeddingStore
-from skl2rclip._images import memory as picture_cost
+from skl2rclip._images import memory as image_cost
 from skl2rclip._images.files import ImageFile, stamped
 from skl2rclip.errors import UnreadableImagesError
 from tests.support.helpers import (
@@ -34,7 +34,7 @@ from tests.support.helpers import (
     toy_encoding,
     truncate,
     within,
-    write_pictures,
+    write_images,
 )
 
 LARGE = SQUARE.enlarged(2, 1)
@@ -47,8 +47,8 @@ def _nothing_in_memory():
 
 @pytest.fixture
 def files(tmp_path):
-    """Paths of twelve small pictures."""
-    return write_pictures(tmp_path / "pictures", 12)
+    """Paths of twelve small images."""
+    return write_images(tmp_path / "images", 12)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def expected(files):
 
 
 @pytest.fixture
-def _settled(monkeypatch):
+def _stable_files(monkeypatch):
     """Whatever the tests write counts as written long ago."""
     monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)
 
@@ -107,12 +107,12 @@ BOTH = pytest.mark.parametrize("way", [embed, just_embedded])
 
 
 def kinds_of(files):
-    pictures = [Image.open(path) for path in files]
+    images = [Image.open(path) for path in files]
     return {
         "paths": files,
-        "pictures": pictures,
-        "arrays": list(map(np.asarray, pictures)),
-        "all kinds": [*files[:4], *pictures[4:8], *map(np.asarray, pictures[8:])],
+        "images": images,
+        "arrays": list(map(np.asarray, images)),
+        "all kinds": [*files[:4], *images[4:8], *map(np.asarray, images[8:])],
     }
 
 
@@ -120,7 +120,7 @@ def kinds_of(files):
 
 
 @BOTH
-@pytest.mark.parametrize("kind", ["paths", "pictures", "arrays", "all kinds"])
+@pytest.mark.parametrize("kind", ["paths", "images", "arrays", "all kinds"])
 @pytest.mark.parametrize("place", ["no cache", "memory", "folder", "no memory"])
 @pytest.mark.usefixtures("_chunks_of_four")
 def test_embeddings_equal_those_of_one_image_after_the_other(files, expected, tmp_path, way, kind, place):
@@ -179,7 +179,7 @@ def test_many_copies_of_a_file_do_not_come_at_once(files, monkeypatch):
 
 
 @BOTH
-@pytest.mark.usefixtures("_settled", "_chunks_of_four")
+@pytest.mark.usefixtures("_stable_files", "_chunks_of_four")
 def test_files_of_one_content_pass_the_tower_once(files, expected, tmp_path, way, through_tower):
     copies = []
     for i, path in enumerate(files[:6]):
@@ -199,7 +199,7 @@ def test_files_of_one_content_pass_the_tower_once(files, expected, tmp_path, way
 # -------------------------------------------------------------- stats and opens
 
 
-@pytest.mark.usefixtures("_settled", "_chunks_of_four")
+@pytest.mark.usefixtures("_stable_files", "_chunks_of_four")
 def test_a_stream_asks_about_a_file_once_and_opens_it_for_header_and_content(files, tmp_path):
     with file_access() as asked:
         embed(files, cache(tmp_path / "cache"))
@@ -237,7 +237,7 @@ def test_digests_of_files_are_looked_up_once(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("with_encoding", [False, True])
-@pytest.mark.usefixtures("_settled", "_chunks_of_four")
+@pytest.mark.usefixtures("_stable_files", "_chunks_of_four")
 def test_decoding_opens_a_file_once_whatever_is_known_of_it(files, with_encoding):
     encoding = toy_encoding() if with_encoding else None
     for _ in range(2):
@@ -260,7 +260,7 @@ def test_files_that_have_just_changed_are_read_again_and_never_served_stale(file
     assert sum(through_tower) <= 14
 
 
-@pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_stable_files")
 def test_another_stamp_means_another_look(files, expected):
     embed(files, cache())
     Image.open(files[1]).save(files[0])
@@ -276,9 +276,9 @@ def test_another_stamp_means_another_look(files, expected):
 
 @BOTH
 @pytest.mark.parametrize("with_cache", [False, True])
-@pytest.mark.usefixtures("_settled", "_chunks_of_four")
-def test_a_damaged_picture_ends_the_towers_work_and_all_are_named(tmp_path, way, with_cache, through_tower):
-    files = write_pictures(tmp_path / "pictures", 40)
+@pytest.mark.usefixtures("_stable_files", "_chunks_of_four")
+def test_a_damaged_image_ends_the_towers_work_and_all_are_named(tmp_path, way, with_cache, through_tower):
+    files = write_images(tmp_path / "images", 40)
     damaged = [21, 22, 35, 39]
     for i in damaged:
         truncate(files[i])
@@ -298,8 +298,8 @@ def test_a_damaged_picture_ends_the_towers_work_and_all_are_named(tmp_path, way,
     assert sum(through_tower) in ((len(sound) - 20, len(sound) - 16) if with_cache else (len(sound),))
 
 
-@pytest.mark.usefixtures("_settled", "_chunks_of_four")
-def test_what_is_known_is_not_tried_again_after_a_damaged_picture(files):
+@pytest.mark.usefixtures("_stable_files", "_chunks_of_four")
+def test_what_is_known_is_not_tried_again_after_a_damaged_image(files):
     embed(files, cache())
     truncate(files[0])
     for way in (embed, just_embedded):
@@ -319,7 +319,7 @@ def test_damaged_twins_are_both_named(files, tmp_path):
 
 
 def test_what_is_plainly_no_image_is_named_before_the_tower_works(files, tmp_path, through_tower):
-    (tmp_path / "words.png").write_text("not a picture")
+    (tmp_path / "words.png").write_text("not an image")
     images = [*files, tmp_path / "words.png", tmp_path / "missing.png", tmp_path]
     with file_access() as asked, pytest.raises(UnreadableImagesError) as caught:
         embed(images, cache())
@@ -335,7 +335,7 @@ def test_what_is_plainly_no_image_is_named_before_the_tower_works(files, tmp_pat
 
 @pytest.fixture
 def large(tmp_path):
-    """Pictures that take more than 2 MB decoded; a JPEG can be decoded at smaller sides."""
+    """Images that take more than 2 MB decoded; a JPEG can be decoded at smaller sides."""
     paths = [tmp_path / name for name in ("large.png", "a.jpg", "b.jpg", "c.jpg")]
     for path in paths:
         Image.new("RGB", (800, 800), "teal").save(path)
@@ -354,13 +354,13 @@ def test_what_takes_more_than_the_bound_is_named_from_its_header(files, large, t
 
 @BOTH
 def test_decoding_stays_within_the_bound(files, large, monkeypatch, way):
-    most, take = [], picture_cost.under_way.take
+    most, take = [], image_cost.under_way.take
 
     def watched(n_bytes, bound):
         take(n_bytes, bound)
-        most.append(picture_cost.under_way.n_bytes)
+        most.append(image_cost.under_way.n_bytes)
 
-    monkeypatch.setattr(picture_cost.under_way, "take", watched)
+    monkeypatch.setattr(image_cost.under_way, "take", watched)
     images = stamped([*files, *large[1:]])
     if way is embed:
         chunks = embed_chunks(images, toy_encoding(), cache(), 4, 2_000_000)
@@ -481,7 +481,7 @@ def test_who_has_stopped_is_not_waited_for_for_ever(
 
 
 @BOTH
-def test_after_a_damaged_picture_nobody_is_waited_for(files, way):
+def test_after_a_damaged_image_nobody_is_waited_for(files, way):
     truncate(files[0])
     truncate(files[7])
     with cache() as stopped:
@@ -510,7 +510,7 @@ def counted(self, pixels, batch_size):
     return rows
 ImageEncoding._of_pixels = counted
 embedder_module._CHUNK = 4  # so that there is a middle to be killed in
-paths = sorted(str(path) for path in Path(folder, "pictures").glob("*.png"))
+paths = sorted(str(path) for path in Path(folder, "images").glob("*.png"))
 model = CLIPImageEncoder("skl2rclip-tiny", device="cpu", embedding_cache=Path(folder) / "cache").fit()
 print(len(model.transform(paths)))
 """
@@ -565,7 +565,7 @@ def test_what_was_decoded_reduced_is_not_kept_for_those_who_have_the_memory(tmp_
     np.testing.assert_allclose(reduced[0], reduced[1], atol=1e-6)
 
 
-def test_pictures_transparent_throughout_are_named_in_one_warning():
+def test_images_transparent_throughout_are_named_in_one_warning():
     clear = [Image.new("RGBA", (20, 20), (9, 200, shade, 0)) for shade in range(7)]
     with pytest.warns(UserWarning, match=r"^X\[1\] and 6 others: transparent throughout"):
         embed([Image.new("RGB", (20, 20)), *clear])

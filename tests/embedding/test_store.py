@@ -21,7 +21,7 @@ from skl2rclip._embedding.embedder import embed_images
 from skl2rclip._images.files import stamped
 from skl2rclip.embedding_store import EmbeddingStore
 from skl2rclip.errors import InvalidParameterError
-from tests.support.helpers import SQUARE, embedded_one_by_one, in_threads, toy_encoding, within, write_pictures
+from tests.support.helpers import SQUARE, embedded_one_by_one, in_threads, toy_encoding, within, write_images
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def _nothing_in_memory():
 
 @pytest.fixture
 def files(tmp_path):
-    return write_pictures(tmp_path / "pictures", 12)
+    return write_images(tmp_path / "images", 12)
 
 
 @pytest.fixture

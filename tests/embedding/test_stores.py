@@ -10,7 +10,7 @@ from skl2rclip._embedding.cache import EmbeddingCache, forget_embeddings
 from skl2rclip._embedding.store import EmbeddingStore
 from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.files import stamped
-from tests.support.helpers import SQUARE, write_pictures
+from tests.support.helpers import SQUARE, write_images
 
 
 class DictStore:
@@ -99,7 +99,7 @@ def test_files_are_known_by_path_and_stamp(store):
 
 def test_the_cache_computes_each_image_once_for_all_who_share_a_store(store, tmp_path, monkeypatch):
     monkeypatch.setattr("skl2rclip._images.files._RACY_SECONDS", -60.0)  # as if written long ago
-    images = stamped(write_pictures(tmp_path / "pictures", 3))
+    images = stamped(write_images(tmp_path / "images", 3))
     with EmbeddingCache("toy", SQUARE, "float32", store=store, width=4) as cache:
         keys = [cache.read(image)[0] for image in images]
         known, claimed = cache.take(keys)

@@ -1,4 +1,4 @@
-"""Whatever is handed over as X is read entry by entry, without a change to any picture, or refused by name."""
+"""Whatever is handed over as X is read entry by entry, without a change to any image, or refused by name."""
 
 import io
 import mmap
@@ -18,7 +18,7 @@ from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.decoding import open_image, read_image
 from skl2rclip._images.files import Unread, stamped
 from skl2rclip._utils.arguments import check_no_embeddings
-from tests.support.helpers import SQUARE, cache_for_tests, embedded, write_pictures
+from tests.support.helpers import SQUARE, cache_for_tests, embedded, write_images
 
 
 class Column:
@@ -74,15 +74,15 @@ class Frame:
 
 
 class Recording(Image.Image):
-    """A picture that NumPy may not look at."""
+    """An image that NumPy may not look at."""
 
     @property
     def __array_interface__(self):
         raise AssertionError("a PIL image was made an array")
 
 
-def delicate_pictures():
-    """Pictures that lose what they mean when they are made arrays."""
+def delicate_images():
+    """Images that lose what they mean when they are made arrays."""
     palette = Image.new("P", (9, 7), 1)
     palette.putpalette([200, 10, 20, 30, 220, 40])
     clear = Image.new("P", (9, 7), 0)
@@ -94,51 +94,51 @@ def delicate_pictures():
     return [palette, clear, Image.new("CMYK", (9, 7), (10, 200, 30, 40)), turned]
 
 
-def object_array(pictures):
-    array = np.empty(len(pictures), dtype=object)
-    for i, picture in enumerate(pictures):
-        array[i] = picture
+def object_array(pil_images):
+    array = np.empty(len(pil_images), dtype=object)
+    for i, pil_image in enumerate(pil_images):
+        array[i] = pil_image
     return array
 
 
-def as_it_is(picture):
-    return picture
+def as_it_is(pil_image):
+    return pil_image
 
 
 FORMS = {
     "tuple": tuple,
-    "generator": lambda pictures: (picture for picture in pictures),
-    "map": lambda pictures: map(as_it_is, pictures),
-    "dict_values": lambda pictures: dict(enumerate(pictures)).values(),
+    "generator": lambda pil_images: (pil_image for pil_image in pil_images),
+    "map": lambda pil_images: map(as_it_is, pil_images),
+    "dict_values": lambda pil_images: dict(enumerate(pil_images)).values(),
     "deque": deque,
     "UserList": UserList,
     "object array": object_array,
-    "column of objects": lambda pictures: object_array(pictures)[:, None],
-    "rows": lambda pictures: [[picture] for picture in pictures],
-    "Series": lambda pictures: pd.Series(pictures, index=[7, 3, 5, 1]),
-    "Index": lambda pictures: pd.Index(object_array(pictures)),
-    "DataFrame": lambda pictures: pd.DataFrame({"picture": pictures}, index=[7, 3, 5, 1]),
-    "frame without iloc": lambda pictures: Frame(picture=Column(pictures)),
+    "column of objects": lambda pil_images: object_array(pil_images)[:, None],
+    "rows": lambda pil_images: [[pil_image] for pil_image in pil_images],
+    "Series": lambda pil_images: pd.Series(pil_images, index=[7, 3, 5, 1]),
+    "Index": lambda pil_images: pd.Index(object_array(pil_images)),
+    "DataFrame": lambda pil_images: pd.DataFrame({"image": pil_images}, index=[7, 3, 5, 1]),
+    "frame without iloc": lambda pil_images: Frame(pil_image=Column(pil_images)),
     "column": Column,
-    "data set of one-tuples": lambda pictures: DataSet((picture,) for picture in pictures),
-    "Arrow": lambda pictures: Column(Scalar(picture) for picture in pictures),
+    "data set of one-tuples": lambda pil_images: DataSet((pil_image,) for pil_image in pil_images),
+    "Arrow": lambda pil_images: Column(Scalar(pil_image) for pil_image in pil_images),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_container_changes_the_pictures_in_it(form):
-    pictures = delicate_pictures()
-    for picture in pictures:
-        picture.__class__ = Recording
-    images = as_image_list(FORMS[form](pictures))
-    assert len(images) == len(pictures)
-    assert all(image is picture for image, picture in zip(images, pictures, strict=True))
+def test_no_container_changes_the_images_in_it(form):
+    pil_images = delicate_images()
+    for pil_image in pil_images:
+        pil_image.__class__ = Recording
+    images = as_image_list(FORMS[form](pil_images))
+    assert len(images) == len(pil_images)
+    assert all(image is pil_image for image, pil_image in zip(images, pil_images, strict=True))
 
 
 @pytest.mark.parametrize("form", ["generator", "column", "Series", "DataFrame", "object array", "frame without iloc"])
-def test_delicate_pictures_come_out_of_containers_as_they_are_alone(form):
-    expected = [np.asarray(open_image(picture)) for picture in delicate_pictures()]
-    for image, pixels in zip(as_image_list(FORMS[form](delicate_pictures())), expected, strict=True):
+def test_delicate_images_come_out_of_containers_as_they_are_alone(form):
+    expected = [np.asarray(open_image(pil_image)) for pil_image in delicate_images()]
+    for image, pixels in zip(as_image_list(FORMS[form](delicate_images())), expected, strict=True):
         np.testing.assert_array_equal(np.asarray(open_image(image)), pixels)
     assert expected[0][0, 0].tolist() == [30, 220, 40]
     assert expected[1][:6].min() == 255
@@ -151,8 +151,8 @@ def test_each_entry_is_asked_for_once_and_never_past_the_end():
     assert column.asked == [0, 1, 2]
 
 
-def test_frames_with_pictures_are_not_made_arrays_to_see_whether_they_hold_numbers():
-    check_no_embeddings(Frame(picture=Column(delicate_pictures())))
+def test_frames_with_images_are_not_made_arrays_to_see_whether_they_hold_numbers():
+    check_no_embeddings(Frame(pil_image=Column(delicate_images())))
     for frame in (pd.DataFrame(np.zeros((3, 4))), pd.DataFrame({"a": [1, 2], "b": [0.5, 1]}, dtype="Float64")):
         with pytest.raises(ValueError, match="table of numbers"):
             check_no_embeddings(frame)
@@ -196,7 +196,7 @@ def test_a_data_set_of_pairs_is_refused_at_its_first_entry():
         (["s3://bucket/a.png"], ValueError, "give the content of the file, as bytes"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(X, error, message):
+def test_what_is_no_image_is_refused_by_name(X, error, message):
     with pytest.raises(error, match=message):
         as_image_list(X)
 
@@ -217,7 +217,7 @@ def test_arrays_of_numbers_are_taken_as_a_whole(X):
 
 @pytest.fixture
 def path(tmp_path):
-    return write_pictures(tmp_path / "pictures", 1)[0]
+    return write_images(tmp_path / "images", 1)[0]
 
 
 def spooled(content):
@@ -312,7 +312,7 @@ def test_an_image_that_comes_several_times_is_handed_on_as_it_is_and_decoded_onc
 
 
 def test_images_opened_from_files_are_what_the_files_are(tmp_path):
-    paths = write_pictures(tmp_path, 5)
+    paths = write_images(tmp_path, 5)
     expected = embedded(paths, None)
     for _ in range(2):
         np.testing.assert_allclose(embedded([Image.open(path) for path in paths], None), expected, atol=1e-6)

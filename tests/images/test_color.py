@@ -142,7 +142,7 @@ def test_a_profile_is_looked_at_once(monkeypatch):
         grey = Image.new("L", (1, 1))
         grey.info["icc_profile"] = grey_profile(gamma / 64)
         conversion_of(grey)
-    assert len(colours_module._kept) <= colours_module._MOST_KEPT
+    assert len(colours_module._kept) <= colours_module._MAX_KEPT
 
 
 def test_eight_threads_share_a_conversion():
@@ -164,7 +164,7 @@ def test_eight_threads_share_a_conversion():
         ("RGB", created("LAB"), "its colour profile is of Lab, which its pixels are not, and is ignored"),
     ],
 )
-def test_what_is_no_profile_for_a_picture_costs_one_line(mode, profile, reason, tmp_path):
+def test_what_is_no_profile_for_an_image_costs_one_line(mode, profile, reason, tmp_path):
     image = Image.fromarray(COLOURS).convert(mode)
     paths = [tmp_path / f"{i}.tif" for i in range(3)]
     image.save(paths[0])

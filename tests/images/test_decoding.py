@@ -34,14 +34,14 @@ def decode(X, preprocessing=PLAIN):
 
 
 @pytest.fixture
-def pictures():
+def pil_images():
     return np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3)).astype(np.uint8)
 
 
 @pytest.fixture
-def files(pictures, tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(len(pictures))]
-    for path, pixels in zip(paths, pictures, strict=True):
+def files(pil_images, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(pil_images))]
+    for path, pixels in zip(paths, pil_images, strict=True):
         Image.fromarray(pixels).save(path)
     return paths
 
@@ -69,8 +69,8 @@ def files(pictures, tmp_path):
         lambda paths: [str(paths[0]), paths[1], Image.open(paths[2]), np.asarray(Image.open(paths[3]))],
     ],
 )
-def test_every_way_of_giving_images_means_the_same_pixels(files, pictures, form):
-    expected = np.stack([np.asarray(PLAIN.resizer()(Image.fromarray(pixels))) for pixels in pictures])
+def test_every_way_of_giving_images_means_the_same_pixels(files, pil_images, form):
+    expected = np.stack([np.asarray(PLAIN.resizer()(Image.fromarray(pixels))) for pixels in pil_images])
     np.testing.assert_array_equal(decode(form(files)), expected)
 
 
@@ -156,7 +156,7 @@ def test_one_bit_images_are_black_and_white():
 @pytest.mark.parametrize("mode", ["I;16", "F", "1", "CMYK", "P", "LA"])
 def test_modes_survive_a_file(mode, tmp_path):
     image = gradient(mode)
-    path = tmp_path / "picture.tiff"
+    path = tmp_path / "image.tiff"
     image.save(path)
     np.testing.assert_array_equal(np.asarray(open_image(path)), np.asarray(open_image(image)))
 
@@ -223,18 +223,18 @@ def test_pillow_images_are_not_changed():
     assert image.tobytes() == before
 
 
-def test_each_image_is_decoded_once_for_several_sizes(pictures, monkeypatch):
+def test_each_image_is_decoded_once_for_several_sizes(pil_images, monkeypatch):
     calls = []
     monkeypatch.setattr(images_module, "read_image", lambda *image: calls.append(1) or read_image(*image))
     with ThreadPoolExecutor(2) as pool:
-        decoded = Decoder(list(pictures), [PLAIN, PLAIN.enlarged(2, 1)], pool).start(range(4))()
+        decoded = Decoder(list(pil_images), [PLAIN, PLAIN.enlarged(2, 1)], pool).start(range(4))()
     assert [array.shape for array in decoded] == [(4, 8, 8, 3), (4, 16, 16, 3)]
-    assert len(calls) == len(pictures)
+    assert len(calls) == len(pil_images)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.bmp", "a.ppm", "a.tiff", "a.webp"])
-def test_bytes_that_have_been_read_decode_as_the_file_does(pictures, tmp_path, name):
-    Image.fromarray(pictures[0]).save(tmp_path / name)
+def test_bytes_that_have_been_read_decode_as_the_file_does(pil_images, tmp_path, name):
+    Image.fromarray(pil_images[0]).save(tmp_path / name)
     [image] = stamped([tmp_path / name])
     with file_access() as asked:
         from_file = np.asarray(open_image(image))
@@ -261,7 +261,7 @@ def bad_files(files, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(truncated)
     truncated.write_bytes(truncated.read_bytes()[:-1500])
-    text.write_text("not a picture")
+    text.write_text("not an image")
     folder.mkdir()
     return {
         tmp_path / "missing.png": "no such file",
@@ -294,14 +294,14 @@ def test_what_is_known_to_be_sound_is_not_opened(files, bad_files):
     assert asked.of([text]) == {(0, 1)}
 
 
-def test_decoding_says_what_is_wrong_and_goes_on(files, bad_files, pictures):
+def test_decoding_says_what_is_wrong_and_goes_on(files, bad_files, pil_images):
     images = stamped([files[0], *bad_files, files[1]])
     with ThreadPoolExecutor(2) as pool:
         decoder = Decoder(images, [PLAIN], pool)
         [pixels] = decoder.start([0, 1, 2, 6])()
         assert list(decoder.failures) == [1, 2]
         decoder.start([3, 4, 5])()
-    np.testing.assert_array_equal(pixels[[0, 3]], decode(pictures[:2]))
+    np.testing.assert_array_equal(pixels[[0, 3]], decode(pil_images[:2]))
     assert sorted(decoder.failures) == [1, 2, 3, 4, 5]
     for index, expected in enumerate(bad_files.values(), start=1):
         assert expected in decoder.failures[index]

@@ -11,12 +11,12 @@ from skl2rclip._images import files as files_module
 from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.decoding import open_image
 from skl2rclip._images.files import ImageFile, rows_of_each, stamped
-from tests.support.helpers import file_access, write_pictures
+from tests.support.helpers import file_access, write_images
 
 
 @pytest.fixture
 def files(tmp_path):
-    return [Path(path) for path in write_pictures(tmp_path, 4)]
+    return [Path(path) for path in write_images(tmp_path, 4)]
 
 
 def test_a_path_is_asked_about_once_and_stays_as_it_was_given(files, monkeypatch):
@@ -58,16 +58,16 @@ def test_a_stamp_changes_with_the_file(files):
     os.utime(files[0], (1e9, 1e9))
     after = ImageFile.of(files[0])
     assert after.stamp != before.stamp
-    assert not after.is_settled()  # its status has changed just now
+    assert not after.is_stable()  # its status has changed just now
 
 
-def test_what_changed_long_ago_is_settled(files, monkeypatch):
+def test_what_changed_long_ago_is_stable(files, monkeypatch):
     now = files_module.time.time()
     image = ImageFile.of(files[0])
     for later, expected in ((1.5, False), (60, True)):
         monkeypatch.setattr(files_module.time, "time", lambda later=later: now + later)
-        assert image.is_settled() == expected
-        assert not ImageFile.of("nothing").is_settled()
+        assert image.is_stable() == expected
+        assert not ImageFile.of("nothing").is_stable()
 
 
 def test_rows_of_one_image_are_put_together(files):

@@ -17,7 +17,7 @@ from skl2rclip._images.decoding import find_unreadable, open_image
 from skl2rclip._images.files import stamped
 from skl2rclip._images.formats import RefusedFormatError
 from skl2rclip._images.header import open_header
-from tests.support.helpers import truncate, write_pictures
+from tests.support.helpers import truncate, write_images
 
 
 def content_of(image, kind):
@@ -27,14 +27,14 @@ def content_of(image, kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "SGI", "PCX", "QOI"])
-def test_pictures_are_opened_as_pillow_opens_them(kind):
+def test_images_are_opened_as_pillow_opens_them(kind):
     content = content_of(Image.new("RGB", (12, 10), "red"), kind)
     opened, expected = open_header(io.BytesIO(content)).image, Image.open(io.BytesIO(content))
     assert (opened.format, opened.mode, opened.size) == (expected.format, expected.mode, expected.size)
     assert opened.tobytes() == expected.tobytes()
 
 
-def test_what_is_no_picture_is_not_identified():
+def test_what_is_no_image_is_not_identified():
     for content in (b"", b"words", b"\x89PNG\r\n\x1a\n", bytes(1000)):
         with pytest.raises(Image.UnidentifiedImageError):
             open_header(io.BytesIO(content))
@@ -60,7 +60,7 @@ def test_icons_are_refused_before_pillow_decodes_them(kind):
 
 
 def test_pillows_limit_is_the_users(tmp_path, monkeypatch):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.new("RGB", (12, 10)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of more, and refuses twice as many
     with pytest.warns(Image.DecompressionBombWarning):
@@ -79,7 +79,7 @@ def prepare():
 
 
 def test_limits_reach_workers_by_their_initializer_and_never_by_a_pickle(tiny, tmp_path, monkeypatch):
-    paths = write_pictures(tmp_path, 3)
+    paths = write_images(tmp_path, 3)
     truncate(paths[1])
     encoder = CLIPImageEncoder(tiny, device="cpu").fit()
     with monkeypatch.context() as patch:
@@ -105,7 +105,7 @@ def test_limits_reach_workers_by_their_initializer_and_never_by_a_pickle(tiny, t
 def test_formats_of_plugins_name_the_plugin(content, message, tmp_path, monkeypatch):
     Image.init()
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name not in ("AVIF", "HEIF", "JXL")])
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(content + bytes(100))
     for given in (path, path.read_bytes()):
         [reason] = find_unreadable(stamped([given])).values()

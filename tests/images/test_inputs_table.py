@@ -1,4 +1,4 @@
-"""The table of docs/inputs.md: a picture of each kind is made, read, and held against the same picture in eight bits.
+"""The table of docs/inputs.md: an image of each kind is made, read, and held against the same image in eight bits.
 
 ``python tests/images/test_inputs_table.py`` writes the table anew.
 """
@@ -24,7 +24,7 @@ BEGIN, END = "<!-- made by tests/images/test_inputs_table.py -->\n", "<!-- until
 SCENE = Image.fromarray(load_sample_images().images[1]).resize((96, 64))
 RGB, GREY = np.asarray(SCENE), np.asarray(SCENE.convert("L"))
 LIGHT = GREY / 255
-# of embeddings with those of the same picture in eight bits
+# of embeddings with those of the same image in eight bits
 SAME, ALIKE = 0.9995, 0.97
 
 
@@ -166,7 +166,7 @@ KINDS = [
     ("array (3, H, W)", lambda folder: RGB.transpose(2, 0, 1), SCENE),
     ("a cut-off JPEG", content(in_memory(kind="JPEG")[:-900], "a.jpg"), SCENE),
     ("SVG", content(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg"), SCENE),
-    ("a zipped picture", content(gzip.compress(in_memory()), "a.png.gz"), SCENE),
+    ("a zipped image", content(gzip.compress(in_memory()), "a.png.gz"), SCENE),
     ("text", content(b"nothing", "a.png"), SCENE),
     ("an empty file", content(b""), SCENE),
     ("a folder", str, SCENE),
@@ -183,7 +183,7 @@ def encoder():
 
 
 def outcome(encoder, entry, image, place, white_level=None):
-    """What happens to a picture, as the table says it."""
+    """What happens to an image, as the table says it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -221,7 +221,7 @@ def rows(encoder, folder):
 
 def table(made):
     return "".join(
-        f"| {kind} | {what} |\n" for kind, what in [("one picture alone", "what happens"), ("---", "---"), *made]
+        f"| {kind} | {what} |\n" for kind, what in [("one image alone", "what happens"), ("---", "---"), *made]
     )
 
 

@@ -151,7 +151,7 @@ def test_the_largest_value_of_a_pgm_holds():
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 def test_grey_tiffs_look_as_tifffile_reads_them(photometric, dtype, byteorder, tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     white = 1 if dtype == "float32" else np.iinfo(dtype).max
     values = (RAMP * white).astype(dtype)
     tifffile.imwrite(path, values, photometric=photometric, byteorder=byteorder)
@@ -163,7 +163,7 @@ def test_grey_tiffs_look_as_tifffile_reads_them(photometric, dtype, byteorder, t
 
 
 def test_a_tiff_of_32_bits_keeps_its_levels_above_the_sign(tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     tifffile.imwrite(path, (RAMP * (2**32 - 1)).astype(np.uint32), photometric="minisblack")
     assert np.abs(grey(path) - EIGHT_BITS).max() <= 1
 
@@ -192,7 +192,7 @@ def test_a_tiff_of_12_bits_keeps_its_levels():
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_separate_planes_are_read_as_tifffile_reads_them_or_refused(dtype, compression, tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     planes = (np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]]) * np.iinfo(dtype).max).astype(dtype)
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression=compression)
     if dtype == "uint16" and compression is None:
@@ -207,15 +207,15 @@ def test_signed_integers_of_eight_bits_are_refused_whatever_the_white_level():
     assert "which Pillow misreads" in refused(tiff(EIGHT_BITS.astype(np.int8)), 127)
 
 
-def pages(path, *pictures):
+def pages(path, *images):
     """Write pages of a TIFF: pixels, and the kind of page."""
     with tifffile.TiffWriter(path) as writer:
-        for values, kind in pictures:
+        for values, kind in images:
             writer.write(values, photometric="minisblack", subfiletype=kind, metadata=None)
 
 
 def test_the_first_page_that_is_no_thumbnail_is_read(tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     pages(path, (EIGHT_BITS[::4, ::4], 1), (EIGHT_BITS[::2, ::2], 1), (EIGHT_BITS, 0))
     np.testing.assert_array_equal(grey(path), EIGHT_BITS)
     pages(path, (EIGHT_BITS, 0), (EIGHT_BITS[::4, ::4], 1))
@@ -223,9 +223,9 @@ def test_the_first_page_that_is_no_thumbnail_is_read(tmp_path):
 
 
 def test_a_thumbnail_alone_and_camera_raw_are_to_be_developed(tmp_path):
-    path = tmp_path / "picture.nef"
+    path = tmp_path / "image.nef"
     pages(path, (EIGHT_BITS, 1))
-    raw = tmp_path / "picture.dng"
+    raw = tmp_path / "image.dng"
     tifffile.imwrite(raw, EIGHT_BITS, photometric="minisblack", extratags=[(50706, 1, 4, (1, 4, 0, 0), True)])
     reasons = find_unreadable(stamped([path, raw]))
     assert set(reasons) == {0, 1}
@@ -233,7 +233,7 @@ def test_a_thumbnail_alone_and_camera_raw_are_to_be_developed(tmp_path):
 
 
 def test_a_transparent_grey_of_16_bits_is_white(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     values = (np.arange(16).reshape(4, 4) * 4000).astype(np.uint16)
     Image.fromarray(values).save(path, transparency=8000)
     expected = values >> 8

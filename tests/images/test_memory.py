@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import fuzz_pictures
+import fuzz_images
 import measure_decoding
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from skl2rclip._utils.arguments import parse_bytes
 SMALL = Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3)
 
 
-def picture(width=640, height=480, mode="RGB"):
+def pil_image(width=640, height=480, mode="RGB"):
     rows, columns = np.mgrid[:height, :width]
     pixels = np.stack([rows % 256, columns % 256, (rows + columns) % 256, rows % 256], axis=2)
     return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
@@ -59,11 +59,11 @@ def turned():
 
 
 def test_several_scans_keep_coefficients_at_full_size():
-    content = file_of(picture(), "JPEG").getvalue()
+    content = file_of(pil_image(), "JPEG").getvalue()
     scan = content.index(b"\xff\xda\x00\x0c\x03")
     several = content[:scan] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + content[scan + 14 :]
     plain = bound_of(io.BytesIO(content))
-    for other in (io.BytesIO(several), file_of(picture(), "JPEG", progressive=True)):
+    for other in (io.BytesIO(several), file_of(pil_image(), "JPEG", progressive=True)):
         for reduction in (1, 8):
             assert bound_of(other, reduction) >= bound_of(io.BytesIO(content), reduction) + 6 * 640 * 480
     assert bound_of(io.BytesIO(content), 8) < plain / 50
@@ -87,8 +87,8 @@ def test_several_scans_keep_coefficients_at_full_size():
     ],
 )
 def test_the_bound_is_never_below_what_is_measured(tmp_path, mode, kind, options):
-    path = tmp_path / "picture"
-    image = picture(2000, 1900, "L" if mode in ("I;16", "F") else mode)
+    path = tmp_path / "image"
+    image = pil_image(2000, 1900, "L" if mode in ("I;16", "F") else mode)
     if mode in ("I;16", "F"):
         image = Image.fromarray(np.asarray(image).astype(np.uint16 if mode == "I;16" else np.float32) * 250)
     image.save(path, kind, **options)
@@ -122,7 +122,7 @@ def test_the_setting_that_is_proposed_suffices(n_bytes):
 
 def test_a_png_that_does_not_fit_is_refused_with_the_setting_that_allows_it(tmp_path):
     path = tmp_path / "large.png"
-    picture(640, 480, "RGBA").save(path)
+    pil_image(640, 480, "RGBA").save(path)
     images = stamped([path, np.zeros((600, 600, 3), np.uint8)])
     expected = "decoding its 640 x 480 pixels takes up to .* MB, more than the 2 MB that images may take"
     found = find_unreadable(images, max_memory=2_000_000)
@@ -139,9 +139,9 @@ def test_a_png_that_does_not_fit_is_refused_with_the_setting_that_allows_it(tmp_
     assert under_way.n_bytes == 0
 
 
-def test_a_lazily_opened_picture_is_refused_and_one_that_is_loaded_is_not(tmp_path):
+def test_a_lazily_opened_image_is_refused_and_one_that_is_loaded_is_not(tmp_path):
     path = tmp_path / "large.png"
-    picture(640, 480, "RGBA").save(path)
+    pil_image(640, 480, "RGBA").save(path)
     loaded = Image.open(path)
     loaded.load()
     with ThreadPoolExecutor(2) as pool:
@@ -150,9 +150,9 @@ def test_a_lazily_opened_picture_is_refused_and_one_that_is_loaded_is_not(tmp_pa
     assert list(decoder.failures) == [0]
 
 
-def test_little_pictures_are_always_let_through(tmp_path):
+def test_little_images_are_always_let_through(tmp_path):
     path = tmp_path / "little.png"
-    picture(100, 100, "RGBA").save(path)
+    pil_image(100, 100, "RGBA").save(path)
     assert find_unreadable(stamped([path]), max_memory=1000) == {}
     with MemoryTicket(1000) as ticket:
         assert open_image(path, None, ticket).size == (100, 100)
@@ -161,7 +161,7 @@ def test_little_pictures_are_always_let_through(tmp_path):
 @pytest.mark.parametrize("exif", [None, turned()])
 def test_a_jpeg_that_does_not_fit_is_decoded_reduced_by_no_more_than_it_takes(tmp_path, exif):
     path = tmp_path / "large.jpg"
-    picture(1600, 1200).save(path, **({} if exif is None else {"exif": exif}))
+    pil_image(1600, 1200).save(path, **({} if exif is None else {"exif": exif}))
     for bound, expected in ((18_000_000, 1600), (5_000_000, 800), (1_200_000, 400)):
         with MemoryTicket(bound) as ticket:
             decoded = open_image(path, None, ticket, SMALL.shrinkage)
@@ -175,7 +175,7 @@ def test_a_jpeg_that_does_not_fit_is_decoded_reduced_by_no_more_than_it_takes(tm
 
 def test_a_jpeg_is_not_reduced_below_what_the_tower_takes(tmp_path):
     path = tmp_path / "large.jpg"
-    picture(1600, 1200).save(path)
+    pil_image(1600, 1200).save(path)
     images = stamped([path])
     tower = Preprocessing((500, 500), (0.5,) * 3, (0.5,) * 3)
     with ThreadPoolExecutor(1) as pool:
@@ -190,7 +190,7 @@ def test_a_jpeg_is_not_reduced_below_what_the_tower_takes(tmp_path):
 
 
 def test_reductions_are_decided_from_the_image_and_the_bound_alone():
-    file = file_of(picture(1600, 1200), "JPEG")
+    file = file_of(pil_image(1600, 1200), "JPEG")
     with MemoryTicket(10**9) as ticket:
         ticket.wait(10**9)
         assert reduction_that_fits(open_header(file).image, 2 * 10**7) == 1
@@ -244,7 +244,7 @@ def test_what_never_fits_and_is_there_already_waits_to_be_alone():
 
 def test_errors_give_back_what_was_taken(tmp_path):
     path = tmp_path / "cut.jpg"
-    picture().save(path)
+    pil_image().save(path)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(OSError, match="truncated"):
         open_image(path)
@@ -275,7 +275,7 @@ def test_a_forked_child_begins_with_nothing_under_way():
 
 
 def converted_as_a_whole(image):
-    """Slow reference: what was done before pictures were converted in bands of rows."""
+    """Slow reference: what was done before images were converted in bands of rows."""
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode == "F":
@@ -326,8 +326,8 @@ def test_bands_of_rows_give_the_same_pixels_as_the_whole(size, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux")
-def test_damaged_pictures_are_read_or_refused_and_nothing_else():
-    tallies, remarks = fuzz_pictures.fuzz(250, seed=11, max_memory=20_000_000)
+def test_damaged_images_are_read_or_refused_and_nothing_else():
+    tallies, remarks = fuzz_images.fuzz(250, seed=11, max_memory=20_000_000)
     assert remarks == []
     assert sum(tally.read for tally in tallies.values()) > 20
     assert sum(tally.refused for tally in tallies.values()) > 100

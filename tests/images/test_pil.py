@@ -4,7 +4,7 @@ import io
 import threading
 import warnings
 
-import fuzz_pictures
+import fuzz_images
 import numpy as np
 import pytest
 import tifffile
@@ -46,15 +46,15 @@ def in_eight_threads(image):
 
 
 @pytest.fixture(scope="module")
-def whole_pictures():
+def whole_images():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return fuzz_pictures.whole_pictures(np.random.default_rng(0))
+        return fuzz_images.whole_images(np.random.default_rng(0))
 
 
-def test_images_of_every_format_are_read_as_their_files(whole_pictures):
+def test_images_of_every_format_are_read_as_their_files(whole_images):
     n_read = 0
-    for kind, content in whole_pictures:
+    for kind, content in whole_images:
         try:
             expected = np.asarray(open_image(content))
         except ValueError:  # mode I, drawings
@@ -86,9 +86,9 @@ def test_images_of_every_format_are_read_as_their_files(whole_pictures):
     ],
 )
 def test_eight_threads_get_the_same_pixels_of_one_image(kind, mode, options, tmp_path):
-    picture = Image.fromarray(COLOUR).quantize(64) if mode == "P" else Image.fromarray(COLOUR).convert(mode)
-    path = tmp_path / "picture"
-    path.write_bytes(content_of(picture, kind, **options))
+    pil_image = Image.fromarray(COLOUR).quantize(64) if mode == "P" else Image.fromarray(COLOUR).convert(mode)
+    path = tmp_path / "image"
+    path.write_bytes(content_of(pil_image, kind, **options))
     expected = np.asarray(open_image(path))
     with Image.open(path) as image:
         np.testing.assert_array_equal(in_eight_threads(image), expected)
@@ -147,7 +147,7 @@ def test_a_draft_and_what_else_was_changed_before_decoding_are_meant():
 
 
 def test_what_was_closed_before_it_was_decoded_says_so(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(content_of(Image.fromarray(COLOUR), "PNG"))
     with Image.open(path) as image:
         pass
@@ -169,14 +169,14 @@ def test_what_does_not_fit_is_refused_before_it_is_decoded():
     assert find_unreadable([image], max_memory=10**6) == {}
 
 
-def pages(path, *pictures):
+def pages(path, *images):
     with tifffile.TiffWriter(path) as writer:
-        for values, kind in pictures:
+        for values, kind in images:
             writer.write(values, photometric="minisblack", subfiletype=kind, metadata=None)
 
 
 def test_a_tiff_that_stands_at_a_thumbnail_is_refused_until_it_is_moved(tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     pages(path, (RAMP[::4, ::4], 1), (RAMP, 0), (RAMP // 2, 0))
     with Image.open(path) as image:
         for _ in range(2):
@@ -192,7 +192,7 @@ def test_a_tiff_that_stands_at_a_thumbnail_is_refused_until_it_is_moved(tmp_path
 @pytest.mark.parametrize("is_decoded", [False, True])
 @pytest.mark.parametrize("kind", ["planes", "signed", "raw", "thumbnail alone"])
 def test_tiffs_opened_by_the_user_meet_the_checks_of_files(kind, is_decoded, tmp_path):
-    path = tmp_path / "picture.tif"
+    path = tmp_path / "image.tif"
     if kind == "planes":
         planes = np.moveaxis(COLOUR, -1, 0).astype(np.uint16) * 257
         tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
@@ -227,7 +227,7 @@ def test_the_transparent_colour_of_16_bits_is_found_in_images_too():
 
 
 def test_an_opened_image_is_embedded_as_its_file_and_the_same_entry_of_the_cache_as_its_pixels(tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(content_of(Image.fromarray(COLOUR), "JPEG"))
     with Image.open(path) as image, cache_for_tests() as cache:
         key = cache.read(image)[0]

@@ -27,9 +27,9 @@ def test_pixels_equal_open_clips_transform(resize_mode, interpolation, size):
     given_size = size[0] if size[0] == size[1] else size
     transform = image_transform_v2(PreprocessCfg(**{**config, "size": given_size}), is_train=False)
     for shape in ((30, 41), (17, 9), (16, 16), (5, 60)):
-        picture = Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
-        pixels = torch.from_numpy(np.array(preprocessing.resizer()(picture)))
-        torch.testing.assert_close(normalize(pixels[None], preprocessing)[0], transform(picture), atol=1e-5, rtol=0)
+        image = Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        pixels = torch.from_numpy(np.array(preprocessing.resizer()(image)))
+        torch.testing.assert_close(normalize(pixels[None], preprocessing)[0], transform(image), atol=1e-5, rtol=0)
 
 
 def test_a_configuration_comes_back():
@@ -55,8 +55,8 @@ def test_extreme_strips_do_not_fill_the_memory(size):
 
 def test_augmentation_cuts_windows_and_mirrors_half_of_them():
     rows, columns = np.mgrid[:10, :12].astype(np.uint8)
-    picture = torch.from_numpy(np.stack([rows, columns, rows + columns], axis=2))
-    windows = augment(picture.expand(400, -1, -1, -1), (8, 9), torch.Generator().manual_seed(0)).numpy().astype(int)
+    image = torch.from_numpy(np.stack([rows, columns, rows + columns], axis=2))
+    windows = augment(image.expand(400, -1, -1, -1), (8, 9), torch.Generator().manual_seed(0)).numpy().astype(int)
     assert windows.shape == (400, 8, 9, 3)
     steps = np.diff(windows[..., 1], axis=2)
     mirrored = (steps == -1).all(axis=(1, 2))
@@ -100,5 +100,5 @@ def test_strips_are_shrunk_along_their_long_side_as_the_whole_would_be(resize_mo
 
 
 @pytest.mark.parametrize(("resize_mode", "expected"), [("shortest", 3), ("squash", 3), ("longest", 5)])
-def test_how_many_times_a_picture_is_shrunk(resize_mode, expected):
+def test_how_many_times_an_image_is_shrunk(resize_mode, expected):
     assert Preprocessing((8, 8), (), (), resize_mode=resize_mode).shrinkage((40, 24)) == expected

@@ -22,13 +22,13 @@ CLEAR = "transparent throughout, and taken without transparency"
 DAMAGED = "its colour profile is damaged and is ignored"
 
 
-def picture(shade=0):
+def pil_image(shade=0):
     return Image.fromarray(PIXELS ^ np.uint8(shade))
 
 
 def write_clear(path, shade=0):
     """An image that is transparent throughout."""
-    image = picture(shade)
+    image = pil_image(shade)
     image.putalpha(0)
     image.save(path)
     return path
@@ -37,16 +37,16 @@ def write_clear(path, shade=0):
 def corrupt(shade=0):
     """A JPEG whose EXIF says that it begins behind its end."""
     file = io.BytesIO()
-    picture(shade).save(file, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    pil_image(shade).save(file, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     return file.getvalue()
 
 
 def test_the_image_is_named_and_all_of_a_kind_are_counted(tmp_path):
     paths = [write_clear(tmp_path / f"{i}.png", i) for i in range(5)]
-    picture().save(paths[0])
+    pil_image().save(paths[0])
     for i in (5, 6):
         paths.append(tmp_path / f"{i}.png")
-        picture(i).save(paths[i], icc_profile=bytes(500))
+        pil_image(i).save(paths[i], icc_profile=bytes(500))
     for folder in (None, tmp_path / "cache"):
         assert shown_warnings(embedded, paths, folder) == [
             (UserWarning, f"X[1] ({paths[1]}) and 3 others: {CLEAR}"),
@@ -63,7 +63,7 @@ def test_numbers_do_not_make_another_kind():
 def test_an_image_given_several_times_is_decoded_once_and_counts_every_time(tmp_path, caplog):
     path = write_clear(tmp_path / "a.png")
     caplog.set_level(logging.INFO, "skl2rclip")
-    [(_, message)] = shown_warnings(embedded, [picture(), path, picture(2), path, str(path)], None)
+    [(_, message)] = shown_warnings(embedded, [pil_image(), path, pil_image(2), path, str(path)], None)
     assert message == f"X[1] ({path}) and 2 others: {CLEAR}"
     assert "X[1], X[3], X[4]" in caplog.text
 
@@ -71,7 +71,7 @@ def test_an_image_given_several_times_is_decoded_once_and_counts_every_time(tmp_
 def test_without_a_file_the_place_alone_is_named(tmp_path):
     content = write_clear(tmp_path / "a.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
-        assert shown_warnings(embedded, [picture(), content, image], None) == [
+        assert shown_warnings(embedded, [pil_image(), content, image], None) == [
             (UserWarning, f"X[1] and 1 other: {CLEAR}"),
         ]
 
@@ -128,7 +128,7 @@ def test_headers_are_looked_at_in_silence_and_find_unreadable_says_what_it_saw(t
 def test_warnings_name_x_also_where_images_are_left_out(tiny, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for i, path in enumerate(paths):
-        picture(i).save(path)
+        pil_image(i).save(path)
     write_clear(paths[4], 4)
     paths[1].write_bytes(paths[1].read_bytes()[:-300])
     model = L2RCLIPClassifier(

@@ -12,11 +12,11 @@ from PIL import Image, ImageFile
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, find_unreadable
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
-from tests.support.helpers import file_access, truncate, write_pictures
+from tests.support.helpers import file_access, truncate, write_images
 
 
 class Column:
-    """Decodes when asked, and fails on one of its pictures."""
+    """Decodes when asked, and fails on one of its images."""
 
     def __init__(self, entries, broken):
         self.entries, self.broken = entries, broken
@@ -35,7 +35,7 @@ def every_failure(shade_paths, tmp_path):
     """Forty images of which six fail, each at another point, and why."""
     images = list(shade_paths)
     images[3] = tmp_path / "none.png"
-    [cut] = write_pictures(tmp_path / "cut", 1, size=(64, 64))
+    [cut] = write_images(tmp_path / "cut", 1, size=(64, 64))
     truncate(cut)
     images[8], images[13] = cut, Path(cut).read_bytes()
     images[19], images[22] = b"words", tmp_path
@@ -151,8 +151,8 @@ def test_the_advice_is_what_the_user_can_do(make_classifier, every_failure, shad
 
 
 @pytest.mark.parametrize("folder", [None, "cache"])
-def test_what_was_made_of_half_a_picture_is_for_those_who_allow_it(tiny, tmp_path, monkeypatch, folder):
-    paths = write_pictures(tmp_path / "pictures", 3)
+def test_what_was_made_of_half_an_image_is_for_those_who_allow_it(tiny, tmp_path, monkeypatch, folder):
+    paths = write_images(tmp_path / "images", 3)
     truncate(paths[1])
     encoder = CLIPImageEncoder(tiny, device="cpu", embedding_cache=folder and tmp_path / folder).fit()
     X = [*paths, Path(paths[1]).read_bytes()]

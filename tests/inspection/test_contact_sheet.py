@@ -28,9 +28,9 @@ def test_what_cannot_be_read_is_a_named_blank_tile(tmp_path):
 
 
 @pytest.mark.parametrize("sheet", SHEETS)
-def test_pictures_that_the_classifier_cannot_read_come_last_and_are_told(sheet, model, shade_paths, shades, tmp_path):
+def test_images_that_the_classifier_cannot_read_come_last_and_are_told(sheet, model, shade_paths, shades, tmp_path):
     damaged = tmp_path / "damaged.png"
-    damaged.write_bytes(b"no picture")
+    damaged.write_bytes(b"no image")
     paths, labels = [str(damaged), *shade_paths[:9]], (shades[1][:10] + 1) % 5
     display = sheet.from_estimator(model, paths, labels)
     assert display.indices[-1] == 0
@@ -57,9 +57,9 @@ def test_tiles_do_not_overlap_and_captions_stay_in_their_columns(size):
 
 
 @pytest.mark.parametrize(("shape", "share"), [((10, 40), 0.25), ((40, 40), 1.0), ((40, 20), 1.0)])
-def test_rows_of_a_contact_sheet_are_as_high_as_their_pictures(shape, share):
-    pictures = [np.zeros((*shape, 3), np.uint8)] * 6
-    display = inspection.LargestErrorsDisplay.from_predictions(pictures, [0, 1] * 3, [1, 0] * 3).plot(n_columns=3)
+def test_rows_of_a_contact_sheet_are_as_high_as_their_images(shape, share):
+    images = [np.zeros((*shape, 3), np.uint8)] * 6
+    display = inspection.LargestErrorsDisplay.from_predictions(images, [0, 1] * 3, [1, 0] * 3).plot(n_columns=3)
     tops = sorted({round(min(image.get_extent()[2:]), 6) for image in display.images_})
     lines = 0.1 * max(text.get_text().count("\n") + 1 for text in display.texts_)
     assert np.diff(tops) == pytest.approx([share + lines + 0.12])

@@ -55,7 +55,7 @@ def test_one_axes_of_the_users_holds_every_display(name, with_spec, model, shade
     assert display.ax_.get_position().x0 > 0.4
 
 
-def test_the_pictures_of_the_documentation_are_drawn(tmp_path, monkeypatch):
+def test_the_images_of_the_documentation_are_drawn(tmp_path, monkeypatch):
     import draw_displays
 
     arguments = ["draw_displays.py", "--folder", str(tmp_path), "--n-train", "40", "--n-test", "20"]

@@ -19,8 +19,8 @@ def test_a_set_is_sorted_by_rank_and_then_by_expectation(looking, shades):
     assert texts_of(few)[0][-1] == f"true {shades[1][expected[0]]}"
 
 
-def test_ten_thousand_pictures_make_one_sheet_for_which_few_are_opened(tmp_path):
-    path = tmp_path / "picture.png"
+def test_ten_thousand_images_make_one_sheet_for_which_few_are_opened(tmp_path):
+    path = tmp_path / "image.png"
     Image.new("RGB", (300, 200), "red").save(path)
     paths = [str(tmp_path / "absent.png")] * 10_000
     paths[0] = paths[-1] = str(path)

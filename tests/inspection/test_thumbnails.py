@@ -12,12 +12,12 @@ from skl2rclip import inspection
 from tests.support.displays import SHEETS, brightness
 
 
-def test_pictures_stand_upright_in_their_shape(tmp_path):
-    picture = Image.new("RGB", (40, 20))
-    picture.paste("white", (0, 0, 20, 20))
+def test_images_stand_upright_in_their_shape(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste("white", (0, 0, 20, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     display = inspection.SortedPicturesDisplay.from_predictions([tmp_path / "turned.jpg"], [1])
     pixels = display.thumbnails[0]
     assert pixels.shape == (40, 20, 3)
@@ -27,7 +27,7 @@ def test_pictures_stand_upright_in_their_shape(tmp_path):
 
 
 @pytest.mark.parametrize("display", [*SHEETS, inspection.RankDistributionDisplay])
-def test_stored_embeddings_are_refused_unless_pictures_come_beside_them(display, shades):
+def test_stored_embeddings_are_refused_unless_images_come_beside_them(display, shades):
     images, labels = shades
     X = brightness(images)
     classifier = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, labels)
@@ -41,7 +41,7 @@ def test_stored_embeddings_are_refused_unless_pictures_come_beside_them(display,
 
 
 @pytest.mark.parametrize("sheet", SHEETS)
-def test_containers_of_pictures_are_taken_as_the_estimators_take_them(sheet, model, shade_paths, shades):
+def test_containers_of_images_are_taken_as_the_estimators_take_them(sheet, model, shade_paths, shades):
     _, labels = shades
     wrong = (labels + 2) % 5
     expected = sheet.from_estimator(model, shade_paths, wrong, n_images=4)

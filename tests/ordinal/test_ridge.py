@@ -100,7 +100,7 @@ def test_portions_do_not_matter_and_do_not_cut_blocks(data, monkeypatch):
     whole = leave_one_out(Z, y, np.ones(50), groups)
     features = Features(Z.astype(np.float32), np.ones(50), 8, np.random.default_rng(0))
     rows = features[np.arange(50)]
-    monkeypatch.setattr(ridge, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(ridge, "_ROWS_PER_CHUNK", 4)
     np.testing.assert_allclose(leave_one_out(Z, y, np.ones(50), groups).predicted, whole.predicted)
     again = Features(Z.astype(np.float32), np.ones(50), 8, np.random.default_rng(0))
     np.testing.assert_allclose(again[slice(3, 9)], rows[3:9])

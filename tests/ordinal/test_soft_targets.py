@@ -55,7 +55,7 @@ def test_width_and_centre_are_those_of_the_formula(is_cumulative):
     np.testing.assert_allclose(refitted, targets.fitted, atol=1e-6 if weight.mean() == 1 else 0.2)
 
 
-def test_the_regression_that_foretells_better_is_taken():
+def test_the_regression_that_predicts_better_is_taken():
     target = np.repeat(np.arange(6), 12)
     Z = np.eye(6)[np.array([3, 0, 5, 1, 4, 2])[target]] + 0.05 * np.random.default_rng(0).normal(size=(72, 6))
     by_class = measured(Z.astype(np.float32), target)  # ranks in no order along any line, but each plain to see
@@ -76,7 +76,7 @@ def test_places_of_cumulated_probabilities_are_medians():
 @pytest.mark.parametrize(
     "values", [[1, 10, 100, 1000], [1000, 100, 10, 1], [1, 2, 5, 10, 20], [20240101, 20240102, 20240103]]
 )
-def test_uneven_ranks_do_not_merge_where_pictures_tell_them_apart(values):
+def test_uneven_ranks_do_not_merge_where_images_tell_them_apart(values):
     target = np.repeat(np.arange(len(values)), 6)
     targets = measured(embeddings_of(target, noise=0.02), target, values)
     for q in (targets.around_labels(), targets.around_fit()):
@@ -85,7 +85,7 @@ def test_uneven_ranks_do_not_merge_where_pictures_tell_them_apart(values):
     assert targets.around_labels().max(axis=1).min() > 0.8
 
 
-def test_separable_pictures_have_narrow_targets_that_are_not_a_point():
+def test_separable_images_have_narrow_targets_that_are_not_a_point():
     target = np.repeat(np.arange(4), 10)
     Z = np.eye(4, dtype=np.float32)[target] + np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32) * 1e-3
     own = measured(Z, target).around_labels()[np.arange(40), target]
@@ -122,7 +122,7 @@ def test_where_nothing_can_be_measured_labels_are_believed(target, groups):
     assert np.isfinite(targets.penalty)
 
 
-def test_a_group_of_pictures_does_not_fake_certainty():
+def test_a_group_of_images_does_not_fake_certainty():
     rng = np.random.default_rng(0)
     patients, per_patient = 24, 6
     label = rng.integers(0, 5, patients)

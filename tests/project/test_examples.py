@@ -67,38 +67,38 @@ def run_main(monkeypatch, capsys, name, folder, *arguments):
 
 def test_learning_curves_are_drawn_for_both_tasks(monkeypatch, capsys, tmp_path):
     smaller = ("--per-rank", "2", "4", "--n-repeats", "1", "--n-jobs", "1")
-    printed = run_main(monkeypatch, capsys, "how_many_pictures", tmp_path, *smaller)
+    printed = run_main(monkeypatch, capsys, "how_many_images", tmp_path, *smaller)
     for task in ("photographs by quality", "handwritten digits by value"):
         assert len(re.findall(rf"{task} +(L2RCLIP|ridge|logistic regression) +\d\.\d\d ± 0\.00", printed)) == 3
     assert Image.open(tmp_path / "learning-curves.png").size == (1000, 440)
 
 
-def test_training_pictures_of_learning_curves_are_even_along_the_ranks():
-    import how_many_pictures
+def test_training_images_of_learning_curves_are_even_along_the_ranks():
+    import how_many_images
 
     y = np.repeat(np.arange(4), [5, 9, 7, 6])
-    order = how_many_pictures.evenly(y, np.random.default_rng(0))
+    order = how_many_images.evenly(y, np.random.default_rng(0))
     assert len(set(order)) == len(order) == 20
     for n in range(1, 6):
         assert np.bincount(y[order[: 4 * n]]).tolist() == [n] * 4
-    rounded = how_many_pictures.error_in_ranks(np.array([0, 1, 2]), np.array([-3.0, 1.4, 1.2]))
+    rounded = how_many_images.error_in_ranks(np.array([0, 1, 2]), np.array([-3.0, 1.4, 1.2]))
     assert rounded == mean_absolute_error([0, 1, 2], [0, 1, 1])
 
 
-def test_most_suspect_pictures_are_those_whose_label_was_swapped(monkeypatch, capsys, tmp_path):
+def test_most_suspect_images_are_those_whose_label_was_swapped(monkeypatch, capsys, tmp_path):
     pytest.importorskip("cleanlab")
-    smaller = ("--n-pictures", "120", "--n-swapped", "12", "--n-folds", "3")
+    smaller = ("--n-images", "120", "--n-swapped", "12", "--n-folds", "3")
     printed = run_main(monkeypatch, capsys, "mislabelled", tmp_path, *smaller)
-    found = int(re.search(r"L2RCLIP: among the 12 most suspect pictures are (\d+) of", printed)[1])
+    found = int(re.search(r"L2RCLIP: among the 12 most suspect images are (\d+) of", printed)[1])
     assert found >= 4  # by chance it would be one
     assert (tmp_path / "suspects.png").is_file()
 
 
-def test_conformal_intervals_hold_what_they_promise_where_their_pictures_are_of_the_same_origin(
+def test_conformal_intervals_hold_what_they_promise_where_their_images_are_of_the_same_origin(
     monkeypatch, capsys, tmp_path
 ):
     pytest.importorskip("mapie")
-    smaller = ("--n-pictures", "200", "--n-labelled", "80", "--n-draws", "12")
+    smaller = ("--n-images", "200", "--n-labelled", "80", "--n-draws", "12")
     printed = run_main(monkeypatch, capsys, "intervals_with_a_guarantee", tmp_path, *smaller)
     of_the_flower = re.search(r"with crops of the flower +(.*)", printed)[1]
     covered = [float(each) for each in re.findall(r"([\d.]+)%", of_the_flower)]

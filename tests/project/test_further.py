@@ -104,12 +104,12 @@ def test_a_new_store_begins_with_the_lines_of_the_present_library(tmp_path):
 def test_what_is_drawn_and_what_counts():
     task = task_of()
     target = task.train.target
-    drawn, judged = further.draw(task, further.UNSEEN, 0)
-    assert judged.tolist() == [1, 4, 7]
+    drawn, tested = further.draw(task, further.UNSEEN, 0)
+    assert tested.tolist() == [1, 4, 7]
     assert np.bincount(target[drawn], minlength=9).tolist() == [16, 0, 16] * 3
-    drawn, judged = further.draw(task, further.SHIFT, 0)
+    drawn, tested = further.draw(task, further.SHIFT, 0)
     assert sorted(np.bincount(target[drawn])) == [3] * 4 + [32] * 5
-    assert len(judged) == 9
+    assert len(tested) == 9
     assert len(further.draw(task, further.few(4), 0)[0]) == 36
     assert sorted(drawn) != sorted(further.draw(task, further.SHIFT, 1)[0])
 

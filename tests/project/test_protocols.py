@@ -53,7 +53,7 @@ def test_the_same_command_goes_on_where_it_stopped(tmp_path, capsys):
     assert "1 of 1 splits are missing" in capsys.readouterr().out
 
 
-def test_few_shots_and_shift_are_drawn_from_the_training_pictures(tmp_path):
+def test_few_shots_and_shift_are_drawn_from_the_training_images(tmp_path):
     stand_ins.bccd(tmp_path)
     assert run("bccd", tmp_path, "--shots", "2") == 0
     assert run("bccd", tmp_path, "--shift", "3", "--keep", "0.25") == 0

@@ -11,7 +11,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CITING = {
     ("README.md", "Evidence"),
     ("method.md", "What was measured"),
-    ("scaling.md", "Many pictures"),
+    ("scaling.md", "Many images"),
     ("when-to-use.md", "What the figures say"),
 }
 TABLE = re.compile(r"\((?:\.\./)?benchmarks/(\w+\.md)\)")
@@ -272,7 +272,7 @@ def test_the_hidden_layer_is_nowhere_behind_beyond_the_noise():
     assert max(lows) < 1
 
 
-def test_no_method_is_ahead_on_ranks_without_a_picture():
+def test_no_method_is_ahead_on_ranks_without_an_image():
     assert "No method has a lower error on average over the tasks" in said("when-to-use.md", "What the figures say")
     lower = re.findall(
         r"^- Unseen ranks, mean ratio of .* to that as it is: lower: (.*?);", further(), flags=re.MULTILINE

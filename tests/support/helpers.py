@@ -118,18 +118,18 @@ def embedded(images, folder, n_jobs=2):
     return embed_images(images, toy_encoding(), cache, n_jobs)
 
 
-def embedded_one_by_one(pictures):
+def embedded_one_by_one(images):
     """What `toy_encoding` makes of PIL images, by the textbook: an oracle."""
     tower, resize, rows = toy_encoding().tower, SQUARE.resizer(), []
-    for picture in pictures:
-        pixels = torch.from_numpy(np.array(resize(picture.convert("RGB")))).permute(2, 0, 1)[None] / 255
+    for image in images:
+        pixels = torch.from_numpy(np.array(resize(image.convert("RGB")))).permute(2, 0, 1)[None] / 255
         mean, std = (torch.tensor(values)[None, :, None, None] for values in (SQUARE.mean, SQUARE.std))
         rows.append(F.normalize(tower((pixels - mean) / std), dim=-1))
     return torch.cat(rows).numpy()
 
 
-def write_pictures(folder, n, seed=0, size=(20, 20)):
-    """Write small pictures of noise and return their paths as strings."""
+def write_images(folder, n, seed=0, size=(20, 20)):
+    """Write small images of noise and return their paths as strings."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / f"{i:02d}.png") for i in range(n)]

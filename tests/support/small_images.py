@@ -1,4 +1,4 @@
-"""Pictures that are made on the spot, whose rank is plain to see or hidden in noise, and one that no library writes."""
+"""Images that are made on the spot, whose rank is plain to see or hidden in noise, and one that no library writes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Small sets in exactly the layouts that the benchmarks' lists are published in, of drawn pictures.
+"""Small sets in exactly the layouts that the benchmarks' lists are published in, of drawn images.
 
-The higher the label, the brighter the picture, so that there is something to learn.
+The higher the label, the brighter the image, so that there is something to learn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def draw(path, brightness, rng):
-    """Write a small picture, in the format that its name ends in."""
+    """Write a small image, in the format that its name ends in."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (rng.integers(0, 50, (16, 16, 3)) + 200 * brightness).clip(0, 255).astype(np.uint8)

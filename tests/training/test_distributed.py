@@ -201,7 +201,7 @@ def test_two_processes_learn_what_one_does(make, shades, tmp_path):
     assert len(list(tmp_path.glob("fit-*/model.json"))) == 2
 
 
-def test_two_processes_rehearse_what_one_does(make):
+def test_two_processes_select_the_epochs_that_one_does(make):
     y = np.tile(np.arange(5), 16)
     X, settings = barred_images(y, 0), {"image_epochs": 12, "image_learning_rate": 1e-3}
     one, two = (make(device=device, **settings).fit(X, y) for device in ("cpu", TWO))

@@ -22,7 +22,7 @@ def test_a_stage_ends_without_improvement_and_the_best_weights_come_back():
 
 
 @pytest.mark.parametrize(("kind", "by"), [("hard", ["mae", "loss"]), ("soft", ["rps"])])
-def test_early_stopping_judges_by(kind, by):
+def test_early_stopping_monitors(kind, by):
     data = two_ranks()
     data.distributions = torch.nn.functional.one_hot(data.target, 2).float() if kind == "soft" else None
     settings = hard_settings_of(rank_targets=kind, n_iter_no_change=100, learning_rate=0.5)

@@ -10,7 +10,7 @@ from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._images.preprocessing import shrink
 from skl2rclip._training import epoch_selection, trainer
-from skl2rclip._training.epoch_selection import NOTHING_GAINED, Rehearsal
+from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection
 from skl2rclip._training.stages import TowerStage
 from tests.support.small_images import barred_images
 
@@ -18,8 +18,8 @@ RATE = {"image_learning_rate": 1e-3}
 FINETUNE = {"image_tower": "finetune", **RATE}
 
 
-def judged(better, n=40, blocks=None, target=None, epochs=(3, 6)):
-    """Judgement of five looks at two ranks: `better` says how much likelier the right one becomes at each."""
+def selected(better, n=40, blocks=None, target=None, epochs=(3, 6)):
+    """Selection among five evaluations at two ranks: `better` says how much likelier the right one becomes at each."""
     target = np.arange(n) % 2 if target is None else target
     right = 0.5 + np.vstack([np.zeros(n), better])
     probabilities = np.where(
@@ -28,91 +28,91 @@ def judged(better, n=40, blocks=None, target=None, epochs=(3, 6)):
     data = SimpleNamespace(target=torch.from_numpy(target), weight=None)
     blocks = np.arange(n) if blocks is None else blocks
     measured = SimpleNamespace(blocks=blocks, targets=SimpleNamespace(scale=np.arange(2.0)))
-    return epoch_selection._judged(probabilities, np.arange(n), np.array(epochs), data, measured)
+    return epoch_selection._selected(probabilities, np.arange(n), np.array(epochs), data, measured)
 
 
 def gains(*means, spread=0.05, n=40):
     return np.array(means)[:, None] + spread * np.random.default_rng(0).normal(size=(len(means), n))
 
 
-def test_the_look_with_the_least_score_is_taken():
-    rehearsal = judged(gains(0.05, 0.1, 0.2, 0.3))
-    assert (rehearsal.last_epoch, rehearsal.share) == (6, 1.0)
-    assert rehearsal.narrowing == pytest.approx(0.2 / 0.5, abs=0.05)
-    rehearsal = judged(gains(0.05, 0.1, 0.3, 0.2))
-    assert (rehearsal.last_epoch, rehearsal.share) == (6, 0.5)
-    assert judged(gains(0.05, 0.3, 0.1, 0.2)).last_epoch == 3
+def test_the_evaluation_with_the_least_score_is_taken():
+    selection = selected(gains(0.05, 0.1, 0.2, 0.3))
+    assert (selection.last_epoch, selection.share) == (6, 1.0)
+    assert selection.narrowing == pytest.approx(0.2 / 0.5, abs=0.05)
+    selection = selected(gains(0.05, 0.1, 0.3, 0.2))
+    assert (selection.last_epoch, selection.share) == (6, 0.5)
+    assert selected(gains(0.05, 0.3, 0.1, 0.2)).last_epoch == 3
 
 
 def test_a_gain_that_may_be_chance_is_none():
-    assert judged(gains(-0.2, -0.1, -0.1, -0.3)) == NOTHING_GAINED
-    assert judged(gains(0.02, 0.02, 0.02, 0.02, spread=0.2)) == NOTHING_GAINED
-    # of two looks the better one may be chance while the other is not
+    assert selected(gains(-0.2, -0.1, -0.1, -0.3)) == NOTHING_GAINED
+    assert selected(gains(0.02, 0.02, 0.02, 0.02, spread=0.2)) == NOTHING_GAINED
+    # of two evaluations the better one may be chance while the other is not
     rng = np.random.default_rng(0)
     chance, sure = 0.06 + 0.3 * rng.normal(size=40).clip(-1, 1), np.full(40, 0.03)
-    assert judged(np.stack([chance, sure, sure / 2, sure / 2])).last_epoch == 3
-    assert judged(np.stack([chance, sure, sure / 2, sure / 2])).share == 1.0
+    assert selected(np.stack([chance, sure, sure / 2, sure / 2])).last_epoch == 3
+    assert selected(np.stack([chance, sure, sure / 2, sure / 2])).share == 1.0
 
 
 def test_images_that_are_left_out_together_count_as_one():
     better = np.tile(np.repeat([0.15, -0.05, 0.12, 0.02], 20), (4, 1))
     blocks, target = np.repeat(np.arange(4), 20), np.repeat([0, 1, 0, 1], 20)
-    assert judged(better, 80, target=target).last_epoch
-    assert judged(better, 80, blocks, target) == NOTHING_GAINED
+    assert selected(better, 80, target=target).last_epoch
+    assert selected(better, 80, blocks, target) == NOTHING_GAINED
 
 
 @pytest.fixture
 def caught(make_classifier, shades, monkeypatch):
-    """What a fit hands over to its rehearsal."""
+    """What a fit hands over to its epoch selection."""
 
     def catch(*arguments, **numbers):
         kept.update(arguments=arguments, **numbers)
         return NOTHING_GAINED
 
     kept = {}
-    monkeypatch.setattr(trainer, "rehearse", catch)
+    monkeypatch.setattr(trainer, "select_epochs", catch)
     make_classifier(**FINETUNE, batch_size=16).fit(*shades)
     return kept
 
 
-def test_a_rehearsal_changes_nothing_and_learns_nothing_from_what_it_leaves_out(caught):
-    learner, data, _, settings, contest = caught["arguments"]
+def test_an_epoch_selection_changes_nothing_and_learns_nothing_from_what_it_leaves_out(caught):
+    learner, data, _, settings, candidates = caught["arguments"]
     before = {name: tensor.clone() for name, tensor in learner.modules().state_dict().items()}
     history, adapter = list(learner.history), learner.adapter
-    epoch_selection.rehearse(*caught["arguments"], n_epochs=2, batch_size=16, seed=0)
+    epoch_selection.select_epochs(*caught["arguments"], n_epochs=2, batch_size=16, seed=0)
     assert learner.history == history
     assert learner.adapter is adapter
     for name, tensor in learner.modules().state_dict().items():
         assert torch.equal(tensor, before[name])
 
-    left_out = np.flatnonzero(contest.fold.numpy() == 1)
-    flipped, looks = data.distributions.clone(), []
+    left_out = np.flatnonzero(candidates.fold.numpy() == 1)
+    flipped, evaluations = data.distributions.clone(), []
     flipped[left_out] = flipped[left_out].flip(1)
     for distributions in (data.distributions, flipped):
         trial = replace(learner, history=[], generator=torch.Generator().manual_seed(0))
         stage = TowerStage(trial, settings)
         part = replace(data, distributions=distributions)
-        looks.append(epoch_selection._probabilities_on_the_way(stage, part, left_out, np.array([1, 2]), 2, 16))
+        evaluations.append(epoch_selection._probabilities_by_epoch(stage, part, left_out, np.array([1, 2]), 2, 16))
         learner.modules().load_state_dict(before)
-    assert looks[0].shape == (1 + 2 * 2, len(left_out), data.distributions.shape[1])
-    np.testing.assert_allclose(looks[0], looks[1], atol=1e-6)
-    assert np.abs(looks[0][2] - looks[0][0]).max() > 1e-4  # it did learn
+    assert evaluations[0].shape == (1 + 2 * 2, len(left_out), data.distributions.shape[1])
+    np.testing.assert_allclose(evaluations[0], evaluations[1], atol=1e-6)
+    assert np.abs(evaluations[0][2] - evaluations[0][0]).max() > 1e-4  # it did learn
     # half of the way lies between
-    assert np.abs(looks[0][1] - looks[0][0]).mean() < np.abs(looks[0][2] - looks[0][0]).mean()
+    assert np.abs(evaluations[0][1] - evaluations[0][0]).mean() < np.abs(evaluations[0][2] - evaluations[0][0]).mean()
 
 
-def test_more_images_are_rehearsed_in_fewer_folds(caught, monkeypatch):
+def test_more_images_are_left_out_in_fewer_folds(caught, monkeypatch):
     seen = []
     monkeypatch.setattr(
         epoch_selection,
-        "_probabilities_on_the_way",
+        "_probabilities_by_epoch",
         lambda stage, data, rows, *rest: seen.append(rows) or np.full((3, len(rows), 5), 0.2),
     )
     n = len(caught["arguments"][1].target)
     for enough, n_folds in ((500, 4), (n // 4, 1), (n // 2, 2)):
         seen.clear()
-        monkeypatch.setattr(epoch_selection, "_ENOUGH", enough)
-        epoch_selection.rehearse(*caught["arguments"], n_epochs=1, batch_size=16, seed=0)
+        monkeypatch.setattr(epoch_selection, "_MIN_SCORED", enough)
+        epoch_selection.select_epochs(*caught["arguments"], n_epochs=1, batch_size=16, seed=0)
         assert len(seen) == n_folds
 
 
@@ -122,21 +122,21 @@ def test_batches_of_nothing_but_left_out_images_change_no_loss(make_classifier, 
     classifier = make_classifier(**FINETUNE, **parameters, batch_size=1)
     with caplog.at_level("INFO", logger="skl2rclip"):
         classifier.fit(X[:20], y[:20])
-    assert "Stage rehearsal ended after 2 epochs" in caplog.text
+    assert "Stage epoch_selection ended after 2 epochs" in caplog.text
     frozen = make_classifier(**parameters, batch_size=1).fit(X[:20], y[:20])
     np.testing.assert_allclose(classifier.predict_proba(X), frozen.predict_proba(X), atol=1e-5)
 
 
-def test_groups_are_rehearsed_until_enough_of_them_are_judged(caught, monkeypatch):
+def test_groups_are_left_out_until_enough_of_them_are_scored(caught, monkeypatch):
     seen = []
-    monkeypatch.setattr(epoch_selection, "_probabilities_on_the_way", lambda *_: seen.append(1) or np.zeros((3, 10, 5)))
-    monkeypatch.setattr(epoch_selection, "_judged", lambda *_: NOTHING_GAINED)
+    monkeypatch.setattr(epoch_selection, "_probabilities_by_epoch", lambda *_: seen.append(1) or np.zeros((3, 10, 5)))
+    monkeypatch.setattr(epoch_selection, "_selected", lambda *_: NOTHING_GAINED)
     learner, data, measured, *rest = caught["arguments"]
     for n_groups, n_folds in ((40, 1), (20, 2), (4, 4)):
         seen.clear()
-        monkeypatch.setattr(epoch_selection, "_ENOUGH", 10)
+        monkeypatch.setattr(epoch_selection, "_MIN_SCORED", 10)
         grouped = replace(measured, blocks=np.arange(40) % n_groups)
-        epoch_selection.rehearse(learner, data, grouped, *rest, n_epochs=1, batch_size=16, seed=0)
+        epoch_selection.select_epochs(learner, data, grouped, *rest, n_epochs=1, batch_size=16, seed=0)
         assert len(seen) == n_folds
 
 
@@ -157,10 +157,10 @@ def test_a_tower_that_gains_is_trained_and_is_ahead_of_the_frozen_one(make_class
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_the_tower_goes_as_far_as_the_rehearsal_says(make_classifier, shades, monkeypatch, tiny):
+def test_the_tower_is_trained_for_the_selected_epochs(make_classifier, shades, monkeypatch, tiny):
     towers = {}
     for share in (1.0, 0.5):
-        monkeypatch.setattr(trainer, "rehearse", lambda *_, share=share, **__: Rehearsal(2, share, 0.5))
+        monkeypatch.setattr(trainer, "select_epochs", lambda *_, share=share, **__: EpochSelection(2, share, 0.5))
         classifier = make_classifier(**FINETUNE, image_epochs=3).fit(*shades)
         epochs = [entry for entry in classifier.history_ if entry["stage"] == "image_tower"]
         assert len(epochs) == 2
@@ -176,14 +176,14 @@ def test_the_tower_goes_as_far_as_the_rehearsal_says(make_classifier, shades, mo
     "parameters",
     [{"rank_targets": "hard"}, {"image_adapter": None}, {"early_stopping": True, "validation_fraction": 0.2}],
 )
-def test_without_cross_fitting_nothing_is_rehearsed(make_classifier, shades, monkeypatch, parameters):
-    monkeypatch.delattr(trainer, "rehearse")
+def test_without_cross_fitting_no_epochs_are_selected(make_classifier, shades, monkeypatch, parameters):
+    monkeypatch.delattr(trainer, "select_epochs")
     classifier = make_classifier(**FINETUNE, **parameters).fit(*shades)
     assert [entry["stage"] for entry in classifier.history_].count("image_tower") == 2
 
 
 def test_too_few_images_to_leave_any_out_leave_the_tower_as_it_is(make_classifier, shades, monkeypatch):
-    monkeypatch.delattr(trainer, "rehearse")
+    monkeypatch.delattr(trainer, "select_epochs")
     X, y = shades
     classifier = make_classifier(**FINETUNE, ranks=range(5)).fit(X[:3], y[:3])
     assert {entry["stage"] for entry in classifier.history_} == {"prompts"}
@@ -207,7 +207,7 @@ def test_shrunk_images_are_those_that_pillow_makes():
 
 def test_the_rate_is_in_proportion_to_the_towers_weights(make_classifier, shades, monkeypatch, tiny):
     stages = []
-    monkeypatch.setattr(trainer, "rehearse", lambda learner, *_, **__: stages.append(learner) or NOTHING_GAINED)
+    monkeypatch.setattr(trainer, "select_epochs", lambda learner, *_, **__: stages.append(learner) or NOTHING_GAINED)
     classifier = make_classifier(image_tower="finetune").fit(*shades)
     rates = [
         TowerStage(stages[0], replace(stages_settings, image_learning_rate=rate)).parameter_groups()[-1]["lr"]

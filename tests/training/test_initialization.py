@@ -37,10 +37,10 @@ def test_fixed_prompts_stay(learner, measured):
 
 
 def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learner, data, measured, whole):
-    contest = start(learner, data, measured, every=1, seed=0)
-    adapted = contest.adapters.all(data.embeddings).detach().numpy()
+    selection = start(learner, data, measured, every=1, seed=0)
+    adapted = selection.adapters.all(data.embeddings).detach().numpy()
     assert len(adapted) == 3 * 5
-    fold, targets = contest.fold.numpy(), measured.targets
+    fold, targets = selection.fold.numpy(), measured.targets
     assert np.bincount(fold).tolist() == [15, 15, 15, 15]
     for number in range(5):
         seen = np.where(fold == number - 1, 0, measured.weight)
@@ -49,21 +49,21 @@ def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learn
         for candidate, distributions in enumerate(candidates):
             expected = ridge_onto_prototypes(learner, measured, distributions, seen)
             np.testing.assert_allclose(adapted[5 * candidate + number], expected, atol=2e-3)
-            kept = contest.distributions(whole)[candidate, number]
+            kept = selection.distributions(whole)[candidate, number]
             np.testing.assert_array_equal(kept, distributions)
 
 
 def test_a_fold_is_no_part_of_its_own_centres(learner, data, measured, whole):
-    contest = start(learner, data, measured, every=1, seed=0)
-    missed = contest.fold.numpy() == 0
+    candidates = start(learner, data, measured, every=1, seed=0)
+    missed = candidates.fold.numpy() == 0
     seen = np.where(missed, 0, measured.weight)
     measured.targets.target[missed] = 0  # other labels, which a fit without them cannot know
     again = measured.targets.refitted(measured.features, Scatter(measured.features, seen))
-    np.testing.assert_allclose(contest.distributions(whole)[0, 1], measured.targets.around_fit(again), atol=1e-6)
+    np.testing.assert_allclose(candidates.distributions(whole)[0, 1], measured.targets.around_fit(again), atol=1e-6)
 
 
-def test_few_images_start_without_a_contest(learner, data, measured, monkeypatch):
-    monkeypatch.setattr("skl2rclip._training.initialization._MOST_COMPARED", N_IMAGES - 1)
+def test_few_images_start_without_candidates(learner, data, measured, monkeypatch):
+    monkeypatch.setattr("skl2rclip._training.initialization._MAX_COMPARED", N_IMAGES - 1)
     assert start(learner, data, measured, every=1, seed=0) is None
     expected = ridge_onto_prototypes(learner, measured, measured.targets.around_labels(), measured.weight)
     np.testing.assert_allclose(learner.adapt(data.embeddings).detach().numpy(), expected, atol=2e-3)

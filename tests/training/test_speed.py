@@ -57,7 +57,7 @@ def test_no_step_waits_for_the_device(make_classifier, shades, monkeypatch, imag
     monkeypatch.setattr(torch.optim.AdamW, "step", unwatched)
     weight = np.linspace(0.5, 2, 40) if weighted else None
     make_classifier(image_tower=image_tower, batch_size=8).fit(*shades, sample_weight=weight)
-    assert len(epochs) == 3 if image_tower == "frozen" else len(epochs) >= 3 + 4 * 2  # with four rehearsals
+    assert len(epochs) == 3 if image_tower == "frozen" else len(epochs) >= 3 + 4 * 2  # with four folds left out
     assert waits.names == []
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._training import trainer
-from skl2rclip._training.epoch_selection import Rehearsal
+from skl2rclip._training.epoch_selection import EpochSelection
 from skl2rclip._utils import callbacks as callbacks_module
 from skl2rclip._utils.progress import FitListener
 
@@ -177,12 +177,12 @@ def test_a_bar_over_a_search_counts_its_fits(make_classifier, shades, n_jobs):
 def test_without_callbacks_nobody_is_told_and_all_else_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
     specification = importlib.util.spec_from_file_location("callbacks_of_older_versions", callbacks_module.__file__)
-    room = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(room)
-    assert not room.HAS_CALLBACKS
-    assert not hasattr(room.CallbackSupportMixin, "set_callbacks")
-    assert room.with_callbacks(len) is len
-    listener = room.listener_of(object(), None, None, n_stages=2)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert not module.HAS_CALLBACKS
+    assert not hasattr(module.CallbackSupportMixin, "set_callbacks")
+    assert module.with_callbacks(len) is len
+    listener = module.listener_of(object(), None, None, n_stages=2)
     assert type(listener) is FitListener
     listener.stage_begins("prompts", 3)
     listener.epoch_begins()
@@ -225,13 +225,13 @@ def test_asking_for_what_is_learned_changes_nothing(make_classifier, shades):
 
 @needs_callbacks
 def test_a_tower_on_its_way_is_told_as_far_as_it_would_go(make_classifier, shades, monkeypatch):
-    monkeypatch.setattr(trainer, "rehearse", lambda *_, **__: Rehearsal(3, 0.5, 1.0))
+    monkeypatch.setattr(trainer, "select_epochs", lambda *_, **__: EpochSelection(3, 0.5, 1.0))
     settings = {"image_tower": "finetune", "image_learning_rate": 1e-3, "prompt_epochs": 2, "image_epochs": 3}
     callback = StoppingPredictor(4)  # the second epoch of the tower's three
     classifier = make_classifier(**settings).set_callbacks(callback).fit(*shades)
     assert [record["stage"] for record in classifier.history_] == ["prompts"] * 2 + ["image_tower"] * 2
     np.testing.assert_allclose(classifier.predict_proba(shades[0]), callback.told[-1][0], atol=1e-6)
     assert np.abs(callback.told[-1][0] - callback.told[1][0]).max() > 1e-3
-    monkeypatch.setattr(trainer, "rehearse", lambda *_, **__: Rehearsal(3, 1.0, 1.0))
+    monkeypatch.setattr(trainer, "select_epochs", lambda *_, **__: EpochSelection(3, 1.0, 1.0))
     whole = make_classifier(**settings).set_callbacks(StoppingPredictor(4)).fit(*shades)
     assert np.abs(whole.transform(shades[0]) - classifier.transform(shades[0])).max() > 1e-3

@@ -12,7 +12,7 @@ from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip._embedding.embedder import _SMALL_BATCH, ImageEncoding
 from skl2rclip._utils import eta
 from skl2rclip._utils.devices import resolve_device
-from skl2rclip._utils.eta import Outlook, in_words, quicker_device, seconds_left
+from skl2rclip._utils.eta import ProgressMonitor, in_words, quicker_device, seconds_left
 from skl2rclip.errors import LongWorkWarning
 
 
@@ -40,12 +40,12 @@ def images():
 
 def run(clock, seconds, total=None):
     """Let steps of so many seconds pass, and return what is warned of, by the number of the step."""
-    outlook, said = Outlook("The work", total or len(seconds), "step", ["this", "that"]), {}
+    monitor, said = ProgressMonitor("The work", total or len(seconds), "step", ["this", "that"]), {}
     for number, each in enumerate(seconds, 1):
         clock.now += each
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            outlook.step()
+            monitor.step()
         if caught:
             [warning] = caught
             said[number] = warning
@@ -140,7 +140,7 @@ def slow_tower(monkeypatch, clock):
     return seconds
 
 
-def test_embedding_is_told_of_after_a_few_pictures(slow_tower, clock, tiny, images):
+def test_embedding_is_told_of_after_a_few_images(slow_tower, clock, tiny, images):
     encoder = CLIPImageEncoder(tiny, device="cpu", batch_size=2).fit()
     began = clock.now
     with pytest.warns(LongWorkWarning, match="Embedding the images on cpu will take about 17 minutes") as caught:

@@ -12,7 +12,7 @@ import pytest
 from skl2rclip import find_unreadable
 from skl2rclip._utils.names import near_name
 from skl2rclip.errors import UnreadableImagesError, visible
-from tests.support.helpers import embedded, within, write_pictures
+from tests.support.helpers import embedded, within, write_images
 
 ACCENTED = "caf\xe9.png"
 APART = unicodedata.normalize("NFD", ACCENTED)
@@ -112,7 +112,7 @@ def test_names_of_all_kinds_are_listed_and_none_is_waited_for(tmp_path, monkeypa
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
 @pytest.mark.parametrize("folder", [None, "cache"])
 def test_names_that_are_not_utf_8_are_read_as_others_are(tmp_path, folder):
-    [path] = write_pictures(tmp_path / "pictures", 1)
+    [path] = write_images(tmp_path / "images", 1)
     odd = os.fsdecode(os.fsencode(path)[:-4] + b"\xff\xfe.png")
 
     class BytesPath(os.PathLike):

@@ -37,7 +37,7 @@ def test_a_silent_bar_is_never_drawn(capsys):
     ("parameters", "shown"),
     [
         ({"early_stopping": True}, ["embedding: 100%", "prompts: 100%", "loss=", "validation_mae="]),
-        ({"image_tower": "finetune"}, ["embedding: 100%", "prompts: 100%", "rehearsal: 100%"]),
+        ({"image_tower": "finetune"}, ["embedding: 100%", "prompts: 100%", "epoch_selection: 100%"]),
         ({"image_tower": "finetune", "image_adapter": None}, ["prompts: 100%", "image_tower: 100%"]),
         (
             {"image_tower": "finetune", "rank_targets": "hard", "prompt_epochs": 0},
@@ -71,11 +71,11 @@ def test_the_encoder_shows_a_bar_where_it_is_asked_to(tiny, shades, capsys):
 # ----------------------------------------------------------------------- logging
 
 
-def messages(caplog, level, room):
+def messages(caplog, level, module):
     return [
         record.getMessage()
         for record in caplog.records
-        if record.levelno == level and record.name == f"skl2rclip.{room}"
+        if record.levelno == level and record.name == f"skl2rclip.{module}"
     ]
 
 

@@ -1,6 +1,6 @@
-"""Pictures with a graded property, rendered on the fly: what skl2rclip-tiny learns from, and what it is tested on.
+"""Images with a graded property, rendered on the fly: what skl2rclip-tiny learns from, and what it is tested on.
 
-A picture shows a scene (crops of real photographs, dots, a glass, a face, ...) at a known level of one or more
+An image shows a scene (crops of real photographs, dots, a glass, a face, ...) at a known level of one or more
 properties; everything else about it varies at random. Photographs are those that ship with scikit-image, handwritten
 digits those of scikit-learn; scikit-learn's two photographs are never used, so that they stay unseen.
 """
@@ -184,7 +184,7 @@ def _compression(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
 
 
 def _decade(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
-    """From a bordered, faded, grainy sepia print to a plain colour picture."""
+    """From a bordered, faded, grainy sepia print to a plain colour image."""
     age = 1 - t
     grey = _grey(pixels)[..., None]
     colour = np.clip((t - 0.3) / 0.5, 0, 1)
@@ -475,7 +475,7 @@ _SCENES: dict[str, Callable[[int, Generator], Image.Image]] = {
 }
 
 
-# ------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------ images
 
 
 def render_photograph(levels: dict[str, int], rng: Generator) -> np.ndarray:
@@ -489,7 +489,7 @@ def render_photograph(levels: dict[str, int], rng: Generator) -> np.ndarray:
 
 
 def render(name: str, level: int, rng: Generator, *, training: bool = True) -> np.ndarray:
-    """Picture that shows one property at one level, uint8 of shape (SIDE, SIDE, 3)."""
+    """Image that shows one property at one level, uint8 of shape (SIDE, SIDE, 3)."""
     if name in PHOTOGRAPH_PROPERTIES:
         return render_photograph({name: level}, rng)
     if name == "decade":
@@ -498,15 +498,15 @@ def render(name: str, level: int, rng: Generator, *, training: bool = True) -> n
         return (255 * pixels).round().clip(0, 255).astype(np.uint8)
     if name == "digit":
         return np.asarray(digit(level, rng, training))
-    picture = np.asarray(_SCENES[name](level, rng), np.float32)
-    picture += rng.normal(0, rng.uniform(0, 5), picture.shape)  # no camera is without noise
-    return picture.clip(0, 255).astype(np.uint8)
+    image = np.asarray(_SCENES[name](level, rng), np.float32)
+    image += rng.normal(0, rng.uniform(0, 5), image.shape)  # no camera is without noise
+    return image.clip(0, 255).astype(np.uint8)
 
 
-def random_picture(rng: Generator, shares: dict[str, float] | None = None) -> tuple[np.ndarray, dict[str, int]]:
-    """Training picture, and the levels that it shows, by property; levels held out do not occur.
+def random_image(rng: Generator, shares: dict[str, float] | None = None) -> tuple[np.ndarray, dict[str, int]]:
+    """Training image, and the levels that it shows, by property; levels held out do not occur.
 
-    `shares` says how often each property is shown, relative to one that it does not name; half of the pictures are of
+    `shares` says how often each property is shown, relative to one that it does not name; half of the images are of
     photographs whatever it says.
     """
     shares = shares or {}

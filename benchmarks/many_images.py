@@ -1,8 +1,8 @@
-"""What a fit costs with many pictures, and whether it takes enough steps: seconds, memory, and error beside probes.
+"""What a fit costs with many images, and whether it takes enough steps: seconds, memory, and error beside probes.
 
 Everything is on embeddings. For the costs these are unit rows that show their rank along a curve, among noise; for the
-errors they are of rendered pictures of properties that skl2rclip-tiny never saw. Each cost is taken in a process of its
-own, by one thread. The tables are written to ``many_pictures.md``. Embeddings and fits are kept in the folder that
+errors they are of rendered images of properties that skl2rclip-tiny never saw. Each cost is taken in a process of its
+own, by one thread. The tables are written to ``many_images.md``. Embeddings and fits are kept in the folder that
 ``--cache`` names; remove it after a change of the library.
 """
 
@@ -35,14 +35,14 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tasks import BACKBONE, pictures
+from tasks import BACKBONE, rendering
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._ordinal.soft_targets import measure
 from skl2rclip._training import initialization, prepare, trainer
-from skl2rclip._training.candidates import Contest
+from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.objective import Objective
 
@@ -117,10 +117,10 @@ def cost_of_fit(per_rank: int, n_ranks: int) -> dict[str, float]:
         order=(initialization, "order_prompts"),
         start=(trainer, "start"),
         train=(trainer, "run_stage"),
-        look=(Contest, "look"),
+        evaluate=(CandidateSelection, "evaluate"),
     ):
         classifier.fit(Z, target)
-    total, seconds = time.process_time() - begin, {"look": 0.0, **clock.seconds}
+    total, seconds = time.process_time() - begin, {"evaluate": 0.0, **clock.seconds}
     n_epochs = len(classifier.history_)
     rest = total - seconds["measure"] - seconds["start"] - seconds["train"]
     return {
@@ -191,12 +191,12 @@ def cost(what: str, name: str) -> dict[str, float]:
 
 
 def drawn(name: str, per_rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and ranks of rendered pictures, whose pixels are not kept."""
-    rng, levels = np.random.default_rng([seed, 9]), pictures.NEW_PROPERTIES[name].levels
+    """Embeddings and ranks of rendered images, whose pixels are not kept."""
+    rng, levels = np.random.default_rng([seed, 9]), rendering.NEW_PROPERTIES[name].levels
     encoder = CLIPImageEncoder(BACKBONE, device="cpu").fit()
     target = np.tile(np.arange(len(levels)), per_rank)
     parts = np.array_split(target, max(1, len(target) // 2100))
-    rendered = (np.stack([pictures.render(name, levels[k], rng) for k in part]) for part in parts)
+    rendered = (np.stack([rendering.render(name, levels[k], rng) for k in part]) for part in parts)
     return np.concatenate([encoder.transform(pixels) for pixels in rendered]), target
 
 
@@ -241,7 +241,7 @@ def ours(X: np.ndarray, y: np.ndarray, prompt: str, epochs: int | str, seed: int
     return classifier.fit(X, y).predict_proba
 
 
-def judged(per_rank: int, method: str | int, name: str, seed: int, cache: Path) -> dict[str, float]:
+def scored(per_rank: int, method: str | int, name: str, seed: int, cache: Path) -> dict[str, float]:
     """Fit a probe, or the library for some epochs; MAE by the median, RPS, and CPU seconds of the fit."""
     torch.set_num_threads(1)
     pool, begin = pools(name, cache), time.process_time()
@@ -271,7 +271,17 @@ def table_of_fits(costs: dict[str, dict[str, float]]) -> str:
     def share(each: dict[str, float], part: str) -> str:
         return f"{each[part]:.1f} s, {each[part] / each['total']:.0%}"
 
-    head = ["ranks x images", "steps", "the fit", "measuring", "start", "steps and looks", "rest", "an epoch", "memory"]
+    head = [
+        "ranks x images",
+        "steps",
+        "the fit",
+        "measuring",
+        "start",
+        "steps and evaluations",
+        "rest",
+        "an epoch",
+        "memory",
+    ]
     lines = [
         [
             name,
@@ -312,18 +322,18 @@ def table_of_errors(results: dict[tuple[int, str | int, str], list[dict[str, flo
 def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
     machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
     parts = [
-        "# Many pictures",
-        f"Made by `python benchmarks/many_pictures.py` on {machine}, one thread each. Seconds are of the CPU. Memory "
+        "# Many images",
+        f"Made by `python benchmarks/many_images.py` on {machine}, one thread each. Seconds are of the CPU. Memory "
         "is what the peak of the process rose by during the fit.",
         "## What a fit on embeddings costs",
         f"Nothing set, {BACKBONE}, embeddings {NARROW} wide. 'Start' puts prompts in order and makes the adapters by "
-        "ridge regression; above 20,000 images there is no contest of candidates, and a single adapter.",
+        "ridge regression; above 20,000 images candidates are not compared, and there is a single adapter.",
         table_of_fits(fits),
         f"Measuring and start alone, embeddings {WIDE} wide, with no text tower:",
         table_of_starts(starts),
         "## How many epochs",
-        f"Rendered pictures of 21 ranks, {TEST_PER_RANK} of each for the test, seeds of ours: {n_seeds}; with "
-        "several the mean, and the range. The pictures are the same for all seeds, and probes have one.",
+        f"Rendered images of 21 ranks, {TEST_PER_RANK} of each for the test, seeds of ours: {n_seeds}; with "
+        "several the mean, and the range. The images are the same for all seeds, and probes have one.",
     ]
     for per_rank in EPOCHS:
         parts += [f"### {per_rank:,} images a rank", table_of_errors(results, per_rank)]
@@ -333,7 +343,7 @@ def report(fits: dict, starts: dict, results: dict, n_seeds: int) -> str:
 def main() -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-many-pictures")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-many-images")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cost", nargs=2, help=argparse.SUPPRESS)
@@ -356,12 +366,12 @@ def main() -> None:
         for name in TASKS
         if seed == 0 or method not in PROBES
     ]
-    judge = kept(judged)
+    score = kept(scored)
     results: dict[tuple[int, str | int, str], list[dict[str, float]]] = {}
-    made = parallel(joblib.delayed(judge)(*cell, options.cache) for cell in cells)
+    made = parallel(joblib.delayed(score)(*cell, options.cache) for cell in cells)
     for (per_rank, method, name, _), result in zip(cells, made, strict=True):
         results.setdefault((per_rank, method, name), []).append(result)
-    (HERE / "many_pictures.md").write_text(report(fits, starts, results, options.seeds))
+    (HERE / "many_images.md").write_text(report(fits, starts, results, options.seeds))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Damaged pictures of all formats, read as the library reads them: nothing may crash, hang, or fill the memory.
+"""Damaged images of all formats, read as the library reads them: nothing may crash, hang, or fill the memory.
 
-python tools/fuzz_pictures.py --count 30000 --seed 0
+python tools/fuzz_images.py --count 30000 --seed 0
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SIZES = [
 ]
 # one process reads so many files
 _BATCH = 500
-_MOST_SECONDS = 60
+_MAX_SECONDS = 60
 
 
 @dataclass
@@ -53,11 +53,11 @@ class Tally:
     most_bytes: int = 0
 
 
-# ------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------- images
 
 
-def whole_pictures(rng: np.random.Generator) -> list[tuple[str, bytes]]:
-    """Small pictures of every format, mode and option that Pillow can write: name of the format, content."""
+def whole_images(rng: np.random.Generator) -> list[tuple[str, bytes]]:
+    """Small images of every format, mode and option that Pillow can write: name of the format, content."""
     Image.init()
     found = []
     for width, height in ((1, 1), (7, 40), (33, 20)):
@@ -148,7 +148,7 @@ _XPM = b'/* XPM */\nstatic char *a[] = {\n"4 2 2 1",\n"a c #000000",\n"b c #ffff
 
 
 def damaged(whole: list[tuple[str, bytes]], rng: np.random.Generator) -> tuple[str, bytes]:
-    """One of the pictures, changed in one to three ways."""
+    """One of the images, changed in one to three ways."""
     kind, content = whole[rng.integers(len(whole))]
     changed = bytearray(content)
     for _ in range(rng.integers(1, 4)):
@@ -237,9 +237,9 @@ def _read_in_child(files: list[bytes], folder: Path, max_memory: int, address_sp
     outcome = "crash"
     with os.fdopen(reader) as pipe:
         while True:
-            if not select.select([pipe], [], [], _MOST_SECONDS)[0]:
+            if not select.select([pipe], [], [], _MAX_SECONDS)[0]:
                 os.kill(child, signal.SIGKILL)
-                outcome = f"crash: not done after {_MOST_SECONDS} s"
+                outcome = f"crash: not done after {_MAX_SECONDS} s"
                 break
             line = pipe.readline()
             if not line:
@@ -258,7 +258,7 @@ def _work(files: list[bytes], folder: Path, max_memory: int, address_space: int,
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # what libtiff says of damaged files
         for content in files:
-            path = folder / "picture"
+            path = folder / "image"
             path.write_bytes(content)
             Path("/proc/self/clear_refs").write_text("5")
             before, start = _kilobytes("VmRSS"), time.perf_counter()
@@ -278,7 +278,7 @@ def _kilobytes(name: str) -> int:
 def fuzz(
     count: int, seed: int, max_memory: int = 10**8, address_space: int = 3 * 10**9, keep: Path | None = None
 ) -> tuple[dict[str, Tally], list[str]]:
-    """Read damaged pictures.
+    """Read damaged images.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def fuzz(
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = whole_pictures(rng)
+        whole = whole_images(rng)
     SIZES[0].resizer()  # what this imports is not to be imported by each child
     tallies: dict[str, Tally] = defaultdict(Tally)
     remarks: list[str] = []
@@ -326,7 +326,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-memory", type=int, default=10**8, help="bytes that a picture may take decoded")
+    parser.add_argument("--max-memory", type=int, default=10**8, help="bytes that an image may take decoded")
     parser.add_argument("--keep", type=Path, help="folder for the files that crash, take 5 s, or more than the bound")
     arguments = parser.parse_args()
     if arguments.keep is not None:

@@ -1,13 +1,13 @@
-"""How many pictures do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
+"""How many images do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
 
 What one learns: to draw a learning curve with scikit-learn's `learning_curve`, on embeddings that are computed once,
-and to read it: whether more pictures would help, whether the order of the labels does, and by how much another draw
-of the pictures moves it all. The first task has an order that pictures show (crops of one photograph graded by
+and to read it: whether more images would help, whether the order of the labels does, and by how much another draw
+of the images moves it all. The first task has an order that images show (crops of one photograph graded by
 quality, those of another as the test). The second has one that shapes do not follow (handwritten digits); there
 logistic regression, which knows of no order, is better.
 
-Run it with ``python how_many_pictures.py``; it takes less than a minute on two cores, needs no network, and draws
-``how-many-pictures/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
+Run it with ``python how_many_images.py``; it takes less than a minute on two cores, needs no network, and draws
+``how-many-images/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STYLES = {
 
 @dataclass
 class Task:
-    """Embeddings of pictures to learn from and of test pictures, with their ranks from 0 to K - 1."""
+    """Embeddings of images to learn from and of test images, with their ranks from 0 to K - 1."""
 
     name: str
     prompt: str
@@ -72,7 +72,7 @@ def digits(encoder: CLIPImageEncoder) -> Task:
 
 
 def models(task: Task) -> dict[str, Any]:
-    """Each chooses by itself how much it believes the pictures."""
+    """Each chooses by itself how much it believes the images."""
     settings = {"rank_names": task.rank_names, "prompt": task.prompt, "random_state": 0}
     logistic = LogisticRegression(max_iter=300)
     return {
@@ -88,14 +88,14 @@ def error_in_ranks(y: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def evenly(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw an order in which the first n times K pictures are n of each of the K ranks."""
+    """Draw an order in which the first n times K images are n of each of the K ranks."""
     by_rank = [rng.permutation(np.flatnonzero(y == rank)) for rank in np.unique(y)]
     n = min(map(len, by_rank))
     return np.stack([indices[:n] for indices in by_rank], axis=1).ravel()
 
 
 def curves(task: Task, per_rank: list[int], n_repeats: int, n_jobs: int) -> dict[str, np.ndarray]:
-    """Return the test error of each model, of shape (sizes, repeats); each repeat draws other training pictures."""
+    """Return the test error of each model, of shape (sizes, repeats); each repeat draws other training images."""
     Z, y = np.concatenate([task.Z_train, task.Z_test]), np.concatenate([task.y_train, task.y_test])
     test = np.arange(len(task.y_train), len(y))
     draws = [(evenly(task.y_train, np.random.default_rng(seed)), test) for seed in range(n_repeats)]
@@ -110,18 +110,18 @@ def curves(task: Task, per_rank: list[int], n_repeats: int, n_jobs: int) -> dict
 
 
 def best_constant(y: np.ndarray) -> float:
-    """Error of whoever looks at no picture."""
+    """Error of whoever looks at no image."""
     return error_in_ranks(y, np.full(len(y), np.median(y)))
 
 
 def draw(ax: Any, task: Task, per_rank: list[int], errors: dict[str, np.ndarray]) -> None:
     """Draw the mean over the repeats, within one standard deviation."""
-    ax.axhline(best_constant(task.y_test), color="grey", linewidth=1, label="the same for every picture")
+    ax.axhline(best_constant(task.y_test), color="grey", linewidth=1, label="the same for every image")
     for name, error in errors.items():
         mean, spread = error.mean(axis=1), error.std(axis=1)
         ax.fill_between(per_rank, mean - spread, mean + spread, color=STYLES[name]["color"], alpha=0.15, linewidth=0)
         ax.plot(per_rank, mean, label=name, **STYLES[name])
-    ax.set(xscale="log", title=task.name, xlabel="pictures of each rank", ylim=(0, None))
+    ax.set(xscale="log", title=task.name, xlabel="images of each rank", ylim=(0, None))
     ax.set_xticks(per_rank)
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_locator(NullLocator())
@@ -129,9 +129,9 @@ def draw(ax: Any, task: Task, per_rank: list[int], errors: dict[str, np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("how-many-pictures"), help="where crops and plot go")
-    parser.add_argument("--per-rank", type=int, nargs="+", default=[2, 8, 32], help="pictures of each rank")
-    parser.add_argument("--n-repeats", type=int, default=3, help="draws of the training pictures")
+    parser.add_argument("--folder", type=Path, default=Path("how-many-images"), help="where crops and plot go")
+    parser.add_argument("--per-rank", type=int, nargs="+", default=[2, 8, 32], help="images of each rank")
+    parser.add_argument("--n-repeats", type=int, default=3, help="draws of the training images")
     parser.add_argument("--n-jobs", type=int, default=2, help="processes")
     options = parser.parse_args()
 
@@ -140,7 +140,7 @@ def main() -> None:
     print(f"MAE in ranks, mean ± deviation of {options.n_repeats} draws")
     for ax, task in zip(axes, (graded_crops(encoder, options.folder), digits(encoder)), strict=True):
         per_rank = [n for n in options.per_rank if n <= np.bincount(task.y_train).min()]
-        print(f"\n{task.name:<28} {'pictures of a rank':<20} {'  '.join(f'{n:>11}' for n in per_rank)}")
+        print(f"\n{task.name:<28} {'images of a rank':<20} {'  '.join(f'{n:>11}' for n in per_rank)}")
         draw(ax, task, per_rank, curves(task, per_rank, options.n_repeats, options.n_jobs))
     axes[0].set_ylabel("mean absolute error, in ranks")
     axes[0].legend(frameon=False)
