@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from skl2rclip._clip.tiny import EMBEDDED_NAME
+from skl2rclip._clip.embedded import EMBEDDED_NAMES
 from skl2rclip._utils.arguments import warn_user
 
 LOCAL_DIR_PREFIX = "local-dir:"
@@ -21,7 +21,7 @@ class BackboneSource:
     Attributes
     ----------
     model_name : str
-        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id or ``skl2rclip-tiny``.
+        open_clip name, ``local-dir:`` folder, ``hf-hub:`` id, ``skl2rclip-tiny`` or ``skl2rclip-photo``.
     pretrained : str or None
         open_clip tag or checkpoint file; None for random weights. Not used where `model_name` says by itself where
         the weights are.
@@ -36,12 +36,12 @@ class BackboneSource:
     @property
     def has_own_weights(self) -> bool:
         """Whether `model_name` says by itself where the weights are."""
-        return self.model_name == EMBEDDED_NAME or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
+        return self.model_name in EMBEDDED_NAMES or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
 
     @property
     def is_random(self) -> bool:
         """Whether the weights are random numbers."""
-        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name == EMBEDDED_NAME:
+        if self.pretrained is not None or self.model_name.startswith(HUB_PREFIX) or self.model_name in EMBEDDED_NAMES:
             return False
         folder = self.local_folder
         return folder is None or not weight_files(folder)
