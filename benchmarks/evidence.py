@@ -133,7 +133,12 @@ def main() -> None:
     # fits on drawn images where a rank has too few for folds, and rates, are by what the tuning chose
     chosen = {name: settings for name, settings in chosen_for(options.model_name).items() if name in few_shots.TUNED}
     if options.tune:
-        tune(all_tasks(options.cache, backbone=options.model_name), min(options.seeds or 2, 2), options.n_jobs, options.only)
+        tune(
+            all_tasks(options.cache, backbone=options.model_name),
+            min(options.seeds or 2, 2),
+            options.n_jobs,
+            options.only,
+        )
         return
     names, store = options.only or list(NAMES), options.cache / further.FILE
     written = functools.partial(file_of, options.output, backbone=options.model_name)

@@ -156,7 +156,9 @@ def _many_ranks(name: str, prompt: str, backbone: str) -> Task:
     def part(ranks: np.ndarray, per_rank: int, seed: int) -> Part:
         rng, target = np.random.default_rng([seed, 11]), np.tile(ranks, per_rank)
         levels = 20 * target / (N_RANKS - 1)
-        return Part(None, encoder.transform(np.stack([pictures.render(name, t, rng, side=side) for t in levels])), target)
+        return Part(
+            None, encoder.transform(np.stack([pictures.render(name, t, rng, side=side) for t in levels])), target
+        )
 
     train = part(np.arange(0, N_RANKS, STEP), POOL_PER_RANK, 0)
     test = part(np.arange(N_RANKS), TEST_PER_RANK, 1)

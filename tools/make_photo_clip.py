@@ -159,9 +159,35 @@ class Head(nn.Module):
     def __init__(self, model: open_clip.CLIP, features: np.ndarray):
         super().__init__()
         self.layers = model.visual.head
+        first, *others = (layer for layer in self.layers.modules() if isinstance(layer, nn.Linear))
+        self.first = first
         mean, deviation = features.mean(axis=0), features.std(axis=0)
-        self.register_buffer("mean", torch.from_numpy(mean))
+        # without a bias no mean can be subtracted
+        self.register_buffer("mean", torch.from_numpy(mean if others else 0 * mean))
         self.register_buffer("deviation", torch.from_numpy(deviation.clip(0.2 * np.median(deviation))))
+        self._start(torch.from_numpy(features - mean), torch.from_numpy(mean), *others)
+
+    @torch.no_grad()
+    def _start(self, centred: Tensor, mean: Tensor, second: nn.Linear | None = None) -> None:
+        """Begin with the linear projection that keeps most of the features and of what the classes are told by."""
+        covariance = centred.T @ centred
+        classes = network_state()["classifier.weight"]
+        classes = classes - classes.mean(dim=0)
+        between = classes.T @ classes
+        wanted = covariance / covariance.trace() + between / between.trace()
+        width = self.first.out_features // (1 if second is None else 2)
+        directions = torch.linalg.eigh(wanted).eigenvectors[:, -width:]  # (1280, D)
+        directions = directions - mean[:, None] * (mean @ directions) / (mean @ mean)
+        # halfway between features as they are and features whose directions all count the same
+        directions = directions / (centred @ directions).std(dim=0).sqrt()
+        directions = directions / (centred @ directions).std()
+        weight = (directions * self.deviation[:, None]).T
+        if second is None:
+            self.first.weight.copy_(weight)
+        else:  # GELU(x) - GELU(-x) = x
+            self.first.weight.copy_(torch.cat([weight, -weight]))
+            self.first.bias.zero_()
+            second.weight.copy_(torch.cat([torch.eye(width), -torch.eye(width)], dim=1))
 
     def standardised(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.deviation
@@ -173,10 +199,9 @@ class Head(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Put the standardisation into the first layer, after which the projection takes features as they are."""
-        first = next(layer for layer in self.layers.modules() if isinstance(layer, nn.Linear))
-        first.weight /= self.deviation
-        if first.bias is not None:
-            first.bias -= first.weight @ self.mean
+        self.first.weight /= self.deviation
+        if self.first.bias is not None:
+            self.first.bias -= self.first.weight @ self.mean
 
 
 def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]:
@@ -205,7 +230,8 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
     for step in range(options.steps):
         rows = rng.choice(len(X), options.batch_size, replace=False)
         others = rng.choice(len(beside), options.batch_size // 4)
-        phrasings = [random_phrasing(name, rng) for name in PROPERTIES]
+        names = rng.choice(list(PROPERTIES), options.properties, replace=False)
+        phrasings = [random_phrasing(str(name), rng) for name in names]
         ids = tokenize([each for phrasing in phrasings for each in phrasing.texts], tokenizer)
         seen.update(ids.unique().tolist())
         rate = options.learning_rate * min(1, (step + 1) / 100) * (1 + math.cos(math.pi * step / options.steps)) / 2
@@ -218,7 +244,9 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
         logits = model.logit_scale.exp() * embeddings[: len(rows)] @ texts.T
         graded = contrastive(logits, [levels[row] for row in rows], phrasings)
         # a unit of a feature counts as much for any of them, as for a probe on the features
-        kept = (((restore(embeddings) - clean) * head.deviation) ** 2).mean() / ((clean * head.deviation) ** 2).mean()
+        restored = restore(math.sqrt(options.width) * embeddings)
+        centred = (clean - clean.mean(dim=0)) * head.deviation
+        kept = (((restored - clean) * head.deviation) ** 2).mean() / (centred**2).mean()
         loss = graded + options.keeping * kept
         optimizer.zero_grad()
         loss.backward()
@@ -232,7 +260,7 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
             print(f"step {step + 1}: loss {losses[-1][1:]}, {time.monotonic() - start:.0f} s", flush=True)
             sums = []
     head.fold()
-    settings = ("seed", "chunks", "steps", "batch_size", "learning_rate", "dropout", "noise", "keeping")
+    settings = ("seed", "chunks", "steps", "batch_size", "properties", "learning_rate", "dropout", "noise", "keeping")
     record = {name: getattr(options, name) for name in settings} | {
         "pictures": len(features) + len(unlabelled),
         "weight_decay": WEIGHT_DECAY,
@@ -323,6 +351,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=768)
+    parser.add_argument("--properties", type=int, default=8, help="whose captions a step has")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.1, help="of features")
     parser.add_argument("--noise", type=float, default=0.1, help="on features, in their standard deviations")

@@ -205,9 +205,7 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def write(
-    model: open_clip.CLIP, record: dict, seen: list[int], folder: Path, description: dict | None = None
-) -> None:
+def write(model: open_clip.CLIP, record: dict, seen: list[int], folder: Path, description: dict | None = None) -> None:
     """Write the weights in half precision; of the token embeddings only the rows that training has seen.
 
     An image network that comes from elsewhere is left out.

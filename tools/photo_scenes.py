@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
 from pictures import PROPERTIES, SIDE, crop, dots, photographs, shape, surface
+from PIL import Image, ImageDraw, ImageFilter
 
 Generator = np.random.Generator
 

