@@ -38,7 +38,9 @@ from skl2rclip._clip.source import BackboneSource
 SIDE = 224
 CHUNK = 250
 # of the pictures of each kind
-KINDS = {"graded": 0.75, "varied": 0.15, "collage": 0.1}
+KINDS = {"graded": 0.6, "varied": 0.12, "collage": 0.08, "hard": 0.2}
+# of the last kind: what the network's features show least, relative to 1
+HARD = {"saturation": 6, "warmth": 2, "brightness": 2, "digit": 20}
 # as the network was trained: (pixel - 127) / 128
 PREPROCESSING = {"size": [SIDE, SIDE], "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
 
@@ -78,8 +80,8 @@ class Network:
 
 
 def rendered(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, int]]:
-    if kind == "graded":
-        return random_picture(rng, side=SIDE)
+    if kind in ("graded", "hard"):
+        return random_picture(rng, HARD if kind == "hard" else None, side=SIDE)
     return varied_picture(rng, SIDE) if kind == "varied" else (collage(rng, SIDE), {})
 
 
@@ -165,7 +167,9 @@ class Head(nn.Module):
         # without a bias no mean can be subtracted
         self.register_buffer("mean", torch.from_numpy(mean if others else 0 * mean))
         self.register_buffer("deviation", torch.from_numpy(deviation.clip(0.2 * np.median(deviation))))
-        self._start(torch.from_numpy(features - mean), torch.from_numpy(mean), *others)
+        centred = torch.from_numpy(features - mean)
+        self._start(centred, torch.from_numpy(mean), *others)
+        self.register_buffer("principal", self._principal(centred))
 
     @torch.no_grad()
     def _start(self, centred: Tensor, mean: Tensor, second: nn.Linear | None = None) -> None:
@@ -188,6 +192,13 @@ class Head(nn.Module):
             self.first.weight.copy_(torch.cat([weight, -weight]))
             self.first.bias.zero_()
             second.weight.copy_(torch.cat([torch.eye(width), -torch.eye(width)], dim=1))
+
+    def _principal(self, centred: Tensor) -> Tensor:
+        """Principal components of standardised features, scaled so that small ones count for more than they vary."""
+        spread, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+        scaled = directions / spread.clamp(min=1e-6 * float(spread[-1])) ** 0.25
+        scaled = scaled / (centred @ scaled).square().mean().sqrt()
+        return self.deviation[:, None] * scaled
 
     def standardised(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.deviation
@@ -216,7 +227,7 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
     model.load_state_dict(start_text, strict=False)
     head = Head(model, np.concatenate([features, unlabelled]))
     X, beside = (head.standardised(torch.from_numpy(each)) for each in (features, unlabelled))
-    restore = nn.Linear(options.width, X.shape[1])
+    restore = nn.Linear(options.width, head.principal.shape[1])
     text = [parameter for name, parameter in model.named_parameters() if not name.startswith("visual.")]
     learned = [*text, *head.parameters(), *restore.parameters()]
     groups = [
@@ -243,10 +254,8 @@ def train(options: argparse.Namespace) -> tuple[open_clip.CLIP, dict, list[int]]
         texts = F.normalize(embed_texts(model, ids), dim=-1)
         logits = model.logit_scale.exp() * embeddings[: len(rows)] @ texts.T
         graded = contrastive(logits, [levels[row] for row in rows], phrasings)
-        # a unit of a feature counts as much for any of them, as for a probe on the features
         restored = restore(math.sqrt(options.width) * embeddings)
-        centred = (clean - clean.mean(dim=0)) * head.deviation
-        kept = (((restored - clean) * head.deviation) ** 2).mean() / (centred**2).mean()
+        kept = F.mse_loss(restored, clean @ head.principal)
         loss = graded + options.keeping * kept
         optimizer.zero_grad()
         loss.backward()
@@ -343,7 +352,7 @@ def main() -> None:
     package = Path(__file__).parents[1] / "skl2rclip" / "_clip" / "skl2rclip-photo"
     parser.add_argument("--folder", type=Path, required=True, help="where features are kept")
     parser.add_argument("--output", type=Path, default=package)
-    parser.add_argument("--chunks", type=int, default=72, help=f"of {CHUNK} pictures")
+    parser.add_argument("--chunks", type=int, default=75, help=f"of {CHUNK} pictures")
     parser.add_argument("--per-level", type=int, default=8, help="pictures of each level to choose by")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--features-only", action="store_true")
@@ -364,7 +373,8 @@ def main() -> None:
         return
     model, record, seen = train(options)
     description = {"model_cfg": config_of(options.projection, options.width), "preprocess_cfg": PREPROCESSING}
-    write(model.eval(), record, seen, options.output, description)
+    matrices = tuple(name for name, it in model.state_dict().items() if "visual.head" in name and it.ndim == 2)
+    write(model.eval(), record, seen, options.output, description, matrices)
     print(f"{options.output}: {sum(file.stat().st_size for file in options.output.iterdir()) / 1e6:.1f} MB")
     measure(model, options.folder)
 

@@ -51,11 +51,13 @@ def embedded_tokenizer(name: str) -> SimpleTokenizer:
 def load_embedded(name: str) -> open_clip.CLIP:
     """Build the model, in float32 on the CPU.
 
-    The file holds half-precision weights, and of the token embeddings the rows that training has seen; the others are
-    drawn with the same mean and deviation, always the same ones, so that unknown words are at least distinct.
+    The file holds weights in half precision, or as whole numbers with a factor for each row, and of the token
+    embeddings the rows that training has seen; the others are drawn with the same mean and deviation, always the same
+    ones, so that unknown words are at least distinct.
     """
     description = _description(name)
-    weights = {key: tensor.float() for key, tensor in load_file(_folder(name) / "weights.safetensors").items()}
+    stored = load_file(_folder(name) / "weights.safetensors")
+    weights = {key: it.float() * stored.get(f"{key}.factor", 1) for key, it in stored.items() if "factor" not in key}
     seen = weights.pop("seen_tokens").long()
     weights["token_embedding.weight"] = _full_table(
         weights["token_embedding.weight"], seen, description["model_cfg"]["text_cfg"]["vocab_size"]
