@@ -143,13 +143,19 @@ def training_features(folder: Path, n_chunks: int) -> tuple[np.ndarray, list[dic
     for kind, share in KINDS.items():
         for number in range(max(1, round(share * n_chunks))):
             with np.load(folder / f"{kind}-{number:03d}.npz") as part:
-                shown = json.loads(str(part["levels"]))
+                shown = [captioned(each) for each in json.loads(str(part["levels"]))]
                 if shown[0]:
                     features.append(part["features"])
                     levels += shown
                 else:
                     unlabelled.append(part["features"])
     return np.concatenate(features), levels, np.concatenate(unlabelled)
+
+
+def captioned(levels: dict[str, int]) -> dict[str, int]:
+    """Levels that a caption may name: what changes colours after it leaves little to see of the saturation."""
+    alone = len(levels) == 1
+    return {name: level for name, level in levels.items() if alone or name != "saturation"}
 
 
 # ------------------------------------------------------------------- training

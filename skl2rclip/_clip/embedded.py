@@ -23,7 +23,7 @@ EMBEDDED_NAMES = ("skl2rclip-tiny", PHOTO_NAME)
 
 
 def _folder(name: str) -> Path:
-    return Path(__file__).with_name(name)
+    return Path(__file__).with_name(str(name))  # of a saved model it is no plain string
 
 
 def _description(name: str) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_it_needs_no_network_connection():
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "256"
+    assert done.stdout.strip() == "512"
 
 
 def test_the_network_knows_what_is_on_a_photograph():
@@ -98,7 +98,7 @@ def test_it_is_an_ordinary_open_clip_model():
             blend_ratio=0.0,
             ranks=range(21),
         )
-        model.fit(np.eye(2, 256), [0, 20])
+        model.fit(np.eye(2, 512), [0, 20])
     sentences = [f"the size is {k}" for k in range(21)]
     expected = backbone.model.encode_text(SimpleTokenizer(context_length=32)(sentences), normalize=True)
     np.testing.assert_allclose(model.prototypes_, expected.numpy(), atol=1e-5)
@@ -108,7 +108,7 @@ def test_the_tower_is_built_from_its_configuration_alone(without_package):
     config = json.loads((FOLDER / "open_clip_config.json").read_text())["model_cfg"]
     tower = build_image_tower(config)
     with torch.no_grad():
-        assert tower(torch.zeros(1, 3, 224, 224)).shape == (1, 256)
+        assert tower(torch.zeros(1, 3, 224, 224)).shape == (1, 512)
 
 
 def test_saved_with_its_backbone_it_needs_the_package_no_more(tmp_path, monkeypatch):
