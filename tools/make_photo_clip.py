@@ -26,7 +26,7 @@ from captions import level_text, random_phrasing, test_prompts
 from make_tiny_clip import CONFIG as TINY_CONFIG
 from make_tiny_clip import WEIGHT_DECAY, commit, contrastive, embed_texts, tokenize, write
 from open_clip.tokenizer import SimpleTokenizer
-from photo_scenes import collage, varied_picture
+from photo_scenes import collage, other_photograph, varied_picture
 from pictures import NEW_PROPERTIES, PROPERTIES, random_picture, render
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,8 +38,8 @@ from skl2rclip._clip.source import BackboneSource
 SIDE = 224
 CHUNK = 250
 # of the pictures of each kind
-KINDS = {"graded": 0.6, "varied": 0.12, "collage": 0.08, "hard": 0.2}
-# of the last kind: what the network's features show least, relative to 1
+KINDS = {"graded": 0.5, "varied": 0.1, "collage": 1 / 15, "hard": 1 / 6, "other": 1 / 6}
+# of hard ones: what the network's features show least, relative to 1
 HARD = {"saturation": 6, "warmth": 2, "brightness": 2, "digit": 20}
 # as the network was trained: (pixel - 127) / 128
 PREPROCESSING = {"size": [SIDE, SIDE], "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
@@ -82,7 +82,9 @@ class Network:
 def rendered(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, int]]:
     if kind in ("graded", "hard"):
         return random_picture(rng, HARD if kind == "hard" else None, side=SIDE)
-    return varied_picture(rng, SIDE) if kind == "varied" else (collage(rng, SIDE), {})
+    if kind == "collage":
+        return collage(rng, SIDE), {}
+    return varied_picture(rng, SIDE) if kind == "varied" else other_photograph(rng, SIDE)
 
 
 def make_chunk(file: Path, kind: str, number: int) -> None:
@@ -358,7 +360,7 @@ def main() -> None:
     package = Path(__file__).parents[1] / "skl2rclip" / "_clip" / "skl2rclip-photo"
     parser.add_argument("--folder", type=Path, required=True, help="where features are kept")
     parser.add_argument("--output", type=Path, default=package)
-    parser.add_argument("--chunks", type=int, default=75, help=f"of {CHUNK} pictures")
+    parser.add_argument("--chunks", type=int, default=90, help=f"of {CHUNK} pictures")
     parser.add_argument("--per-level", type=int, default=8, help="pictures of each level to choose by")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--features-only", action="store_true")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from pictures import PROPERTIES, SIDE, crop, dots, photographs, shape, surface
+from pictures import PHOTOGRAPH_PROPERTIES, PROPERTIES, SIDE, crop, dots, photographs, shape, surface, with_effects
 from PIL import Image, ImageDraw, ImageFilter
 
 Generator = np.random.Generator
@@ -111,16 +111,23 @@ _SCENES = (
 )
 
 
+def other_photograph(rng: Generator, side: int) -> tuple[np.ndarray, dict[str, int]]:
+    """Picture like a photograph of something else, with effects at levels that captions name.
+
+    Thirteen photographs are few, and their effects are soon known by heart.
+    """
+    names = rng.choice(PHOTOGRAPH_PROPERTIES, 1 if rng.random() < 0.7 else 2, replace=False)
+    captioned = {str(name): PROPERTIES[name].captioned for name in names}
+    levels = {name: int(of[rng.integers(len(of))]) for name, of in captioned.items()}
+    while True:
+        pixels = (_mixed(rng, side, smallest=side) / 255).astype(np.float32)
+        if pixels.mean(axis=2).std() > 0.06:
+            return with_effects(pixels, levels, rng), levels
+
+
 def collage(rng: Generator, side: int) -> np.ndarray:
     """Crops of two photographs, turned, recoloured and mixed or laid beside each other, with shapes on top."""
-    first, second = _recoloured(_turned(rng, side), rng), _recoloured(_turned(rng, side), rng)
-    share: np.ndarray | float = rng.uniform(0.5, 1)
-    if rng.random() < 0.5:  # beside each other, along an edge of any direction
-        across = np.linspace(-1, 1, side)
-        angle = rng.uniform(0, math.pi)
-        edge = math.cos(angle) * across[:, None] + math.sin(angle) * across[None]
-        share = 1 / (1 + np.exp(-(edge - rng.uniform(-0.5, 0.5)) * rng.uniform(4, 60)))[..., None]
-    image = Image.fromarray((share * first + (1 - share) * second).clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(_mixed(rng, side, smallest=side // 3).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 12)) if rng.random() < 0.5 else 0):
         x, y = rng.uniform(0, side, 2)
@@ -130,11 +137,23 @@ def collage(rng: Generator, side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _turned(rng: Generator, side: int) -> np.ndarray:
-    """A crop of any size and direction, float in [0, 255]."""
+def _mixed(rng: Generator, side: int, smallest: int) -> np.ndarray:
+    """Two turned and recoloured crops, mixed or laid beside each other, float in [0, 255]."""
+    first, second = (_recoloured(_turned(rng, side, smallest), rng) for _ in range(2))
+    share: np.ndarray | float = rng.uniform(0.5, 1)
+    if rng.random() < 0.5:  # beside each other, along an edge of any direction
+        across = np.linspace(-1, 1, side)
+        angle = rng.uniform(0, math.pi)
+        edge = math.cos(angle) * across[:, None] + math.sin(angle) * across[None]
+        share = 1 / (1 + np.exp(-(edge - rng.uniform(-0.5, 0.5)) * rng.uniform(4, 60)))[..., None]
+    return (share * first + (1 - share) * second).clip(0, 255)
+
+
+def _turned(rng: Generator, side: int, smallest: int) -> np.ndarray:
+    """A crop of any direction and of any size from `smallest`, float in [0, 255]."""
     arrays = photographs()
     photograph = arrays[rng.integers(len(arrays))]
-    cut = int(rng.integers(side // 3, min(photograph.shape[:2])))
+    cut = int(rng.integers(smallest, min(photograph.shape[:2])))
     top, left = (int(rng.integers(length - cut + 1)) for length in photograph.shape[:2])
     part = Image.fromarray(photograph[top : top + cut, left : left + cut]).resize((side, side))
     part = part.rotate(int(rng.integers(4)) * 90)

@@ -500,7 +500,11 @@ _SCENES: dict[str, Callable[..., Image.Image]] = {
 
 def render_photograph(levels: dict[str, int], rng: Generator, side: int = SIDE) -> np.ndarray:
     """Crop of a photograph at the given levels of its properties, uint8 of shape (side, side, 3)."""
-    pixels = crop(rng, side)
+    return with_effects(crop(rng, side), levels, rng)
+
+
+def with_effects(pixels: np.ndarray, levels: dict[str, int], rng: Generator) -> np.ndarray:
+    """Picture, float RGB in [0, 1], at the given levels of photographs' properties, uint8."""
     for name, effect in _PHOTOGRAPH_EFFECTS.items():
         if name in levels:
             t = (levels[name] + rng.uniform(-0.25, 0.25)) / 20 if levels[name] else 0.0
