@@ -23,7 +23,7 @@ from few_shots import shots_of, state_of_library
 from methods import FEW_SHOTS, Fitted, Predictor, from_pixels, nothing_set
 from protocols import finished, keep
 from report import ROWS
-from tasks import BACKBONE, Part, Task, rendering
+from tasks import BACKBONE, Part, Task, rendering, side_of
 from variants import (
     DistanceBias,
     FixedContext,
@@ -141,23 +141,28 @@ EXPERIMENTS: dict[str, Callable[[Task], Plan]] = {
 }
 
 
-def many_rank_tasks(cache: Path) -> tuple[Task, ...]:
+def many_rank_tasks(cache: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
     """Tilt and ripeness in a hundred steps instead of twenty; only every tenth rank can be drawn."""
     kept = joblib.Memory(cache / f"many-ranks-{state_of_library()}", verbose=0).cache(_many_ranks)
-    return kept("tilt", "the tilt of the bar is"), kept("ripeness", "the ripeness of the fruit is")
+    return (
+        kept("tilt", "the tilt of the bar is", backbone),
+        kept("ripeness", "the ripeness of the fruit is", backbone),
+    )
 
 
-def _many_ranks(name: str, prompt: str) -> Task:
-    encoder = CLIPImageEncoder(BACKBONE, device="cpu").fit()
+def _many_ranks(name: str, prompt: str, backbone: str) -> Task:
+    encoder, side = CLIPImageEncoder(backbone, device="cpu").fit(), side_of(backbone)
 
     def part(ranks: np.ndarray, per_rank: int, seed: int) -> Part:
         rng, target = np.random.default_rng([seed, 11]), np.tile(ranks, per_rank)
         levels = 20 * target / (N_RANKS - 1)
-        return Part(None, encoder.transform(np.stack([rendering.render(name, t, rng) for t in levels])), target)
+        return Part(
+            None, encoder.transform(np.stack([rendering.render(name, t, rng, side=side) for t in levels])), target
+        )
 
     train = part(np.arange(0, N_RANKS, STEP), POOL_PER_RANK, 0)
     test = part(np.arange(N_RANKS), TEST_PER_RANK, 1)
-    return Task(f"{name}, {N_RANKS} ranks", tuple(map(str, range(N_RANKS))), prompt, train, test, test)
+    return Task(f"{name}, {N_RANKS} ranks", tuple(map(str, range(N_RANKS))), prompt, train, test, test, backbone)
 
 
 def draw(task: Task, condition: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ from further import (
 from protocols import finished
 from report import interval
 from scipy import stats
+from tasks import BACKBONE
 
 # lines of one task and condition, by method and seed
 Cell = dict[str, dict[int, dict[str, Any]]]
@@ -283,14 +284,14 @@ def tables_by_task(cells: Cells, condition: str, title: str, measures: dict[str,
     return parts
 
 
-def introduction(cells: Cells) -> list[str]:
+def introduction(cells: Cells, backbone: str) -> list[str]:
     lines = [line for cell in cells.values() for of_seeds in cell.values() for line in of_seeds.values()]
     numbers = [len(of_seeds) for cell in cells.values() for of_seeds in cell.values()]
     seeds = str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
     minutes = sum(line["seconds"] for line in lines) / 60
     parts = [
         f"Made by `python benchmarks/evidence.py`: {len(lines)} fits, {minutes:.0f} core minutes, seeds of each: "
-        f"{seeds}, skl2rclip-tiny on stored embeddings, the towers from pixels. MAE is in ranks on test images. "
+        f"{seeds}, {backbone} on stored embeddings, the towers from pixels. MAE is in ranks on test images. "
         "'as it is' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is; what else is "
         "named is changed. The others are read out as in [the evidence](evidence.md).",
         "A cell is a task under one condition. Two methods see the same images, and are compared seed by seed: better "
@@ -302,7 +303,7 @@ def introduction(cells: Cells) -> list[str]:
     return parts + notes_of_age(line["library"] for line in lines)
 
 
-def parts_of(cells: Cells) -> list[str]:
+def parts_of(cells: Cells, backbone: str = BACKBONE) -> list[str]:
     with_order = MEASURES | {"ordinality": "ordinality of the prototypes"}
     pairs = {
         "with RankFormer to without": (AS_IT_IS, WITHOUT_RANKFORMER),
@@ -316,7 +317,7 @@ def parts_of(cells: Cells) -> list[str]:
     adapters = (AS_IT_IS, LINEAR, NO_ADAPTER)
     parts: list[str] = [
         "# Further experiments",
-        *introduction(cells),
+        *introduction(cells, backbone),
         "## What holds",
         "\n".join(f"- {line}" for line in statements),
         *(["## Mean ratio by images a rank", of_pairs] if (of_pairs := table_of_ratios(cells, pairs)) else []),
@@ -331,12 +332,12 @@ def parts_of(cells: Cells) -> list[str]:
     return parts
 
 
-def write(store: Path, chosen: dict[str, dict], file: Path) -> bool:
+def write(store: Path, chosen: dict[str, dict], file: Path, backbone: str = BACKBONE) -> bool:
     """Write the report of what there is, and tell whether there is anything."""
     cells = read(store, chosen)
     if not cells:
         print("further: no fit is there yet")
         return False
-    file.write_text("\n\n".join(parts_of(cells)) + "\n")
+    file.write_text("\n\n".join(parts_of(cells, backbone)) + "\n")
     print(f"wrote {file}")
     return True

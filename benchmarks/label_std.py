@@ -29,7 +29,7 @@ def errors(task: Task, shots: int, seed: int) -> tuple[float, float]:
         int
     )
     classifier = L2RCLIPClassifier(
-        BACKBONE,
+        task.backbone,
         image_tower="precomputed",
         prompt=task.prompt,
         ranks=range(n_ranks),
@@ -49,12 +49,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the photographs' repositories")
+    parser.add_argument("--model-name", default=BACKBONE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-evidence")
     parser.add_argument("--seeds", type=int, default=4)
     options = parser.parse_args()
     print(f"| task | {' | '.join(f'{shots} images a rank' for shots in SHOTS)} |")
     print("|---" * (1 + len(SHOTS)) + "|")
-    for task in all_tasks(options.cache, options.data):
+    for task in all_tasks(options.cache, options.data, options.model_name):
         cells = []
         for shots in SHOTS:
             ignored, known = np.mean([errors(task, shots, seed) for seed in range(options.seeds)], axis=0)

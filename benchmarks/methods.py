@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import StratifiedKFold
-from tasks import BACKBONE, Task
+from tasks import Task
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,7 +54,7 @@ class Fitted:
 
 
 def zero_shot(task: Task, drawn: np.ndarray, seed: int) -> Predictor:
-    tokenizer = load_backbone(BackboneSource(BACKBONE)).tokenizer()
+    tokenizer = load_backbone(BackboneSource(task.backbone)).tokenizer()
     m = len(tokenizer.words(task.prompt))
     return l2rclip(task, drawn, seed, prompt_epochs=0, blend_ratio=0.0, n_context_tokens=m)
 
@@ -69,7 +69,7 @@ def _classifier(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
         "device": "cpu",
         **parameters,
     }
-    return L2RCLIPClassifier(BACKBONE, **settings)
+    return L2RCLIPClassifier(task.backbone, **settings)
 
 
 def l2rclip(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
@@ -101,7 +101,7 @@ class InterpolatedRankPrompts(RankPrompts):
 def _prompt_learner(task: Task, drawn: np.ndarray, seed: int, prompts: RankPrompts, rate: float) -> Predictor:
     """Cross-entropy of the images' ranks alone, on frozen embeddings."""
     Z, target = torch.from_numpy(task.train.Z[drawn]), torch.from_numpy(task.train.target[drawn])
-    scale = load_backbone(BackboneSource(BACKBONE)).logit_scale
+    scale = load_backbone(BackboneSource(task.backbone)).logit_scale
     parameters = [p for p in prompts.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
     n_steps = EPOCHS * math.ceil(len(Z) / BATCH_SIZE)
@@ -121,7 +121,7 @@ def _prompt_learner(task: Task, drawn: np.ndarray, seed: int, prompts: RankPromp
 
 def coop(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 3e-3) -> Predictor:
     """CoOp (Zhou et al., IJCV 2022): learned context before fixed words, cross-entropy alone."""
-    backbone = load_backbone(BackboneSource(BACKBONE))
+    backbone = load_backbone(BackboneSource(task.backbone))
     tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, task.names, N_CONTEXT, "tail")
     generator = torch.Generator().manual_seed(seed)
     prompts = RankPrompts(tokens, backbone.text_tower(CPU), None, tune_ranks=False, generator=generator)
@@ -130,7 +130,7 @@ def coop(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 3e-3) -> Pre
 
 def ordinal_clip(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 3e-3, n_base: int = 3) -> Predictor:
     """OrdinalCLIP (Li et al., NeurIPS 2022): learned context, interpolated rank embeddings, cross-entropy."""
-    backbone = load_backbone(BackboneSource(BACKBONE))
+    backbone = load_backbone(BackboneSource(task.backbone))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some ranks have names of the same tokens")
         tokens = tokenize_prompts(backbone.tokenizer(), task.prompt, ["a"] * task.n_ranks, N_CONTEXT, "tail")
@@ -192,7 +192,7 @@ def corn(task: Task, drawn: np.ndarray, seed: int, *, rate: float = 1e-2) -> Pre
 def _library(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
     """The library with backbone, prompt, ranks and seed, and nothing else but what is given."""
     return L2RCLIPClassifier(
-        BACKBONE,
+        task.backbone,
         prompt=task.prompt,
         ranks=list(range(task.n_ranks)),
         rank_names=list(task.names),

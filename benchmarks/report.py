@@ -14,7 +14,7 @@ import numpy as np
 from few_shots import COVERAGE, SHOTS, files_by_seed, notes_of_age
 from methods import FEW_SHOTS
 from scipy import stats
-from tasks import PHOTOGRAPHS
+from tasks import BACKBONE, PHOTOGRAPHS
 
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 
@@ -278,12 +278,12 @@ def verdict_table(cells: Cells, comparisons: list[Comparison], found: list[str])
     return "\n".join(lines)
 
 
-def introduction(cells: Cells, about: dict[str, dict]) -> list[str]:
+def introduction(cells: Cells, about: dict[str, dict], backbone: str) -> list[str]:
     counts = [len(cell[OURS].seeds) for cell in cells.values()]
     seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     parts = [
         f"Made by `python benchmarks/evidence.py --only few_shots`: {len(cells)} cells, seeds in each: {seeds}, "
-        "skl2rclip-tiny, CPU. Errors are MAE in ranks on test images, mean ± half of the 95% interval over the seeds.",
+        f"{backbone}, CPU. Errors are MAE in ranks on test images, mean ± half of the 95% interval over the seeds.",
         READ_OUTS,
     ]
     left_out = [name for name in PHOTOGRAPHS if name not in about]
@@ -292,7 +292,7 @@ def introduction(cells: Cells, about: dict[str, dict]) -> list[str]:
     return parts + notes_of_age(frozenset().union(*(cell[OURS].libraries for cell in cells.values())))
 
 
-def write(store: Path, file: Path) -> None:
+def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
     """Write the report of what there is."""
     about = json.loads((store / "few-shots.json").read_text())
     cells = read(store, about)
@@ -310,7 +310,7 @@ def write(store: Path, file: Path) -> None:
     fits = tuple(row for row in ROWS if by_fit(row))
     parts = [
         "# Evidence: few images a rank",
-        *introduction(cells, about),
+        *introduction(cells, about, backbone),
         "## What holds",
         "\n".join(f"- {line}" for line in statements),
         f"The baseline of a cell is the one with the lowest error on validation images. Behind: the lower 95% bound of "

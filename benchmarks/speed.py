@@ -447,6 +447,25 @@ def predict(device: torch.device) -> list[dict]:
     return [row("predict_proba on JPEG files", other, {"ours": times["ours"], "other": bound}, "0.9 or more", note)]
 
 
+def small_models(device: torch.device) -> list[dict]:
+    """Photographs to embeddings by our own small models, decoding included."""
+    n, rows = 256, []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photographs(Path(folder), n)
+        for name, bound in (("skl2rclip-tiny", 10), ("skl2rclip-photo", 60)):
+            encoder = CLIPImageEncoder(name, device=str(device)).fit()
+
+            def ours(encoder: CLIPImageEncoder = encoder) -> None:
+                forget_embeddings()
+                encoder.transform(paths)
+
+            times = {"ours": alternate({"it": ours}, device, 3)["it"], "other": bound * n / 1000}
+            note = f"{n} files of 640 x 480; {n / times['ours']:.0f} images a second"
+            against = f"{bound} s for 1,000 files"
+            rows.append(row(f"embedding JPEG files with {name}", against, times, "1 or more", note))
+    return rows
+
+
 def stage2_step(device: torch.device) -> list[dict]:
     """A step of the second stage beside forward and backward of the bare tower."""
     backbone = backbone_of()
@@ -649,6 +668,7 @@ ROWS: tuple[Callable[[torch.device], list[dict]], ...] = (
     search_in_processes,
     beside_other_work,
     predict,
+    small_models,
     stage2_step,
     recipe,
     memory,

@@ -1,16 +1,16 @@
-"""Ordinal tasks that skl2rclip-tiny was not trained for, as embeddings of training, validation and test images.
+"""Ordinal tasks that our small CLIPs were not trained for, as embeddings of training, validation and test images.
 
 graded photographs: crops of scikit-learn's two photographs, degraded in four ways at five severities; training and
 validation on the one, test on the other. digits: scikit-learn's handwritten digits that the training of the backbone
 left out. tilt and ripeness: rendered properties that it never saw. coffee leaves and blood cells: photographs, read in
 their authors' layouts from a folder that holds ``lara2018`` (https://github.com/esgario/lara2018) and ``BCCD_Dataset``
-(https://github.com/Shenggan/BCCD_Dataset).
+(https://github.com/Shenggan/BCCD_Dataset). Images are drawn at the size that the backbone takes.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
+import functools
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,6 @@ sys.path[:0] = [str(ROOT / "tools")]
 
 import rendering  # noqa: E402
 
-import skl2rclip  # noqa: E402
 from skl2rclip import CLIPImageEncoder  # noqa: E402
 from skl2rclip._clip.backbone import load_backbone  # noqa: E402
 from skl2rclip._clip.source import BackboneSource  # noqa: E402
@@ -54,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """A task; `train` is a pool from which few shots are drawn."""
+    """A task on the embeddings of a backbone; `train` is a pool from which few shots are drawn."""
 
     name: str
     names: tuple[str, ...]
@@ -62,6 +61,7 @@ class Task:
     train: Part
     validation: Part
     test: Part
+    backbone: str = BACKBONE
 
     @property
     def n_ranks(self) -> int:
@@ -86,50 +86,60 @@ class Task:
         return next(draws.split(pool, self.train.target))[0]
 
 
-def _part(pixels: list[np.ndarray], target: list[int]) -> Part:
+def side_of(backbone: str) -> int:
+    """Height and width of the images that a backbone takes."""
+    return load_backbone(BackboneSource(backbone)).preprocessing.size[0]
+
+
+def _part(pixels: list[np.ndarray], target: list[int], backbone: str) -> Part:
     stacked = np.stack(pixels)
-    Z = CLIPImageEncoder(BACKBONE, device="cpu").fit().transform(stacked)
+    Z = CLIPImageEncoder(backbone, device="cpu").fit().transform(stacked)
     return Part(stacked, Z, np.array(target))
 
 
-def _rendered(name: str, prompt: str) -> Task:
+def _rendered(name: str, prompt: str, backbone: str) -> Task:
+    side = side_of(backbone)
     spec = rendering.NEW_PROPERTIES[name]
 
     def part(per_rank: int, seed: int) -> Part:
         rng = np.random.default_rng([seed, 9])
         target = np.tile(np.arange(len(spec.levels)), per_rank)
-        return _part([rendering.render(name, spec.levels[k], rng) for k in target], target.tolist())
+        drawn = [rendering.render(name, spec.levels[k], rng, side=side) for k in target]
+        return _part(drawn, target.tolist(), backbone)
 
     parts = (part(TRAIN_PER_RANK, 0), part(TEST_PER_RANK, 1), part(TEST_PER_RANK, 2))
-    return Task(name, tuple(str(level) for level in spec.levels), prompt, *parts)
+    return Task(name, tuple(str(level) for level in spec.levels), prompt, *parts, backbone=backbone)
 
 
-def _graded() -> Task:
+def _graded(backbone: str) -> Task:
+    side = side_of(backbone)
+
     def part(photograph: str, per_rank: int, seed: int) -> Bunch:
         rng = np.random.default_rng([seed, 9])
-        return make_graded_photographs(5 * per_rank, photograph=photograph, random_state=rng)
+        return make_graded_photographs(5 * per_rank, photograph=photograph, image_size=side, random_state=rng)
 
     made = (part("temple", TRAIN_PER_RANK, 0), part("temple", TEST_PER_RANK, 1), part("flower", 3 * TEST_PER_RANK, 2))
-    parts = [_part(list(each.data), each.target.tolist()) for each in made]
-    return Task("graded photographs", tuple(made[0].rank_names), made[0].prompt, *parts)
+    parts = [_part(list(each.data), each.target.tolist(), backbone) for each in made]
+    return Task("graded photographs", tuple(made[0].rank_names), made[0].prompt, *parts, backbone=backbone)
 
 
-def _digits() -> Task:
+def _digits(backbone: str) -> Task:
+    side = side_of(backbone)
     rng = np.random.default_rng(4)
     images, target = rendering.handwritten_digits(training=False)
     order = rng.permutation(len(target))
     images, target = images[order], target[order]
-    pixels = [np.asarray(rendering.draw_digit(image, rng)) for image in images]
+    pixels = [np.asarray(rendering.draw_digit(image, rng, side)) for image in images]
     # the last 300 for the test, 150 for validation, the rest to draw from
     cut = [slice(None, -450), slice(-450, -300), slice(-300, None)]
-    parts = (_part(pixels[where], target[where].tolist()) for where in cut)
-    return Task("digits", tuple(str(k) for k in range(10)), "the handwritten digit", *parts)
+    parts = (_part(pixels[where], target[where].tolist(), backbone) for where in cut)
+    return Task("digits", tuple(str(k) for k in range(10)), "the handwritten digit", *parts, backbone=backbone)
 
 
 # ---------------------------------------------------------------- photographs
 
 
-def _coffee_leaves(folder: Path) -> Task:
+def _coffee_leaves(folder: Path, backbone: str) -> Task:
     """Severity of damage, 0 to 4; a stratified split, which the authors do not give."""
     dataset = folder / "lara2018" / "classification" / "dataset"
     with open(dataset / "dataset.csv", newline="") as file:
@@ -140,11 +150,11 @@ def _coffee_leaves(folder: Path) -> Task:
         np.arange(len(rows)), train_size=COFFEE_TRAIN, test_size=COFFEE_TEST, stratify=target, random_state=0
     )
     names = tuple(str(k) for k in range(5))
-    parts = _parts_of_photographs((paths[pool], target[pool]), (paths[test], target[test]))
-    return Task("coffee leaves", names, "the severity of the damage to the leaf is", *parts)
+    parts = _parts_of_photographs((paths[pool], target[pool]), (paths[test], target[test]), backbone)
+    return Task("coffee leaves", names, "the severity of the damage to the leaf is", *parts, backbone=backbone)
 
 
-def _blood_cells(folder: Path) -> Task:
+def _blood_cells(folder: Path, backbone: str) -> Task:
     """Number of red cells as six ranks; the authors' split."""
     root = folder / "BCCD_Dataset" / "BCCD"
 
@@ -153,8 +163,8 @@ def _blood_cells(folder: Path) -> Task:
         counts = [_red_cells(root / "Annotations" / f"{name}.xml") for name in names]
         return np.array([str(root / "JPEGImages" / f"{name}.jpg") for name in names]), np.digitize(counts, CELL_EDGES)
 
-    parts = _parts_of_photographs(listed("trainval"), listed("test"))
-    return Task("blood cells", CELL_NAMES, "the number of red blood cells is", *parts)
+    parts = _parts_of_photographs(listed("trainval"), listed("test"), backbone)
+    return Task("blood cells", CELL_NAMES, "the number of red blood cells is", *parts, backbone=backbone)
 
 
 def _red_cells(annotation: Path) -> int:
@@ -163,37 +173,40 @@ def _red_cells(annotation: Path) -> int:
 
 
 def _parts_of_photographs(
-    pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+    pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], backbone: str
 ) -> tuple[Part, Part, Part]:
     """Training, validation and test part; the second is split off the pool, stratified."""
-    encoder = CLIPImageEncoder(BACKBONE, device="cpu").fit()
+    encoder = CLIPImageEncoder(backbone, device="cpu").fit()
     Z, target = encoder.transform(pool[0]), pool[1]
     train, validation = train_test_split(
         np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0
     )
-    pixels = _decoded(pool[0])
+    pixels = _decoded(pool[0], backbone)
     of_pool = (Part(pixels[rows], Z[rows], target[rows]) for rows in (train, validation))
-    return (*of_pool, Part(_decoded(test[0]), encoder.transform(test[0]), test[1]))
+    return (*of_pool, Part(_decoded(test[0], backbone), encoder.transform(test[0]), test[1]))
 
 
-def _decoded(paths: np.ndarray) -> np.ndarray:
-    resize = load_backbone(BackboneSource(BACKBONE)).preprocessing.enlarged(8, 7).resizer()
+def _decoded(paths: np.ndarray, backbone: str) -> np.ndarray:
+    resize = load_backbone(BackboneSource(backbone)).preprocessing.enlarged(8, 7).resizer()
     return np.stack([np.asarray(resize(Image.open(path).convert("RGB"))) for path in paths])
 
 
 # ------------------------------------------------------------------------ all
 
 
-def all_tasks(cache: Path, data: Path | None = None) -> tuple[Task, ...]:
+@functools.cache
+def weights_of(backbone: str) -> str:
+    """A few digits that differ where the backbone's weights do."""
+    return load_backbone(BackboneSource(backbone)).fingerprint[:12]
+
+
+def all_tasks(cache: Path, data: Path | None = None, backbone: str = BACKBONE) -> tuple[Task, ...]:
     """Tasks, those of photographs only where `data` is their folder; made once and kept in the folder `cache`."""
-    weights = hashlib.sha256()
-    for file in sorted(Path(skl2rclip.__file__).parent.glob("_clip/skl2rclip-tiny/*")):
-        weights.update(file.read_bytes())
-    kept = joblib.Memory(cache / f"tasks-{weights.hexdigest()[:12]}", verbose=0).cache
+    kept = joblib.Memory(cache / f"tasks-{weights_of(backbone)}", verbose=0).cache
     drawn = (
-        kept(_graded)(),
-        kept(_digits)(),
-        kept(_rendered)("tilt", "the tilt of the bar is"),
-        kept(_rendered)("ripeness", "the ripeness of the fruit is"),
+        kept(_graded)(backbone),
+        kept(_digits)(backbone),
+        kept(_rendered)("tilt", "the tilt of the bar is", backbone),
+        kept(_rendered)("ripeness", "the ripeness of the fruit is", backbone),
     )
-    return drawn if data is None else (*drawn, kept(_coffee_leaves)(data), kept(_blood_cells)(data))
+    return drawn if data is None else (*drawn, kept(_coffee_leaves)(data, backbone), kept(_blood_cells)(data, backbone))

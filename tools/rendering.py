@@ -1,8 +1,9 @@
-"""Images with a graded property, rendered on the fly: what skl2rclip-tiny learns from, and what it is tested on.
+"""Images with a graded property, rendered on the fly: what our small CLIPs learn from, and what they are tested on.
 
 An image shows a scene (crops of real photographs, dots, a glass, a face, ...) at a known level of one or more
 properties; everything else about it varies at random. Photographs are those that ship with scikit-image, handwritten
-digits those of scikit-learn; scikit-learn's two photographs are never used, so that they stay unseen.
+digits those of scikit-learn; scikit-learn's two photographs are never used, so that they stay unseen. An image has
+64 pixels a side, or as many as `side` says: the scene is the same then, and effects are in proportion.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+# lengths in scenes are in pixels of an image of this side
 SIDE = 64
 N_TRAINING_DIGITS = 900
 _PHOTOGRAPHS = (
@@ -111,15 +113,15 @@ def handwritten_digits(training: bool) -> tuple[np.ndarray, np.ndarray]:
 # --------------------------------------------------------------- photographs
 
 
-def crop(rng: Generator) -> np.ndarray:
-    """Random crop of a photograph, not a blank one, float RGB in [0, 1] of shape (SIDE, SIDE, 3)."""
+def crop(rng: Generator, side: int = SIDE) -> np.ndarray:
+    """Random crop of a photograph, not a blank one and never enlarged, float RGB in [0, 1] of shape (side, side, 3)."""
     arrays = photographs()
     image = arrays[rng.integers(len(arrays))]
     while True:
-        side = int(rng.integers(SIDE, min(220, *image.shape[:2])))
-        top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-        part = Image.fromarray(image[top : top + side, left : left + side])
-        pixels = _as_float(part.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        cut = int(rng.integers(side, min(round(220 * side / SIDE), *image.shape[:2])))
+        top, left = (int(rng.integers(length - cut + 1)) for length in image.shape[:2])
+        part = Image.fromarray(image[top : top + cut, left : left + cut])
+        pixels = _as_float(part.resize((side, side), Image.Resampling.BICUBIC))
         if _grey(pixels).std() > 0.04:
             break
     pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
@@ -142,7 +144,7 @@ def _coloured(pixels: np.ndarray, rng: Generator) -> np.ndarray:
     colour = pixels - _grey(pixels)[..., None]
     if np.abs(colour).mean() < 0.04:
         tint = rng.uniform(-0.2, 0.2, (2, 3)).astype(np.float32)
-        ramp = np.linspace(0, 1, SIDE, dtype=np.float32)[:, None, None]
+        ramp = np.linspace(0, 1, len(pixels), dtype=np.float32)[:, None, None]
         pixels = (pixels + tint[0] * ramp + tint[1] * (1 - ramp)).clip(0, 1)
         colour = pixels - _grey(pixels)[..., None]
     return _grey(pixels)[..., None] + colour * (0.09 / max(float(np.abs(colour).mean()), 0.01))
@@ -168,7 +170,7 @@ def _warmth(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
 
 
 def _blur(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
-    radius = 4.5 * t**1.3
+    radius = 4.5 * t**1.3 * len(pixels) / SIDE
     return _as_float(_as_image(pixels).filter(ImageFilter.GaussianBlur(radius))) if t > 0 else pixels
 
 
@@ -185,7 +187,7 @@ def _compression(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
 
 def _decade(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
     """From a bordered, faded, grainy sepia print to a plain colour image."""
-    age = 1 - t
+    age, scale = 1 - t, len(pixels) / SIDE
     grey = _grey(pixels)[..., None]
     colour = np.clip((t - 0.3) / 0.5, 0, 1)
     pixels = grey + (pixels - grey) * colour
@@ -193,10 +195,10 @@ def _decade(pixels: np.ndarray, t: float, rng: Generator) -> np.ndarray:
     pixels = pixels + (sepia - pixels) * np.clip(1.6 * age - 0.5, 0, 1)
     pixels = 0.5 + (pixels - 0.5) * (1 - 0.5 * age) + 0.08 * age  # faded
     pixels = pixels + rng.normal(0, 0.09 * age, pixels.shape[:2])[..., None]
-    pixels = _as_float(_as_image(pixels.clip(0, 1)).filter(ImageFilter.GaussianBlur(0.9 * age)))
-    width = round(6 * age + float(rng.uniform(-0.3, 0.3)))
+    pixels = _as_float(_as_image(pixels.clip(0, 1)).filter(ImageFilter.GaussianBlur(0.9 * age * scale)))
+    width = round((6 * age + float(rng.uniform(-0.3, 0.3))) * scale)
     if width > 0:
-        frame = np.ones((SIDE, SIDE), bool)
+        frame = np.ones(grey.shape[:2], bool)
         frame[width:-width, width:-width] = False
         pixels[frame] = np.array([0.93, 0.9, 0.82]) * (0.9 + 0.1 * t)
     return pixels.astype(np.float32)
@@ -237,28 +239,46 @@ def _two_colours(rng: Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
             return first, second
 
 
-def _canvas(background: tuple[int, ...], rng: Generator) -> Image.Image:
+class _Pen:
+    """Draws on an image of any size in lengths of one with `SIDE` pixels, so that the scene is the same."""
+
+    def __init__(self, image: Image.Image):
+        self._draw, self._scale = ImageDraw.Draw(image), image.width / SIDE
+
+    def __getattr__(self, shape: str) -> Callable[..., None]:
+        def draw(place: Sequence, *arguments, width: int | None = None, **options) -> None:
+            if width is not None:
+                options["width"] = max(1, round(self._scale * width))
+            getattr(self._draw, shape)(self._scaled(place), *arguments, **options)
+
+        return draw
+
+    def _scaled(self, place: Sequence) -> list:
+        return [tuple(self._scaled(each)) if isinstance(each, tuple) else self._scale * each for each in place]
+
+
+def _canvas(background: tuple[int, ...], rng: Generator, side: int) -> Image.Image:
     """Background of one colour, with a light gradient."""
-    ramp = np.linspace(-1, 1, SIDE)[:, None, None] * rng.uniform(-20, 20)
-    pixels = np.broadcast_to(np.array(background), (SIDE, SIDE, 3)) + ramp
+    ramp = np.linspace(-1, 1, side)[:, None, None] * rng.uniform(-20, 20)
+    pixels = np.broadcast_to(np.array(background), (side, side, 3)) + ramp
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, kind: int, x: float, y: float, radius: float, fill: tuple) -> None:
+def _draw_shape(draw: _Pen, kind: int, x: float, y: float, radius: float, fill: tuple) -> None:
     if kind == 0:
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
     elif kind == 1:
-        side = 0.886 * radius  # of the same area as the circle
-        draw.rectangle([x - side, y - side, x + side, y + side], fill=fill)
+        half = 0.886 * radius  # of the same area as the circle
+        draw.rectangle([x - half, y - half, x + half, y + half], fill=fill)
     else:
         points = {2: 3, 3: 5, 4: 6}[kind]
         draw.regular_polygon((x, y, 1.15 * radius), points, fill=fill)
 
 
-def dots(level: int, rng: Generator) -> Image.Image:
+def dots(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     background, colour = _two_colours(rng)
-    image = _canvas(background, rng)
-    draw = ImageDraw.Draw(image)
+    image = _canvas(background, rng, side)
+    draw = _Pen(image)
     radius = rng.uniform(2.2, 4.2) if level <= 20 else rng.uniform(1.6, 2.4)
     places: list[tuple[float, float]] = []
     tries = 0
@@ -275,20 +295,20 @@ def dots(level: int, rng: Generator) -> Image.Image:
     return image
 
 
-def shape(level: int, rng: Generator) -> Image.Image:
+def shape(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     background, colour = _two_colours(rng)
-    image = _canvas(background, rng)
+    image = _canvas(background, rng, side)
     radius = 1.5 + 1.45 * (level + rng.uniform(-0.2, 0.2))
     margin = min(radius, SIDE / 2)
     x, y = rng.uniform(margin, SIDE - margin, 2)
-    _draw_shape(ImageDraw.Draw(image), int(rng.integers(5)), x, y, radius, colour)
+    _draw_shape(_Pen(image), int(rng.integers(5)), x, y, radius, colour)
     return image
 
 
-def glass(level: int, rng: Generator) -> Image.Image:
+def glass(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     background, colour = _two_colours(rng)
-    image = _canvas(background, rng)
-    draw = ImageDraw.Draw(image)
+    image = _canvas(background, rng, side)
+    draw = _Pen(image)
     width, height = rng.uniform(14, 50), rng.uniform(38, 58)
     left, top = rng.uniform(3, SIDE - 3 - width), rng.uniform(3, SIDE - 3 - height)
     t = (level + rng.uniform(-0.15, 0.15)) / 20
@@ -314,15 +334,15 @@ def glass(level: int, rng: Generator) -> Image.Image:
     return image
 
 
-def landscape(level: int, rng: Generator) -> Image.Image:
+def landscape(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     sky, ground = _colour(rng, 150, 256), _colour(rng, 40, 170)
     horizon = int(rng.integers(18, 28))
-    pixels = np.empty((SIDE, SIDE, 3))
-    pixels[:horizon] = sky
-    depth = np.linspace(0, 1, SIDE - horizon)[:, None]
-    pixels[horizon:] = (np.array(sky) * (1 - depth) + np.array(ground) * depth)[:, None]
+    pixels, row = np.empty((side, side, 3)), round(horizon * side / SIDE)
+    pixels[:row] = sky
+    depth = np.linspace(0, 1, side - row)[:, None]
+    pixels[row:] = (np.array(sky) * (1 - depth) + np.array(ground) * depth)[:, None]
     image = Image.fromarray(pixels.astype(np.uint8))
-    draw = ImageDraw.Draw(image)
+    draw = _Pen(image)
     nearness = 1 / (1 + 0.28 * (level + rng.uniform(-0.15, 0.15)))
     foot = horizon + (SIDE - 4 - horizon) * nearness
     height = 44 * nearness
@@ -345,11 +365,11 @@ def landscape(level: int, rng: Generator) -> Image.Image:
     return image
 
 
-def surface(level: int, rng: Generator) -> Image.Image:
+def surface(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     base = _colour(rng, 60, 220)
-    grain = np.repeat(rng.normal(0, 4, (SIDE, 1, 1)), SIDE, axis=1) + rng.normal(0, 3, (SIDE, SIDE, 1))
+    grain = np.repeat(rng.normal(0, 4, (side, 1, 1)), side, axis=1) + rng.normal(0, 3, (side, side, 1))
     image = Image.fromarray((np.array(base) + grain).clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
+    draw = _Pen(image)
     darker = tuple(int(0.55 * value) for value in base)
     lighter = tuple(int(0.5 * value + 120) for value in base)
     for _ in range(round(2.5 * level)):
@@ -364,13 +384,13 @@ def surface(level: int, rng: Generator) -> Image.Image:
     return image
 
 
-def face(level: int, rng: Generator) -> Image.Image:
+def face(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     """A drawn face; `level` is its age in years."""
     years = level + rng.uniform(-1.5, 1.5)
     grown = min(max(years, 0) / 20, 1.0)
     old = float(np.clip((years - 25) / 65, 0, 1))
-    image = _canvas(_colour(rng, 60, 256), rng)
-    draw = ImageDraw.Draw(image)
+    image = _canvas(_colour(rng, 60, 256), rng, side)
+    draw = _Pen(image)
     skin = np.array([(245, 214, 190), (224, 178, 140), (172, 120, 84), (110, 72, 50)][rng.integers(4)])
     skin = (skin * (1 - 0.12 * old)).astype(int)
     fill = tuple(int(value) for value in skin)
@@ -394,57 +414,57 @@ def face(level: int, rng: Generator) -> Image.Image:
     draw.ellipse([x - 0.8 * width, y - 0.62 * height, x + 0.8 * width, y + 0.6 * height], fill=fill)
     eye, apart = 4.2 - 2.0 * grown - 0.5 * old, 0.42 * width
     eye_y = y + (0.22 - 0.3 * grown) * height * 0.6
-    for side in (-1, 1):
-        draw.ellipse([x + side * apart - eye, eye_y - eye, x + side * apart + eye, eye_y + eye], fill=(250, 250, 250))
+    for eye_x in (x - apart, x + apart):
+        draw.ellipse([eye_x - eye, eye_y - eye, eye_x + eye, eye_y + eye], fill=(250, 250, 250))
         iris = 0.62 * eye
-        draw.ellipse([x + side * apart - iris, eye_y - iris, x + side * apart + iris, eye_y + iris], fill=(40, 40, 60))
+        draw.ellipse([eye_x - iris, eye_y - iris, eye_x + iris, eye_y + iris], fill=(40, 40, 60))
     mouth_y, mouth = y + 0.52 * height, (0.25 + 0.15 * grown) * width
     draw.arc([x - mouth, mouth_y - 3, x + mouth, mouth_y + 3], 10, 170, fill=(150, 60, 60), width=2)
     draw.line([x, eye_y + 2, x - 1 - grown, y + 0.28 * height], fill=dark, width=1)
     for i in range(round(10 * old)):  # wrinkles
-        side = 1 if i % 2 else -1
+        sign = 1 if i % 2 else -1
         if i < 4:
             line_y = y - 0.55 * height + 2.2 * i
             draw.line([x - 0.5 * width, line_y, x + 0.5 * width, line_y + rng.uniform(-1, 1)], fill=dark, width=1)
         else:
             start_y = eye_y + 2 + 2.2 * (i // 2)
-            draw.line([x + side * 0.5 * width, start_y, x + side * 0.85 * width, start_y + 2], fill=dark, width=1)
+            draw.line([x + sign * 0.5 * width, start_y, x + sign * 0.85 * width, start_y + 2], fill=dark, width=1)
     return image
 
 
-def digit(level: int, rng: Generator, training: bool = True) -> Image.Image:
+def digit(level: int, rng: Generator, side: int = SIDE, training: bool = True) -> Image.Image:
     images, target = handwritten_digits(training)
     choices = np.flatnonzero(target == level)
-    return draw_digit(images[choices[rng.integers(len(choices))]], rng)
+    return draw_digit(images[choices[rng.integers(len(choices))]], rng, side)
 
 
-def draw_digit(image: np.ndarray, rng: Generator) -> Image.Image:
+def draw_digit(image: np.ndarray, rng: Generator, side: int = SIDE) -> Image.Image:
     """Put an 8 x 8 digit on a coloured ground at a random size."""
     background, colour = _two_colours(rng)
-    side = int(rng.integers(44, 62))
-    ink = Image.fromarray((image / 16 * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
-    canvas = _canvas(background, rng)
-    x, y = (int(value) for value in rng.integers(0, SIDE - side + 1, 2))
-    canvas.paste(colour, (x, y, x + side, y + side), ink)
+    height = round(int(rng.integers(44, 62)) * side / SIDE)
+    ink = Image.fromarray((image / 16 * 255).astype(np.uint8)).resize((height, height), Image.Resampling.BICUBIC)
+    canvas = _canvas(background, rng, side)
+    x, y = (int(value) for value in rng.integers(0, side - height + 1, 2))
+    canvas.paste(colour, (x, y, x + height, y + height), ink)
     return canvas
 
 
-def line(level: int, rng: Generator) -> Image.Image:
+def line(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     """A bar that leans from upright (0) to lying (20)."""
     background, colour = _two_colours(rng)
-    image = _canvas(background, rng)
+    image = _canvas(background, rng, side)
     angle = math.pi / 2 * (level + rng.uniform(-0.2, 0.2)) / 20
     length, (x, y) = rng.uniform(15, 28), rng.uniform(26, 38, 2)
-    side = -1 if rng.random() < 0.5 else 1
-    dx, dy = side * length * math.sin(angle), length * math.cos(angle)
-    ImageDraw.Draw(image).line([x - dx, y + dy, x + dx, y - dy], fill=colour, width=int(rng.integers(3, 8)))
+    sign = -1 if rng.random() < 0.5 else 1
+    dx, dy = sign * length * math.sin(angle), length * math.cos(angle)
+    _Pen(image).line([x - dx, y + dy, x + dx, y - dy], fill=colour, width=int(rng.integers(3, 8)))
     return image
 
 
-def fruit(level: int, rng: Generator) -> Image.Image:
+def fruit(level: int, rng: Generator, side: int = SIDE) -> Image.Image:
     """A fruit that ripens from green through yellow to brown with spots."""
-    image = _canvas(_colour(rng, 150, 256), rng)
-    draw = ImageDraw.Draw(image)
+    image = _canvas(_colour(rng, 150, 256), rng, side)
+    draw = _Pen(image)
     t = float(np.clip((level + rng.uniform(-0.3, 0.3)) / 20, 0, 1))
     stages = np.array([(70, 150, 50), (150, 190, 60), (240, 215, 70), (200, 140, 50), (90, 60, 35)], float)
     place = t * (len(stages) - 1)
@@ -462,7 +482,7 @@ def fruit(level: int, rng: Generator) -> Image.Image:
     return image
 
 
-_SCENES: dict[str, Callable[[int, Generator], Image.Image]] = {
+_SCENES: dict[str, Callable[..., Image.Image]] = {
     "count": dots,
     "size": shape,
     "fill": glass,
@@ -478,9 +498,13 @@ _SCENES: dict[str, Callable[[int, Generator], Image.Image]] = {
 # ------------------------------------------------------------------ images
 
 
-def render_photograph(levels: dict[str, int], rng: Generator) -> np.ndarray:
-    """Crop of a photograph at the given levels of its properties, uint8 of shape (SIDE, SIDE, 3)."""
-    pixels = crop(rng)
+def render_photograph(levels: dict[str, int], rng: Generator, side: int = SIDE) -> np.ndarray:
+    """Crop of a photograph at the given levels of its properties, uint8 of shape (side, side, 3)."""
+    return with_effects(crop(rng, side), levels, rng)
+
+
+def with_effects(pixels: np.ndarray, levels: dict[str, int], rng: Generator) -> np.ndarray:
+    """Image, float RGB in [0, 1], at the given levels of photographs' properties, uint8."""
     for name, effect in _PHOTOGRAPH_EFFECTS.items():
         if name in levels:
             t = (levels[name] + rng.uniform(-0.25, 0.25)) / 20 if levels[name] else 0.0
@@ -488,22 +512,24 @@ def render_photograph(levels: dict[str, int], rng: Generator) -> np.ndarray:
     return (255 * pixels).round().clip(0, 255).astype(np.uint8)
 
 
-def render(name: str, level: int, rng: Generator, *, training: bool = True) -> np.ndarray:
-    """Image that shows one property at one level, uint8 of shape (SIDE, SIDE, 3)."""
+def render(name: str, level: int, rng: Generator, *, training: bool = True, side: int = SIDE) -> np.ndarray:
+    """Image that shows one property at one level, uint8 of shape (side, side, 3)."""
     if name in PHOTOGRAPH_PROPERTIES:
-        return render_photograph({name: level}, rng)
+        return render_photograph({name: level}, rng, side)
     if name == "decade":
         t = (level - 1900) / 120 + rng.uniform(-0.02, 0.02)
-        pixels = _decade(crop(rng), float(np.clip(t, 0, 1)), rng)
+        pixels = _decade(crop(rng, side), float(np.clip(t, 0, 1)), rng)
         return (255 * pixels).round().clip(0, 255).astype(np.uint8)
     if name == "digit":
-        return np.asarray(digit(level, rng, training))
-    image = np.asarray(_SCENES[name](level, rng), np.float32)
+        return np.asarray(digit(level, rng, side, training))
+    image = np.asarray(_SCENES[name](level, rng, side), np.float32)
     image += rng.normal(0, rng.uniform(0, 5), image.shape)  # no camera is without noise
     return image.clip(0, 255).astype(np.uint8)
 
 
-def random_image(rng: Generator, shares: dict[str, float] | None = None) -> tuple[np.ndarray, dict[str, int]]:
+def random_image(
+    rng: Generator, shares: dict[str, float] | None = None, side: int = SIDE
+) -> tuple[np.ndarray, dict[str, int]]:
     """Training image, and the levels that it shows, by property; levels held out do not occur.
 
     `shares` says how often each property is shown, relative to one that it does not name; half of the images are of
@@ -514,11 +540,11 @@ def random_image(rng: Generator, shares: dict[str, float] | None = None) -> tupl
         n_active = rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15])
         active = rng.choice(PHOTOGRAPH_PROPERTIES, n_active, replace=False, p=_weights(PHOTOGRAPH_PROPERTIES, shares))
         levels = {str(name): _random_level(str(name), rng) for name in active}
-        return render_photograph(levels, rng), levels
+        return render_photograph(levels, rng, side), levels
     others = [name for name in PROPERTIES if name not in PHOTOGRAPH_PROPERTIES]
     name = str(rng.choice(others, p=_weights(others, shares)))
     level = _random_level(name, rng)
-    return render(name, level, rng), {name: level}
+    return render(name, level, rng, side=side), {name: level}
 
 
 def _weights(names: Sequence[str], shares: dict[str, float]) -> np.ndarray:

@@ -25,11 +25,11 @@ import open_clip
 import torch
 from torch import nn
 
+from skl2rclip._clip.embedded import EMBEDDED_NAMES, embedded_config, load_embedded
 from skl2rclip._clip.fingerprint import fingerprint, function_of
 from skl2rclip._clip.hub import fetch, what_is_damaged
 from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, BackboneSource, weight_files
 from skl2rclip._clip.text_tower import TextTower, refusal, text_tower_of
-from skl2rclip._clip.tiny import EMBEDDED_NAME, embedded_config, load_embedded
 from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip._clip.transformers import check_text_model
 from skl2rclip._clip.untrusted import allowed_source, check_config, check_files, read_config
@@ -60,8 +60,8 @@ BACKBONE_FILES = (
 
 def model_config(source: BackboneSource) -> dict[str, Any]:
     """Architecture of a model as open_clip describes it, without loading its weights."""
-    if source.model_name == EMBEDDED_NAME:
-        config = embedded_config()
+    if source.model_name in EMBEDDED_NAMES:
+        config = embedded_config(source.model_name)
     elif source.local_folder is not None:
         config = _local_config(source)
     elif source.model_name.startswith(HUB_PREFIX):
@@ -147,12 +147,12 @@ def _tag_of(source: BackboneSource) -> dict[str, Any]:
 
 
 def _unknown_model(name: str) -> str:
-    known = [*open_clip.list_models(), EMBEDDED_NAME]
+    known = [*open_clip.list_models(), *EMBEDDED_NAMES]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
     return (
-        f"model_name must be a name from open_clip.list_models() ({len(known)} of them), {EMBEDDED_NAME!r}, a "
-        f"'local-dir:' folder or an 'hf-hub:' id, got {name!r}{hint}"
+        f"model_name must be a name from open_clip.list_models() ({len(known)} of them), "
+        f"{', '.join(map(repr, EMBEDDED_NAMES))}, a 'local-dir:' folder or an 'hf-hub:' id, got {name!r}{hint}"
     )
 
 
@@ -319,8 +319,9 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
         check_text_model(source.model_name, config["text_cfg"]["hf_model_name"])
     since = time.monotonic()
     weights_file = _fetched_weights(source)
+    is_embedded = source.model_name in EMBEDDED_NAMES
     try:
-        model = load_embedded() if source.model_name == EMBEDDED_NAME else _create_model(source, config, weights_file)
+        model = load_embedded(source.model_name) if is_embedded else _create_model(source, config, weights_file)
     except Exception as error:  # open_clip, torch and safetensors raise families of their own
         raise RuntimeError(_not_loaded(source, weights_file, error)) from error
     model = model.eval().requires_grad_(False)

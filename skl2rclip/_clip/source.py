@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skl2rclip._clip.tiny import EMBEDDED_NAME
+from skl2rclip._clip.embedded import EMBEDDED_NAMES
 from skl2rclip._utils.arguments import warn_user
 
 LOCAL_DIR_PREFIX = "local-dir:"
@@ -18,7 +18,7 @@ CONFIG_FILE = "open_clip_config.json"
 class BackboneSource:
     """Where a backbone comes from."""
 
-    model_name: str  # an open_clip name, local-dir: folder, hf-hub: id or skl2rclip-tiny
+    model_name: str  # an open_clip name, local-dir: folder, hf-hub: id, skl2rclip-tiny or skl2rclip-photo
     # open_clip tag or checkpoint file, None for random weights; not used where the name says where they are
     pretrained: str | None = None
     seed: int = 0  # of random weights
@@ -26,7 +26,7 @@ class BackboneSource:
     @property
     def has_own_weights(self) -> bool:
         """Whether `model_name` says by itself where the weights are."""
-        return self.model_name == EMBEDDED_NAME or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
+        return self.model_name in EMBEDDED_NAMES or self.model_name.startswith((LOCAL_DIR_PREFIX, HUB_PREFIX))
 
     @property
     def is_random(self) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 import open_clip
 
+from skl2rclip._clip.embedded import EMBEDDED_NAMES, embedded_tokenizer
 from skl2rclip._clip.hub import concerns_the_hub, why_not_fetched
-from skl2rclip._clip.tiny import EMBEDDED_NAME, embedded_tokenizer
 from skl2rclip._clip.transformers import EXTRA, require_transformers
 from skl2rclip.errors import InvalidParameterError
 
@@ -22,8 +22,8 @@ _PROBE_LENGTH = 16
 
 def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
     """Return open_clip's tokenizer of a model, which is called as ``tokenizer(texts, context_length=...)``."""
-    if model_name == EMBEDDED_NAME:
-        return embedded_tokenizer()
+    if model_name in EMBEDDED_NAMES:
+        return embedded_tokenizer(model_name)
     name = model_name.replace("/", "-") if ":" not in model_name else model_name
     hub_name = text_config.get("hf_tokenizer_name")
     if not hub_name:

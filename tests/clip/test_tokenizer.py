@@ -8,8 +8,8 @@ import pytest
 
 from skl2rclip._clip import tokenizer as tokenizer_module
 from skl2rclip._clip.backbone import model_config
+from skl2rclip._clip.embedded import EMBEDDED_NAMES
 from skl2rclip._clip.source import BackboneSource
-from skl2rclip._clip.tiny import EMBEDDED_NAME
 from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip.errors import InvalidParameterError
 from tests.support.families import FAMILIES, TOWERS
@@ -22,7 +22,7 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize("kind", [*CONFIGS, EMBEDDED_NAME])
+@pytest.mark.parametrize("kind", [*CONFIGS, *EMBEDDED_NAMES])
 def test_words_between_start_and_end_make_what_the_tokenizer_makes(model_names, kind):
     name = model_names.get(kind, kind)
     tokenizer = PromptTokenizer(name, model_config(BackboneSource(name)))

@@ -254,7 +254,9 @@ def test_ten_times_faster_starts_where_rankformer_does_and_makes_steps_ten_times
 
 
 def test_the_report_that_is_shown_is_that_of_the_fits_beside_it(tmp_path):
-    chosen = {name: settings for name, settings in evidence.CHOSEN.items() if name in few_shots.TUNED}
+    chosen = {
+        name: settings for name, settings in evidence.chosen_for("skl2rclip-tiny").items() if name in few_shots.TUNED
+    }
     further_report.write(evidence.HERE / further.FILE, chosen, tmp_path / "further.md")
 
     def without_the_note_of_age(file):
