@@ -96,7 +96,7 @@ def test_an_image_that_takes_more_than_the_bound_is_named_with_the_setting_that_
         UnreadableImagesError, match=r"700 x 700 pixels takes .* the 1 MB .* max_memory='6.5MB' allows it"
     ):
         CLIPImageEncoder(tiny, max_memory=1000).fit().transform([path])
-    assert CLIPImageEncoder(tiny, max_memory="5.6MB").fit().transform([path]).shape == (1, 24)
+    assert CLIPImageEncoder(tiny, max_memory="6.5MB").fit().transform([path]).shape == (1, 24)
 
 
 def test_another_white_level_than_that_of_the_fit_is_refused_and_a_first_one_taken():

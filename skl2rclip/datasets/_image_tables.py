@@ -184,17 +184,17 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
     def lacking(number: int) -> str:
         image, label, subject = rows[number]
         if not image.strip(_BLANKS):
-            return "image" if label is not None or subject is not None else "everything"
+            return "an image" if label is not None or subject is not None else "everything"
         if label is None:
-            return "rank"
-        return "group" if group is not None and subject is None else ""
+            return "a rank"
+        return "a group" if group is not None and subject is None else ""
 
     lack = {number: lacking(number) for number in rows}
     empty = [number for number, what in lack.items() if what == "everything"]
     account.add(len(empty), "empty rows")
-    for what in ("image", "rank", "group"):
+    for what in ("an image", "a rank", "a group"):
         numbers = [number for number in rows if lack[number] == what]
-        account.add(len(numbers), f"rows without a {what}", (_place(rows, number) for number in numbers))
+        account.add(len(numbers), f"rows without {what}", (_place(rows, number) for number in numbers))
     return {number: row for number, row in rows.items() if not lack[number]}
 
 

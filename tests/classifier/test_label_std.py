@@ -202,7 +202,7 @@ def test_unusable_own_images_are_named_before_anything_is_loaded(make_classifier
     ("others", "said"),
     [
         (None, "X_val must be a sequence of images"),
-        (Image.new("L", (4, 4)), "X_val must be a sequence of images, got a single PIL image"),
+        (Image.new("L", (4, 4)), "X_val must be a sequence of images, got a single Image"),
         ([], "X_val is empty"),
         (np.zeros((4, 5)), "X_val must hold images, got a table"),
         ([Image.new("L", (4, 4)), None], r"X_val\[1\] must be a path"),
