@@ -44,7 +44,7 @@ def alone_with(image: Image.Image) -> Iterator[None]:
                 yield
             except (AssertionError, AttributeError, ValueError) as error:
                 # what Pillow raises where it has let go of the file, or of the pixels
-                if file is not None or (type(error) is ValueError and "closed image" not in f"{error}"):
+                if file is not None or (isinstance(error, ValueError) and "closed image" not in f"{error}"):
                     raise
                 message = "it has been closed or verified: open it again, or give its path"
                 raise ValueError(message) from error

@@ -157,6 +157,7 @@ def test_missing_cells_of_a_frame_are_missing(folder):
     with pytest.warns(UserWarning, match=r"empty rows: 1\n.*without an image: 1.*\n.*without a rank: 1, namely b.png"):
         read = read_image_table(table, root=folder)
     assert read.target.tolist() == [3]
+    assert "1 image of 1 rank, lowest first" in read.DESCR
     assert read.target.dtype == np.int64
 
 

@@ -345,7 +345,7 @@ def test_a_stack_of_no_images_is_empty():
 def test_an_image_without_pixels_and_masked_values_are_refused_by_name():
     with pytest.raises(ValueError, match=r"X\[0\] must have at least one pixel, got a PIL image of 0 x 5"):
         as_image_list([Image.new("RGB", (0, 5))])
-    masked = np.ma.masked_less(np.arange(16, dtype=np.uint8).reshape(4, 4), 4)
+    masked = np.ma.masked_less(np.arange(25, dtype=np.uint8).reshape(5, 5), 4)
     with pytest.raises(ValueError, match=r"X\[0\] has masked values: fill them first"):
         as_image_list([masked])
     with pytest.raises(ValueError, match=r"X\[1\] has masked values"):

@@ -46,7 +46,7 @@ def test_what_another_program_would_draw_is_refused_by_name(tmp_path, monkeypatc
     calls = []
     monkeypatch.setattr(subprocess, "check_call", lambda *arguments, **options: calls.append(arguments))
     [reason] = find_unreadable(stamped([path])).values()
-    assert reason == "EPS files are not read: it would be drawn by another program, Ghostscript"
+    assert reason == "EPS files are not read: they would be drawn by another program, Ghostscript"
     for image in (path, Image.open(path)):
         with pytest.raises(RefusedFormatError, match="EPS"):
             open_image(image)
