@@ -169,6 +169,7 @@ def test_missing_cells_of_a_frame_are_missing(folder):
             None,
             "more than one rank to 1 of its .*: a.png '1' and '2'. Decide",
         ),
+        ("path,rank\ninner/c.png,1\ninner/c.png,2\n", None, "the first of them: inner/c.png '1' and '2'"),
         ("path,rank,who\na.png,1,x\na.png,1,y\n", "who", "more than one group to 1 of its .*: a.png 'x' and 'y'"),
     ],
 )
