@@ -165,7 +165,7 @@ class L2RCLIPClassifier(
         together; what is more goes to a temporary file, or is computed again. None keeps 500 MB of embeddings and all
         pixels of a fit. It also bounds, at 1 GB where it is None, what the files being decoded take:
         threads take turns, a JPEG that takes more alone is decoded at smaller sides, and any other is refused. Raise it
-        for images of more than fifty million pixels.
+        for images of more than 35 million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
         See `skl2rclip.embedding_store.EmbeddingStore` for its size.

@@ -67,7 +67,7 @@ class CLIPImageEncoder(_Embedding):
         Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
         where the same images, more than fit, are embedded several times. It also bounds, at 1 GB where it is None, what
         the files being decoded take: threads take turns, a JPEG that takes more alone is decoded at
-        smaller sides, and any other is refused. Raise it for images of more than fifty million pixels.
+        smaller sides, and any other is refused. Raise it for images of more than 35 million pixels.
     embedding_cache : str, path or None, default=None
         Folder that keeps embeddings, so that each image passes the tower once, ever; shared by processes. It costs
         disk space: see `skl2rclip.embedding_store.EmbeddingStore`.

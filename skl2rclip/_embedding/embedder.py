@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -390,10 +390,10 @@ class _Stream:
             waiting = self._left
         if self._decoder.failures:
             # what is in the cache is not decoded again if the call goes on without the others
-            self._warn({first: rows for first, rows in self._copies.items() if first in self._kept})
+            self._warn(self._kept)
             failures = {row: why for first, why in self._decoder.failures.items() for row in self._copies[first]}
             raise UnreadableImagesError(failures, self._images, len(self._images))
-        self._warn(self._copies)
+        self._warn(self._copies.keys())
         _log.info(
             "%d images, %d different ones among them, of which %d were known, took %.1f s.",
             len(self._images),
@@ -402,8 +402,18 @@ class _Stream:
             time.monotonic() - begun,
         )
 
-    def _warn(self, copies: Mapping[int, Sequence[int]]) -> None:
-        warn_of(self._decoder.remarks, self._images, copies, self._names)
+    def _warn(self, about: Collection[int]) -> None:
+        """Tell what is particular about images, once for all files of the same content, of which one is decoded."""
+        remarks, same = self._decoder.remarks, dict[Hashable, list[int]]()
+        for first in self._copies:
+            same.setdefault(self.keys.get(first, first), []).append(first)
+        copies = {
+            next((first for first in firsts if first in remarks), firsts[0]): [
+                row for first in firsts for row in self._copies[first]
+            ]
+            for firsts in same.values()
+        }
+        warn_of(remarks, self._images, {row: rows for row, rows in copies.items() if row in about}, self._names)
 
     def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""

@@ -22,6 +22,7 @@ import numpy as np
 from skl2rclip._embedding.locks import OwnerLock, is_held, remove
 from skl2rclip._embedding.sqlite import Database
 from skl2rclip._utils.arguments import parse_bytes
+from skl2rclip.errors import InvalidParameterError
 
 # a version that writes another format gives its file another name, so that both can use one folder
 _FORMAT = 2
@@ -70,6 +71,8 @@ class EmbeddingStore:
     """
 
     def __init__(self, folder: str | os.PathLike, max_size: int | str | None = None):
+        if not isinstance(folder, str | os.PathLike):
+            raise InvalidParameterError(f"folder must be a string or a path, got {folder!r}.")
         self.folder = Path(os.path.abspath(folder))
         self._database = Database(self.folder / _FILE, _SCHEMA, _FORMAT)
         self._owners: set[str] = set()

@@ -128,9 +128,11 @@ def _more_than_one_column(shape: tuple[int, ...], name: str) -> str:
 
 
 def _from_array(X: Any, name: str) -> list[Any]:
-    array = np.asarray(X)
+    array = X if isinstance(X, np.ma.MaskedArray) else np.asarray(X)  # with its mask, which is refused
     if array.dtype.kind in "OU":
         raise ValueError(_more_than_one_column(array.shape, name))
+    if array.ndim in (3, 4) and not len(array):
+        return []
     if array.ndim not in (3, 4):
         raise ValueError(
             f"{name} must hold images: paths, PIL images, uint8 arrays, or one stacked uint8 array of shape (n, H, W), "
@@ -231,11 +233,15 @@ def _checked(where: str, image: Any) -> Any:
             f"{where} is an address, {image[:80]!r}, and nothing is fetched by this library: give the content of the "
             "file, as bytes."
         )
+    if isinstance(image, Image.Image) and 0 in image.size:
+        raise ValueError(f"{where} must have at least one pixel, got a PIL image of {image.width} x {image.height}.")
     if isinstance(image, str | bytes | os.PathLike | Image.Image | Unread):
         return image
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
         raise TypeError(f"{where} must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
+    if np.ma.is_masked(image):
+        raise ValueError(f"{where} has masked values: fill them first, as with {where}.filled(0).")
     if image.dtype.kind not in "biuf":
         raise ValueError(f"{where} must be an array of integers, floats or booleans, got dtype {image.dtype}.")
     is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))

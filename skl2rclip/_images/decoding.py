@@ -41,7 +41,7 @@ from skl2rclip._images.memory import (
     is_waiting,
     reduction_that_fits,
 )
-from skl2rclip._images.pil import alone_with
+from skl2rclip._images.pil import alone_with, header_of
 from skl2rclip._images.remarks import warn_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _decode_in_place(image: Image.Image, ticket: MemoryTicket) -> Pixels:
     """Decode a user's image where that has not been done; several threads may hold the same one."""
     with alone_with(image):
         _check_in_place(image, ticket.bound)
-        header = Header.of(image)
+        header = header_of(image)
         ticket.wait(decoding_bytes(image))
         image.load()  # also the frame that it has been moved to
         return Pixels(image, orientation_of(image), header.white, header.is_cut)

@@ -84,13 +84,13 @@ def _go_to_full_page(image: Any, prefix: bytes) -> None:
 
 
 def _check_tiff(image: Any) -> None:
-    """Refuse camera raw, the first page where it is a thumbnail, and samples that Pillow misreads."""
+    """Refuse camera raw, a page that is a thumbnail, and samples that Pillow misreads."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:  # it is a copy
         return
     if _DNG_VERSION in tags:
         raise RefusedFormatError(f"camera raw {_DEVELOP}")
-    if image.tell() == 0 and _is_reduced(tags):
+    if _is_reduced(tags):
         raise RefusedFormatError(
             "it stands at a page that the file calls a thumbnail: give its path, or seek to the full page first"
         )
@@ -99,6 +99,11 @@ def _check_tiff(image: Any) -> None:
         raise ValueError(
             f"its planes of {bits_of(tags)} bits are stored one behind the other, which Pillow misreads: save it "
             "interleaved (PlanarConfiguration 1)"
+        )
+    if not is_raw and tags.prefix == b"MM" and image.mode in ("I", "F"):
+        raise ValueError(
+            "its signed integers or floats are compressed with the highest byte first, which Pillow misreads: give the "
+            "array of tifffile.imread(name), or save it without compression"
         )
     if is_signed(tags) and image.mode[0] not in "IF":
         raise ValueError(f"it holds signed integers of {bits_of(tags)} bits, which Pillow misreads: save uint8")
@@ -164,7 +169,7 @@ FORMATS: dict[str, ImageFormat] = {
     ),
     "BMP": ImageFormat(_SIMPLE),
     "DIB": ImageFormat(_SIMPLE),
-    "EPS": ImageFormat(refused="it would be drawn by another program, Ghostscript"),
+    "EPS": ImageFormat(refused="they would be drawn by another program, Ghostscript"),
     "GIF": ImageFormat(_SIMPLE),
     "HEIF": ImageFormat(
         title="HEIC",
@@ -174,7 +179,7 @@ FORMATS: dict[str, ImageFormat] = {
     "ICNS": ImageFormat(refused=_ICON, begins=lambda prefix: prefix.startswith(b"icns")),
     "ICO": ImageFormat(refused=_ICON, begins=lambda prefix: prefix.startswith(b"\0\0\1\0")),
     "IM": ImageFormat(_SIMPLE),
-    "IPTC": ImageFormat(refused="it would be opened as whatever file lies within"),
+    "IPTC": ImageFormat(refused="they would be opened as whatever file lies within"),
     "JPEG": _JPEG,
     "JPEG2000": ImageFormat(bytes_per_pixel=28.0, buffered=_file_size),  # four bytes a sample, and packed ones
     "JXL": ImageFormat(
@@ -193,7 +198,7 @@ FORMATS: dict[str, ImageFormat] = {
         bytes_per_pixel=21.0,  # two canvases of the decoder of animations, and the copy that it hands out
         buffered=_file_size,
     ),
-    "WMF": ImageFormat(refused="it would be drawn by the operating system"),
+    "WMF": ImageFormat(refused="they would be drawn by the operating system"),
 }
 
 

@@ -50,8 +50,11 @@ def open_header(file: IO[bytes]) -> Header:
 
 def _why_unknown(prefix: bytes) -> str:
     """Say which plugin reads it, where the first bytes tell."""
-    for known in FORMATS.values():
+    for name, known in FORMATS.items():
         if known.plugin and known.begins is not None and known.begins(prefix):
+            accept: Any = Image.OPEN[name][1] if name in Image.ID else None
+            if accept is not None and accept(prefix) is True:  # it is a str where Pillow was built without the decoder
+                return f"a damaged {known.title}"
             return (
                 f"{known.title}, which Pillow reads with a plugin: install {known.plugin}, also in each worker process"
             )

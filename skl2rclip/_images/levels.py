@@ -29,6 +29,7 @@ _AS_ARRAY = (
     "read it as an array in the order red, green, blue, with tifffile.imread(name) or "
     "cv2.imread(name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)[..., ::-1]"
 )
+_AS_RGB = "convert it to RGB first, as arrays of CMYK are not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +96,36 @@ def resolve_white(
     low, high, colour = _range_of(image, is_cut)
     level = white.value if said is None else (said if high <= said else _SIXTEEN_BITS)
     if level is not None:
-        _check_within(low, high, level, is_cut)
+        _check_within(low, high, level, image, is_cut)
         return level, None
     check_signed(image, white)
     full = _SIXTEEN_BITS if is_cut else _full_range(image)
     assert full is not None
-    _check_within(low, high, full, is_cut)
+    _check_within(low, high, full, image, is_cut)
     if _is_floating(image) or not 0 < colour <= _DARK_SHARE * full:
         return full, None
     doubt = (
-        f"its largest value is {colour:.0f} of the {full:.0f} of its type, so that it may hold fewer bits: "
-        f"{f'{_AS_ARRAY}, and ' if is_cut else ''}white_level={_proposal(colour)} says which value is white "
-        f"(white_level={full:.0f} if it is as dark as that)"
+        f"its largest value is {colour:.0f} of the {_whole(full)} of its type, so that it may hold fewer bits: "
+        f"{f'{_as_array(image)}, and ' if is_cut else ''}white_level={_proposal(colour)} says which value is white "
+        f"(white_level={_whole(full)} if it is as dark as that)"
     )
     if white.refuses_dark:
         raise ValueError(doubt)
     return full, doubt
 
 
-def _check_within(low: float, high: float, level: float, is_cut: bool) -> None:
+def _as_array(image: Image.Image | np.ndarray) -> str:
+    return _AS_RGB if isinstance(image, Image.Image) and image.mode == "CMYK" else _AS_ARRAY
+
+
+def _check_within(low: float, high: float, level: float, image: Image.Image | np.ndarray, is_cut: bool) -> None:
     if low < _MIN_SHARE * level or high > _MAX_SHARE * level:
         remedy = "scale them" if low < _MIN_SHARE * level else f"white_level={_proposal(high)} says that this is white"
         raise ValueError(f"its values go from {low:.6g} to {high:.6g} instead of 0 to {level:.6g}: {remedy}")
     if is_cut and level < _SIXTEEN_BITS:
-        raise ValueError(f"{level:.6g} is white, and Pillow keeps the upper eight of its 16 bits only: {_AS_ARRAY}")
+        raise ValueError(
+            f"{level:.6g} is white, and Pillow keeps the upper eight of its 16 bits only: {_as_array(image)}"
+        )
 
 
 def array_as_bytes(array: np.ndarray, white: float) -> np.ndarray:
@@ -229,6 +236,11 @@ def _extremes(values: np.ndarray) -> tuple[float, float]:
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def _whole(full: float) -> int:
+    """Return the largest value of a type, which double precision rounds where it has 64 bits."""
+    return int(full) - (full == _BEYOND_WHITE)
 
 
 def _proposal(high: float) -> int:

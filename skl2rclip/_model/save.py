@@ -233,6 +233,8 @@ def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[
     folder = Path(path)
     file = folder / _DESCRIPTION_FILE
     for attempt in range(_ATTEMPTS):
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder} is a file: give the folder that `save` made, {folder.parent} perhaps.")
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is not a saved model: there is no file {_DESCRIPTION_FILE} in it.")
         before = _identity(file)

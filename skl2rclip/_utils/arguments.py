@@ -28,6 +28,7 @@ from skl2rclip.errors import InvalidParameterError
 # in the attrs of a pandas frame of embeddings
 FINGERPRINT_ATTRIBUTE = "skl2rclip_backbone"
 # with a slash at its end, lest a neighbour whose name begins alike counts as a part of it
+_WRAPPERS = ("sklearn.base", "sklearn.callback", "sklearn.utils._set_output")
 _PACKAGE = os.path.join(os.path.dirname(sys.modules["skl2rclip"].__file__ or ""), "")
 
 
@@ -40,9 +41,9 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def _is_between(frame: FrameType) -> bool:
-    """Whether a frame is this package's, or scikit-learn's decorator around a method of it."""
+    """Whether a frame is this package's, or scikit-learn's wrapper around a method of it."""
     module = frame.f_globals.get("__name__", "")
-    return frame.f_code.co_filename.startswith(_PACKAGE) or module.startswith("sklearn.callback")
+    return frame.f_code.co_filename.startswith(_PACKAGE) or module.startswith(_WRAPPERS)
 
 
 class Recorded(str):
@@ -88,10 +89,17 @@ def check_real(
     if _is_one_of(value, also):
         return value
     is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if is_number and math.isfinite(value) and (low < value < high if open_ends else low <= value <= high):
+    if is_number and _is_finite(value) and (low < value < high if open_ends else low <= value <= high):
         return float(value)
     left, right = "(" if open_ends else "[", ")" if open_ends or high == math.inf else "]"
     raise InvalidParameterError(f"{name} must be in {left}{low:g}, {high:g}{right}{_or(also)}, got {value!r}.")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of an integer beyond all floats
+        return False
 
 
 def _is_one_of(value: Any, choices: Collection[Any]) -> bool:

@@ -128,7 +128,7 @@ def read_image_table(
     groups = [None] * len(labels) if group_column is None else [_label_cell(cell) for cell in cells_of(group_column)]
     rows = _complete(dict(enumerate(zip(images, labels, groups, strict=True))), group, account)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
-    rows = _distinct(_found(rows, folder, account), account)
+    rows = _distinct(_found(rows, folder, account), images, account)
     kept = keep_images([path for path, _, _ in rows.values()], account)
     rows = {number: row for (number, row), keep in zip(rows.items(), kept, strict=True) if keep}
     if not rows:
@@ -255,8 +255,8 @@ def _absent(folder: Path, name: str) -> str:
     return visible(name) + (f" ({near})" if near else "")
 
 
-def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
-    """Keep the first of the rows of each image, which must agree on its rank and group."""
+def _distinct(rows: dict[int, Row], written: list[str], account: Account) -> dict[int, Row]:
+    """Keep the first of the rows of each image, which must agree on its rank and group; `written` is every path."""
     first: dict[str, int] = {}
     for number, row in rows.items():
         first.setdefault(row[0], number)
@@ -270,8 +270,8 @@ def _distinct(rows: dict[int, Row], account: Account) -> dict[int, Row]:
             path, (one, other) = next(iter(others.items()))
             raise ValueError(
                 f"{account.source} gives more than one {what} to {len(others)} of its images, the first of them: "
-                f"{visible(Path(path).name)} {one!r} and {other!r}. Decide which holds, or take these rows out."
+                f"{visible(written[first[path]])} {one!r} and {other!r}. Decide which holds, or take these rows out."
             )
-    repeated = [row[0] for number, row in rows.items() if first[row[0]] != number]
-    account.add(len(repeated), "rows that repeat another", (visible(Path(path).name) for path in repeated))
+    repeated = [number for number, row in rows.items() if first[row[0]] != number]
+    account.add(len(repeated), "rows that repeat another", (visible(written[number]) for number in repeated))
     return {number: rows[number] for number in first.values()}

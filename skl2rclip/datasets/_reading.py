@@ -193,7 +193,8 @@ def counts_by_rank(target: np.ndarray, ranks: list[Any], rank_names: list[str]) 
 def described(title: str, bunch_parts: tuple[np.ndarray, list[Any], list[str]], account: Account) -> str:
     """Describe one's own data: how much of it there is by rank, and what was left out."""
     target, ranks, rank_names = bunch_parts
-    said = f"{title}\n\n{len(target)} images of {len(ranks)} ranks, lowest first:\n\n"
+    counts = (f"{n} {word}{'s' if n != 1 else ''}" for n, word in ((len(target), "image"), (len(ranks), "rank")))
+    said = f"{title}\n\n{' of '.join(counts)}, lowest first:\n\n"
     said += counts_by_rank(target, ranks, rank_names)
     if account.lines:
         said += "\n\nNot taken:\n\n" + "\n".join(f"    {line}" for line in account.lines)

@@ -50,9 +50,9 @@ def read_table(table: Any, chosen: dict[str, str | int]) -> Table:
     path = Path(table).expanduser()
     source = visible(str(path))
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
+        what = f"{source} is a folder" if path.is_dir() else f"there is no file {source}"
         near = near_name(str(path.absolute()))
-        raise FileNotFoundError(f"table must be {_KINDS}; {source} is {what}{f'; {near}' if near else ''}.")
+        raise FileNotFoundError(f"table must be {_KINDS}; {what}{f'; {near}' if near else ''}.")
     suffix = path.suffix.lower()
     if suffix in _DELIMITERS:
         frame = _read_text(path, _DELIMITERS[suffix], source)

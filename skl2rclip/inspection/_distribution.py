@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from skl2rclip._images.collection import as_image_list
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
 from skl2rclip._ordinal.ranks import given_ranks, scale_of
 from skl2rclip._utils.arguments import check_integer, check_lengths, check_real
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from skl2rclip.inspection._drawing import (
     BLUE,
     LEGEND_ABOVE,
@@ -158,7 +159,12 @@ class RankDistributionDisplay:
         if truth is not None:
             check_lengths(X, truth)
             ranks = ordered_scale(estimator, y, ranks).ranks  # which one label alone does not show
-        said = response_of(who, estimator, rows_of(X, [index]), ranks=ranks, needs_labels=False)
+        asked = rows_of(X, [index])
+        try:
+            said = response_of(who, estimator, asked, ranks=ranks, needs_labels=False)
+        except UnreadableImagesError as error:
+            [reason] = error.failures.values()
+            raise UnreadableImagesError({index: reason}, {index: as_image_list(asked)[0]}, len(X)) from None
         (thumbnail,) = thumbnails_of(shown, [index], _SIDE, white_of(estimator))
         assert said.probabilities is not None
         assert said.predicted is not None
@@ -254,5 +260,7 @@ def position_of(value: float, values: np.ndarray) -> float:
 
 def _check_index(index: Any, n: int) -> None:
     check_integer("index", index, 0)
+    if not n:
+        raise ValueError("X is empty while a minimum of 1 image is required.")
     if index >= n:
         raise InvalidParameterError(f"index must be in [0, {n - 1}], got {index}: X holds {n} images.")

@@ -55,6 +55,8 @@ def panels(who: str, ax: Any, size: tuple[float, float], ratios: Sequence[float]
         _, axes = plt.subplots(1, len(ratios), figsize=size, width_ratios=ratios, layout="constrained", squeeze=False)
         return list(axes[0])
     given = list(np.ravel(ax))
+    if not all(hasattr(each, "get_subplotspec") for each in given):
+        raise TypeError(f"{who} draws in Axes of matplotlib, got ax={ax!r}.")
     if len(given) == 1 < len(ratios):
         return _within(given[0], ratios)
     if len(given) != len(ratios):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skl2rclip._ordinal.decisions import central_interval
-from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.labels import check_labels, listing
 from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_choice, check_real
 from skl2rclip.inspection._drawing import (
@@ -104,7 +104,12 @@ class RankPredictionDisplay:
                 f"y_interval must have a row of two labels for each of {len(self._true)} images, got the shape "
                 f"{ends.shape}."
             )
-        return self._scale.encode(check_labels(ends.ravel(), "y_interval"), "y_interval").reshape(-1, 2)
+        encoded = self._scale.encode(check_labels(ends.ravel(), "y_interval"), "y_interval").reshape(-1, 2)
+        wrong = np.flatnonzero(encoded[:, 0] > encoded[:, 1])
+        if len(wrong):
+            shown = listing(ends[wrong[0]].tolist())
+            raise ValueError(f"y_interval[{wrong[0]}] ends before it begins: {shown}. The lowest label comes first.")
+        return encoded
 
     @classmethod
     def from_estimator(
@@ -202,6 +207,8 @@ class RankPredictionDisplay:
         RankPredictionDisplay
         """
         pyplot(cls.__name__)
+        if coverage is not None:
+            check_real("coverage", coverage, 0, 1, open_ends=True)
         scale = encoded_pair(y_true, y_pred, ranks)[0]
         display = cls(
             y_true,

@@ -135,7 +135,7 @@ def test_what_is_left_out_is_counted_in_one_warning(folder):
         "rows without an image: 1, namely row 4, counted from 0 below the header",
         "rows without a rank: 1, namely b.png",
         "files that are not there: 1, namely B.png (the folder has b.png)",
-        "rows that repeat another: 2, namely a.png; a.png",
+        "rows that repeat another: 2, namely a.png; ./a.png",
         "files that cannot be opened as images: 1, namely notes.png (not an image, or of a format that Pillow cannot "
         "read)",
     ]
@@ -157,6 +157,7 @@ def test_missing_cells_of_a_frame_are_missing(folder):
     with pytest.warns(UserWarning, match=r"empty rows: 1\n.*without an image: 1.*\n.*without a rank: 1, namely b.png"):
         read = read_image_table(table, root=folder)
     assert read.target.tolist() == [3]
+    assert "1 image of 1 rank, lowest first" in read.DESCR
     assert read.target.dtype == np.int64
 
 
@@ -166,8 +167,9 @@ def test_missing_cells_of_a_frame_are_missing(folder):
         (
             "path,rank\na.png,1\nb.png,2\n./a.png,2\n",
             None,
-            "more than one rank to 1 of its .*: a.png '1' and '2'",
+            "more than one rank to 1 of its .*: a.png '1' and '2'. Decide",
         ),
+        ("path,rank\ninner/c.png,1\ninner/c.png,2\n", None, "the first of them: inner/c.png '1' and '2'"),
         ("path,rank,who\na.png,1,x\na.png,1,y\n", "who", "more than one group to 1 of its .*: a.png 'x' and 'y'"),
     ],
 )
@@ -406,7 +408,7 @@ def test_names_without_their_ending_are_told_from_a_wrong_folder(folder):
     [
         (3, TypeError, "table must be a path of a .csv.* got int"),
         ([["a.png", 1]], TypeError, "table must be a path of a .csv.* got list"),
-        ("absent.csv", FileNotFoundError, "absent.csv is no such file"),
+        ("absent.csv", FileNotFoundError, "there is no file absent.csv"),
         (".", FileNotFoundError, "is a folder"),
         (__file__, ValueError, "Save it as one of them"),
         ({"path": [np.zeros((2, 2))], "rank": [1]}, TypeError, "must hold paths, got ndarray.*give the column to fit"),

@@ -444,3 +444,8 @@ def test_a_pipe_in_the_databases_place_is_not_waited_for(tmp_path, files, expect
     with pytest.warns(UserWarning, match="is not a regular file"):
         embeddings = within(60, lambda: embed(files, tmp_path / "cache"))
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+
+
+def test_a_folder_is_a_path():
+    with pytest.raises(InvalidParameterError, match="folder must be a string or a path, got None"):
+        EmbeddingStore(None)

@@ -334,3 +334,19 @@ def test_what_only_becomes_an_array_is_taken_as_that_array():
     for alone in (np.float64(3), np.ndarray, Image.new("L", (4, 4))):
         with pytest.raises((TypeError, ValueError), match="X must be a sequence of images"):
             as_image_list(alone)
+
+
+def test_a_stack_of_no_images_is_empty():
+    for shape in ((0, 4, 4), (0, 8, 8, 3)):
+        with pytest.raises(ValueError, match="X is empty"):
+            as_image_list(np.zeros(shape, np.uint8))
+
+
+def test_an_image_without_pixels_and_masked_values_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"X\[0\] must have at least one pixel, got a PIL image of 0 x 5"):
+        as_image_list([Image.new("RGB", (0, 5))])
+    masked = np.ma.masked_less(np.arange(25, dtype=np.uint8).reshape(5, 5), 4)
+    with pytest.raises(ValueError, match=r"X\[0\] has masked values: fill them first"):
+        as_image_list([masked])
+    with pytest.raises(ValueError, match=r"X\[1\] has masked values"):
+        as_image_list(np.ma.stack([np.ma.array(masked.data), masked]))

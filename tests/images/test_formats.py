@@ -1,11 +1,17 @@
 """The table of formats: what is read of it elsewhere, and that the documentation has it."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from skl2rclip._images.decoding import find_damaged
 from skl2rclip._images.formats import FORMATS, OTHER_FORMAT, format_of
+from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import decoding_bytes
 
 DOCS = Path(__file__).parents[2] / "docs/inputs.md"
@@ -51,3 +57,27 @@ def test_of_others_nothing_particular_is_known(name):
     image = Image.new("L", (2, 2))
     image.format = name
     assert format_of(image) is OTHER_FORMAT
+
+
+def big_endian_tiff(values, compression):
+    """Bytes of a grey TIFF whose bytes begin with the highest one."""
+    data = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    data = zlib.compress(data) if compression == 8 else data
+    data += b"\0" * (len(data) % 2)
+    height, width = values.shape
+    n_bits, kind = 8 * values.dtype.itemsize, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    tags = {256: width, 257: height, 258: n_bits, 259: compression, 262: 1, 273: 8, 277: 1, 278: height}
+    tags |= {279: len(data), 339: kind}
+    entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"MM" + struct.pack(">HI", 42, 8 + len(data)) + data + struct.pack(">H", len(tags)) + entries + b"\0" * 4
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32"])
+def test_a_tiff_whose_bytes_pillow_swaps_twice_is_refused(dtype, compression):
+    values = np.arange(12).reshape(3, 4).astype(dtype)
+    content = big_endian_tiff(values, compression)
+    reason = find_damaged([content], [0], white=WhiteLevel(255)).get(0, "")
+    assert ("which Pillow misreads: give the array of tifffile" in reason) is (compression == 8 and dtype != "uint16")
+    if not reason:
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), values)

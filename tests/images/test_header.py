@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder
@@ -46,7 +46,7 @@ def test_what_another_program_would_draw_is_refused_by_name(tmp_path, monkeypatc
     calls = []
     monkeypatch.setattr(subprocess, "check_call", lambda *arguments, **options: calls.append(arguments))
     [reason] = find_unreadable(stamped([path])).values()
-    assert reason == "EPS files are not read: it would be drawn by another program, Ghostscript"
+    assert reason == "EPS files are not read: they would be drawn by another program, Ghostscript"
     for image in (path, Image.open(path)):
         with pytest.raises(RefusedFormatError, match="EPS"):
             open_image(image)
@@ -132,3 +132,9 @@ def test_a_tiff_that_pillow_cannot_read_is_named_with_what_reads_it():
     tifffile.imwrite(content, levels)
     assert "give the array of tifffile.imread(name)" in skl2rclip.find_unreadable([content.getvalue()])[0]
     assert skl2rclip.find_unreadable([tifffile.imread(io.BytesIO(content.getvalue()))]) == {}
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
+def test_what_pillow_has_the_decoder_of_is_damaged():
+    content = content_of(Image.new("RGB", (64, 64)), "AVIF")
+    assert skl2rclip.find_unreadable([content[:40]]) == {0: "a damaged AVIF"}

@@ -274,3 +274,18 @@ def test_damaged_exif_costs_nothing_but_itself(damage):
     with Image.open(content) as image:
         assert orientation_of(image) == 1
     assert np.abs(grey(content.getvalue()) - EIGHT_BITS).max() <= 4
+
+
+def test_the_largest_value_of_64_bits_is_said_exactly():
+    reason = refused(np.full((4, 4), 5, np.uint64))
+    assert "of the 18446744073709551615 of" in reason
+    assert "white_level=18446744073709551615 if" in reason
+
+
+def test_an_array_is_no_remedy_for_cmyk():
+    content = io.BytesIO()
+    tifffile.imwrite(content, np.full((8, 8, 4), 4095, np.uint16), photometric="separated")
+    for white_level in (None, 4095):
+        reason = refused(content.getvalue(), white_level)
+        assert "convert it to RGB first" in reason
+        assert "tifffile" not in reason

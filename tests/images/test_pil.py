@@ -1,8 +1,10 @@
 """PIL images that come in: the same pixels however often and from wherever; they are decoded where they are."""
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 
 import fuzz_images
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from skl2rclip._images.decoding import find_unreadable, open_image
+from skl2rclip._images import pil
+from skl2rclip._images.decoding import find_damaged, find_unreadable, open_image
 from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import MemoryTicket, TooLargeError, is_waiting
@@ -146,15 +149,18 @@ def test_a_draft_and_what_else_was_changed_before_decoding_are_meant():
     np.testing.assert_array_equal(np.asarray(open_image(opaque))[..., 0], RAMP)
 
 
-def test_what_was_closed_before_it_was_decoded_says_so(tmp_path):
+def test_what_was_closed_or_verified_says_so(tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(content_of(Image.fromarray(COLOUR), "PNG"))
     with Image.open(path) as image:
         pass
     verified = Image.open(path)
     verified.verify()
-    for each in (image, verified):
-        with pytest.raises(ValueError, match="closed or verified before it was decoded: open it again, or give its"):
+    decoded = Image.open(path)
+    decoded.load()
+    decoded.close()
+    for each in (image, verified, decoded):
+        with pytest.raises(ValueError, match="it has been closed or verified: open it again, or give its path"):
             open_image(each)
 
 
@@ -187,6 +193,10 @@ def test_a_tiff_that_stands_at_a_thumbnail_is_refused_until_it_is_moved(tmp_path
             image.load()
         image.seek(2)
         np.testing.assert_array_equal(np.asarray(open_image(image))[..., 0], RAMP // 2)
+    pages(path, (RAMP, 0), (RAMP[::4, ::4], 1))
+    with Image.open(path) as image:
+        image.seek(1)
+        assert "a page that the file calls a thumbnail" in find_unreadable([image])[0]
 
 
 @pytest.mark.parametrize("is_decoded", [False, True])
@@ -234,3 +244,41 @@ def test_an_opened_image_is_embedded_as_its_file_and_the_same_entry_of_the_cache
         assert key == cache.read(image)[0] == cache.read(np.asarray(image))[0]
         rows = embedded([image, path, image], tmp_path / "folder")
         np.testing.assert_allclose(rows, embedded([path], tmp_path / "other")[[0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_what_a_header_says_is_kept_when_an_image_is_decoded(n_channels):
+    values = np.linspace(0, 4095, 32 * 32).reshape(32, 32).astype(np.uint16)
+    content = png_of_16_bits(np.stack([values] * n_channels, -1), bytes([12] * n_channels))
+    image = Image.open(io.BytesIO(content))
+    white = WhiteLevel(refuses_dark=True)
+    first = find_damaged([image], [0], white=white)
+    assert first == find_damaged([image], [0], white=white) == find_damaged([content], [0], white=white)
+    assert bool(first) is (n_channels == 3)  # of which Pillow keeps the upper eight bits
+    if n_channels == 1:
+        np.testing.assert_array_equal(np.asarray(open_image(image, white=white))[..., 0], values >> 4)
+    n_known = len(pil._headers)
+    del image
+    assert len(pil._headers) == n_known - 1
+
+
+def test_colours_of_16_bits_that_hold_12_are_refused_however_often_they_are_looked_at():
+    values = np.full((8, 8, 3), 4095, np.uint16)
+    images = [Image.open(io.BytesIO(png_of_16_bits(values)))]
+    with cache_for_tests() as cache:
+        cache.read(images[0])
+    for _ in range(2):
+        assert "cv2.imread" in find_damaged(images, [0], white=WhiteLevel(refuses_dark=True))[0]
+
+
+def png_of_16_bits(values, significant=b""):
+    height, width, n_channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2}[n_channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    if significant:
+        chunks.insert(1, (b"sBIT", significant))
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skl2rclip import L2RCLIPClassifier, find_unreadable
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier, find_unreadable
+from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip._images import decoding
 from skl2rclip._images.decoding import find_damaged, open_image
 from skl2rclip._images.decoding import find_unreadable as unreadable_headers
@@ -66,6 +67,23 @@ def test_an_image_given_several_times_is_decoded_once_and_counts_every_time(tmp_
     [(_, message)] = shown_warnings(embedded, [pil_image(), path, pil_image(2), path, str(path)], None)
     assert message == f"X[1] ({path}) and 2 others: {CLEAR}"
     assert "X[1], X[3], X[4]" in caplog.text
+
+
+def test_files_of_the_same_content_are_all_counted(tmp_path):
+    paths = [write_clear(tmp_path / f"{i}.png") for i in range(5)]
+    for folder in (None, tmp_path / "cache"):
+        [(_, message)] = shown_warnings(embedded, paths, folder)
+        assert message == f"X[0] ({paths[0]}) and 4 others: {CLEAR}"
+
+
+def test_an_encoders_warning_points_to_the_line_of_the_call(tmp_path):
+    path = write_clear(tmp_path / "a.png", 3)
+    encoder = CLIPImageEncoder("skl2rclip-tiny")
+    for method in (encoder.fit_transform, encoder.transform):
+        forget_embeddings()
+        with pytest.warns(UserWarning, match=CLEAR) as shown:
+            method([path])
+        assert [each.filename for each in shown] == [__file__]
 
 
 def test_without_a_file_the_place_alone_is_named(tmp_path):

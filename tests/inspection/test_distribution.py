@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skl2rclip import inspection
+from skl2rclip.errors import UnreadableImagesError
 from tests.support.displays import brightness
 
 
@@ -44,3 +45,12 @@ def test_the_mean_stands_between_ranks_that_are_unevenly_spaced():
     assert display.mean_line_.get_xdata()[0] == pytest.approx(1.5)
     descending = inspection.RankDistributionDisplay([0.5, 0.5, 0.0], ranks=[100, 10, 1]).plot()
     assert descending.mean_line_.get_xdata()[0] == pytest.approx(0.5)
+
+
+def test_the_image_that_cannot_be_read_is_named_as_in_x(model, shades, tmp_path):
+    X = [*shades[0][:3], tmp_path / "absent.png"]
+    with pytest.raises(UnreadableImagesError, match=r"X\[3\] \(.*absent.png\): no such file") as caught:
+        inspection.RankDistributionDisplay.from_estimator(model, X, index=3)
+    assert caught.value.failures == {3: "no such file"}
+    with pytest.raises(ValueError, match="X is empty"):
+        inspection.RankDistributionDisplay.from_estimator(model, [])

@@ -39,3 +39,9 @@ def test_ticks_stand_at_their_ranks_and_have_room(K):
         boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
         assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
     assert len(texts) == K or int(texts[0]) % 5 == 0 or K == 21
+
+
+def test_what_is_no_axes_is_refused_by_name():
+    display = inspection.RankPredictionDisplay.from_predictions([1, 2], [1, 2])
+    with pytest.raises(TypeError, match="draws in Axes of matplotlib, got ax='x'"):
+        display.plot(ax="x")

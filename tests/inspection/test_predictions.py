@@ -83,3 +83,10 @@ def test_what_does_not_fit_is_refused():
         draw([1, 2], [1, 2], kind="residuals")
     with pytest.raises(ValueError, match="display_labels must hold one for each of the 2 ranks, got 1"):
         draw([1, 2], [1, 2], display_labels=["one"])
+
+
+def test_intervals_that_end_before_they_begin_and_impossible_coverages_are_refused():
+    with pytest.raises(ValueError, match=r"y_interval\[1\] ends before it begins: .*The lowest label comes first"):
+        inspection.RankPredictionDisplay.from_predictions([1, 2, 3], [1, 2, 3], y_interval=[[1, 2], [3, 2], [3, 3]])
+    with pytest.raises(ValueError, match=r"coverage must be in \(0, 1\), got 2"):
+        inspection.RankPredictionDisplay.from_predictions([1, 2, 3], [1, 2, 3], coverage=2)

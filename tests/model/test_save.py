@@ -88,6 +88,8 @@ def test_unusable_folders_are_named(case, tmp_path):
         L2RCLIPClassifier.load(tmp_path / "nowhere")
     case[0].save(tmp_path / "model")
     file = tmp_path / "model" / "model.json"
+    with pytest.raises(NotADirectoryError, match="is a file: give the folder that `save` made"):
+        L2RCLIPClassifier.load(file)
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
     with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 4"):

@@ -11,6 +11,7 @@ from skl2rclip._utils.arguments import (
     check_path,
     check_real,
     check_sample_weight,
+    check_white_level,
     class_weights_of,
     parse_bytes,
     parse_max_memory,
@@ -74,6 +75,11 @@ def test_errors_are_value_and_type_errors():
             check()
         with pytest.raises(TypeError, match="must be"):
             check()
+
+
+def test_integers_beyond_all_floats_are_out_of_range():
+    with pytest.raises(InvalidParameterError, match=r"white_level must be in \(0, inf\)"):
+        check_white_level(10**400)
 
 
 def test_numbers_of_numpy_are_numbers():
