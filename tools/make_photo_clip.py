@@ -366,7 +366,7 @@ def main() -> None:
     parser.add_argument("--features-only", action="store_true")
     parser.add_argument("--projection", choices=["linear", "mlp"], default="mlp")
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=768)
     parser.add_argument("--properties", type=int, default=8, help="whose captions a step has")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
