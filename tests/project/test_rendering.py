@@ -78,7 +78,7 @@ def test_crops_of_photographs_are_never_enlarged(resized):
     rng = np.random.default_rng(0)
     for side in (64, 224):
         for _ in range(20):
-            pictures.crop(rng, side)
+            rendering.crop(rng, side)
             photo_scenes.other_photograph(rng, side)
         for photograph in ("temple", "flower"):
             made = make_graded_photographs(20, photograph=photograph, image_size=side, random_state=0)
@@ -99,10 +99,10 @@ def test_varied_scenes_show_more_with_the_level(name, scene):
 
 def test_training_images_of_the_photo_model_show_no_level_that_is_held_out():
     rng = np.random.default_rng(0)
-    for make in (photo_scenes.varied_picture, photo_scenes.other_photograph):
+    for make in (photo_scenes.varied_image, photo_scenes.other_photograph):
         for _ in range(40):
-            picture, levels = make(rng, 64)
-            assert picture.shape == (64, 64, 3)
+            image, levels = make(rng, 64)
+            assert image.shape == (64, 64, 3)
             assert levels
-            assert all(level in pictures.PROPERTIES[name].captioned for name, level in levels.items())
+            assert all(level in rendering.PROPERTIES[name].captioned for name, level in levels.items())
     assert photo_scenes.collage(rng, 64).shape == (64, 64, 3)
