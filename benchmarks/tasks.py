@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -202,11 +203,21 @@ def weights_of(backbone: str) -> str:
 
 def all_tasks(cache: Path, data: Path | None = None, backbone: str = BACKBONE) -> tuple[Task, ...]:
     """Tasks, those of photographs only where `data` is their folder; made once and kept in the folder `cache`."""
-    kept = joblib.Memory(cache / f"tasks-{weights_of(backbone)}", verbose=0).cache
+    kept = _kept(cache, backbone)
     drawn = (
         kept(_graded)(backbone),
         kept(_digits)(backbone),
         kept(_rendered)("tilt", "the tilt of the bar is", backbone),
         kept(_rendered)("ripeness", "the ripeness of the fruit is", backbone),
     )
-    return drawn if data is None else (*drawn, kept(_coffee_leaves)(data, backbone), kept(_blood_cells)(data, backbone))
+    return drawn if data is None else (*drawn, *photograph_tasks(cache, data, backbone))
+
+
+def photograph_tasks(cache: Path, data: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
+    """Tasks of photographs, made once and kept in the folder `cache`."""
+    kept = _kept(cache, backbone)
+    return kept(_coffee_leaves)(data, backbone), kept(_blood_cells)(data, backbone)
+
+
+def _kept(cache: Path, backbone: str) -> Callable[[Callable], Callable]:
+    return joblib.Memory(cache / f"tasks-{weights_of(backbone)}", verbose=0).cache

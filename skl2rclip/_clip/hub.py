@@ -158,8 +158,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _network() -> str:
     is_set = any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy"))
     return (
-        "Without a network there are model_name='skl2rclip-tiny', a checkpoint file (pretrained=path) and a folder "
-        f"(model_name='local-dir:path'). Python has started with HF_ENDPOINT={constants.ENDPOINT}, "
-        f"HF_HOME={constants.HF_HOME}, HF_HUB_OFFLINE={int(constants.HF_HUB_OFFLINE)} and HTTPS_PROXY "
-        f"{'' if is_set else 'not '}set."
+        "Without a network there are model_name='skl2rclip-tiny', 'skl2rclip-photo' where its package is installed, a "
+        "checkpoint file (pretrained=path) and a folder (model_name='local-dir:path'). Python has started with "
+        f"HF_ENDPOINT={constants.ENDPOINT}, HF_HOME={constants.HF_HOME}, "
+        f"HF_HUB_OFFLINE={int(constants.HF_HUB_OFFLINE)} and HTTPS_PROXY {'' if is_set else 'not '}set."
     )

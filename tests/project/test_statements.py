@@ -12,6 +12,7 @@ CITING = {
     ("README.md", "Evidence"),
     ("method.md", "What was measured"),
     ("scaling.md", "Many images"),
+    ("skl2rclip-photo.md", "What a fit makes of it"),
     ("when-to-use.md", "What the figures say"),
 }
 TABLE = re.compile(r"\((?:\.\./)?benchmarks/(\w+\.md)\)")
