@@ -45,7 +45,8 @@ def in_child(work: Callable[[], object]) -> str:
 
 
 def peak_of(work: Callable[[], object]) -> int:
-    """Bytes that the resident memory of this process grows by at most, while something is done."""
+    """Bytes that the resident memory of this process grows by at most, while something is done another time."""
+    work()  # what it needs of libraries is in memory from then on
     ctypes.CDLL(None).malloc_trim(0)  # what is free is not to be taken for what is needed
     Path("/proc/self/clear_refs").write_text("5")
     before = _kilobytes("VmRSS")
