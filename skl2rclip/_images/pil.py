@@ -18,7 +18,8 @@ from skl2rclip._utils.forks import in_forked_child
 _N_LOCKS = 64
 _image_locks: list[threading.Lock] = []
 _file_locks: list[threading.Lock] = []
-# by the address of an image that lives: the image, its frame, and what its header said before it was decoded
+# by the address of an image that lives, as images have no hash: the image, its frame, and what its header said before
+# it was decoded
 _headers: dict[int, tuple[weakref.ref[Image.Image], int, float | None, bool]] = {}
 
 

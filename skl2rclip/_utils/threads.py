@@ -100,8 +100,7 @@ def _workers(n: int, n_threads_each: int) -> ThreadPoolExecutor:
 
 def _begin_worker(n_threads: int) -> None:
     _of_thread.is_worker = True
-    _set_own_number(n_threads)
-    _mkl_setter()(n_threads)
+    _set_own_number(n_threads, n_threads)
 
 
 def _forget_threads() -> None:
@@ -114,14 +113,15 @@ def _forget_threads() -> None:
 in_forked_child(_forget_threads)
 
 
-def _set_own_number(n: int) -> None:
-    """Set how many threads OpenMP, and so torch, takes when this thread computes.
+def _set_own_number(n: int, n_of_mkl: int) -> int:
+    """Set how many threads torch takes when this thread computes, by OpenMP and in its MKL; return what MKL had.
 
     ``torch.set_num_threads`` would also say it to threads that have not computed yet, of this fit or of the user.
     """
     torch.get_num_threads()  # a thread that has not computed yet would take the process's number when it does
     for library in _libraries("openmp").lib_controllers:
         library.set_num_threads(n)
+    return _mkl_setter()(n_of_mkl)
 
 
 @cache
@@ -159,15 +159,13 @@ def one_thread() -> Iterator[None]:
     try:
         _of_thread.n_before = n_before
         if n_before > 1:
-            _set_own_number(1)
-            n_of_mkl = _mkl_setter()(1)
+            n_of_mkl = _set_own_number(1, 1)
         with _blas_limit:
             yield
     finally:
         is_forked_meanwhile, _of_thread.n_before = _of_thread.n_before is None, None
         if n_before > 1 and not is_forked_meanwhile:  # a forked child stays with one
-            _mkl_setter()(n_of_mkl)
-            _set_own_number(n_before)
+            _set_own_number(n_before, n_of_mkl)
 
 
 def n_side_by_side() -> int:

@@ -1,20 +1,14 @@
 """skl2rclip-photo: an image network from a package of its own, and a projection and a text tower of ours."""
 
 import json
-import os
-import subprocess
-import sys
-import warnings
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import rendering
 import timm
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -24,6 +18,7 @@ from skl2rclip._clip import photo
 from skl2rclip._clip.backbone import build_image_tower, load_backbone, unload_backbones
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
+from tests.support.embedded_models import assert_is_an_ordinary_open_clip_model, assert_needs_no_network
 
 pytestmark = pytest.mark.full_ordering
 PHOTO = "skl2rclip-photo"
@@ -60,14 +55,7 @@ def test_what_we_ship_is_small_and_holds_no_copy_of_the_network():
 
 
 def test_it_needs_no_network_connection():
-    code = (
-        "import socket; socket.socket.connect = lambda *arguments: exit('it wants the network')\n"
-        "from skl2rclip import CLIPImageEncoder\n"
-        f"print(CLIPImageEncoder({PHOTO!r}).fit().embedding_width_)"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "512"
+    assert_needs_no_network(PHOTO, 512)
 
 
 def test_the_network_knows_what_is_on_a_photograph():
@@ -84,24 +72,8 @@ def test_the_network_knows_what_is_on_a_photograph():
 
 
 def test_it_is_an_ordinary_open_clip_model():
-    backbone = load_backbone(BackboneSource(PHOTO, "openai"))
-    assert type(backbone.model) is open_clip.CLIP
-    assert not backbone.source.is_random
-    assert backbone.preprocessing.size == (224, 224)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = classifier(
-            image_tower="precomputed",
-            prompt="the size is",
-            n_context_tokens=3,
-            prompt_epochs=0,
-            blend_ratio=0.0,
-            ranks=range(21),
-        )
-        model.fit(np.eye(2, 512), [0, 20])
-    sentences = [f"the size is {k}" for k in range(21)]
-    expected = backbone.model.encode_text(SimpleTokenizer(context_length=32)(sentences), normalize=True)
-    np.testing.assert_allclose(model.prototypes_, expected.numpy(), atol=1e-5)
+    assert_is_an_ordinary_open_clip_model(PHOTO, 512)
+    assert load_backbone(BackboneSource(PHOTO)).preprocessing.size == (224, 224)
 
 
 def test_the_tower_is_built_from_its_configuration_alone(without_package):
@@ -158,7 +130,7 @@ def test_another_file_in_the_package_is_refused(content, tmp_path, monkeypatch):
     file = tmp_path / "network.pth"
     if content is not None:
         file.write_bytes(content)
-    monkeypatch.setattr(photo, "_file_of_package", lambda: file)
+    monkeypatch.setattr(photo, "network_file", lambda: file)
     with pytest.raises(RuntimeError, match=r"(?s)network\.pth.*pip install --force-reinstall"):
         load_backbone(BackboneSource(PHOTO))
 

@@ -1,23 +1,18 @@
 """skl2rclip-tiny, and the claims of the method on it, at a size that takes seconds."""
 
-import os
-import subprocess
-import sys
-import warnings
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import rendering
-from open_clip.tokenizer import SimpleTokenizer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 import skl2rclip
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
+from tests.support.embedded_models import assert_is_an_ordinary_open_clip_model, assert_needs_no_network
 
 pytestmark = pytest.mark.full_ordering
 TINY = "skl2rclip-tiny"
@@ -53,27 +48,11 @@ def draw(y, shots, seed):
 
 def test_the_model_is_small_and_needs_no_network():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 8e6
-    code = (
-        "import socket; socket.socket.connect = lambda *arguments: exit('it wants the network')\n"
-        "from skl2rclip import CLIPImageEncoder\n"
-        f"print(CLIPImageEncoder({TINY!r}).fit().embedding_width_)"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == "128"
+    assert_needs_no_network(TINY, 128)
 
 
 def test_it_is_an_ordinary_open_clip_model():
-    backbone = load_backbone(BackboneSource(TINY, "openai"))
-    assert type(backbone.model) is open_clip.CLIP
-    assert not backbone.source.is_random
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = classifier(prompt="the size is", n_context_tokens=3, prompt_epochs=0, blend_ratio=0.0, ranks=range(21))
-        model.fit(np.eye(2, 128), [0, 20])
-    sentences = [f"the size is {k}" for k in range(21)]
-    expected = backbone.model.encode_text(SimpleTokenizer(context_length=32)(sentences), normalize=True)
-    np.testing.assert_allclose(model.prototypes_, expected.numpy(), atol=1e-5)
+    assert_is_an_ordinary_open_clip_model(TINY, 128)
 
 
 def test_saved_with_its_backbone_it_is_a_folder_of_open_clip(tmp_path):
