@@ -37,6 +37,7 @@ from methods import METHODS, predictions
 from tasks import BACKBONE, Task, all_tasks
 
 HERE = Path(__file__).parent
+CACHE = Path(tempfile.gettempdir()) / "skl2rclip-evidence"
 # candidates of the tuning, and what it chose (python benchmarks/evidence.py --tune); the defaults where nothing stands
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
@@ -84,6 +85,16 @@ def chosen_for(backbone: str) -> dict[str, dict]:
     return next((json.loads(file.read_text()) for file in files if file.is_file()), {})
 
 
+def chosen_on_validation(backbone: str) -> dict[str, dict]:
+    """What of it holds for few shots: fits on drawn images where a rank has too few for folds, and rates."""
+    return {name: settings for name, settings in chosen_for(backbone).items() if name in few_shots.TUNED}
+
+
+def cache_for(folder: Path, backbone: str) -> Path:
+    """Where tasks and fits of a backbone are kept: in a folder of its own, where that is not the first one."""
+    return folder if backbone == BACKBONE else folder / backbone
+
+
 def tune(tasks: tuple[Task, ...], n_seeds: int, n_jobs: int, names: list[str]) -> None:
     backbone = tasks[0].backbone
     jobs = [
@@ -113,7 +124,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], help=f"of {', '.join(NAMES)}; or methods with --tune")
     parser.add_argument("--model-name", default=BACKBONE, help="backbone")
     parser.add_argument("--data", type=Path, help="folder with lara2018 and BCCD_Dataset as their authors publish them")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-evidence")
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--seeds", type=int, help="by default 10 of few_shots, 5 of the others")
     parser.add_argument("--shots", type=int, nargs="*", default=list(few_shots.SHOTS), help="of few_shots")
     parser.add_argument("--hours", type=float, default=float("inf"), help="begin no fit after that time")
@@ -122,7 +133,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the reports and of further.jsonl")
     options = parser.parse_args()
     unknown = set(options.only) - set(CANDIDATES if options.tune else NAMES)
-    options.cache = options.cache if options.model_name == BACKBONE else options.cache / options.model_name
+    options.cache = cache_for(options.cache, options.model_name)
     if unknown:
         parser.error(f"--only does not know {', '.join(sorted(unknown))}")
     return options
@@ -130,8 +141,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     options = parsed()
-    # fits on drawn images where a rank has too few for folds, and rates, are by what the tuning chose
-    chosen = {name: settings for name, settings in chosen_for(options.model_name).items() if name in few_shots.TUNED}
+    chosen = chosen_on_validation(options.model_name)
     if options.tune:
         tune(
             all_tasks(options.cache, backbone=options.model_name),

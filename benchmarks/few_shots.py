@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
@@ -88,11 +89,19 @@ def _interval(predictor: Predictor, Z: np.ndarray) -> np.ndarray:
     return central_interval(predictor(Z), COVERAGE)
 
 
-def cell(task: Task, shots: int, seed: int, store: Path, chosen: dict[str, dict], deadline: float) -> None:
-    """Fit what is missing of a task, a number of images and a seed, unless time is up."""
+def cell(
+    task: Task,
+    shots: int,
+    seed: int,
+    store: Path,
+    chosen: dict[str, dict],
+    deadline: float = math.inf,
+    names: Iterable[str] = FEW_SHOTS,
+) -> None:
+    """Fit what is missing of a task, a number of images and a seed by some methods, unless time is up."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    for name in FEW_SHOTS:
+    for name in names:
         file = file_of(store, name, task.name, shots, seed)
         if file.is_file():
             continue
@@ -137,15 +146,13 @@ def run(
         print("few_shots: time is up; run it again to go on")
 
 
+def about(task: Task) -> dict:
+    """What a report must know of a task beside the predictions."""
+    parts = {name: getattr(task, name).target.tolist() for name in ("validation", "test")}
+    return {"n_ranks": task.n_ranks, **parts}
+
+
 def keep_labels(tasks: tuple[Task, ...], store: Path) -> None:
-    """What a report must know of the tasks beside the predictions."""
-    about = {
-        task.name: {
-            "n_ranks": task.n_ranks,
-            "validation": task.validation.target.tolist(),
-            "test": task.test.target.tolist(),
-        }
-        for task in tasks
-    }
+    """Keep it of all tasks."""
     store.mkdir(parents=True, exist_ok=True)
-    (store / "few-shots.json").write_text(json.dumps(about))
+    (store / "few-shots.json").write_text(json.dumps({task.name: about(task) for task in tasks}))
