@@ -5,6 +5,11 @@ validation on the one, test on the other. digits: scikit-learn's handwritten dig
 left out. tilt and ripeness: rendered properties that it never saw. coffee leaves and blood cells: photographs, read in
 their authors' layouts from a folder that holds ``lara2018`` (https://github.com/esgario/lara2018) and ``BCCD_Dataset``
 (https://github.com/Shenggan/BCCD_Dataset). Images are drawn at the size that the backbone takes.
+
+Known words: six of the properties that our small CLIPs were trained to name, drawn anew, with levels that training never
+captioned among them, and in two of them phrasings that it never showed. Three learn from the photographs that the
+backbone has seen and are tested on scikit-learn's two, which it has not. Each is there with two more wordings: of words
+that mean nothing, and of its own in another order.
 """
 
 from __future__ import annotations
@@ -20,12 +25,14 @@ from xml.etree import ElementTree
 import joblib
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools")]
 
+import captions  # noqa: E402
 import rendering  # noqa: E402
 
 from skl2rclip import CLIPImageEncoder  # noqa: E402
@@ -63,6 +70,14 @@ class Task:
     validation: Part
     test: Part
     backbone: str = BACKBONE
+
+    def worded(self, wording: str) -> Task:
+        """Itself in another wording: of words that mean nothing, or of its own in an order drawn at random."""
+        name = f"{self.name}, {wording} words"
+        if wording == "meaningless":
+            return replace(self, name=name, prompt="something", names=tuple(_NAMES_WITHOUT_MEANING[: self.n_ranks]))
+        shuffled = np.random.default_rng(self.n_ranks).permutation(self.n_ranks)
+        return replace(self, name=name, names=tuple(self.names[k] for k in shuffled))
 
     @property
     def n_ranks(self) -> int:
@@ -135,6 +150,67 @@ def _digits(backbone: str) -> Task:
     cut = [slice(None, -450), slice(-450, -300), slice(-300, None)]
     parts = (_part(pixels[where], target[where].tolist(), backbone) for where in cut)
     return Task("digits", tuple(str(k) for k in range(10)), "the handwritten digit", *parts, backbone=backbone)
+
+
+# ---------------------------------------------------------------- known words
+
+# of tokens that the training of the small CLIPs did not show, in no order
+_NAMES_WITHOUT_MEANING = (
+    "walrus onion trumpet velvet canyon pepper lizard anchor ribbon magnet turnip violin saddle feather pirate cactus "
+    "muffin teapot lantern otter parsley wizard goblet thistle"
+).split()
+WORDINGS = ("meaningless", "shuffled")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A property, words for its levels, and whether test images are of photographs that training has not seen."""
+
+    property: str
+    prompt: str
+    levels: tuple[int, ...]
+    names: tuple[str, ...]
+    is_elsewhere: bool = False
+
+
+def _numbered(name: str, prompt: str, is_elsewhere: bool = False) -> _Known:
+    levels = rendering.PROPERTIES[name].levels
+    return _Known(name, prompt, levels, tuple(captions.level_text(name, level) for level in levels), is_elsewhere)
+
+
+_KNOWN = {
+    "blur": _numbered("blur", "a photo with blur level", is_elsewhere=True),
+    "brightness": _numbered("brightness", "we rated the brightness of this", is_elsewhere=True),
+    "decade": _numbered("decade", "a photo taken in the", is_elsewhere=True),
+    "age": _numbered("age", "a face aged"),
+    "size": _numbered("size", "please note how much size you see :"),
+    "wear": _Known("wear", "condition :", (0, 5, 10, 15, 20), captions.GRADES[::-1]),
+}
+
+
+def _known(name: str, backbone: str) -> Task:
+    spec, side = _KNOWN[name], side_of(backbone)
+
+    def part(per_rank: int, seed: int, is_elsewhere: bool = False) -> Part:
+        rng = np.random.default_rng([seed, 9])
+        target = np.tile(np.arange(len(spec.levels)), per_rank)
+        ours = rendering.photographs
+        if is_elsewhere:
+            rendering.photographs = lambda: tuple(load_sample_images().images)
+        try:
+            drawn = [rendering.render(spec.property, spec.levels[k], rng, training=False, side=side) for k in target]
+        finally:
+            rendering.photographs = ours
+        return _part(drawn, target.tolist(), backbone)
+
+    parts = (part(TRAIN_PER_RANK, 0), part(TEST_PER_RANK, 1), part(TEST_PER_RANK, 2, spec.is_elsewhere))
+    return Task(name, spec.names, spec.prompt, *parts, backbone=backbone)
+
+
+def known_tasks(cache: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
+    """Tasks whose words the backbone was trained to know, made once and kept in the folder `cache`."""
+    kept = _kept(cache, backbone)
+    return tuple(kept(_known)(name, backbone) for name in _KNOWN)
 
 
 # ---------------------------------------------------------------- photographs
