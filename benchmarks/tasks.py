@@ -6,8 +6,8 @@ left out. tilt and ripeness: rendered properties that it never saw. coffee leave
 their authors' layouts from a folder that holds ``lara2018`` (https://github.com/esgario/lara2018) and ``BCCD_Dataset``
 (https://github.com/Shenggan/BCCD_Dataset). Images are drawn at the size that the backbone takes.
 
-Known words: six of the properties that our small CLIPs were trained to name, drawn anew, with levels that training never
-captioned among them, and in two of them phrasings that it never showed. Three learn from the photographs that the
+Known words: six of the properties that our small CLIPs were trained to name, drawn anew, with levels that training
+never captioned among them, and in two of them phrasings that it never showed. Three learn from the photographs that the
 backbone has seen and are tested on scikit-learn's two, which it has not. Each is there with two more wordings: of words
 that mean nothing, and of its own in another order.
 """

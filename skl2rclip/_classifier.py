@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skl2rclip._fit_checks import checked_data, checked_request, with_validation_images
+from skl2rclip._fit_checks import checked_data, checked_request, request_without_images, with_validation_images
 from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
@@ -92,6 +92,11 @@ class L2RCLIPClassifier(
     blend_ratio : float, default=0.1
         Share of RankFormer's output in the rank tokens, in [0, 1]. Raise it to tie the ranks closer together; 0 leaves
         the words to themselves.
+    zero_shot_share : float or "auto", default="auto"
+        How much of the log-probabilities is zero-shot CLIP's, which reads the whole `prompt` with each rank's name, in
+        [0, 1]. "auto" measures it on images that are left out: all of it where the words say more than the images, none
+        where the model does not know them. It is none, too, with hard targets, without an adapter, with more than
+        20,000 images, and in `partial_fit`, where nothing is left out.
     contrastive_weight : float, default=1.0
         Weight of the term that contrasts images with ranks, or with soft targets of the divergence from them; not
         negative.
@@ -204,6 +209,8 @@ class L2RCLIPClassifier(
     label_trust_ : float
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
+    zero_shot_share_ : float
+        How much of the log-probabilities is zero-shot CLIP's.
     history_ : list of dict
         For each epoch ``stage``, ``epoch``, ``learning_rate``, ``loss``, ``contrastive``, ``ordering``, ``tightness``,
         ``text_ordering``; with soft targets and an adapter ``cross_fitted_rps`` where it was looked at; and with
@@ -258,6 +265,7 @@ class L2RCLIPClassifier(
         tune_ranks: bool = True,
         rankformer_layers: int = 1,
         blend_ratio: float = 0.1,
+        zero_shot_share: float | str = "auto",
         contrastive_weight: float = 1.0,
         pairwise_weight: float = 0.1,
         tightness_weight: float = 0.1,
@@ -300,6 +308,7 @@ class L2RCLIPClassifier(
         self.tune_ranks = tune_ranks
         self.rankformer_layers = rankformer_layers
         self.blend_ratio = blend_ratio
+        self.zero_shot_share = zero_shot_share
         self.contrastive_weight = contrastive_weight
         self.pairwise_weight = pairwise_weight
         self.tightness_weight = tightness_weight
@@ -389,7 +398,7 @@ class L2RCLIPClassifier(
         from skl2rclip._training.trainer import fit
 
         settings = self._settings()
-        previous = getattr(self, "_state", None) if settings.warm_start else None
+        previous = self._learned_before() if settings.warm_start else None
         request = checked_request(
             self, settings, X, y, sample_weight, self.ranks, previous, groups=groups, label_std=label_std
         )
@@ -410,6 +419,35 @@ class L2RCLIPClassifier(
         self._adopt(fit(request, on_epoch_end, listener))
         listener.fit_ends()
         return self
+
+    def fit_zero_shot(self) -> L2RCLIPClassifier:
+        """Become CLIP's own zero-shot classifier of `ranks`, by `rank_names` and `prompt` alone; no image is needed.
+
+        Prompts are the whole `prompt` with each rank's name, neither filled up nor cut, whatever `n_context_tokens`. A
+        later `fit` or `partial_fit` starts anew.
+
+        Returns
+        -------
+        L2RCLIPClassifier
+            Itself.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `ranks` is not given, or a parameter is of the wrong type or out of range; a ValueError and TypeError.
+        RuntimeError
+            If the backbone cannot be fetched.
+
+        Examples
+        --------
+        >>> from skl2rclip import L2RCLIPClassifier
+        >>> blur = L2RCLIPClassifier("skl2rclip-tiny", ranks=range(21), prompt="a photo with blur level")
+        >>> blur.fit_zero_shot().prototypes_.shape
+        (21, 128)
+        """
+        from skl2rclip._training.trainer import fit_zero_shot
+
+        return self._adopt(fit_zero_shot(request_without_images(self, self._settings())))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> L2RCLIPClassifier:
         """Make one pass over the given images, at constant learning rates.
@@ -441,7 +479,13 @@ class L2RCLIPClassifier(
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
+        previous = self._learned_before()
         return self._adopt(fit(checked_request(self, settings, X, y, sample_weight, ranks, previous, one_pass=True)))
+
+    def _learned_before(self) -> FittedState | None:
+        """Return what training can go on from."""
+        state = getattr(self, "_state", None)
+        return None if state is None or state.is_of_words_alone else state
 
     def _settings(self) -> Settings:
         return Settings.of(self.get_params(deep=False))
@@ -618,6 +662,7 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
         "prompt_": state.tokens.text,
         "ordinality_": ordinality(state.prototypes),
         "history_": list(state.history),
+        "zero_shot_share_": state.zero_shot_share,
         "n_iter_": len(state.history),
         "device_": state.device,
     }

@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.labels import check_labels
-from skl2rclip._ordinal.ranks import rank_scale
+from skl2rclip._ordinal.ranks import given_ranks, rank_scale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import (
     check_fingerprint,
@@ -35,8 +35,10 @@ from skl2rclip._utils.arguments import (
     in_range,
     seed_from,
 )
+from skl2rclip.errors import InvalidParameterError
 
 if TYPE_CHECKING:
+    from skl2rclip._clip.source import BackboneSource
     from skl2rclip._model.state import FittedState
     from skl2rclip._training.request import FitRequest
 
@@ -54,10 +56,8 @@ def checked_request(
     label_std: Any = None,
 ) -> FitRequest:
     """Look for everything that can be wrong, from the cheapest to the dearest, before any long work."""
-    from skl2rclip._clip.backbone import check_text_config, model_config
-    from skl2rclip._clip.source import BackboneSource, warn_if_random
+    from skl2rclip._clip.source import warn_if_random
     from skl2rclip._clip.tokenizer import PromptTokenizer
-    from skl2rclip._clip.untrusted import allowed_source
     from skl2rclip._model.prompts import tokenize_prompts
     from skl2rclip._training.distributed import check_devices
     from skl2rclip._training.request import FitRequest
@@ -78,13 +78,7 @@ def checked_request(
         extent = float(np.ptp(scale.values))
         label_std = check_label_std(label_std, len(labels), extent, is_soft=settings.is_soft)
     seed = seed_from(estimator.random_state)
-    if previous is None:
-        source = BackboneSource(settings.model_name, settings.pretrained, seed)
-    else:
-        source = previous.source(settings)
-    source = allowed_source(source)
-    config = model_config(source)
-    check_text_config(source, config)
+    source, config = _checked_source(settings, seed, previous)
     if settings.is_precomputed:
         check_width(data, config["embed_dim"], settings.model_name)
     if previous is None:
@@ -115,6 +109,59 @@ def checked_request(
         label_std=label_std,
     )
     return request.keep(weight > 0)
+
+
+def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitRequest:
+    """Check what a model is made of that sees no image, ranks and words, and make it a request of no epochs."""
+    from skl2rclip._clip.source import warn_if_random
+    from skl2rclip._clip.tokenizer import PromptTokenizer
+    from skl2rclip._model.prompts import tokenize_whole_prompts
+    from skl2rclip._training.request import FitRequest
+    from skl2rclip._utils.devices import resolve_devices
+
+    if estimator.ranks is None:
+        raise InvalidParameterError("fit_zero_shot sees no labels: list them with ranks=[...], lowest first.")
+    devices = resolve_devices(settings.device)
+    scale, _ = rank_scale(np.asarray(given_ranks(estimator.ranks)), estimator.ranks, estimator.rank_names)
+    seed = seed_from(estimator.random_state)
+    source, config = _checked_source(settings, seed, None)
+    tokenizer = PromptTokenizer(source.model_name, config)
+    tokens = tokenize_whole_prompts(tokenizer, settings.prompt, scale.names, settings.rank_position)
+    warn_if_random(source)
+    none, width = np.empty(0), config["embed_dim"]
+    return FitRequest(
+        data=np.empty((0, width), np.float32) if settings.is_precomputed else [],
+        target=none.astype(int),
+        weight=none,
+        groups=None,
+        scale=scale,
+        tokens=tokens,
+        source=source,
+        settings=replace(settings, n_context_tokens=tokens.n_context, prompt_epochs=0, image_epochs=0),
+        seed=seed,
+        devices=devices[:1],
+        previous=None,
+        one_pass=False,
+        n_columns=width if settings.is_precomputed else None,
+        column_names=None,
+        kept=none.astype(int),
+        n_given=0,
+    )
+
+
+def _checked_source(
+    settings: Settings, seed: int, previous: FittedState | None
+) -> tuple[BackboneSource, dict[str, Any]]:
+    """Find where the backbone comes from, and what its configuration says."""
+    from skl2rclip._clip.backbone import check_text_config, model_config
+    from skl2rclip._clip.source import BackboneSource
+    from skl2rclip._clip.untrusted import allowed_source
+
+    source = BackboneSource(settings.model_name, settings.pretrained, seed)
+    source = allowed_source(source if previous is None else previous.source(settings))
+    config = model_config(source)
+    check_text_config(source, config)
+    return source, config
 
 
 def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val: Any, y_val: Any) -> FitRequest:

@@ -50,6 +50,7 @@ class Settings:
     tune_ranks: bool
     rankformer_layers: int
     blend_ratio: float
+    zero_shot_share: float | str
     contrastive_weight: float
     pairwise_weight: float
     tightness_weight: float
@@ -145,6 +146,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "tune_ranks": check_boolean,
     "rankformer_layers": _at_least_0,
     "blend_ratio": partial(check_real, low=0, high=1),
+    "zero_shot_share": partial(check_real, low=0, high=1, also=("auto",)),
     "contrastive_weight": _not_negative,
     "pairwise_weight": _not_negative,
     "tightness_weight": _not_negative,

@@ -168,6 +168,31 @@ class RidgeAdapter(nn.Module):
         return alone
 
 
+class ZeroShot(nn.Module):
+    """What CLIP says of the ranks by their names alone, and how much of it a model keeps.
+
+    ``s_ik = (1 - w) s z_i . t_k + w s f_i . u_k`` with the zero-shot prototypes u, embeddings f_i as the tower has them
+    and the share w. A prediction is still one softmax, whose log-probabilities are those two mixed.
+
+    References
+    ----------
+    Zero-shot predictions beside what is learned from few images: Tip-Adapter (Zhang et al., ECCV 2022), and the
+    residual ratio of CLIP-Adapter (Gao et al., IJCV 2024). That the share is measured is this library's own.
+    """
+
+    def __init__(self, n_ranks: int, width: int):
+        super().__init__()
+        self.prototypes: Tensor  # (K, D), unit rows
+        self.share: Tensor  # (), in [0, 1]
+        self.register_buffer("prototypes", torch.zeros(n_ranks, width))
+        self.register_buffer("share", torch.zeros(()))
+        self.is_measured = False  # whether training is to find the share
+
+    def forward(self, logits: Tensor, similarities: Tensor) -> Tensor:
+        """Mix logits of shape (..., n, K) with those of the names' similarities, of shape (n, K)."""
+        return torch.lerp(logits, similarities, self.share)
+
+
 def image_adapter(width: int, kind: str, rank_targets: str) -> ImageAdapter | RidgeAdapter:
     """Build the adapter that goes with the kind of targets."""
     return RidgeAdapter(width, kind) if rank_targets == "soft" else ImageAdapter(width, kind)

@@ -50,16 +50,43 @@ def tokenize_prompts(
     tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
 ) -> PromptTokens:
     """Tokenise a prompt and the names of the ranks, and check that they fit; a prompt that is cut gives a warning."""
+    tokens, n_words = _tokenized(tokenizer, prompt, names, n_context, position)
+    if n_words > n_context:
+        warn_user(f"prompt={prompt!r} has {n_words} tokens and is cut to n_context_tokens={n_context}.")
+    if len(set(tokens.ranks)) < len(tokens.ranks):
+        warn_user("Some ranks have names of the same tokens; before training the model cannot tell them apart.")
+    return tokens
+
+
+def tokenize_whole_prompts(
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], position: str
+) -> PromptTokens:
+    """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
+    n_words = sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
+    longest = max(len(tokenizer.words(name, "a")) for name in names)
+    room = tokenizer.context_length - _n_around(tokenizer) - longest
+    return _tokenized(tokenizer, prompt, names, max(0, min(n_words, room)), position)[0]
+
+
+def _n_around(tokenizer: PromptTokenizer) -> int:
+    """Count the tokens that begin and end every text."""
+    return len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.filler) - 1
+
+
+def _tokenized(
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
+) -> tuple[PromptTokens, int]:
+    """Tokens of the prompts, and how many the words of the prompt would have, of which `n_context` are taken."""
     before, after = split_prompt(prompt)
     leads, follows = _around(prompt, names, n_context, position)
     first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
     context = first + rest
     ranks = [tokenizer.words(name, leads) for name in names]
-    for name, tokens in zip(names, ranks, strict=True):
-        if not tokens:
+    for name, words in zip(names, ranks, strict=True):
+        if not words:
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
     longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
-    around = len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.filler) - 1
+    around = _n_around(tokenizer)
     total = around + n_context + len(ranks[longest])
     if total > tokenizer.context_length:
         room = tokenizer.context_length - around - len(ranks[longest])
@@ -70,13 +97,9 @@ def tokenize_prompts(
             f"{around - len(tokenizer.start)} end of text, but the text tower takes at most "
             f"{tokenizer.context_length}; {remedy}."
         )
-    if len(context) > n_context:
-        warn_user(f"prompt={prompt!r} has {len(context)} tokens and is cut to n_context_tokens={n_context}.")
-    if len({tuple(tokens) for tokens in ranks}) < len(ranks):
-        warn_user("Some ranks have names of the same tokens; before training the model cannot tell them apart.")
-    context = context[:n_context]
+    n_words, context = len(context), context[:n_context]
     n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
-    return PromptTokens(
+    tokens = PromptTokens(
         start=tuple(tokenizer.start),
         end=tuple(tokenizer.end),
         context=tuple(context),
@@ -86,6 +109,7 @@ def tokenize_prompts(
         text=_in_words(tokenizer, context, n_context, n_before, {tuple(first): before, tuple(rest): after or ""}),
         filler=tuple(tokenizer.filler),
     )
+    return tokens, n_words
 
 
 def _around(prompt: str, names: Sequence[str], n_context: int, position: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
 FORMAT_NAME = "skl2rclip model"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 # more than any CLIP has, and little enough to be allocated
 MAX_WIDTH = 16_384

@@ -24,7 +24,7 @@ from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers
 from skl2rclip._images.files import ImageLike
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
-from skl2rclip._model.modules import RankFormer, image_adapter
+from skl2rclip._model.modules import RankFormer, ZeroShot, image_adapter
 from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
@@ -61,7 +61,7 @@ class FittedState:
     scale: RankScale
     logit_scale: float  # factor of the similarities
     prototypes: np.ndarray  # (K, D), float32, unit rows in rank order
-    arrays: dict[str, Arrays]  # weights of "prompts", and where there is one of "adapter" and "tower"
+    arrays: dict[str, Arrays]  # weights of "prompts" and "zero_shot", and where there is one of "adapter" and "tower"
     # the parameters that decide shapes and meaning of the arrays, and which value is white in images
     structure: dict[str, Any]
     asked_for: tuple[str | None, str | None]  # model_name and pretrained of the fit
@@ -122,6 +122,11 @@ class FittedState:
                 )
 
     @property
+    def is_of_words_alone(self) -> bool:
+        """Whether it has seen no image, and is what CLIP says of the names."""
+        return not self.history and self.zero_shot_share == 1 and self.noise is None
+
+    @property
     def needs_backbone(self) -> bool:
         """Whether images cannot be predicted without the backbone's own tower."""
         return "tower" not in self.arrays and self.structure["image_tower"] != "precomputed"
@@ -140,6 +145,28 @@ class FittedState:
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
         """Embed images, or a frozen tower's embeddings, as the fitted model does: indices, and unit rows."""
         adapt = self._adapter()
+        for rows, embeddings in self._of_tower(data, settings):
+            yield rows, adapt(embeddings)
+
+    def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64."""
+        adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
+        result = np.empty((len(data), len(prototypes)))
+        for rows, embeddings in self._of_tower(data, settings):
+            similarities = adapt(embeddings).astype(np.float64) @ prototypes.T
+            if share:
+                names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
+                similarities = (1 - share) * similarities + share * names
+            result[rows] = self.logit_scale * similarities
+        return result
+
+    @property
+    def zero_shot_share(self) -> float:
+        """Share of what the names say by themselves in the logits."""
+        return float(self.arrays["zero_shot"]["share"])
+
+    def _of_tower(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
+        """Embeddings as the fitted tower has them, before the adapter: indices, and unit rows."""
         chunks: Any
         if isinstance(data, np.ndarray):
             chunks = [(slice(None), unit_rows(data))]
@@ -150,16 +177,7 @@ class FittedState:
             encoding, cache = self._encoding(settings)
             chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory, white=white, known=known)
             chunks = counted(chunks, len(data), settings.verbose)
-        for rows, embeddings in chunks:
-            yield rows, adapt(embeddings)
-
-    def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
-        """Scaled similarities ``s_ik`` to the prototypes, ndarray of shape (n, K) in rank order, float64."""
-        prototypes = self.prototypes.astype(np.float64)
-        result = np.empty((len(data), len(prototypes)))
-        for rows, embeddings in self.embed(data, settings):
-            result[rows] = self.logit_scale * embeddings.astype(np.float64) @ prototypes.T
-        return result
+        yield from chunks
 
     def _encoding(self, settings: Settings) -> tuple[ImageEncoding, EmbeddingCache | None]:
         """How images pass the fitted tower, kept for the next call; the cache is for the backbone's own tower."""
@@ -278,6 +296,7 @@ def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, t
     with torch.device("meta"):
         if structure["rankformer_layers"]:
             modules["prompts.rankformer"] = RankFormer(word_width, structure["rankformer_layers"])
+        modules["zero_shot"] = ZeroShot(n_ranks, width)
         if structure["image_adapter"] is not None:
             modules["adapter"] = image_adapter(width, structure["image_adapter"], structure["rank_targets"])
     if structure["image_tower"] == "finetune":
@@ -339,8 +358,11 @@ def _check_values(arrays: Arrays) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"the array {name} holds NaN or infinity")
-    if np.abs(np.linalg.norm(arrays["prototypes"], axis=1) - 1).max() > 1e-3:
-        raise ValueError("the array prototypes has rows that are not of length one")
+    for name in ("prototypes", "zero_shot.prototypes"):
+        if np.abs(np.linalg.norm(arrays[name], axis=1) - 1).max() > 1e-3:
+            raise ValueError(f"the array {name} has rows that are not of length one")
+    if not 0 <= arrays["zero_shot.share"] <= 1:
+        raise ValueError("the array zero_shot.share is not in [0, 1]")
 
 
 def _scale_from_json(description: Mapping[str, Any]) -> RankScale:

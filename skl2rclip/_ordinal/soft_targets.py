@@ -17,6 +17,9 @@ from skl2rclip._ordinal.splits import blocks_of
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _MIN_WIDTH = 0.3
+# of the deviation of ranks that are equally frequent, where too few images are there to measure it
+_UNMEASURED_SHARE = 0.7
+_FEW = 4
 # of the error's variance, which cannot all be the labels' own
 _MIN_SHARE = 0.1
 # the error is weighed by what it says of itself
@@ -117,8 +120,7 @@ def measure_targets(
     """
     positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
     if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
-        # nothing can be measured: the labels are believed
-        return RankTargets(target, positions, 0.0, 0.0, 1.0, positions[target], False, 0.1 * features.shape[1])
+        return _unmeasured(target, positions, values, 0.1 * features.shape[1])
     is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
     scatter = Scatter(features, weight)
     probes = [
@@ -132,6 +134,17 @@ def measure_targets(
     order = np.argsort(targets.scale)
     error = np.interp(left_out, targets.scale[order], values[order]) - values[target]
     return replace(targets, noise=float(np.sqrt(np.average(error**2, weights=weight))))
+
+
+def _unmeasured(target: np.ndarray, positions: np.ndarray, values: np.ndarray, penalty: float) -> RankTargets:
+    """Assume what cannot be measured, as nothing can be left out: few images show little; of many in one group labels are believed.
+
+    That a single rank is shown says nothing of the width either.
+    """
+    is_wide = len(target) < _FEW and len(np.unique(target)) > 1
+    share = _UNMEASURED_SHARE if is_wide else 0.0
+    sigma, noise = (float(share * scale.std()) for scale in (positions, values))
+    return RankTargets(target, positions, sigma, noise, 1 - share**2, positions[target], False, penalty)
 
 
 def _from_zero(rank_values: np.ndarray) -> np.ndarray:

@@ -11,10 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._ordinal.decisions import ranked_scores
+from skl2rclip._ordinal.mixing import mixed_share
 from skl2rclip._training.learner import Batch, Learner, TrainingData
 
 _log = logging.getLogger(__name__)
@@ -35,15 +37,16 @@ class CandidateSelection:
         around_fit: Tensor,  # (1 + F, n, K), targets of the first candidate for each of its maps
         around_labels: Tensor,  # (C - 1, K, K), targets of each other candidate, by an image's rank
         fold: Tensor,  # (n,), int64, which fold an image is in
+        blocks: np.ndarray,  # (n,), what is left out together
         every: int = 1,  # Epochs between two evaluations
     ):
         self.adapters, self.fold = adapters, fold
         self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
-        self._every = every
+        self._every, self._blocks = every, blocks
         self._n_maps = len(around_fit)  # of a candidate
         self._rows_of_folds = [torch.nonzero(fold == number)[:, 0] for number in range(self._n_maps - 1)]
         self._n_epochs = 0
-        self._best: tuple[float, dict[str, Tensor], list[RidgeAdapter]] | None = None
+        self._best: tuple[float, dict[str, dict[str, Tensor]], list[RidgeAdapter]] | None = None
 
     @property
     def adapters_of_folds(self) -> list[RidgeAdapter]:
@@ -80,39 +83,49 @@ class CandidateSelection:
 
     @torch.no_grad()
     def evaluate(self, learner: Learner, *, now: bool = False) -> dict[str, float]:
-        """Give the learner the adapter with the best out-of-fold score at present, and return that score."""
+        """Give the learner the adapter with the best out-of-fold score at present, and return that score.
+
+        The share of zero-shot beside it is measured on what the folds' adapters say of the images that they miss.
+        """
         self._n_epochs += not now
         if self._n_epochs % self._every and not now:
             return {}
-        weight = self._data.weight
-        each = self._scores_of_missed(learner)
-        scores = np.average(each, axis=1, weights=None if weight is None else weight.cpu().numpy()).tolist()
-        scores = learner.group.broadcast(scores)
+        target = self._data.target.cpu().numpy()
+        weight = None if self._data.weight is None else self._data.weight.cpu().numpy()
+        logits = self._logits_of_missed(learner)
+        each = [ranked_scores(softmax(of_candidate, axis=1), target) for of_candidate in logits]
+        scores = learner.group.broadcast([float(np.average(row, weights=weight)) for row in each])
         best = int(np.argmin(scores))
+        if learner.zero_shot is not None and learner.zero_shot.is_measured:
+            assert self._data.embeddings is not None
+            names = learner.objective.logits(self._data.embeddings, learner.zero_shot.prototypes)
+            share = mixed_share(logits[best], names.cpu().double().numpy(), target, weight, self._blocks)
+            learner.zero_shot.share.fill_(learner.group.broadcast(share))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
         learner.adapter = self.adapters.copy_of(places[0])
         if self._best is None or scores[best] < self._best[0]:
             of_folds = [self.adapters.copy_of(place) for place in places[1:]]
-            self._best = (scores[best], copy.deepcopy(learner.prompts.state_dict()), [learner.adapter, *of_folds])
+            kept = {"prompts": learner.prompts, "zero_shot": learner.zero_shot}
+            weights = {name: copy.deepcopy(module.state_dict()) for name, module in kept.items() if module is not None}
+            self._best = (scores[best], weights, [learner.adapter, *of_folds])
         return {"cross_fitted_rps": scores[best]}
 
-    def _scores_of_missed(self, learner: Learner) -> np.ndarray:
-        """Out-of-fold scores of the adapters of each candidate, ndarray of shape (C, n)."""
+    def _logits_of_missed(self, learner: Learner) -> np.ndarray:
+        """Out-of-fold logits of the adapters of each candidate, ndarray of shape (C, n, K), float64."""
         data, prototypes = self._data, learner.prototypes()
         assert data.embeddings is not None
-        scores = np.empty((len(self._around_labels) + 1, len(self.fold)))
+        logits = np.empty((len(self._around_labels) + 1, len(self.fold), len(prototypes)))
         for number, rows in enumerate(self._rows_of_folds):
             adapted = self.adapters.all(data.embeddings[rows], slice(number + 1, None, self._n_maps))  # (C, rows, D)
-            logits = learner.objective.logit_scale * adapted @ prototypes.T
-            probabilities, target = logits.cpu().double().softmax(dim=-1).numpy(), data.target[rows].cpu().numpy()
-            scores[:, rows.cpu().numpy()] = [ranked_scores(each, target) for each in probabilities]
-        return scores
+            logits[:, rows.cpu().numpy()] = learner.objective.logits(adapted, prototypes).cpu().double().numpy()
+        return logits
 
     def restore(self, learner: Learner) -> None:
-        """Give the learner the prompts and the adapter with the best out-of-fold score."""
+        """Give the learner the prompts and the adapter with the best out-of-fold score, and its share of zero-shot."""
         assert self._best is not None
-        _, prompts, [learner.adapter, *_] = self._best
-        learner.prompts.load_state_dict(prompts)
+        _, weights, [learner.adapter, *_] = self._best
+        for name, of_module in weights.items():
+            learner.modules()[name].load_state_dict(of_module)
 
     def log_kept(self, learner: Learner) -> None:
         """Say of which epoch they are."""

@@ -46,7 +46,7 @@ class EarlyStopping:
 
     @torch.no_grad()
     def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        """Score the present weights by embeddings (n, D) of the held-out images; keep them if they are the best."""
+        """Score the present weights by the tower's embeddings (n, D) of the held-out images; keep the best weights."""
         scores = learner.group.broadcast(self._score(learner, embeddings))  # all processes stop together
         result = tuple(scores[name] for name in self._monitored)
         if result < self._best:
@@ -59,7 +59,7 @@ class EarlyStopping:
 
     def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
         data = self.data
-        logits = learner.objective.logit_scale * embeddings @ learner.prototypes().T  # (n, K)
+        logits = learner.logits(embeddings, learner.adapt(embeddings), learner.prototypes())  # (n, K)
         weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
         loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
         values = self._values

@@ -80,14 +80,15 @@ def _start_adapters(
     assert isinstance(learner.adapter, RidgeAdapter)
     kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
-    if fold.max() + 1 < _N_FOLDS or len(fold) > _MAX_COMPARED:
+    n_folds = int(fold.max()) + 1
+    if n_folds < 2 or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner, measured, kind, 1)
         scatter = Scatter(measured.features, measured.weight)
         _start_maps(adapters, [0], learner, measured, scatter, [data.distributions.cpu().numpy()])
         learner.adapter = adapters
         return None
-    n_candidates, n_maps = 1 + len(_SHARES), 1 + _N_FOLDS
+    n_candidates, n_maps = 1 + len(_SHARES), 1 + n_folds
     adapters = _adapters(learner, measured, kind, n_candidates * n_maps)
     around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
     around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
@@ -101,7 +102,9 @@ def _start_adapters(
         _start_maps(adapters, places, learner, measured, scatter, candidates)
     device = learner.device
     on_folds = torch.from_numpy(fold).to(device)
-    selection = CandidateSelection(data, adapters, around_fit.to(device), around_labels.to(device), on_folds, every)
+    selection = CandidateSelection(
+        data, adapters, around_fit.to(device), around_labels.to(device), on_folds, measured.blocks, every
+    )
     selection.evaluate(learner, now=True)
     return selection
 

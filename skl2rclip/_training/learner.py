@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip._clip.backbone import Backbone, seeded
+from skl2rclip._clip.text_tower import TextTower
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.preprocessing import Preprocessing, augment, normalize
-from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, image_adapter
-from skl2rclip._model.prompts import RankPrompts
+from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, ZeroShot, image_adapter
+from skl2rclip._model.prompts import RankPrompts, tokenize_whole_prompts
 from skl2rclip._model.state import load_module
 from skl2rclip._settings import Settings
 from skl2rclip._training.distributed import ProcessGroup
@@ -76,11 +77,17 @@ class Learner:
     autocast: torch.autocast
     generator: torch.Generator  # on the CPU: order of the batches, augmentation
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch, appended to
+    zero_shot: ZeroShot | None = None  # what the names say by themselves
     group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
-        parts = {"prompts": self.prompts, "adapter": self.adapter, "tower": self.tower}
+        parts = {
+            "prompts": self.prompts,
+            "adapter": self.adapter,
+            "zero_shot": self.zero_shot,
+            "tower": self.tower,
+        }
         return nn.ModuleDict({name: module for name, module in parts.items() if module is not None})
 
     @property
@@ -106,24 +113,34 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
+    def logits(self, embeddings: Tensor, adapted: Tensor, prototypes: Tensor) -> Tensor:
+        """Logits, as predictions have them, of unit rows of the tower and what the adapter makes of them, (n, K)."""
+        logits = self.objective.logits(adapted, prototypes)
+        if self.zero_shot is None:
+            return logits
+        return self.zero_shot(logits, self.objective.logits(embeddings, self.zero_shot.prototypes))
+
     @torch.no_grad()
     def probabilities(self, embeddings: Tensor) -> np.ndarray:
         """Say how likely each rank is for unit rows of the tower, ndarray of shape (n, K), float64."""
-        logits = self.objective.logit_scale * self.adapt(embeddings) @ self.prototypes().T
+        logits = self.logits(embeddings, self.adapt(embeddings), self.prototypes())
         return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
 
-    def loss(self, embeddings: Tensor, prototypes: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, embeddings: Tensor, prototypes: Tensor, batch: Batch, logits: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch, and its terms; zero where no image of it has weight, as when images are left out.
 
-        Of several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
+        `logits` are those of predictions, where they are not simply the similarities of embeddings and prototypes. Of
+        several embeddings of the batch, as `Objective.terms` takes them, each has its loss.
         """
         weight = batch.weight
         if weight is None:
-            terms = self.objective.terms(embeddings, prototypes, batch.target, None, batch.distributions)
+            terms = self.objective.terms(embeddings, prototypes, batch.target, None, batch.distributions, logits)
             return self.objective.total(terms), terms
         counts = weight.sum(dim=-1) > 0  # stays on the device
         weight = torch.where(counts[..., None], weight, torch.ones_like(weight))
-        terms = self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions)
+        terms = self.objective.terms(embeddings, prototypes, batch.target, weight, batch.distributions, logits)
         terms = {name: counts * term for name, term in terms.items()}
         return self.objective.total(terms), terms
 
@@ -165,6 +182,7 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
             request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
         ),
         adapter=adapter,
+        zero_shot=_zero_shot(request, backbone, text_tower),
         tower=backbone.image_tower_copy(device) if settings.finetunes else None,
         preprocessing=backbone.preprocessing,
         objective=Objective(
@@ -182,12 +200,28 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
         for name, module in modules.items():
             if name in request.previous.arrays:
                 load_module(module, request.previous.arrays[name])
+    assert learner.zero_shot is not None
+    if not isinstance(settings.zero_shot_share, str):
+        learner.zero_shot.share.fill_(settings.zero_shot_share)
     if learner.tower is not None:
         if device.type == "cuda":
             learner.tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
         if settings.compile:
             learner.tower.compile()
     return learner
+
+
+def _zero_shot(request: FitRequest, backbone: Backbone, text_tower: TextTower) -> ZeroShot:
+    """Zero-shot prototypes, of the whole prompt with each rank's name; none of it counts yet."""
+    settings, zero_shot = request.settings, ZeroShot(len(request.scale.ranks), backbone.embedding_width)
+    zero_shot.is_measured = isinstance(settings.zero_shot_share, str)
+    if request.previous is None:
+        names, position = request.scale.names, settings.rank_position
+        tokens = tokenize_whole_prompts(backbone.tokenizer(), settings.prompt, names, position)
+        prompts = RankPrompts(tokens, text_tower, None, tune_ranks=False, generator=torch.Generator())
+        with torch.no_grad(), autocast_for(settings.precision, request.device):
+            zero_shot.prototypes.copy_(prompts())
+    return zero_shot
 
 
 def _distances(values: np.ndarray) -> np.ndarray:

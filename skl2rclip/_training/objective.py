@@ -172,6 +172,10 @@ class Objective:
     logit_scale: float  # factor of the similarities
     rank_values: Tensor  # (K,), float32
 
+    def logits(self, embeddings: Tensor, prototypes: Tensor) -> Tensor:
+        """Scaled similarities of embeddings (..., n, D) and prototypes (K, D), tensor of shape (..., n, K)."""
+        return self.logit_scale * embeddings @ prototypes.T
+
     def terms(
         self,
         embeddings: Tensor,
@@ -179,13 +183,16 @@ class Objective:
         target: Tensor,
         weight: Tensor | None,
         distributions: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the terms of a batch by name, tensors of shape (...); `distributions` stand for `target` in the first.
+
+        `logits` are those of predictions, where they are not simply the similarities of embeddings and prototypes.
 
         With distributions there may be several embeddings of the batch, of shape (..., n, D), with weights of shape
         (..., n) and distributions of shape (..., n, K) of their own.
         """
-        logits = self.logit_scale * embeddings @ prototypes.T  # (..., n, K)
+        logits = self.logits(embeddings, prototypes) if logits is None else logits  # (..., n, K)
         inputs = TermInputs(logits, embeddings, prototypes, target, self.rank_values, weight, distributions)
         left_out = {name for name, term in TERMS.items() if term.is_optional and not self.weights.get(name)}
         return {

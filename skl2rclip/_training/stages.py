@@ -99,9 +99,9 @@ class PromptStage:
         return {} if self._candidates is None else self._candidates.evaluate(self.learner)
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
-        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D), before the adapter."""
         assert data.embeddings is not None
-        return self.learner.adapt(data.embeddings)
+        return data.embeddings
 
 
 class TowerStage:
@@ -167,7 +167,8 @@ class TowerStage:
         learner = self.learner
         assert learner.tower is not None
         embeddings = learner.group.all_gather(learner.embed_pixels(batch.inputs, self.settings.augment))
-        loss, terms = learner.loss(learner.adapt(embeddings), learner.prototypes(), batch)
+        adapted, prototypes = learner.adapt(embeddings), learner.prototypes()
+        loss, terms = learner.loss(adapted, prototypes, batch, learner.logits(embeddings, adapted, prototypes))
         loss.backward()
         head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
         learner.group.all_reduce_gradients(learner.tower, (p for module in head for p in module.parameters()))
@@ -178,11 +179,12 @@ class TowerStage:
         return {}
 
     def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
-        """Embeddings of images that the stage does not learn from, tensor of shape (n, D)."""
+        """Embeddings of images that the stage does not learn from, tensor of shape (n, D), before the adapter."""
         assert data.pixels is not None
         batches = torch.arange(len(data.pixels)).split(batch_size)
-        embeddings = [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
-        return self.learner.adapt(torch.cat(embeddings))
+        return torch.cat(
+            [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
+        )
 
 
 def _rate_for(tower: torch.nn.Module, rate: float | str) -> float:

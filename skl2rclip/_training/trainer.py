@@ -97,6 +97,17 @@ def train(
         return steps.collect()
 
 
+def fit_zero_shot(request: FitRequest) -> FittedState:
+    """Make a model of the names of the ranks alone, with `request` for no images and no epochs."""
+    backbone = load_backbone(request.source)
+    learner = build_learner(request, backbone, ProcessGroup())
+    assert learner.zero_shot is not None
+    learner.zero_shot.share.fill_(1)
+    no_images = Prepared(TrainingData(torch.empty(0), None), None, None, None, None)
+    state = _collect(request, backbone, learner, no_images)
+    return replace(state, prototypes=state.arrays["zero_shot"]["prototypes"])
+
+
 class _Steps:
     """The steps of a fit once its data are prepared, written down in their order, and what they share."""
 
@@ -148,8 +159,10 @@ class _Steps:
             return None
         if not isinstance(learner.adapter, RidgeAdapter):
             return None
-        if self.candidates is None:  # so many images that no epochs need to be selected, or too few
-            return None if has_enough_to_compare(measured) else NOTHING_GAINED
+        if not has_enough_to_compare(measured):
+            return NOTHING_GAINED
+        if self.candidates is None:  # so many images that no epochs need to be selected
+            return None
         selection = select_epochs(
             learner,
             self.prepared.training,

@@ -71,7 +71,7 @@ def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path
         (("includes_backbone",), "backbone\n", "includes_backbone"),
         (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
         (("params", "batch_size"), 10**299, "params.batch_size"),
-        (("format_version",), 4.0, "has format version 4.0, and this version .* reads 4"),
+        (("format_version",), 5.0, "has format version 5.0, and this version .* reads 5"),
         (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
     ],
 )

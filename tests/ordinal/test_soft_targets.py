@@ -105,8 +105,6 @@ def test_labels_that_nothing_explains_are_not_believed():
     ("target", "groups"),
     [
         ([2, 2, 2, 2], None),
-        ([0, 1], None),
-        ([0, 1, 2], None),
         ([0, 1, 2, 3, 3], [0, 0, 0, 1, 2]),
         ([0, 1, 2, 3], [7, 7, 7, 7]),
     ],
@@ -120,6 +118,16 @@ def test_where_nothing_can_be_measured_labels_are_believed(target, groups):
         assert q.max(axis=1).min() > 0.98
     assert (targets.noise, targets.trust) == (0, 1)
     assert np.isfinite(targets.penalty)
+
+
+@pytest.mark.parametrize("target", [[0, 1], [0, 1, 2], [3, 0, 0]])
+def test_of_too_few_images_to_measure_targets_are_wide(target):
+    Z = np.random.default_rng(0).normal(size=(len(target), 8)).astype(np.float32)
+    targets = measured(Z, np.array(target), np.array([0, 10, 20, 50]))
+    assert (targets.around_labels().argmax(axis=1) == target).all()
+    assert (targets.around_labels().max(axis=1) < 0.8).all()
+    assert targets.noise == pytest.approx(0.7 * np.std([0, 10, 20, 50]))
+    assert targets.trust == pytest.approx(0.51)
 
 
 def test_a_group_of_images_does_not_fake_certainty():
