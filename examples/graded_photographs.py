@@ -145,7 +145,7 @@ def main() -> None:
     report("ridge on colour and gradient statistics", test[1], ridge_on_statistics(train, test))
     probe = make_pipeline(CLIPImageEncoder("skl2rclip-tiny"), LogisticRegression(C=10, max_iter=2000))
     report("linear probe of skl2rclip-tiny", test[1], probe.fit(*train).predict(test[0]))
-    zero_shot = classifier(prompt_epochs=0, blend_ratio=0.0).fit(*train)
+    zero_shot = classifier().fit_zero_shot()
     report("skl2rclip-tiny, zero-shot", test[1], zero_shot.predict(test[0]))
 
     start = time.perf_counter()

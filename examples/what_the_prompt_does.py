@@ -1,10 +1,10 @@
-"""What the prompt does: a good one, another wording, a meaningless and a wrongly ordered one, before and after a fit.
+"""What the prompt does: a good one, another wording, a meaningless and a wrongly ordered one, before and after fits.
 
-What one learns: without training the prompt is everything. With words that CLIP knows for what is asked, it grades
+What one learns: without images the prompt is everything. With words that CLIP knows for what is asked, it grades
 images that it was never told about; with meaningless ones it does not, and with the right words in the wrong order
-it is worse than chance. A fit puts the prompts in order and maps the images to them, after which the wording matters
-little. It also learns what is peculiar to its images: here these are crops of one photograph, and on those of
-another the fitted models are behind the good prompt alone.
+it is worse than chance. A fit keeps of the words what images that are left out confirm, the share in brackets: with few
+images good words are most of the model, and others are none of it. The more images there are, the less the wording
+matters.
 
 Images are crops of scikit-learn's photographs, blurred in five steps; "blur level 0" to "20" is how skl2rclip-tiny
 has learned to speak of blur. Each prototype is the embedding of a prompt with the name of one rank, and the tables
@@ -37,7 +37,6 @@ PROMPTS: dict[str, tuple[str, list[str]]] = {
     "wrongly ordered": ("a photo with blur level", ["20", "5", "15", "0", "10"]),
 }
 SIDE = 64
-UNTRAINED = {"prompt_epochs": 0, "blend_ratio": 0.0, "image_adapter": None, "rank_targets": "hard"}
 
 
 def blurred_crops(photograph: np.ndarray, n: int, rng: np.random.Generator) -> tuple[list[Image.Image], np.ndarray]:
@@ -52,7 +51,7 @@ def blurred_crops(photograph: np.ndarray, n: int, rng: np.random.Generator) -> t
 
 
 def classifier(prompt: str, names: list[str], **parameters: Any) -> L2RCLIPClassifier:
-    settings = {"prompt": prompt, "rank_names": names, "image_tower": "precomputed", **parameters}
+    settings = {"ranks": range(5), "prompt": prompt, "rank_names": names, "image_tower": "precomputed", **parameters}
     return L2RCLIPClassifier("skl2rclip-tiny", **settings)
 
 
@@ -65,33 +64,36 @@ def draw_similarity(ax: Any, model: L2RCLIPClassifier, names: list[str], title: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("prompts"), help="where the plot goes")
-    parser.add_argument("--n-train", type=int, default=100)
+    parser.add_argument("--n-train", type=int, nargs="+", default=[5, 20, 100])
     parser.add_argument("--n-test", type=int, default=400)
     parser.add_argument("--n-fits", type=int, default=3, help="with different seeds")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
     encoder = CLIPImageEncoder("skl2rclip-tiny").fit()
-    parts = zip(load_sample_images().images, (options.n_train, options.n_test), strict=True)
+    parts = zip(load_sample_images().images, (max(options.n_train), options.n_test), strict=True)
     (train, y_train), (test, y_test) = (blurred_crops(photograph, n, rng) for photograph, n in parts)
     Z_train, Z_test = encoder.transform(train), encoder.transform(test)
+
+    def error(model: L2RCLIPClassifier) -> float:
+        return mean_absolute_rank_error(y_test, model.predict(Z_test), ranks=range(5))
+
     constant = mean_absolute_rank_error(y_test, np.full(len(y_test), 2))
     print(f"MAE in steps of blur on another photograph; always the middle one: {constant:.2f}\n")
-    print(f"{'prompt':<17} {'untrained':>10}   fitted on {options.n_train} crops")
+    print(f"{'prompt':<17} {'zero-shot':>9}" + "".join(f"{f'{n} crops':>16}" for n in options.n_train))
 
     figure, axes = plt.subplots(2, len(PROMPTS), figsize=(11, 6.4), layout="constrained")
     for column, (kind, (prompt, names)) in zip(axes.T, PROMPTS.items(), strict=True):
-        models = [classifier(prompt, names, **UNTRAINED, random_state=0)]
-        models += [classifier(prompt, names, random_state=seed) for seed in range(options.n_fits)]
-        errors = [
-            mean_absolute_rank_error(y_test, model.fit(Z_train, y_train).predict(Z_test), ranks=range(5))
-            for model in models
-        ]
-        fitted = f"{np.mean(errors[1:]):.2f} ± {np.std(errors[1:]):.2f}"
-        print(f"{kind:<17} {errors[0]:>10.2f}   {fitted}", flush=True)
+        zero_shot = classifier(prompt, names).fit_zero_shot()
+        cells = []
+        for n in options.n_train:
+            models = [classifier(prompt, names, random_state=seed) for seed in range(options.n_fits)]
+            errors = [error(model.fit(Z_train[:n], y_train[:n])) for model in models]
+            cells.append(f"{np.mean(errors):.2f} ({np.mean([model.zero_shot_share_ for model in models]):.0%})")
+        print(f"{kind:<17} {error(zero_shot):>9.2f}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
         shown = f'"{prompt}"' if "{}" in prompt else f'"{prompt} {{}}"'
-        draw_similarity(column[0], models[0], names, f"{kind}\n{shown}\nuntrained, MAE {errors[0]:.2f}")
-        draw_similarity(column[1], models[1], names, f"fitted, MAE {fitted}")
+        draw_similarity(column[0], zero_shot, names, f"{kind}\n{shown}\nzero-shot, MAE {error(zero_shot):.2f}")
+        draw_similarity(column[1], models[0], names, f"{n} crops, MAE {np.mean(errors):.2f}")
     options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "prompts.png"
     figure.savefig(file)

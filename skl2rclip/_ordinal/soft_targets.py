@@ -137,9 +137,9 @@ def measure_targets(
 
 
 def _unmeasured(target: np.ndarray, positions: np.ndarray, values: np.ndarray, penalty: float) -> RankTargets:
-    """Assume what cannot be measured, as nothing can be left out: few images show little; of many in one group labels are believed.
+    """Assume what cannot be measured, as nothing can be left out.
 
-    That a single rank is shown says nothing of the width either.
+    Few images show little; of many in one group, and of a single rank, the labels are believed.
     """
     is_wide = len(target) < _FEW and len(np.unique(target)) > 1
     share = _UNMEASURED_SHARE if is_wide else 0.0
