@@ -1,7 +1,7 @@
-"""`CLIPImageEncoder`: images in, embeddings out, as a transformer for pipelines.
+"""`CLIPImageEncoder`: images in, embeddings out, as a transformer for pipelines; and texts beside them.
 
-Its parameters and their documentation live here, the work is done in ``_embedding.embedder``; labels and prompts are
-not known. The methods that need torch, which takes seconds to import, import it.
+Its parameters and their documentation live here, the work is done in ``_embedding.embedder`` and ``_clip.texts``;
+labels and learned prompts are not known. The methods that need torch, which takes seconds to import, import it.
 """
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, Transfor
 class CLIPImageEncoder(_Embedding):
     """Turn images into the unit embeddings of a pre-trained CLIP.
 
-    The output feeds any scikit-learn model, and `L2RCLIPClassifier` with ``image_tower="precomputed"``.
+    The output feeds any scikit-learn model, and `L2RCLIPClassifier` with ``image_tower="precomputed"``. `encode_text`
+    embeds words by the same model, so that images and words can be compared.
 
     Parameters
     ----------
     model_name : str, default="ViT-B-16"
         Which model: an open_clip name, a ``local-dir:`` folder, an ``hf-hub:`` id, ``skl2rclip-tiny`` or
-        ``skl2rclip-photo``. Its text tower is not used and may be of any kind. Larger models tell more apart and take
-        longer.
+        ``skl2rclip-photo``. Images need no text tower, which may be of any kind. Larger models tell more apart and
+        take longer.
     pretrained : str, path or None, default="openai"
         Which weights: an open_clip tag or a checkpoint file; None draws random ones, for tests. Not used with
         ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
     batch_size : int or "auto", default=64
-        Images that pass the tower at once. Higher values use a GPU better and need more of its memory; "auto" halves
-        64 until they fit. The embeddings do not depend on it beyond rounding.
+        Images, or texts, that pass the tower at once. Higher values use a GPU better and need more of its memory;
+        "auto" halves 64 until they fit. The embeddings do not depend on it beyond rounding.
     device : str, default="auto"
         Where to compute, by the name that torch has for it; "auto" takes CUDA where there is one, else MPS, else
         the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        In which precision the tower computes. "bfloat16" is faster where the hardware knows it and rounds more;
+        In which precision the towers compute. "bfloat16" is faster where the hardware knows it and rounds more;
         "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32".
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
@@ -81,7 +82,7 @@ class CLIPImageEncoder(_Embedding):
     random_state : int, RandomState or None, default=None
         Seed of random weights (``pretrained=None``); without effect otherwise.
     verbose : int, default=0
-        Whether `transform` shows a progress bar, on the standard error. Raise it to 1 for many images.
+        Whether `transform` and `encode_text` show a progress bar, on the standard error. Raise it to 1 for many images.
 
     Attributes
     ----------
@@ -231,6 +232,54 @@ class CLIPImageEncoder(_Embedding):
         if hasattr(embeddings, "attrs"):
             embeddings.attrs[FINGERPRINT_ATTRIBUTE] = self._record.fingerprint
         return embeddings
+
+    def encode_text(self, texts: Any) -> np.ndarray:
+        """Embed texts by the text tower of the same model.
+
+        ``encoder.transform(images) @ encoder.encode_text(texts).T`` are CLIP's similarities, cosines between -1 and 1.
+        Texts are taken whole, as they are: no prompt is put around them.
+
+        Parameters
+        ----------
+        texts : str or sequence of n str
+            Words or sentences; a single string is one text.
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+            Unit rows.
+
+        Raises
+        ------
+        TypeError
+            If a text is no string.
+        ValueError
+            If there is no text, or a text has no token, or more than the text tower takes: none is cut.
+        InvalidParameterError
+            If the model embeds images only.
+        NotFittedError
+            If the model is not loaded yet.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_sample_image
+        >>> from skl2rclip import CLIPImageEncoder
+        >>> photograph = load_sample_image("china.jpg")
+        >>> images = [(photograph * factor).astype("uint8") for factor in (0.3, 0.6, 1.0)]
+        >>> encoder = CLIPImageEncoder("skl2rclip-tiny").fit()
+        >>> words = encoder.encode_text([f"the brightness is {level}" for level in (2, 10, 18)])
+        >>> (encoder.transform(images) @ words.T).argmax(axis=1)
+        array([0, 1, 2])
+        """
+        check_is_fitted(self)
+        from skl2rclip._clip.texts import as_texts, embed_texts
+        from skl2rclip._utils.devices import resolve_device
+
+        plain, entries = checked(self.get_params(deep=False)), as_texts(texts)
+        device = resolve_device(self.device, strict=False)
+        return embed_texts(
+            self._record.load(), entries, device, plain["precision"], plain["batch_size"], plain["verbose"]
+        )
 
     def _present_level(self) -> float | None:
         """Which value is white: that of `fit`, or one set since where there was none."""

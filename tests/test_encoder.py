@@ -1,3 +1,4 @@
+import doctest
 import json
 import pickle
 
@@ -9,9 +10,11 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skl2rclip import CLIPImageEncoder
+from skl2rclip import CLIPImageEncoder, _encoder
 from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.embedded import EMBEDDED_NAMES
 from skl2rclip._clip.source import BackboneSource
+from skl2rclip._clip.tokenizer import tokenizer_of
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from tests.support.small_models import CONFIGS
 
@@ -31,6 +34,27 @@ def test_embeddings_equal_open_clips(model_names, shades, kind):
     assert encoder.get_feature_names_out()[1] == "clipimageencoder1"
 
 
+@pytest.mark.parametrize("kind", [*CONFIGS, *EMBEDDED_NAMES])
+def test_texts_beside_images_have_open_clips_similarities(model_names, shades, kind):
+    name, words = model_names.get(kind, kind), ["pitch black", "a photo of a glass", "white"]
+    encoder = CLIPImageEncoder(name, device="cpu").fit()
+    backbone = load_backbone(BackboneSource(name, "openai"))
+    tokenizer = tokenizer_of(name, backbone.config["text_cfg"])
+    with torch.no_grad():
+        expected = backbone.model.encode_text(tokenizer(words), normalize=True).numpy()
+    texts = encoder.encode_text(words)
+    assert (texts.dtype, texts.shape) == (np.float32, (3, encoder.embedding_width_))
+    np.testing.assert_allclose(texts, expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_text("white"), expected[2:], atol=1e-5)
+    images = encoder.transform(shades[0][:3])
+    np.testing.assert_allclose(images @ texts.T, images @ expected.T, atol=1e-5)
+
+
+def test_the_example_of_the_documentation_holds():
+    result = doctest.testmod(_encoder)
+    assert (result.failed, result.attempted > 6) == (0, True)
+
+
 def test_a_checkpoint_file_may_be_a_path(tiny, shades, tmp_path):
     (tmp_path / "tiny-clip-of-a-path.json").write_text(json.dumps(CONFIGS["clip"]))
     open_clip.add_model_config(tmp_path)
@@ -48,6 +72,9 @@ def test_half_precision_is_near(tiny, shades):
     full, half = (CLIPImageEncoder(tiny, precision=p).fit().transform(shades[0]) for p in ("float32", "bfloat16"))
     assert 0 < np.abs(full - half).max() < 0.05
     assert half.dtype == np.float32
+    full, half = (CLIPImageEncoder(tiny, precision=p).fit().encode_text("a glass") for p in ("float32", "bfloat16"))
+    assert 0 < np.abs(full - half).max() < 0.05
+    assert half.dtype == np.float32
 
 
 def test_pandas_output(tiny, shades):
@@ -59,6 +86,8 @@ def test_pandas_output(tiny, shades):
 def test_unfitted_and_unreadable(tiny, tmp_path):
     with pytest.raises(NotFittedError):
         CLIPImageEncoder(tiny).transform(["a.png"])
+    with pytest.raises(NotFittedError):
+        CLIPImageEncoder(tiny).encode_text(["a glass"])
     with pytest.raises(UnreadableImagesError, match=r"X\[0\] \(.*nothing.png\): no such file"):
         CLIPImageEncoder(tiny).fit().transform([tmp_path / "nothing.png"])
 

@@ -182,6 +182,16 @@ class TextTower:
         """Where the tower runs."""
         return self.token_embedding.weight.device
 
+    def embed_tokens(self, ids: Sequence[int]) -> Tensor:
+        """Word embeddings of token ids, tensor of shape (T, d)."""
+        known = len(self.token_embedding.weight)
+        if max(ids, default=0) >= known:  # of a Hugging Face text tower, only the loaded model says how many
+            raise ValueError(
+                f"The model's texts hold the token {max(ids)}, and the text tower of its backbone knows {known}: its "
+                "tokenizer is another model's, or its prompts are damaged."
+            )
+        return self.token_embedding(torch.tensor(ids, dtype=torch.int64, device=self.device)).detach().clone()
+
     def arrange(
         self, prefix: Sequence[int], own: Sequence[Sequence[int]], ids: Sequence[int], filler: Sequence[int]
     ) -> list[PackedPrompts] | list[FullPrompts]:
@@ -378,7 +388,7 @@ class HuggingFaceTextTower(TextTower):
 def _unreachable(name: str, reason: str) -> str:
     return (
         f"model_name={name!r} cannot be used: the word embeddings of its text tower cannot be reached ({reason}), and "
-        "prompts are learned there."
+        "texts start there."
     )
 
 

@@ -78,6 +78,11 @@ class PromptTokenizer:
                 f"{self.end}: eos_id in the model's configuration does not fit its tokenizer."
             )
 
+    @property
+    def n_around(self) -> int:
+        """How many tokens of the context length are no words: those that begin a text, end it, and stand at the end."""
+        return len(self.start) + len(self.end) + self._n_last
+
     def _ids(self, text: str, length: int) -> list[int]:
         return self._tokenize([text], context_length=length)[0].tolist()
 
@@ -98,10 +103,15 @@ class PromptTokenizer:
         return whole[len(head) :] if whole[: len(head)] == head else self._words(text)
 
     def _words(self, text: str) -> list[int]:
-        ids = self._unpadded(text, 2 * len(text.encode()) + _PROBE_LENGTH)
-        tokens = ids[len(self.start) : len(ids) - len(self._end)]
+        tokens = self.all_words(text)
         if self.end[0] in tokens:  # written out in the text; a tower would take it for the end
             tokens = tokens[: tokens.index(self.end[0])]
+        return tokens
+
+    def all_words(self, text: str) -> list[int]:
+        """Token ids of `text` at the beginning of a text, an end that is written out in it among them."""
+        ids = self._unpadded(text, 2 * len(text.encode()) + _PROBE_LENGTH)
+        tokens = ids[len(self.start) : len(ids) - len(self._end)]
         largest = max(tokens + self.end)
         if self._vocabulary is not None and largest >= self._vocabulary:
             raise InvalidParameterError(

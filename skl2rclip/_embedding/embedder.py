@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from skl2rclip._images.files import ImageFile, ImageLike, rows_of_each
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing, normalize
 from skl2rclip._images.remarks import warn_of
-from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, is_out_of_memory, resolve_precision, to_device
+from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, in_batches, resolve_precision, to_device
 from skl2rclip._utils.eta import ProgressMonitor, quicker_device
 from skl2rclip._utils.names import IN_ORDER, EntryNames
 from skl2rclip._utils.progress import counted
@@ -39,8 +40,6 @@ from skl2rclip.errors import UnreadableImagesError
 
 _log = logging.getLogger(__name__)
 Tower = Callable[[Tensor], Tensor]
-# of batch_size="auto"
-MAX_AUTO_BATCH = 64
 _CHUNK = 256
 # of the first ones on the CPU, where a large tower takes seconds for an image
 _SMALL_BATCH, _N_SMALL = 4, 3
@@ -70,15 +69,7 @@ class ImageEncoding:
     @torch.inference_mode()
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Embed uint8 pixels of shape (n, H, W, 3) at the tower's resolution: unit rows (n, D), float32."""
-        is_auto = self.batch_size == "auto"
-        size = MAX_AUTO_BATCH if is_auto else int(self.batch_size)
-        while True:
-            try:
-                return self._of_pixels(pixels, size)
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or not is_auto or size == 1:
-                    raise
-            size //= 2
+        return in_batches(partial(self._of_pixels, pixels), self.batch_size)
 
     def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
         parts = []

@@ -64,13 +64,8 @@ def tokenize_whole_prompts(
     """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
     n_words = sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
     longest = max(len(tokenizer.words(name, "a")) for name in names)
-    room = tokenizer.context_length - _n_around(tokenizer) - longest
+    room = tokenizer.context_length - tokenizer.n_around - longest
     return _tokenized(tokenizer, prompt, names, max(0, min(n_words, room)), position)[0]
-
-
-def _n_around(tokenizer: PromptTokenizer) -> int:
-    """Count the tokens that begin and end every text."""
-    return len(tokenizer.start) + len(tokenizer.end) + len(tokenizer.filler) - 1
 
 
 def _tokenized(
@@ -86,7 +81,7 @@ def _tokenized(
         if not words:
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
     longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
-    around = _n_around(tokenizer)
+    around = tokenizer.n_around
     total = around + n_context + len(ranks[longest])
     if total > tokenizer.context_length:
         room = tokenizer.context_length - around - len(ranks[longest])
@@ -164,26 +159,16 @@ class RankPrompts(nn.Module):
         super().__init__()
         self._tower = tower
         self.rankformer = rankformer
-        words = self._embed(tokens.context)
+        words = tower.embed_tokens(tokens.context)
         rest = torch.randn(tokens.n_context - len(words), tower.width, generator=generator) * _RANDOM_CONTEXT_STD
         self.context = nn.Parameter(torch.cat([words, rest.to(words)]))  # (m, d)
         flat = [token for rank in tokens.ranks for token in rank]
-        self.rank_tokens = nn.Parameter(self._embed(flat), requires_grad=tune_ranks)  # (sum of n_k, d)
+        self.rank_tokens = nn.Parameter(tower.embed_tokens(flat), requires_grad=tune_ranks)  # (sum of n_k, d)
         self._start: Tensor
         self._end: Tensor  # and what fills the prompts up
-        self.register_buffer("_start", self._embed(tokens.start), persistent=False)
-        self.register_buffer("_end", self._embed([*tokens.end, *tokens.filler]), persistent=False)
+        self.register_buffer("_start", tower.embed_tokens(tokens.start), persistent=False)
+        self.register_buffer("_end", tower.embed_tokens([*tokens.end, *tokens.filler]), persistent=False)
         self._lay_out(tokens)
-
-    def _embed(self, ids: Sequence[int]) -> Tensor:
-        known = len(self._tower.token_embedding.weight)
-        if max(ids, default=0) >= known:  # of a Hugging Face text tower, only the loaded model says how many
-            raise ValueError(
-                f"The model's prompts hold the token {max(ids)}, and the text tower of its backbone knows {known}: its "
-                "tokenizer is another model's, or the prompts are damaged."
-            )
-        index = torch.tensor(ids, dtype=torch.int64, device=self._tower.device)
-        return self._tower.token_embedding(index).detach().clone()
 
     def _lay_out(self, tokens: PromptTokens) -> None:
         """Fix where everything stands in the table of token embeddings (start, context, ranks, end, filler)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from skl2rclip._embedding.embedder import MAX_AUTO_BATCH
 from skl2rclip._settings import Settings
+from skl2rclip._utils.devices import MAX_AUTO_BATCH
 
 PROMPTS = "prompts"
 IMAGE_TOWER = "image_tower"

@@ -16,7 +16,7 @@ import torch
 
 from skl2rclip._clip.backbone import Backbone, load_backbone
 from skl2rclip._clip.record import BackboneRecord
-from skl2rclip._embedding.embedder import MAX_AUTO_BATCH, check_headers
+from skl2rclip._embedding.embedder import check_headers
 from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
@@ -38,7 +38,7 @@ from skl2rclip._training.stages import (
     run_stage,
 )
 from skl2rclip._utils.arguments import check_fingerprint
-from skl2rclip._utils.devices import explain_out_of_memory
+from skl2rclip._utils.devices import MAX_AUTO_BATCH, explain_out_of_memory
 from skl2rclip._utils.progress import FitListener
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 

@@ -5,8 +5,9 @@ Names become devices here. What several of them do together for one fit lives in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from skl2rclip._utils.forks import in_forked_child, is_forked_child
 from skl2rclip.errors import InvalidParameterError
 
 DeviceNames = str | Sequence[str]
+_Result = TypeVar("_Result")
+# of batch_size="auto"
+MAX_AUTO_BATCH = 64
 
 
 def _compute_alone() -> None:
@@ -131,6 +135,19 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def in_batches(compute: Callable[[int], _Result], batch_size: int | str) -> _Result:
+    """Call a function of a batch size; "auto" halves 64 as long as a device's memory does not suffice."""
+    is_auto = batch_size == "auto"
+    size = MAX_AUTO_BATCH if is_auto else int(batch_size)
+    while True:
+        try:
+            return compute(size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not is_auto or size == 1:
+                raise
+        size //= 2
 
 
 @contextmanager

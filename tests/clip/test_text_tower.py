@@ -13,6 +13,7 @@ from skl2rclip._clip import text_tower
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.text_tower import PackedPrompts, TextTower, pack_prompts, text_tower_of
+from skl2rclip._clip.texts import embed_texts
 from skl2rclip._model.prompts import RankPrompts, tokenize_prompts
 from skl2rclip.errors import InvalidParameterError
 from tests.support.families import FAMILIES, TOWERS
@@ -152,6 +153,20 @@ def test_every_family_equals_open_clips_encode_text_of_the_sentences(family_sour
     expected = encoded_sentences(backbone, sentences)
     torch.testing.assert_close(prompts().detach(), expected, atol=1e-5, rtol=0)
     assert (expected[0] - expected[1]).abs().max() > 1e-3  # ranks differ by more than what is let pass
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
+def test_whole_texts_of_every_family_equal_open_clips_encode_text(family_sources, kind):
+    """Of uneven lengths, in portions, and as long as the tower takes."""
+    backbone = load_backbone(family_sources(kind))
+    tokenizer = backbone.tokenizer()
+    longest = ["7"] * (tokenizer.context_length - tokenizer.n_around)
+    while len(tokenizer.words(" ".join(longest))) > tokenizer.context_length - tokenizer.n_around:
+        longest.pop()
+    texts = ["a photo of 7", "very old indeed", "years", " ".join(longest), "Excellent"]
+    expected = encoded_sentences(backbone, texts).numpy()
+    np.testing.assert_allclose(embed_texts(backbone, texts, CPU, "float32", 2), expected, atol=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", [*FAMILIES, *TOWERS])
