@@ -115,3 +115,18 @@ def test_the_share_goes_on_with_training_and_through_a_saved_folder(photographs,
 def test_shares_that_cannot_be_are_refused(photographs, share):
     with pytest.raises(ValueError, match="zero_shot_share must be"):
         classifier(zero_shot_share=share).fit(*photographs)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_trained_tower_reads_the_words_too(make_classifier, shades, share):
+    X, y = shades
+    frozen = make_classifier(zero_shot_share=share, rank_targets="hard").fit(X, y)
+    tuned = make_classifier(zero_shot_share=share, rank_targets="hard", image_tower="finetune").fit(X, y)
+    state, scale = tuned._state, tuned._state.logit_scale
+    [(_, embeddings)] = state._of_tower(list(X), tuned._settings())
+    words = scale * embeddings @ state.arrays["zero_shot"]["prototypes"].T
+    own = scale * tuned.transform(X) @ tuned.prototypes_.T
+    np.testing.assert_allclose(tuned.decision_function(X), (1 - share) * own + share * words, atol=1e-4)
+    # what trains the tower is the mixture: with the words alone it is they that fit the images better
+    assert tuned.history_[-1]["contrastive"] < tuned.history_[-2]["contrastive"]
+    assert np.abs(tuned.decision_function(X) - frozen.decision_function(X)).max() > 1e-3
