@@ -155,7 +155,7 @@ def main() -> None:
     further.begin_with(file_of(HERE, further.FILE, options.model_name), store)
     if not options.report:
         fit(options, names, chosen)
-    if "few_shots" in names and (options.cache / "few-shots.json").is_file():
+    if "few_shots" in names and (options.cache / few_shots.LABELS).is_file():
         report.write(options.cache, written("evidence.md"), options.model_name)
     if further_report.write(store, chosen, written("further.md"), options.model_name):
         shutil.copyfile(store, written(further.FILE))
@@ -167,7 +167,9 @@ def fit(options: argparse.Namespace, names: list[str], chosen: dict[str, dict]) 
     deadline = time.time() + 3600 * hours
     tasks = all_tasks(options.cache, options.data, options.model_name)
     if "few_shots" in names:
-        few_shots.run(tasks, options.seeds or 10, options.shots, options.cache, chosen, options.n_jobs, hours)
+        few_shots.keep_labels(tasks, options.cache / few_shots.LABELS)
+        planned = few_shots.planned(tasks, options.seeds or 10, options.shots)
+        few_shots.run(planned, options.cache, chosen, options.n_jobs, hours)
     others = [name for name in further.EXPERIMENTS if name in names]
     many = further.many_rank_tasks(options.cache, options.model_name) if further.many_ranks.__name__ in names else ()
     jobs = further.planned(others, tasks, many, options.seeds or 5, chosen)

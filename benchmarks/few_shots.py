@@ -13,7 +13,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -27,8 +28,21 @@ from skl2rclip._ordinal.decisions import central_interval
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
 COVERAGE = 0.8
+# the file of a store with what a report must know of the tasks
+LABELS = "few-shots.json"
 # what these do not choose on the drawn images was chosen on validation images of other draws
 TUNED = ("logistic regression", "ordinal logistic", "CORN", "CoOp", "OrdinalCLIP")
+Methods = Mapping[str, Callable[..., Predictor]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is fitted on the images of one draw: `shots` of each rank."""
+
+    task: Task
+    shots: int
+    seed: int
+    methods: Methods
 
 
 def shots_of(task: Task) -> list[int]:
@@ -63,11 +77,12 @@ def notes_of_age(libraries: Iterable[str]) -> list[str]:
     return [f"**Not all fits are by the library as it is: some or all by its state {others}.**"] if others else []
 
 
-def fitted(name: str, task: Task, shots: int, seed: int, settings: dict) -> dict[str, np.ndarray]:
+def fitted(job: Job, name: str, settings: dict) -> dict[str, np.ndarray]:
     """What is kept of a fit: probabilities, predictions of L2RCLIP as they are, CPU seconds."""
-    drawn = task.draw(shots, seed)
+    task, seed = job.task, job.seed
+    drawn = task.draw(job.shots, seed)
     start = time.process_time()
-    predictor = FEW_SHOTS[name](task, drawn, seed, **settings)
+    predictor = job.methods[name](task, drawn, seed, **settings)
     seconds = time.process_time() - start
     kept = {
         "validation": predictor(task.validation.Z).astype(np.float32),
@@ -78,6 +93,7 @@ def fitted(name: str, task: Task, shots: int, seed: int, settings: dict) -> dict
     }
     if isinstance(predictor, Fitted):
         kept["ordinality"] = np.array(predictor.model.ordinality_)
+        kept["zero-shot share"] = np.array(predictor.model.zero_shot_share_)
         kept["predicted validation"] = predictor.model.predict(task.validation.Z)
         kept["predicted test"] = predictor.model.predict(task.test.Z)
     return kept
@@ -89,25 +105,17 @@ def _interval(predictor: Predictor, Z: np.ndarray) -> np.ndarray:
     return central_interval(predictor(Z), COVERAGE)
 
 
-def cell(
-    task: Task,
-    shots: int,
-    seed: int,
-    store: Path,
-    chosen: dict[str, dict],
-    deadline: float = math.inf,
-    names: Iterable[str] = FEW_SHOTS,
-) -> None:
-    """Fit what is missing of a task, a number of images and a seed by some methods, unless time is up."""
+def cell(job: Job, store: Path, chosen: dict[str, dict], deadline: float = math.inf) -> None:
+    """Make the fits of a draw that are missing, unless time is up."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    for name in names:
-        file = file_of(store, name, task.name, shots, seed)
+    for name in job.methods:
+        file = file_of(store, name, job.task.name, job.shots, job.seed)
         if file.is_file():
             continue
         if time.time() > deadline:
             return
-        kept = fitted(name, task, shots, seed, chosen.get(name, {}))
+        kept = fitted(job, name, chosen.get(name, {}))
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}")
         with open(unfinished, "wb") as stream:
@@ -115,33 +123,29 @@ def cell(
         unfinished.replace(file)
 
 
-def missing_cells(tasks: tuple[Task, ...], n_seeds: int, shots: list[int], store: Path) -> Iterator[tuple]:
+def planned(tasks: tuple[Task, ...], n_seeds: int, shots: list[int]) -> Iterator[Job]:
     """All of the first seed before any of the second, so that an interrupted run has whole tables."""
     for seed in range(n_seeds):
         for task in tasks:
             for number in shots_of(task):
-                files = (file_of(store, name, task.name, number, seed) for name in FEW_SHOTS)
-                if number in shots and not all(file.is_file() for file in files):
-                    yield task.without_pixels(), number, seed
+                if number in shots:
+                    yield Job(task.without_pixels(), number, seed, FEW_SHOTS)
 
 
-def run(
-    tasks: tuple[Task, ...],
-    n_seeds: int,
-    shots: list[int],
-    store: Path,
-    chosen: dict[str, dict],
-    n_jobs: int,
-    hours: float,
-) -> None:
+def is_missing(job: Job, store: Path) -> bool:
+    """Whether a fit of a draw is still to be made."""
+    return not all(file_of(store, name, job.task.name, job.shots, job.seed).is_file() for name in job.methods)
+
+
+def run(jobs: Iterable[Job], store: Path, chosen: dict[str, dict], n_jobs: int, hours: float) -> None:
+    """Make the fits that are missing, until time is up."""
     deadline = time.time() + 3600 * hours
-    keep_labels(tasks, store)
-    jobs = list(missing_cells(tasks, n_seeds, shots, store))
+    missing = [job for job in jobs if is_missing(job, store)]
     done = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)(
-        joblib.delayed(cell)(*job, store, chosen, deadline) for job in jobs
+        joblib.delayed(cell)(job, store, chosen, deadline) for job in missing
     )
     for count, _ in enumerate(done, start=1):
-        print(f"few_shots: {count} of {len(jobs)} cells", flush=True)
+        print(f"few_shots: {count} of {len(missing)} cells", flush=True)
     if time.time() > deadline:
         print("few_shots: time is up; run it again to go on")
 
@@ -152,7 +156,7 @@ def about(task: Task) -> dict:
     return {"n_ranks": task.n_ranks, **parts}
 
 
-def keep_labels(tasks: tuple[Task, ...], store: Path) -> None:
+def keep_labels(tasks: tuple[Task, ...], file: Path) -> None:
     """Keep it of all tasks."""
-    store.mkdir(parents=True, exist_ok=True)
-    (store / "few-shots.json").write_text(json.dumps({task.name: about(task) for task in tasks}))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({task.name: about(task) for task in tasks}))

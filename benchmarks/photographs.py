@@ -15,6 +15,7 @@ import few_shots
 import joblib
 import numpy as np
 from evidence import CACHE, cache_for, chosen_on_validation
+from methods import FEW_SHOTS
 from report import OURS, ROWS, interval, summary
 from tasks import Task, photograph_tasks
 
@@ -23,7 +24,7 @@ from skl2rclip._clip.embedded import EMBEDDED_NAMES
 SHOTS = (4, 16, 64)
 # of the report's rows those that say the median
 SHOWN = (OURS, "ridge", "logistic regression, median")
-METHODS = [ROWS[row][0] for row in SHOWN]
+METHODS = {ROWS[row][0]: FEW_SHOTS[ROWS[row][0]] for row in SHOWN}
 
 ABOUT = """Made by `python benchmarks/photographs.py --data FOLDER`: MAE in ranks, mean of {n} draws of the training
 images (all of a rank that has fewer). All methods see the same embeddings of the frozen tower, and all say the median.
@@ -62,7 +63,7 @@ def main() -> None:
         for task in photograph_tasks(store, options.data, backbone):
             few = task.without_pixels()
             joblib.Parallel(options.jobs)(
-                joblib.delayed(few_shots.cell)(few, shots, seed, store, chosen, names=METHODS)
+                joblib.delayed(few_shots.cell)(few_shots.Job(few, shots, seed, METHODS), store, chosen)
                 for shots in SHOTS
                 for seed in range(options.seeds)
             )

@@ -73,7 +73,7 @@ class Task:
 
     def worded(self, wording: str) -> Task:
         """Itself in another wording: of words that mean nothing, or of its own in an order drawn at random."""
-        name = f"{self.name}, {wording} words"
+        name = worded_name(self.name, wording)
         if wording == "meaningless":
             return replace(self, name=name, prompt="something", names=tuple(_NAMES_WITHOUT_MEANING[: self.n_ranks]))
         shuffled = np.random.default_rng(self.n_ranks).permutation(self.n_ranks)
@@ -100,6 +100,11 @@ class Task:
         pool = np.arange(len(self.train.target))
         draws = FewShotSplit(wanted, 1, cv=[(pool, [])], allow_fewer=True, random_state=rng)  # the test is elsewhere
         return next(draws.split(pool, self.train.target))[0]
+
+
+def worded_name(name: str, wording: str) -> str:
+    """Name of a task in another wording."""
+    return f"{name}, {wording} words"
 
 
 def side_of(backbone: str) -> int:
@@ -208,9 +213,9 @@ def _known(name: str, backbone: str) -> Task:
 
 
 def known_tasks(cache: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
-    """Tasks whose words the backbone was trained to know, made once and kept in the folder `cache`."""
+    """Tasks whose words the backbone was trained to know, without pixels; made once and kept in the folder `cache`."""
     kept = _kept(cache, backbone)
-    return tuple(kept(_known)(name, backbone) for name in _KNOWN)
+    return tuple(kept(_known)(name, backbone).without_pixels() for name in _KNOWN)
 
 
 # ---------------------------------------------------------------- photographs
