@@ -115,7 +115,7 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
     """Check what a model is made of that sees no image, ranks and words, and make it a request of no epochs."""
     from skl2rclip._clip.source import warn_if_random
     from skl2rclip._clip.tokenizer import PromptTokenizer
-    from skl2rclip._model.prompts import tokenize_whole_prompts
+    from skl2rclip._model.prompts import count_words, tokenize_whole_prompts
     from skl2rclip._training.request import FitRequest
     from skl2rclip._utils.devices import resolve_devices
 
@@ -127,6 +127,12 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
     source, config = _checked_source(settings, seed, None)
     tokenizer = PromptTokenizer(source.model_name, config)
     tokens = tokenize_whole_prompts(tokenizer, settings.prompt, scale.names, settings.rank_position)
+    n_words = count_words(tokenizer, settings.prompt)
+    if tokens.n_context < n_words:
+        raise InvalidParameterError(
+            f"prompt has {n_words} tokens, and beside the longest rank name the text tower takes {tokens.n_context}: "
+            "shorten the prompt."
+        )
     warn_if_random(source)
     none, width = np.empty(0), config["embed_dim"]
     return FitRequest(

@@ -62,10 +62,15 @@ def tokenize_whole_prompts(
     tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], position: str
 ) -> PromptTokens:
     """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
-    n_words = sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
+    n_words = count_words(tokenizer, prompt)
     longest = max(len(tokenizer.words(name, "a")) for name in names)
     room = tokenizer.context_length - tokenizer.n_around - longest
     return _tokenized(tokenizer, prompt, names, max(0, min(n_words, room)), position)[0]
+
+
+def count_words(tokenizer: PromptTokenizer, prompt: str) -> int:
+    """Count the tokens that the words of a prompt have."""
+    return sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
 
 
 def _tokenized(

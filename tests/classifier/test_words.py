@@ -65,6 +65,11 @@ def test_words_alone_need_ranks():
         classifier(ranks=None).fit_zero_shot()
 
 
+def test_a_prompt_that_does_not_fit_is_not_cut_in_silence():
+    with pytest.raises(ValueError, match=r"prompt has 40 tokens, .* takes \d+: shorten the prompt"):
+        classifier(prompt="blur " * 40).fit_zero_shot()
+
+
 def test_few_images_of_known_words_leave_the_words_in(zero_shot, photographs):
     Z, y = photographs
     model = classifier(warm_start=True).fit_zero_shot().fit(Z[::6], y[::6])
