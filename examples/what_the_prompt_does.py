@@ -96,7 +96,7 @@ def main() -> None:
         draw_similarity(column[1], models[0], names, f"{n} crops, MAE {np.mean(errors):.2f}")
     options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "prompts.png"
-    figure.savefig(file)
+    figure.savefig(file, bbox_inches="tight")  # titles of several lines included
     print(f"\nWrote {file}")
 
 

@@ -15,7 +15,7 @@ CITING = {
     ("skl2rclip-photo.md", "What a fit makes of it"),
     ("when-to-use.md", "What the figures say"),
 }
-TABLE = re.compile(r"\((?:\.\./)?benchmarks/(\w+\.md)\)")
+TABLE = re.compile(r"\((?:\.\./)?benchmarks/([\w-]+\.md)\)")
 # a number with decimals
 FIGURE = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)")
 
