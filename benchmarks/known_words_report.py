@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from few_shots import SHOTS, files_by_seed, notes_of_age
+from few_shots import files_by_seed, notes_of_age
 from further import ABLATED_SHOTS, WITHOUT_RANKFORMER
-from report import DRAWS, MARGIN, OURS, ZERO_SHOT, Cells, Summary, compare, interval, summary, verdicts
+from report import DRAWS, MARGIN, OURS, ZERO_SHOT, Cells, Rows, Summary, compare, interval, read, verdicts
 from tasks import WORDINGS, worded_name
 
 # the file of a store with what the report must know of the tasks
@@ -18,23 +18,9 @@ LEFT_OUT = "words left out"
 CHANGED = (WITHOUT_RANKFORMER, "blend ratio 0.3", "text ordering weight 0.1")
 # images a rank of the other wordings
 WORDED_SHOTS = (1, 4, 16)
-GOOD = {OURS: None, LEFT_OUT: None, ZERO_SHOT: None, "ridge": "median"}
-WORDED = {OURS: None, LEFT_OUT: None}
-
-
-def read(store: Path, about: dict[str, dict], rows: dict[str, str | None], shots: tuple[int, ...]) -> Cells:
-    """Cells of which every row has a fit of at least one seed; of the seeds that all rows have."""
-    cells: Cells = {}
-    for task, of_task in about.items():
-        for number in shots:
-            found = {row: files_by_seed(store, row, task, number) for row in rows}
-            seeds = sorted(set.intersection(*(set(files) for files in found.values())))
-            if seeds:
-                cells[task, number] = {
-                    row: summary({seed: found[row][seed] for seed in seeds}, decision, of_task)
-                    for row, decision in rows.items()
-                }
-    return cells
+# by `predict` as it is, or by rounding
+GOOD: Rows = {**{row: (row, None) for row in (OURS, LEFT_OUT, ZERO_SHOT)}, "ridge": ("ridge", "median")}
+WORDED: Rows = {row: (row, None) for row in (OURS, LEFT_OUT)}
 
 
 def shares(store: Path, cells: Cells) -> dict[tuple[str, int], float]:
@@ -143,13 +129,13 @@ def seeds_of(cells: Cells) -> str:
 def write(store: Path, file: Path, backbone: str) -> None:
     """Write the report of what there is."""
     about = json.loads((store / LABELS).read_text())
-    good = read(store, about, GOOD, SHOTS)
+    good = read(store, about, GOOD)
     if not good:
         print("known_words: no cell is complete yet")
         return
     names = {worded_name(task, wording): of_task for task, of_task in about.items() for wording in WORDINGS}
     worded = read(store, names, WORDED, WORDED_SHOTS)
-    changed = read(store, about, dict.fromkeys((OURS, *CHANGED)), ABLATED_SHOTS)
+    changed = read(store, about, {row: (row, None) for row in (OURS, *CHANGED)}, ABLATED_SHOTS)
     libraries = frozenset().union(*(cell[OURS].libraries for cell in good.values()))
     said = statements(good)
     if worded:

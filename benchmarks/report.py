@@ -19,8 +19,9 @@ from tasks import BACKBONE, PHOTOGRAPHS
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 
 OURS, ZERO_SHOT = "nothing set", "zero-shot CLIP"
+Rows = dict[str, tuple[str, str | None]]
 # each row of the tables: whose fit, and how it is read out; None is `predict` as it is
-ROWS: dict[str, tuple[str, str | None]] = {
+ROWS: Rows = {
     OURS: (OURS, None),
     ZERO_SHOT: (ZERO_SHOT, "median"),
     "ridge": ("ridge", "median"),
@@ -108,17 +109,17 @@ def summary(files: dict[int, Path], decision: str | None, about: dict) -> Summar
     return Summary(tuple(files), **{**arrays, "validation": float(arrays["validation"].mean())}, libraries=libraries)
 
 
-def read(store: Path, about: dict[str, dict]) -> Cells:
+def read(store: Path, about: dict[str, dict], rows: Rows = ROWS, numbers: tuple[int, ...] = SHOTS) -> Cells:
     """All cells for which every method has a fit of at least one seed; of the seeds that all methods have."""
     cells: Cells = {}
     for task, of_task in about.items():
-        for shots in SHOTS:
-            found = {name: files_by_seed(store, name, task, shots) for name in FEW_SHOTS}
+        for shots in numbers:
+            found = {name: files_by_seed(store, name, task, shots) for name, _ in rows.values()}
             seeds = sorted(set.intersection(*(set(files) for files in found.values())))
             if seeds:
                 cells[task, shots] = {
                     row: summary({seed: found[name][seed] for seed in seeds}, decision, of_task)
-                    for row, (name, decision) in ROWS.items()
+                    for row, (name, decision) in rows.items()
                 }
     return cells
 
