@@ -210,7 +210,7 @@ class L2RCLIPClassifier(
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
     zero_shot_share_ : float
-        How much of the log-probabilities is zero-shot CLIP's.
+        How much of the log-probabilities is zero-shot CLIP's; `prototypes_` and `transform` are of the rest.
     history_ : list of dict
         For each epoch ``stage``, ``epoch``, ``learning_rate``, ``loss``, ``contrastive``, ``ordering``, ``tightness``,
         ``text_ordering``; with soft targets and an adapter ``cross_fitted_rps`` where it was looked at; and with
@@ -475,11 +475,10 @@ class L2RCLIPClassifier(
         """
         from skl2rclip._training.trainer import fit
 
-        settings, previous = self._settings(), getattr(self, "_state", None)
+        settings, previous = self._settings(), self._learned_before()
         if previous is not None:
             previous.check_settings(settings, self.ranks, self.rank_names)
         ranks = all_ranks(classes, self.ranks if previous is None else previous.scale.ranks)
-        previous = self._learned_before()
         return self._adopt(fit(checked_request(self, settings, X, y, sample_weight, ranks, previous, one_pass=True)))
 
     def _learned_before(self) -> FittedState | None:

@@ -115,7 +115,7 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
     """Check what a model is made of that sees no image, ranks and words, and make it a request of no epochs."""
     from skl2rclip._clip.source import warn_if_random
     from skl2rclip._clip.tokenizer import PromptTokenizer
-    from skl2rclip._model.prompts import count_words, tokenize_whole_prompts
+    from skl2rclip._model.prompts import count_words, tokenize_whole_prompts, warn_of_same_names
     from skl2rclip._training.request import FitRequest
     from skl2rclip._utils.devices import resolve_devices
 
@@ -133,6 +133,7 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
             f"prompt has {n_words} tokens, and beside the longest rank name the text tower takes {tokens.n_context}: "
             "shorten the prompt."
         )
+    warn_of_same_names(tokens)
     warn_if_random(source)
     none, width = np.empty(0), config["embed_dim"]
     return FitRequest(

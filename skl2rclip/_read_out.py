@@ -41,7 +41,7 @@ class ReadOutMixin:
         return self.ranks_[read_out(probabilities, self._state.scale.values, self.decision)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each label, the softmax of the scaled similarities.
+        """Probability of each label, the softmax of `decision_function`.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class ReadOutMixin:
         return log_softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scaled similarities ``s_ik`` of images and ranks.
+        """Logits ``s_ik`` of images and ranks: scaled similarities, with their share of zero-shot CLIP's.
 
         Parameters
         ----------

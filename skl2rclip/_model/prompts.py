@@ -53,9 +53,14 @@ def tokenize_prompts(
     tokens, n_words = _tokenized(tokenizer, prompt, names, n_context, position)
     if n_words > n_context:
         warn_user(f"prompt={prompt!r} has {n_words} tokens and is cut to n_context_tokens={n_context}.")
+    warn_of_same_names(tokens)
+    return tokens
+
+
+def warn_of_same_names(tokens: PromptTokens) -> None:
+    """Warn where the words alone do not tell all ranks apart."""
     if len(set(tokens.ranks)) < len(tokens.ranks):
         warn_user("Some ranks have names of the same tokens; before training the model cannot tell them apart.")
-    return tokens
 
 
 def tokenize_whole_prompts(

@@ -163,7 +163,7 @@ class FittedState:
     @property
     def zero_shot_share(self) -> float:
         """Share of what the names say by themselves in the logits."""
-        return float(self.arrays["zero_shot"]["share"])
+        return round(float(self.arrays["zero_shot"]["share"]), 6)  # as it was given: it is kept in single precision
 
     def _of_tower(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
         """Embeddings as the fitted tower has them, before the adapter: indices, and unit rows."""

@@ -22,9 +22,9 @@ def mixed_share(
     """Share of the second in a mixture of log-probabilities, by the ranked probability score.
 
     The mean of the shares w that are compared, each with the weight ``exp(-4 (n (S(w) - S) / S + w))``, where S(w) is
-    the score of ``(1 - w) logits + w other``, S the least of them and n the number of sets of images: few images leave
-    it between what they cannot tell apart, many take the best. The w by itself stands for what the first gains by the
-    images that it misses here.
+    the score of ``(1 - w) logits + w other``, S the least of them and n the number of sets of images, by their
+    weights: few images leave it between what they cannot tell apart, many take the best. The w by itself stands for
+    what the first gains by the images that it misses here.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def mixed_share(
 
     References
     ----------
-    Weights that fall exponentially with the loss: Vovk, "Aggregating strategies", COLT 1990. That score and sharpness
-    are used is this library's own.
+    n is Kish's effective number. Weights that fall exponentially with the loss: Vovk, "Aggregating strategies", COLT
+    1990. That score and sharpness are used is this library's own.
     """
     scores = np.array(
         [
@@ -53,7 +53,18 @@ def mixed_share(
             for share in _SHARES
         ]
     )
-    n, least = len(np.unique(blocks)), max(scores.min(), 1e-9)
-    costs = n * (scores - scores.min()) / least + _SHARES
+    of_blocks = np.bincount(np.unique(blocks, return_inverse=True)[1], weight)
+    n = of_blocks.sum() ** 2 / (of_blocks**2).sum()
+    return _mean_share(n * (scores - scores.min()) / max(scores.min(), 1e-9))
+
+
+def unmeasured_share() -> float:
+    """Share of the second where too few images are there to leave one out: what `mixed_share` has without any."""
+    return _mean_share(np.zeros(len(_SHARES)))
+
+
+def _mean_share(losses: np.ndarray) -> float:
+    """Mean of the shares by what each costs, in images."""
+    costs = losses + _SHARES
     weights = np.exp(-_SHARPNESS * (costs - costs.min()))
     return float(weights @ _SHARES / weights.sum())

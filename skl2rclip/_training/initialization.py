@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from skl2rclip._model.modules import RidgeAdapter
+from skl2rclip._ordinal.mixing import unmeasured_share
 from skl2rclip._ordinal.ridge import Scatter, ridge_map
 from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._ordinal.splits import folds
@@ -26,6 +27,8 @@ _ORDERING_STEPS = 40
 _ORDERING_RATE = 1e-3
 _WARM_UP_STEPS = 5
 _N_FOLDS = 4
+# what has seen one of two images says nothing of the other
+_MIN_FOLDS = 3
 # with more images there is nothing that candidates have to be compared for, and much to keep of each
 _MAX_COMPARED = 20_000
 # widths of the candidates around the labels, as shares of sigma
@@ -81,7 +84,14 @@ def _start_adapters(
     kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
     n_folds = int(fold.max()) + 1
-    if n_folds < 2 or len(fold) > _MAX_COMPARED:
+    if (
+        n_folds < _MIN_FOLDS
+        and len(np.unique(targets.target)) > 1
+        and learner.zero_shot
+        and learner.zero_shot.is_measured
+    ):
+        learner.zero_shot.share.fill_(unmeasured_share())
+    if n_folds < _MIN_FOLDS or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner, measured, kind, 1)
         scatter = Scatter(measured.features, measured.weight)

@@ -135,3 +135,24 @@ def test_a_trained_tower_reads_the_words_too(make_classifier, shades, share):
     # what trains the tower is the mixture: with the words alone it is they that fit the images better
     assert tuned.history_[-1]["contrastive"] < tuned.history_[-2]["contrastive"]
     assert np.abs(tuned.decision_function(X) - frozen.decision_function(X)).max() > 1e-3
+
+
+def test_two_images_decide_little_of_the_share(photographs):
+    Z, y = photographs
+    model = classifier(ranks=[0, 20], rank_names=["onion", "trumpet"], prompt="something").fit(Z[[0, -1]], y[[0, -1]])
+    assert model.zero_shot_share_ == pytest.approx(0.19, abs=0.01)
+
+
+def test_after_words_alone_partial_fit_starts_anew(photographs):
+    Z, y = photographs
+    model = classifier(ranks=[0, 20]).fit_zero_shot().set_params(ranks=LEVELS)
+    assert model.partial_fit(Z, y).ranks_.tolist() == LEVELS.tolist()
+
+
+def test_words_that_cannot_be_told_apart_are_warned_of():
+    with pytest.warns(UserWarning, match="names of the same tokens"):
+        classifier(ranks=[0, 1], rank_names=["a", "A"]).fit_zero_shot()
+
+
+def test_a_share_is_said_as_it_was_given(photographs):
+    assert classifier(zero_shot_share=0.3, prompt_epochs=1).fit(*photographs).zero_shot_share_ == 0.3

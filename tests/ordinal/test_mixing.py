@@ -48,3 +48,10 @@ def test_an_image_of_no_weight_does_not_count():
     weight = np.repeat([1.0, 0.0], 15)
     whole = mixed_share(knows, knows_not, target, weight, np.arange(30) % 15)
     assert whole == pytest.approx(mixed_share(knows[:15], knows_not[:15], target[:15], None, np.arange(15)))
+
+
+def test_images_of_nearly_no_weight_hardly_count():
+    target, knows, knows_not = drawn(24)
+    few = mixed_share(knows[:4], knows_not[:4], target[:4], None, np.arange(4))
+    weight = np.repeat([1.0, 1e-9], [4, 20])
+    assert mixed_share(knows, knows_not, target, weight, np.arange(24)) == pytest.approx(few, abs=1e-4)
