@@ -96,11 +96,12 @@ class CandidateSelection:
         each = [ranked_scores(softmax(of_candidate, axis=1), target) for of_candidate in logits]
         scores = learner.group.broadcast([float(np.average(row, weights=weight)) for row in each])
         best = int(np.argmin(scores))
-        if learner.zero_shot is not None and learner.zero_shot.is_measured:
+        zero_shot = learner.measured_share
+        if zero_shot is not None:
             assert self._data.embeddings is not None
-            names = learner.objective.logits(self._data.embeddings, learner.zero_shot.prototypes)
+            names = learner.objective.logits(self._data.embeddings, zero_shot.prototypes)
             share = mixed_share(logits[best], names.cpu().double().numpy(), target, weight, self._blocks)
-            learner.zero_shot.share.fill_(learner.group.broadcast(share))
+            zero_shot.share.fill_(learner.group.broadcast(share))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
         learner.adapter = self.adapters.copy_of(places[0])
         if self._best is None or scores[best] < self._best[0]:

@@ -83,14 +83,9 @@ def _start_adapters(
     assert isinstance(learner.adapter, RidgeAdapter)
     kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
-    n_folds = int(fold.max()) + 1
-    if (
-        n_folds < _MIN_FOLDS
-        and len(np.unique(targets.target)) > 1
-        and learner.zero_shot
-        and learner.zero_shot.is_measured
-    ):
-        learner.zero_shot.share.fill_(unmeasured_share())
+    n_folds, zero_shot = int(fold.max()) + 1, learner.measured_share
+    if zero_shot is not None and n_folds < _MIN_FOLDS and len(np.unique(targets.target)) > 1:
+        zero_shot.share.fill_(unmeasured_share())
     if n_folds < _MIN_FOLDS or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner, measured, kind, 1)

@@ -95,6 +95,11 @@ class Learner:
         """Where training runs."""
         return self.prompts.context.device
 
+    @property
+    def measured_share(self) -> ZeroShot | None:
+        """What the names say, where it is for training to find how much of it to keep."""
+        return self.zero_shot if self.zero_shot is not None and self.zero_shot.is_measured else None
+
     def adapt(self, embeddings: Tensor) -> Tensor:
         """Pass unit rows through the image adapter where there is one."""
         return embeddings if self.adapter is None else self.adapter(embeddings)
