@@ -43,7 +43,7 @@ from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._ordinal.soft_targets import measure
 from skl2rclip._training import initialization, prepare, trainer
 from skl2rclip._training.candidates import CandidateSelection
-from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 from skl2rclip._training.objective import Objective
 
 HERE = Path(__file__).parent
@@ -161,10 +161,12 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
         generator=torch.Generator().manual_seed(0),
     )
     before, begin = peak_memory(), time.process_time()
-    measured = measure(Z, target, np.arange(float(n_ranks)), weight, None, n_hidden=N_HIDDEN, seed=0)
+    measured = measure(Z, target, np.arange(float(n_ranks)), weight, np.arange(len(Z)), n_hidden=N_HIDDEN, seed=0)
     between, after_measuring = time.process_time(), peak_memory()
     distributions = torch.from_numpy(measured.targets.around_labels())
-    data = TrainingData(torch.from_numpy(target), None, torch.from_numpy(Z), distributions=distributions)
+    data = TrainingData(
+        torch.from_numpy(target), None, EncodedImages(torch.from_numpy(Z), None), distributions=distributions
+    )
     initialization.start(learner, data, measured, 1, 0)
     return {
         "measure": between - begin,

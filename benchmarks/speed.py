@@ -52,7 +52,7 @@ from skl2rclip._model.modules import ImageAdapter, RankFormer
 from skl2rclip._model.prompts import PromptTokens, RankPrompts, tokenize_prompts
 from skl2rclip._settings import Settings
 from skl2rclip._training import prepare
-from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 from skl2rclip._training.objective import Objective
 from skl2rclip._training.stages import PromptStage, TowerStage, optimizer_for, run_stage
 from skl2rclip._utils.devices import autocast_for
@@ -248,7 +248,7 @@ def stage1_epoch(device: torch.device) -> list[dict]:
         n = 256
         generator = torch.Generator().manual_seed(0)
         Z = F.normalize(torch.randn(n, backbone.embedding_width, generator=generator), dim=1).to(device)
-        data = TrainingData(torch.randint(n_ranks, (n,), generator=generator).to(device), None, Z)
+        data = TrainingData(torch.randint(n_ranks, (n,), generator=generator).to(device), None, EncodedImages(Z, Z))
         stage = PromptStage(learner, settings_of())
         optimizer = optimizer_for(stage)
         bare = make_prompts(backbone, device, n_ranks)

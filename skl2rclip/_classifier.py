@@ -62,9 +62,15 @@ class L2RCLIPClassifier(
         stage too, which wants a GPU, and with soft targets and an adapter selects its epochs out of fold first, so that
         the tower changes only where images that are left out surely gain by it; or to take X as embeddings from
         `CLIPImageEncoder`.
-    image_adapter : {"mlp", "linear"} or None, default="mlp"
-        Map of the embeddings that is trained with the prompts, with or without a hidden layer. None leaves only the
-        prompts to learn.
+    image_features : {"auto", "embedding", "tower", "both"}, default="auto"
+        What is read of each image: CLIP's embedding; the states inside of the image tower that it is made from, which
+        show more of what CLIP has no words for; or both. "auto" takes both where that is better, by more than a
+        standard error, for images that are left out. With ``image_tower="precomputed"`` it is said of the columns
+        named ``embedding__0`` and so on, and of all others. Hard targets, ``image_adapter=None`` and a first
+        `partial_fit` read the embedding.
+    image_adapter : {"auto", "mlp", "linear"} or None, default="auto"
+        Map of the features to the width of CLIP's texts that is trained with the prompts, with or without a hidden
+        layer: "auto" has one for the embedding alone. None leaves only the prompts to learn.
     rank_targets : {"soft", "hard"}, default="soft"
         Training target of each image: a distribution over the ranks as wide as the labels are uncertain, which is
         measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
@@ -255,7 +261,8 @@ class L2RCLIPClassifier(
         pretrained: str | os.PathLike | None = "openai",
         *,
         image_tower: str = "frozen",
-        image_adapter: str | None = "mlp",
+        image_features: str = "auto",
+        image_adapter: str | None = "auto",
         rank_targets: str = "soft",
         ranks: Any = None,
         rank_names: Any = None,
@@ -298,6 +305,7 @@ class L2RCLIPClassifier(
         self.model_name = model_name
         self.pretrained = pretrained
         self.image_tower = image_tower
+        self.image_features = image_features
         self.image_adapter = image_adapter
         self.rank_targets = rank_targets
         self.ranks = ranks
@@ -506,8 +514,9 @@ class L2RCLIPClassifier(
         self._state.check_settings(settings, self.ranks, self.rank_names)
         data = checked_data(self, settings, X, fitted=True)
         if not settings.is_precomputed:
+            self._state.check_reads_images()
             return self._state, stamped(data), settings
-        check_width(data, self._state.record.embedding_width, settings.model_name)
+        check_width(data, self._state.blocks.width, "the fitted model")
         check_fingerprint(fingerprint_of(X), self._state.record.fingerprint, settings.model_name)
         return self._state, data, settings
 

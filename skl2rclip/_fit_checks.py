@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.files import stamped
+from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import given_ranks, rank_scale
 from skl2rclip._settings import Settings
@@ -79,9 +80,13 @@ def checked_request(
         label_std = check_label_std(label_std, len(labels), extent, is_soft=settings.is_soft)
     seed = seed_from(estimator.random_state)
     source, config = _checked_source(settings, seed, previous)
+    blocks = None
     if settings.is_precomputed:
-        check_width(data, config["embed_dim"], settings.model_name)
+        names, width = column_names(X), config["embed_dim"]
+        blocks = FeatureBlocks.of_table(names, data.shape[1], width) if previous is None else previous.blocks
+        check_width(data, blocks.width, "the fit")
     if previous is None:
+        _check_features(settings, blocks, config["embed_dim"], one_pass)
         names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
         tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
         warn_if_random(source)
@@ -103,12 +108,43 @@ def checked_request(
         one_pass=one_pass,
         n_columns=column_count(X if not settings.is_precomputed else data),
         column_names=column_names(X),
+        blocks=blocks,
         fingerprint=fingerprint_of(X) if settings.is_precomputed else None,
         kept=np.arange(len(labels)),
         n_given=len(labels),
         label_std=label_std,
     )
     return request.keep(weight > 0)
+
+
+def _check_features(settings: Settings, blocks: FeatureBlocks | None, width: int, is_first_pass: bool) -> None:
+    """Raise where the features that are asked for are not there, or cannot be read, of a table or of images."""
+    wanted = settings.image_features
+    limits = {
+        "rank_targets='hard'": not settings.is_soft,
+        "image_adapter=None": settings.image_adapter is None,
+        "a first partial_fit": is_first_pass,
+    }
+    reader = next((what for what, holds in limits.items() if holds), None)
+    if reader is not None and wanted not in ("auto", "embedding"):
+        raise InvalidParameterError(
+            f"image_features={wanted!r} cannot be had with {reader}, which reads the embedding alone: leave it at "
+            "'auto', or set it to 'embedding'."
+        )
+    if blocks is None:
+        return
+    holds = "X holds nothing but embeddings"
+    if blocks.embedding is None:
+        names = ", ".join(repr(name) for name, _ in blocks.blocks[:5])
+        holds = (
+            f"X holds no embeddings of {settings.model_name}: that is an array of {width} columns without names, or "
+            f"columns named as CLIPImageEncoder does, 'embedding__0' and so on. X has {blocks.width} columns, of the "
+            f"block {names}"
+        )
+    if wanted != "auto" and wanted not in blocks.choices:
+        raise InvalidParameterError(f"image_features={wanted!r} cannot be had: {holds}.")
+    if reader is not None and blocks.embedding is None:
+        raise ValueError(f"{reader} reads the embedding alone, and {holds}.")
 
 
 def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitRequest:
@@ -151,6 +187,7 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
         one_pass=False,
         n_columns=width if settings.is_precomputed else None,
         column_names=None,
+        blocks=FeatureBlocks.of_table(None, width, width) if settings.is_precomputed else None,
         kept=none.astype(int),
         n_given=0,
     )
@@ -181,7 +218,7 @@ def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val:
     check_lengths(data, labels, "X_val", "y_val")
     target = request.scale.encode(labels, "y_val")
     if is_table:
-        check_width(data, request.data.shape[1], settings.model_name, "X_val")
+        check_width(data, request.data.shape[1], "X", "X_val")
         fingerprint = fingerprint_of(X_val)
         check_fingerprint(fingerprint, request.fingerprint or fingerprint, settings.model_name, "X_val")
         request = replace(request, fingerprint=fingerprint or request.fingerprint)
@@ -198,7 +235,7 @@ def checked_data(estimator: BaseEstimator, settings: Settings, X: Any, *, fitted
         return as_image_list(X, name)
     if holds_images(X):
         raise ValueError(
-            f"image_tower='precomputed' takes a table of embeddings, of shape (n, D), and {name} holds images or "
+            f"image_tower='precomputed' takes a table of embeddings, or other features, and {name} holds images or "
             "paths: embed them with CLIPImageEncoder, or set image_tower='frozen'."
         )
     if has_columns:

@@ -42,6 +42,7 @@ class Settings:
     model_name: str
     pretrained: str | None
     image_tower: str
+    image_features: str
     image_adapter: str | None
     rank_targets: str
     prompt: str
@@ -97,6 +98,11 @@ class Settings:
         return self.rank_targets == "soft"
 
     @property
+    def adapter_kind(self) -> str:
+        """The adapter of embeddings, where it is not chosen on images that are left out."""
+        return "mlp" if self.image_adapter in ("auto", None) else self.image_adapter
+
+    @property
     def finetunes(self) -> bool:
         """Whether the image tower is trained."""
         return self.image_tower == "finetune"
@@ -138,7 +144,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "model_name": check_string,
     "pretrained": check_path,
     "image_tower": _choice("finetune", "frozen", "precomputed"),
-    "image_adapter": _choice("linear", "mlp", None),
+    "image_features": _choice("auto", "embedding", "tower", "both"),
+    "image_adapter": _choice("auto", "linear", "mlp", None),
     "rank_targets": _choice("soft", "hard"),
     "prompt": check_string,
     "n_context_tokens": _at_least_0,

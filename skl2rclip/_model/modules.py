@@ -117,36 +117,60 @@ class ImageAdapter(nn.Module):
         return F.normalize(embeddings + self.residual(embeddings), dim=-1)
 
 
-class RidgeAdapter(nn.Module):
-    """Adapt unit embeddings by M maps that start at a ridge regression, each with weights of its own.
+class FeatureProjection(nn.Module):
+    """Map of a tower's features, or of a table's, to what the adapter reads: ``x = (f - mean) weight``.
 
-    ``z = normalize(x L + b + sqrt(D / H) gelu(x W1 + b1) W2)`` with ``x = (f - mean) / spread``; ``kind="linear"``
-    leaves the hidden layer of H units out. At first it is the identity.
+    It brings blocks of features to one size, and turns them to their principal components; it does not learn.
+    """
+
+    def __init__(self, n_columns: int, n_components: int):
+        super().__init__()
+        self.mean: Tensor
+        self.weight: Tensor
+        self.register_buffer("mean", torch.zeros(n_columns))
+        self.register_buffer("weight", torch.zeros(n_columns, n_components))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Project rows of shape (n, W) to rows of shape (n, P)."""
+        return (rows - self.mean) @ self.weight
+
+
+class RidgeAdapter(nn.Module):
+    """Map features of P columns to unit rows of the text's width D, by M maps with weights of their own.
+
+    ``z = normalize(x L + b + sqrt(P / H) gelu(x W1 + b1) W2)`` with ``x = (f - mean) / spread``; ``kind="linear"``
+    leaves the hidden layer of H units out. Of unit embeddings it is the identity at first; training starts where a
+    ridge regression is.
 
     References
     ----------
     CLIP-Adapter (Gao et al., IJCV 2024) for a hidden layer on the embeddings; form and start are this library's own.
     """
 
-    def __init__(self, width: int, kind: str = "mlp", n_copies: int = 1):
+    def __init__(self, width: int, kind: str = "mlp", n_copies: int = 1, n_features: int | None = None):
         super().__init__()
-        n_hidden = N_HIDDEN if kind == "mlp" else 0
+        n_hidden, n_features = N_HIDDEN if kind == "mlp" else 0, width if n_features is None else n_features
         self.mean: Tensor
         self.spread: Tensor
-        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(()))
-        self.linear = nn.Parameter(torch.eye(width).repeat(n_copies, 1, 1))  # (M, D, D)
+        self.linear = nn.Parameter(torch.eye(n_features, width).repeat(n_copies, 1, 1))  # (M, P, D)
         self.bias = nn.Parameter(torch.zeros(n_copies, 1, width))
-        self.hidden_weight = nn.Parameter(torch.zeros(n_copies, width, n_hidden))
+        self.hidden_weight = nn.Parameter(torch.zeros(n_copies, n_features, n_hidden))
         self.hidden_bias = nn.Parameter(torch.zeros(n_copies, 1, n_hidden))
         self.output = nn.Parameter(torch.zeros(n_copies, n_hidden, width))
 
-    def all(self, embeddings: Tensor, maps: slice | None = None) -> Tensor:
-        """Adapt unit rows of shape (n, D) by each map, or by some, tensor of shape (M, n, D), unit rows."""
+    @property
+    def kind(self) -> str:
+        """Whether there is a hidden layer."""
+        return "mlp" if self.output.shape[1] else "linear"
+
+    def all(self, features: Tensor, maps: slice | None = None) -> Tensor:
+        """Map rows of shape (n, P) by each map, or by some, tensor of shape (M, n, D), unit rows."""
         weights = (self.linear, self.bias, self.hidden_weight, self.hidden_bias, self.output)
         # the gradient of a slice is as large as the whole
         linear, bias, hidden_weight, hidden_bias, output = weights if maps is None else [w[maps] for w in weights]
-        x = ((embeddings - self.mean) / self.spread).expand(len(linear), *embeddings.shape)
+        x = ((features - self.mean) / self.spread).expand(len(linear), *features.shape)
         adapted = torch.baddbmm(bias, x, linear)
         n_hidden = output.shape[1]
         if n_hidden:
@@ -154,15 +178,15 @@ class RidgeAdapter(nn.Module):
             adapted = adapted + (len(self.mean) / n_hidden) ** 0.5 * torch.bmm(hidden, output)
         return F.normalize(adapted, dim=-1)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Adapt unit rows of shape (n, D) to unit rows of shape (n, D), by the first map."""
-        return self.all(embeddings)[0]
+    def forward(self, features: Tensor) -> Tensor:
+        """Map rows of shape (n, P) to unit rows of shape (n, D), by the first map."""
+        return self.all(features)[0]
 
     @torch.no_grad()
     def copy_of(self, place: int) -> RidgeAdapter:
         """Return one of the maps as an adapter of its own."""
-        kind = "mlp" if self.output.shape[1] else "linear"
-        alone = RidgeAdapter(len(self.mean), kind).to(self.mean.device)
+        n_features, width = self.linear.shape[1:]
+        alone = RidgeAdapter(width, self.kind, n_features=n_features).to(self.mean.device)
         weights = {name: tensor[place : place + 1] for name, tensor in self.named_parameters()}
         alone.load_state_dict({**weights, "mean": self.mean, "spread": self.spread})
         return alone
@@ -193,6 +217,10 @@ class ZeroShot(nn.Module):
         return torch.lerp(logits, similarities, self.share)
 
 
-def image_adapter(width: int, kind: str, rank_targets: str) -> ImageAdapter | RidgeAdapter:
-    """Build the adapter that goes with the kind of targets."""
-    return RidgeAdapter(width, kind) if rank_targets == "soft" else ImageAdapter(width, kind)
+def image_adapter(
+    width: int, kind: str, rank_targets: str, n_features: int | None = None
+) -> ImageAdapter | RidgeAdapter:
+    """Build the adapter that goes with the kind of targets, of embeddings or, where their number is given, features."""
+    if rank_targets == "soft":
+        return RidgeAdapter(width, kind, n_features=n_features)
+    return ImageAdapter(width, kind)

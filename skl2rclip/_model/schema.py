@@ -14,10 +14,12 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
 FORMAT_NAME = "skl2rclip model"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 # more than any CLIP has, and little enough to be allocated
 MAX_WIDTH = 16_384
+# of features of several depths, or of several models
+MAX_COLUMNS = 1_000_000
 _MAX_RANKS = 1_000_000
 _MAX_TOKEN = 10_000_000
 _MAX_PIXELS = 8_192
@@ -103,7 +105,8 @@ _STATE = _record(
     logit_scale=_number(1e-12, 1e12),
     structure=_record(
         image_tower=_one_of("finetune", "frozen", "precomputed"),
-        image_adapter=_one_of("linear", "mlp", None),
+        image_features=_one_of("auto", "embedding", "tower", "both"),
+        image_adapter=_one_of("auto", "linear", "mlp", None),
         rank_targets=_one_of("soft", "hard"),
         prompt=_text(),
         n_context_tokens=_integer(0, 100_000),
@@ -117,6 +120,17 @@ _STATE = _record(
         {"type": "object", "additionalProperties": {"anyOf": [_text(100), _FINITE, {"type": "null"}]}}, 0, 10_000_000
     ),
     device=_text(100),
+    blocks=_record(
+        blocks=_list(
+            {"type": "array", "prefixItems": [_text(), _integer(1, MAX_COLUMNS)], "items": False, "minItems": 2},
+            1,
+            MAX_COLUMNS,
+        ),
+        embedding=_or_null(_integer(0, MAX_COLUMNS)),
+    ),
+    features=_one_of("embedding", "tower", "both"),
+    adapter=_one_of("linear", "mlp"),
+    n_features=_or_null(_integer(0, MAX_WIDTH)),
     noise=_or_null(_number(0, _HUGE)),
     trust=_or_null(_number(-_HUGE, 1)),
     errors=_or_null(
@@ -128,8 +142,8 @@ _STATE = _record(
             squared_position=_number(0, _HUGE),
         )
     ),
-    n_columns=_or_null(_integer(1, MAX_WIDTH)),
-    column_names=_or_null(_list(_text(), 1, MAX_WIDTH)),
+    n_columns=_or_null(_integer(1, MAX_COLUMNS)),
+    column_names=_or_null(_list(_text(), 1, MAX_COLUMNS)),
 )
 
 # what a constructor's parameter may be in JSON; its meaning is checked by `Settings`

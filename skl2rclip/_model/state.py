@@ -24,8 +24,9 @@ from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers
 from skl2rclip._images.files import ImageLike
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
-from skl2rclip._model.modules import RankFormer, ZeroShot, image_adapter
+from skl2rclip._model.modules import FeatureProjection, RankFormer, ZeroShot, image_adapter
 from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection
 from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
 from skl2rclip._settings import Settings
@@ -41,6 +42,7 @@ Arrays = dict[str, np.ndarray]
 # what decides shapes and meaning of the learned arrays: training can go on only with the same
 STRUCTURE = (
     "image_tower",
+    "image_features",
     "image_adapter",
     "rank_targets",
     "prompt",
@@ -61,12 +63,15 @@ class FittedState:
     scale: RankScale
     logit_scale: float  # factor of the similarities
     prototypes: np.ndarray  # (K, D), float32, unit rows in rank order
-    arrays: dict[str, Arrays]  # weights of "prompts" and "zero_shot", and where there is one of "adapter" and "tower"
+    # weights of "prompts" and "zero_shot", and where there is one of "projection", "adapter" and "tower"
+    arrays: dict[str, Arrays]
     # the parameters that decide shapes and meaning of the arrays, and which value is white in images
     structure: dict[str, Any]
     asked_for: tuple[str | None, str | None]  # model_name and pretrained of the fit
     history: tuple[dict[str, Any], ...]  # one entry an epoch
     device: str  # where it was trained
+    blocks: FeatureBlocks  # the columns of what a tower or table gives
+    features: str  # which of them are read
     # error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
     # not measured
     noise: float | None = None
@@ -90,7 +95,8 @@ class FittedState:
         Whether X holds images or embeddings of a frozen tower may change, and so may everything that only says where
         and how to compute.
         """
-        pairs = {name: (self.structure[name], getattr(settings, name)) for name in ("image_adapter", "white_level")}
+        names = ("image_features", "image_adapter", "white_level")
+        pairs = {name: (self.structure[name], getattr(settings, name)) for name in names}
         if "finetune" in (self.structure["image_tower"], settings.image_tower):
             pairs["image_tower"] = (self.structure["image_tower"], settings.image_tower)
         if self.structure["white_level"] is None:
@@ -105,6 +111,15 @@ class FittedState:
                     f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit "
                     "again."
                 )
+
+    def check_reads_images(self) -> None:
+        """Refuse images where the model was fitted on a table that no tower gives."""
+        if not self.blocks.is_plain and self.structure["image_tower"] == "precomputed":
+            names = ", ".join(repr(name) for name, _ in self.blocks.blocks[:5])
+            raise ValueError(
+                f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {names}: it cannot "
+                "read images. Make such a table of them, and set image_tower='precomputed'."
+            )
 
     def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
         """Refuse to train on with what would not fit the learned arrays."""
@@ -142,19 +157,33 @@ class FittedState:
             return self.record.source
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
+    @property
+    def projection(self) -> Projection | None:
+        """Map of rows to what the adapter reads; None where that is the embedding as it is."""
+        return Projection(**self.arrays["projection"]) if "projection" in self.arrays else None
+
+    @property
+    def adapter_kind(self) -> str:
+        """Whether the adapter has a hidden layer."""
+        kind, arrays = self.structure["image_adapter"], self.arrays.get("adapter", {})
+        if kind != "auto" or "output" not in arrays:
+            return "mlp" if kind in ("auto", None) else kind
+        return "mlp" if arrays["output"].shape[1] else "linear"
+
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embed images, or a frozen tower's embeddings, as the fitted model does: indices, and unit rows."""
+        """Embed images, or a table's rows, as the fitted model does: indices, and unit rows."""
         adapt = self._adapter()
-        for rows, embeddings in self._of_tower(data, settings):
-            yield rows, adapt(embeddings)
+        for rows, of_tower in self._of_tower(data, settings):
+            yield rows, adapt(of_tower)
 
     def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
         """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64."""
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
         result = np.empty((len(data), len(prototypes)))
-        for rows, embeddings in self._of_tower(data, settings):
-            similarities = adapt(embeddings).astype(np.float64) @ prototypes.T
+        for rows, of_tower in self._of_tower(data, settings):
+            similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
             if share:
+                embeddings = of_tower[:, self.blocks.embedding_columns]
                 names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
                 similarities = (1 - share) * similarities + share * names
             result[rows] = self.logit_scale * similarities
@@ -166,10 +195,10 @@ class FittedState:
         return round(float(self.arrays["zero_shot"]["share"]), 6)  # as it was given: it is kept in single precision
 
     def _of_tower(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embeddings as the fitted tower has them, before the adapter: indices, and unit rows."""
+        """Go over what the fitted tower, or a table, gives of images: indices, and rows of shape (n, W)."""
         chunks: Any
         if isinstance(data, np.ndarray):
-            chunks = [(slice(None), unit_rows(data))]
+            chunks = [(slice(None), table_rows(data, self.blocks))]
         else:
             folder = None if "tower" in self.arrays else settings.embedding_cache
             white = WhiteLevel(settings.white_level)
@@ -215,16 +244,19 @@ class FittedState:
         )
 
     def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the image adapter as a function on arrays of unit rows."""
+        """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""
+        columns, projection = self.blocks.embedding_columns, self.projection
         if "adapter" not in self.arrays:
-            return lambda embeddings: embeddings
-        kind, rank_targets = self.structure["image_adapter"], self.structure["rank_targets"]
-        adapter = image_adapter(self.record.embedding_width, kind, rank_targets)
+            return lambda rows: rows[:, columns]
+        n_features = None if projection is None else projection.weight.shape[1]
+        rank_targets = self.structure["rank_targets"]
+        adapter = image_adapter(self.record.embedding_width, self.adapter_kind, rank_targets, n_features)
         load_module(adapter, self.arrays["adapter"])
 
         @torch.inference_mode()
-        def adapt(embeddings: np.ndarray) -> np.ndarray:
-            return adapter(torch.tensor(embeddings)).numpy()
+        def adapt(rows: np.ndarray) -> np.ndarray:
+            features = rows[:, columns] if projection is None else projection(rows)
+            return adapter(torch.tensor(features)).numpy()
 
         return adapt
 
@@ -249,6 +281,13 @@ class FittedState:
             "asked_for": list(self.asked_for),
             "history": [{name: _finite(value) for name, value in entry.items()} for entry in self.history],
             "device": self.device,
+            "blocks": {
+                "blocks": [list(block) for block in self.blocks.blocks],
+                "embedding": self.blocks.embedding,
+            },
+            "features": self.features,
+            "adapter": self.adapter_kind,
+            "n_features": None if self.projection is None else self.projection.weight.shape[1],
             "noise": _finite(self.noise),
             "trust": _finite(self.trust),
             "errors": None if self.errors is None else asdict(self.errors),
@@ -279,7 +318,8 @@ class FittedState:
             asked_for=_tuples(description["asked_for"]),
             history=tuple(description["history"]),
             errors=None if errors is None else RunningErrors(**errors),
-            **{name: description[name] for name in ("structure", "device", "noise", "trust", "n_columns")},
+            blocks=_blocks_from_json(description),
+            **{name: description[name] for name in ("structure", "device", "features", "noise", "trust", "n_columns")},
             column_names=_tuples(description["column_names"]),
         )
 
@@ -297,8 +337,11 @@ def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, t
         if structure["rankformer_layers"]:
             modules["prompts.rankformer"] = RankFormer(word_width, structure["rankformer_layers"])
         modules["zero_shot"] = ZeroShot(n_ranks, width)
+        n_features = description["n_features"]
+        if n_features is not None:
+            modules["projection"] = FeatureProjection(_blocks_from_json(description).width, n_features)
         if structure["image_adapter"] is not None:
-            modules["adapter"] = image_adapter(width, structure["image_adapter"], structure["rank_targets"])
+            modules["adapter"] = image_adapter(width, description["adapter"], structure["rank_targets"], n_features)
     if structure["image_tower"] == "finetune":
         modules["tower"] = _tower_without_weights(record["image_config"])
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -317,21 +360,46 @@ def _check_counts(description: Mapping[str, Any]) -> None:
     record, tokens, n_ranks = description["record"], description["tokens"], len(description["ranks"]["labels"])
     columns, width = description["column_names"], record["embedding_width"]
     n_columns, is_table = description["n_columns"], description["structure"]["image_tower"] == "precomputed"
+    blocks = _blocks_from_json(description)
     lengths = {
         "state.values": (len(description["values"]), n_ranks),
         "state.names": (len(description["names"]), n_ranks),
         "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
         "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
         "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
-        "state.n_columns": (n_columns, width if is_table else n_columns and 1),
+        "state.n_columns": (n_columns, blocks.width if is_table else n_columns and 1),
+        "state.n_features": (description["n_features"] is None, description["features"] == EMBEDDING),
         "state.column_names": (n_columns if columns is None else len(columns), n_columns),
     }
     for name, (found, expected) in lengths.items():
         if found != expected:
             raise ValueError(f"{name} gives {found} where the rest of the model has {expected}")
+    _check_features(description, blocks)
     if len(tokens["context"]) > tokens["n_context"]:
         raise ValueError(f"state.tokens.context has {len(tokens['context'])} tokens, of {tokens['n_context']}")
     _check_place(description["structure"], tokens)
+
+
+def _check_features(description: Mapping[str, Any], blocks: FeatureBlocks) -> None:
+    """Raise unless what is read is there, and as the parameters have it."""
+    structure, features, adapter = description["structure"], description["features"], description["adapter"]
+    if blocks.embedding is not None and blocks.blocks[blocks.embedding][1] != description["record"]["embedding_width"]:
+        raise ValueError("state.blocks.embedding is a block of another width than embeddings")
+    if features not in blocks.choices:
+        raise ValueError(f"state.features is {features!r}, and the blocks allow {blocks.choices}")
+    if features != EMBEDDING and (structure["image_adapter"] is None or structure["rank_targets"] == "hard"):
+        raise ValueError(f"state.features is {features!r}, and without adapter or soft targets it is the embedding")
+    if structure["image_features"] not in ("auto", features):
+        raise ValueError(f"state.features is {features!r}, and the parameter says {structure['image_features']!r}")
+    if structure["image_adapter"] not in ("auto", None, adapter):
+        raise ValueError(f"state.adapter is {adapter!r}, and the parameter says {structure['image_adapter']!r}")
+
+
+def _blocks_from_json(description: Mapping[str, Any]) -> FeatureBlocks:
+    blocks, embedding = description["blocks"]["blocks"], description["blocks"]["embedding"]
+    if embedding is not None and embedding >= len(blocks):
+        raise ValueError("state.blocks.embedding is no block")
+    return FeatureBlocks(_tuples(blocks), embedding)
 
 
 def _check_place(structure: Mapping[str, Any], tokens: Mapping[str, Any]) -> None:
@@ -401,6 +469,11 @@ def unit_rows(embeddings: np.ndarray) -> np.ndarray:
     if not np.isfinite(norm).all():
         return unit_rows(embeddings / np.abs(embeddings).max(axis=1, keepdims=True).clip(1))
     return embeddings / np.where(norm > 0, norm, 1)
+
+
+def table_rows(table: np.ndarray, blocks: FeatureBlocks) -> np.ndarray:
+    """Rows of a table as a model reads them: of nothing but embeddings of length one."""
+    return unit_rows(table) if blocks.is_plain else table
 
 
 def module_arrays(module: nn.Module) -> Arrays:

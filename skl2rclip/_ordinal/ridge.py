@@ -1,4 +1,4 @@
-"""Ridge regression of embeddings in closed form, each image scored by a fit that left it out.
+"""Ridge regression of features in closed form, each image scored by a fit that left it out.
 
 Everything here is NumPy on arrays; nothing knows of ranks, or of what the regression is for.
 """
@@ -23,14 +23,15 @@ _ROWS_PER_CHUNK = 2048
 
 
 class Features:
-    """What ridge regression sees of embeddings: themselves, standardised, and a hidden layer of random weights.
+    """What ridge regression sees of features: themselves, standardised, and a hidden layer of random weights.
 
-    ``[x, sqrt(D / H) gelu(x W + b)]`` with ``x = (f - mean) / spread``: the adapter's own layers before they learn.
+    ``[x, sqrt(P / H) gelu(x W + b)]`` with ``x = (f - mean) / spread``: the adapter's own layers before they learn.
     Rows are made when they are asked for.
 
     Parameters
     ----------
-    embeddings : ndarray of shape (n, D)
+    rows : ndarray of shape (n, P)
+        Embeddings, or other features.
     weight : ndarray of shape (n,)
         For mean and spread.
     n_hidden : int
@@ -38,23 +39,21 @@ class Features:
     generator : numpy Generator
     """
 
-    def __init__(self, embeddings: np.ndarray, weight: np.ndarray, n_hidden: int, generator: np.random.Generator):
-        width = embeddings.shape[1]
-        self.embeddings = embeddings
-        self.mean = weight @ embeddings / weight.sum()  # (D,)
-        square = sum(
-            weight[rows] @ ((embeddings[rows] - self.mean) ** 2).mean(axis=1) for rows in portions_of(len(embeddings))
-        )
+    def __init__(self, rows: np.ndarray, weight: np.ndarray, n_hidden: int, generator: np.random.Generator):
+        width = rows.shape[1]
+        self.rows = rows
+        self.mean = weight @ rows / weight.sum()  # (P,)
+        square = sum(weight[part] @ ((rows[part] - self.mean) ** 2).mean(axis=1) for part in portions_of(len(rows)))
         self.spread = float(np.sqrt(square / weight.sum())) or 1.0
-        self.hidden_weight = generator.normal(size=(width, n_hidden)) / np.sqrt(width)  # (D, H)
+        self.hidden_weight = generator.normal(size=(width, n_hidden)) / np.sqrt(max(width, 1))  # (P, H)
         self.hidden_bias = generator.normal(size=n_hidden)  # (H,)
-        self.shape = (len(embeddings), width + n_hidden)
+        self.shape = (len(rows), width + n_hidden)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        x = (self.embeddings[rows].astype(np.float64) - self.mean) / self.spread
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
+        x = (self.rows[part].astype(np.float64) - self.mean) / self.spread
         if not len(self.hidden_bias):
             return x
         before = x @ self.hidden_weight + self.hidden_bias

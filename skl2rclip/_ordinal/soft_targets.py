@@ -1,7 +1,7 @@
 """Training target of each image: a distribution over the ranks whose width and centre are measured.
 
-The measure is a ridge regression on the frozen embeddings, each image scored by a fit without it. Everything here is
-NumPy on arrays; nothing knows of prompts or of how a model is trained.
+The measure is a ridge regression on the frozen tower's features, each image scored by a fit without it. Everything here
+is NumPy on arrays; nothing knows of prompts or of how a model is trained.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 
 from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
-from skl2rclip._ordinal.splits import blocks_of
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _MIN_WIDTH = 0.3
@@ -50,6 +49,8 @@ class RankTargets:
         Whether it is a regression of exceedances, else of `scale` itself.
     penalty : float
         Of the regression.
+    scores : ndarray of shape (n,), optional
+        Ranked probability score of what is said of each image that is left out; None where nothing was measured.
     """
 
     target: np.ndarray
@@ -60,6 +61,7 @@ class RankTargets:
     fitted: np.ndarray
     is_cumulative: bool
     penalty: float
+    scores: np.ndarray | None = None
 
     def around_labels(self, share: float = 1.0) -> np.ndarray:
         """Distributions around each image's own rank, `share` of sigma wide, ndarray of shape (n, K), float32."""
@@ -171,8 +173,9 @@ def _probe(
     n_blocks = len(np.unique(blocks))
     square = np.average((labels - left_out) ** 2, weights=weight) * n_blocks / max(n_blocks - 2, 1)
     sigma, r2 = float(np.sqrt(square)), float(max(0.0, 1 - square / variance))
-    score = np.average(ranked_scores(distributions(left_out, scale, sigma), target), weights=weight)
-    return score, left_out, RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty)
+    scores = ranked_scores(distributions(left_out, scale, sigma), target)
+    targets = RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty, scores)
+    return float(np.average(scores, weights=weight)), left_out, targets
 
 
 def _outputs(target: np.ndarray, scale: np.ndarray, is_cumulative: bool) -> np.ndarray:
@@ -214,26 +217,27 @@ class Measurement:
 
 
 def measure(
-    embeddings: np.ndarray,
+    rows: np.ndarray,
     target: np.ndarray,
     rank_values: np.ndarray,
     weight: np.ndarray,
-    groups: np.ndarray | None,
+    blocks: np.ndarray,
     label_std: np.ndarray | None = None,
     *,
     n_hidden: int,
     seed: int,
 ) -> Measurement:
-    """Measure soft targets on embeddings and a hidden layer of random weights, as an adapter begins.
+    """Measure soft targets on features and a hidden layer of random weights, as an adapter begins.
 
     Parameters
     ----------
-    embeddings : ndarray of shape (n, D), float32
-        Unit rows.
+    rows : ndarray of shape (n, P), float32
+        Embeddings, or other features.
     target : ndarray of shape (n,), int
     rank_values : ndarray of shape (K,)
     weight : ndarray of shape (n,)
-    groups : ndarray of shape (n,), or None
+    blocks : ndarray of shape (n,), int
+        What is left out together.
     label_std : ndarray of shape (n,), optional
         How far each label may be off, in the unit of the ranks' values. Images then count as `reliability` says, and
         the targets are as wide as the error without the labels' own.
@@ -241,11 +245,10 @@ def measure(
         Width of that layer; 0 leaves it out.
     seed : int
     """
-    blocks = blocks_of(embeddings, groups)
 
     def measured_with(weight: np.ndarray) -> Measurement:
         weight = weight / weight.mean()
-        features = Features(embeddings, weight, n_hidden, np.random.default_rng([seed, 1]))
+        features = Features(rows, weight, n_hidden, np.random.default_rng([seed, 1]))
         targets = measure_targets(features, target, rank_values, weight, blocks)
         return Measurement(targets, features, blocks, weight, targets.noise**2)
 

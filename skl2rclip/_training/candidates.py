@@ -98,8 +98,9 @@ class CandidateSelection:
         best = int(np.argmin(scores))
         zero_shot = learner.measured_share
         if zero_shot is not None:
-            assert self._data.embeddings is not None
-            names = learner.objective.logits(self._data.embeddings, zero_shot.prototypes)
+            assert self._data.images is not None
+            assert self._data.images.embeddings is not None
+            names = learner.objective.logits(self._data.images.embeddings, zero_shot.prototypes)
             share = mixed_share(logits[best], names.cpu().double().numpy(), target, weight, self._blocks)
             zero_shot.share.fill_(learner.group.broadcast(share))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
@@ -113,11 +114,11 @@ class CandidateSelection:
 
     def _logits_of_missed(self, learner: Learner) -> np.ndarray:
         """Out-of-fold logits of the adapters of each candidate, ndarray of shape (C, n, K), float64."""
-        data, prototypes = self._data, learner.prototypes()
-        assert data.embeddings is not None
+        assert self._data.images is not None
+        features, prototypes = self._data.images.features, learner.prototypes()
         logits = np.empty((len(self._around_labels) + 1, len(self.fold), len(prototypes)))
         for number, rows in enumerate(self._rows_of_folds):
-            adapted = self.adapters.all(data.embeddings[rows], slice(number + 1, None, self._n_maps))  # (C, rows, D)
+            adapted = self.adapters.all(features[rows], slice(number + 1, None, self._n_maps))  # (C, rows, D)
             logits[:, rows.cpu().numpy()] = learner.objective.logits(adapted, prototypes).cpu().double().numpy()
         return logits
 

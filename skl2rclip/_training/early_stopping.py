@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._settings import Settings
-from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ class EarlyStopping:
         return self._without_improvement >= self._patience
 
     @torch.no_grad()
-    def update(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
-        """Score the present weights by the tower's embeddings (n, D) of the held-out images; keep the best weights."""
-        scores = learner.group.broadcast(self._score(learner, embeddings))  # all processes stop together
+    def update(self, learner: Learner, images: EncodedImages) -> dict[str, float]:
+        """Score the present weights by what the tower makes of the held-out images; keep the best weights."""
+        scores = learner.group.broadcast(self._score(learner, images))  # all processes stop together
         result = tuple(scores[name] for name in self._monitored)
         if result < self._best:
             self._best = result
@@ -57,9 +57,9 @@ class EarlyStopping:
             self._without_improvement += 1
         return scores
 
-    def _score(self, learner: Learner, embeddings: Tensor) -> dict[str, float]:
+    def _score(self, learner: Learner, images: EncodedImages) -> dict[str, float]:
         data = self.data
-        logits = learner.logits(embeddings, learner.adapt(embeddings), learner.prototypes())  # (n, K)
+        logits = learner.logits(images.embeddings, learner.adapt(images.features), learner.prototypes())  # (n, K)
         weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
         loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
         values = self._values

@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from skl2rclip._images.preprocessing import shrink
+from skl2rclip._ordinal.comparison import mean_and_error
 from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._settings import Settings
@@ -110,7 +111,7 @@ def _probabilities_by_epoch(
     seen[torch.from_numpy(left_out)] = 0
     weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
     before = copy.deepcopy(learner.modules().state_dict())
-    evaluations = [learner.probabilities(_embeddings(learner, data, left_out))]
+    evaluations = [learner.probabilities(learner.read(_embeddings(learner, data, left_out)))]
 
     def evaluate() -> None:
         if len(learner.history) not in epochs:
@@ -118,7 +119,7 @@ def _probabilities_by_epoch(
         now = copy.deepcopy(learner.modules().state_dict())
         for share in _SHARES:
             _interpolate_weights(learner, before, share)
-            evaluations.append(learner.probabilities(_embeddings(learner, data, left_out)))
+            evaluations.append(learner.probabilities(learner.read(_embeddings(learner, data, left_out))))
             learner.modules().load_state_dict(now)
 
     run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=evaluate)
@@ -127,7 +128,7 @@ def _probabilities_by_epoch(
 
 @torch.no_grad()
 def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tensor:
-    """Embed training images without chance, tensor of shape (rows, D); of a group each process embeds its own."""
+    """Embed training images without chance, tensor of shape (rows, W); of a group each process embeds its own."""
     assert data.pixels is not None
     size, group = learner.preprocessing.size, learner.group
     places, is_mine = rows, np.ones(len(rows), bool)
@@ -139,8 +140,7 @@ def _embeddings(learner: Learner, data: TrainingData, rows: np.ndarray) -> Tenso
     own = [learner.embed_pixels(shrink(pixels, size), augmented=False) for pixels in data.pixels.batches(batches)]
     if group.size == 1:
         return torch.cat(own)
-    width = learner.prototypes().shape[1]
-    everyone = np.zeros((len(rows), width), np.float32)
+    everyone = np.zeros((len(rows), learner.blocks.width), np.float32)
     if own:
         everyone[is_mine] = torch.cat(own).cpu().numpy()
     return to_device(torch.from_numpy(group.all_reduce(everyone)), learner.device)
@@ -166,13 +166,10 @@ def _selected(
     target, scale = data.target.cpu().numpy()[rows], measured.targets.scale
     weight = np.ones(len(rows)) if data.weight is None else data.weight.cpu().double().numpy()[rows]
     weight = weight / weight.sum()
-    scores = np.stack([ranked_scores(each, target) for each in probabilities])  # (1 + L S, rows)
-    below = scores[0] - scores
-    gains, scores = below @ weight, scores @ weight
-    _, block = np.unique(measured.blocks[rows], return_inverse=True)
-    deviations = np.stack([np.bincount(block, weight * row) for row in below - gains[:, None]])  # (1 + L S, blocks)
-    n_blocks = deviations.shape[1]
-    standard_errors = np.sqrt((deviations**2).sum(axis=1) * n_blocks / max(n_blocks - 1, 1))
+    blocks = measured.blocks[rows]
+    scores, n_blocks = np.stack([ranked_scores(each, target) for each in probabilities]), len(np.unique(blocks))
+    gains, standard_errors = mean_and_error(scores[0] - scores, weight, blocks)  # (1 + L S,)
+    scores = scores @ weight
     is_sure = gains > stats.t.isf(_SIGNIFICANCE_LEVEL, max(n_blocks - 1, 1)) * standard_errors
     best = int(np.where(is_sure, scores, np.inf).argmin()) if is_sure.any() else 0
     least = int(scores.argmin())

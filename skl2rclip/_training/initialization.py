@@ -81,20 +81,19 @@ def _start_adapters(
     """Put adapters where ridge regression has them, as `start` describes."""
     targets = measured.targets
     assert isinstance(learner.adapter, RidgeAdapter)
-    kind = "mlp" if learner.adapter.output.shape[1] else "linear"
     fold = folds(targets.target, measured.blocks, _N_FOLDS, np.random.default_rng([seed, 2]))
     n_folds, zero_shot = int(fold.max()) + 1, learner.measured_share
     if zero_shot is not None and n_folds < _MIN_FOLDS and len(np.unique(targets.target)) > 1:
         zero_shot.share.fill_(unmeasured_share())
     if n_folds < _MIN_FOLDS or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
-        adapters = _adapters(learner, measured, kind, 1)
+        adapters = _adapters(learner.adapter, measured, 1)
         scatter = Scatter(measured.features, measured.weight)
         _start_maps(adapters, [0], learner, measured, scatter, [data.distributions.cpu().numpy()])
         learner.adapter = adapters
         return None
     n_candidates, n_maps = 1 + len(_SHARES), 1 + n_folds
-    adapters = _adapters(learner, measured, kind, n_candidates * n_maps)
+    adapters = _adapters(learner.adapter, measured, n_candidates * n_maps)
     around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
     around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
     for number in range(n_maps):
@@ -119,10 +118,10 @@ def has_enough_to_compare(measured: Measurement) -> bool:
     return len(np.unique(measured.blocks)) >= _N_FOLDS
 
 
-def _adapters(learner: Learner, measured: Measurement, kind: str, n_copies: int) -> RidgeAdapter:
-    """Adapters whose hidden layers are those of the features."""
-    features = measured.features
-    adapters = RidgeAdapter(len(features.mean), kind, n_copies).to(learner.device)
+def _adapters(adapter: RidgeAdapter, measured: Measurement, n_copies: int) -> RidgeAdapter:
+    """Adapters of the kind of one whose hidden layers are those of the features."""
+    features, (n_features, width) = measured.features, adapter.linear.shape[1:]
+    adapters = RidgeAdapter(width, adapter.kind, n_copies, n_features).to(adapter.mean.device)
     with torch.no_grad():
         adapters.mean.copy_(torch.from_numpy(features.mean).float())
         adapters.spread.fill_(features.spread)
@@ -141,14 +140,13 @@ def _start_maps(
     candidates: list[np.ndarray],
 ) -> None:
     """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
-    prototypes = learner.prototypes().cpu().double()
-    width = prototypes.shape[1]
+    prototypes, n_features = learner.prototypes().cpu().double(), adapters.linear.shape[1]
     aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
     penalty = measured.targets.penalty * scatter.weight.mean()
     coefficients, intercept = ridge_map(measured.features, np.hstack(aims), scatter, penalty)
     for place, own, offset in zip(
         places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
     ):
-        adapters.linear[place] = torch.from_numpy(own[:width]).float()
-        adapters.output[place] = torch.from_numpy(own[width:]).float()
+        adapters.linear[place] = torch.from_numpy(own[:n_features]).float()
+        adapters.output[place] = torch.from_numpy(own[n_features:]).float()
         adapters.bias[place, 0] = torch.from_numpy(offset).float()

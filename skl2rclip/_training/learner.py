@@ -17,9 +17,10 @@ from skl2rclip._clip.backbone import Backbone, seeded
 from skl2rclip._clip.text_tower import TextTower
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.preprocessing import Preprocessing, augment, normalize
-from skl2rclip._model.modules import ImageAdapter, RankFormer, RidgeAdapter, ZeroShot, image_adapter
+from skl2rclip._model.modules import FeatureProjection, ImageAdapter, RankFormer, RidgeAdapter, ZeroShot, image_adapter
 from skl2rclip._model.prompts import RankPrompts, tokenize_whole_prompts
 from skl2rclip._model.state import load_module
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection
 from skl2rclip._settings import Settings
 from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
@@ -31,10 +32,18 @@ _ADAPTER_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
+class EncodedImages:
+    """What a tower, or a table, gives of images."""
+
+    features: Tensor  # (n, P), what the adapter maps: the embeddings, or a projection of all that is read
+    embeddings: Tensor | None  # (n, D), unit rows, what words are compared with; None for tables that hold none
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images of one step; of several models of the batch, M stands before the shapes of weight and distributions."""
 
-    inputs: Tensor  # what the stage embeds: unit rows (n, D), or pixels
+    inputs: Tensor  # what the stage maps: features (n, P), or pixels
     rows: Tensor  # (n,), int64, which images of the data these are
     target: Tensor  # (n,), int64
     weight: Tensor | None  # (n,)
@@ -47,7 +56,7 @@ class TrainingData:
 
     target: Tensor  # (n,), int64, index of each image's rank
     weight: Tensor | None  # (n,), float32
-    embeddings: Tensor | None = None  # (n, D), float32, unit rows from the frozen tower, for training prompts alone
+    images: EncodedImages | None = None  # by the frozen tower, for training prompts alone
     pixels: PixelStore | None = None  # images of shape (H', W', 3), for training the image tower
     # (m,), int64, on the CPU: the images whose pixels this process of a group has; None for all of them
     share: Tensor | None = None
@@ -78,12 +87,16 @@ class Learner:
     generator: torch.Generator  # on the CPU: order of the batches, augmentation
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch, appended to
     zero_shot: ZeroShot | None = None  # what the names say by themselves
+    blocks: FeatureBlocks = field(default_factory=lambda: FeatureBlocks((), None))  # columns of a tower or table
+    features: str = EMBEDDING  # which blocks are read
+    projection: FeatureProjection | None = None  # of rows to what the adapter maps; None for the embedding as it is
     group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
         parts = {
             "prompts": self.prompts,
+            "projection": self.projection,
             "adapter": self.adapter,
             "zero_shot": self.zero_shot,
             "tower": self.tower,
@@ -100,9 +113,30 @@ class Learner:
         """What the names say, where it is for training to find how much of it to keep."""
         return self.zero_shot if self.zero_shot is not None and self.zero_shot.is_measured else None
 
-    def adapt(self, embeddings: Tensor) -> Tensor:
-        """Pass unit rows through the image adapter where there is one."""
-        return embeddings if self.adapter is None else self.adapter(embeddings)
+    def take_features(self, features: str, projection: Projection | None, adapter: str) -> None:
+        """Read these features from now on, by an adapter that is yet to begin."""
+        self.features = features
+        width, n_features = self.prototypes().shape[1], None
+        if projection is not None:
+            n_columns, n_features = projection.weight.shape
+            self.projection = FeatureProjection(n_columns, n_features)
+            load_module(self.projection, {"mean": projection.mean, "weight": projection.weight})
+            self.projection.to(self.device)
+        if self.adapter is not None:
+            self.adapter = RidgeAdapter(width, adapter, n_features=n_features).to(self.device)
+
+    def read(self, rows: Tensor) -> EncodedImages:
+        """Divide rows of shape (n, W) of a tower or table into what words are compared with, and what is mapped."""
+        columns = self.blocks.embedding_columns
+        embeddings = None if columns is None else rows[:, columns]
+        if self.projection is not None:
+            return EncodedImages(self.projection(rows), embeddings)
+        assert embeddings is not None
+        return EncodedImages(embeddings, embeddings)
+
+    def adapt(self, features: Tensor) -> Tensor:
+        """Map features to unit rows of shape (n, D), by the image adapter where there is one."""
+        return features if self.adapter is None else self.adapter(features)
 
     def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
         """Embed uint8 pixels on the device with the tower that is being trained, tensor of shape (n, D), unit rows."""
@@ -118,17 +152,17 @@ class Learner:
         with self.autocast:
             return self.prompts()
 
-    def logits(self, embeddings: Tensor, adapted: Tensor, prototypes: Tensor) -> Tensor:
-        """Logits, as predictions have them, of unit rows of the tower and what the adapter makes of them, (n, K)."""
+    def logits(self, embeddings: Tensor | None, adapted: Tensor, prototypes: Tensor) -> Tensor:
+        """Logits, as predictions have them, of embeddings and of what the adapter makes of images, (n, K)."""
         logits = self.objective.logits(adapted, prototypes)
-        if self.zero_shot is None:
+        if self.zero_shot is None or embeddings is None:
             return logits
         return self.zero_shot(logits, self.objective.logits(embeddings, self.zero_shot.prototypes))
 
     @torch.no_grad()
-    def probabilities(self, embeddings: Tensor) -> np.ndarray:
-        """Say how likely each rank is for unit rows of the tower, ndarray of shape (n, K), float64."""
-        logits = self.logits(embeddings, self.adapt(embeddings), self.prototypes())
+    def probabilities(self, images: EncodedImages) -> np.ndarray:
+        """Say how likely each rank is, ndarray of shape (n, K), float64."""
+        logits = self.logits(images.embeddings, self.adapt(images.features), self.prototypes())
         return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
 
     def loss(
@@ -173,15 +207,18 @@ def parameter_group(modules: list[nn.Module], rate: float, weight_decay: float) 
 
 def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) -> Learner:
     """Build the modules, with the weights of the previous training where there is one."""
-    device, settings = request.device, request.settings
+    device, settings, previous = request.device, request.settings, request.previous
     text_tower = backbone.text_tower(device)
     generator = torch.Generator().manual_seed(request.seed)
     rankformer = adapter = None
+    projection = None if previous is None else previous.projection
     with seeded(request.seed):
         if settings.rankformer_layers:
             rankformer = RankFormer(text_tower.width, settings.rankformer_layers, settings.blend_ratio)
         if settings.image_adapter is not None:
-            adapter = image_adapter(backbone.embedding_width, settings.image_adapter, settings.rank_targets)
+            kind = settings.adapter_kind if previous is None else previous.adapter_kind
+            n_features = None if projection is None else projection.weight.shape[1]
+            adapter = image_adapter(backbone.embedding_width, kind, settings.rank_targets, n_features)
     learner = Learner(
         prompts=RankPrompts(
             request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
@@ -197,16 +234,19 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
         ),
         autocast=autocast_for(settings.precision, device),
         generator=generator,
-        history=[] if request.previous is None else [dict(entry) for entry in request.previous.history],
+        history=[] if previous is None else [dict(entry) for entry in previous.history],
         group=group,
+        blocks=_blocks(request, backbone),
+        features=EMBEDDING if previous is None else previous.features,
+        projection=None if projection is None else FeatureProjection(*projection.weight.shape),
     )
     modules = learner.modules().to(device)
-    if request.previous is not None:
+    if previous is not None:
         for name, module in modules.items():
-            if name in request.previous.arrays:
-                load_module(module, request.previous.arrays[name])
+            if name in previous.arrays:
+                load_module(module, previous.arrays[name])
     assert learner.zero_shot is not None
-    if not isinstance(settings.zero_shot_share, str):
+    if not isinstance(settings.zero_shot_share, str) and learner.blocks.embedding is not None:
         learner.zero_shot.share.fill_(settings.zero_shot_share)
     if learner.tower is not None:
         if device.type == "cuda":
@@ -216,10 +256,20 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
     return learner
 
 
+def _blocks(request: FitRequest, backbone: Backbone) -> FeatureBlocks:
+    """Say what the columns of a table are, or of what the tower is to give."""
+    if request.blocks is not None:
+        return request.blocks
+    if request.previous is not None:
+        return request.previous.blocks
+    return FeatureBlocks.of_tower([(EMBEDDING, backbone.embedding_width)])
+
+
 def _zero_shot(request: FitRequest, backbone: Backbone, text_tower: TextTower) -> ZeroShot:
     """Zero-shot prototypes, of the whole prompt with each rank's name; none of it counts yet."""
     settings, zero_shot = request.settings, ZeroShot(len(request.scale.ranks), backbone.embedding_width)
-    zero_shot.is_measured = isinstance(settings.zero_shot_share, str)
+    has_embedding = request.blocks is None or request.blocks.embedding is not None
+    zero_shot.is_measured = has_embedding and isinstance(settings.zero_shot_share, str)
     if request.previous is None:
         names, position = request.scale.names, settings.rank_position
         tokens = tokenize_whole_prompts(backbone.tokenizer(), settings.prompt, names, position)

@@ -15,23 +15,21 @@ from skl2rclip._clip.backbone import Backbone
 from skl2rclip._embedding.embedder import cache_of, decode_and_embed, embed_images, shared_encoding
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.files import identity_of
-from skl2rclip._model.modules import N_HIDDEN
-from skl2rclip._model.state import unit_rows
+from skl2rclip._model.state import table_rows
 from skl2rclip._ordinal.soft_targets import (
     Measurement,
     RankTargets,
     RunningErrors,
-    measure,
     reliability,
     targets_of_predictions,
 )
 from skl2rclip._ordinal.splits import blocks_of, split_off_validation
 from skl2rclip._training.early_stopping import EarlyStopping
+from skl2rclip._training.feature_selection import select_features
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.progress import counted
-from skl2rclip._utils.threads import one_thread
 from skl2rclip.errors import UnreadableImagesError
 
 
@@ -56,12 +54,12 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         if not held_out.any():
             warn_user("early_stopping: no image can be held out without taking a rank's last; training is not watched.")
     if isinstance(request.data, np.ndarray):
-        decoded = _Decoded(unit_rows(request.data))
+        decoded = _Decoded(table_rows(request.data, request.blocks))
     else:
         decoded = _decode(request, backbone, learner, held_out)
     share = torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
-    targets, measured, errors = _soft_targets(request, learner, decoded.embeddings, ~held_out)
+    targets, measured, errors = _soft_targets(request, learner, decoded.rows, ~held_out)
     weights = request.weight
     if request.label_std is not None and measured is not None:
         weights = weights * reliability(request.label_std, measured.variance)
@@ -70,12 +68,12 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
 
     def part(rows: np.ndarray, pixels: PixelStore | None, distributions: np.ndarray | None = None) -> TrainingData:
         weight = torch.tensor(weights[rows], dtype=torch.float32, device=request.device)
-        embeddings = decoded.embeddings
+        encoded = decoded.rows
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
             weight=weight if is_weighted else None,
             distributions=None if distributions is None else torch.from_numpy(distributions).float().to(request.device),
-            embeddings=None if embeddings is None else torch.from_numpy(embeddings[rows]).to(request.device),
+            images=None if encoded is None else learner.read(torch.from_numpy(encoded[rows]).to(request.device)),
             pixels=pixels,
             share=share,
         )
@@ -107,37 +105,31 @@ def _together(request: FitRequest) -> np.ndarray | None:
 
 
 def _soft_targets(
-    request: FitRequest, learner: Learner, embeddings: np.ndarray | None, rows: np.ndarray
+    request: FitRequest, learner: Learner, rows: np.ndarray | None, seen: np.ndarray
 ) -> tuple[RankTargets | None, Measurement | None, RunningErrors | None]:
-    """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand."""
-    settings = request.settings
-    if not settings.is_soft or embeddings is None or not request.plan:
+    """Measure soft targets on all images of a fit, or, batch by batch, by what the model says of each beforehand.
+
+    Measured, they come with the features that the learner is to read.
+    """
+    if not request.settings.is_soft or rows is None or not request.plan:
         return None, None, None
-    target, values, weight = request.target[rows], request.scale.values, request.weight[rows]
+    target, values, weight = request.target[seen], request.scale.values, request.weight[seen]
     if request.one_pass:
         before = None if request.previous is None else request.previous.errors
-        probabilities = learner.probabilities(torch.from_numpy(embeddings[rows]).to(learner.device))
+        probabilities = learner.probabilities(learner.read(torch.from_numpy(rows[seen]).to(learner.device)))
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
-    with one_thread():
-        measured = measure(
-            embeddings[rows],
-            target,
-            values,
-            weight,
-            None if request.groups is None else request.groups[rows],
-            None if request.label_std is None else request.label_std[rows],
-            n_hidden=0 if settings.image_adapter == "linear" else N_HIDDEN,
-            seed=request.seed,
-        )
-    return measured.targets, measured, None
+    selected = select_features(request, learner.blocks, rows[seen], seen)
+    if request.previous is None:
+        learner.take_features(selected.features, selected.projection, selected.adapter)
+    return selected.measured.targets, selected.measured, None
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Embeddings (n, D) of all images, pixels of the training images, pixels of those held out."""
+    """What the tower gives of all images (n, W), pixels of the training images, pixels of those held out."""
 
-    embeddings: np.ndarray | None = None
+    rows: np.ndarray | None = None
     pixels: PixelStore | None = None
     held_out_pixels: PixelStore | None = None
 
@@ -156,11 +148,11 @@ def _decode(request: FitRequest, backbone: Backbone, learner: Learner, held_out:
     failures = {row: reason for each in group.all_gather_object(failures) for row, reason in each.items()}
     if failures:
         raise UnreadableImagesError(failures, request.data, len(request.data))
-    if decoded.embeddings is None:
+    if decoded.rows is None:
         return decoded
     if group.rank > 0:
-        decoded.embeddings[held_out] = 0
-    return replace(decoded, embeddings=group.all_reduce(decoded.embeddings))
+        decoded.rows[held_out] = 0
+    return replace(decoded, rows=group.all_reduce(decoded.rows))
 
 
 def _decode_mine(

@@ -16,6 +16,7 @@ from skl2rclip._clip.source import BackboneSource
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._model.prompts import PromptTokens
 from skl2rclip._model.state import FittedState
+from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
 from skl2rclip._training.plan import PlannedStage, plan_of
@@ -28,7 +29,7 @@ from skl2rclip.errors import UnreadableImagesError
 class FitRequest:
     """What is known before any long work."""
 
-    data: Any  # list of n images, or embeddings (n, D)
+    data: Any  # list of n images, or a table of features (n, W)
     target: np.ndarray  # (n,), int64, index of each image's rank
     weight: np.ndarray  # (n,), float64
     groups: np.ndarray | None  # (n,); images of one group are left out together
@@ -43,7 +44,8 @@ class FitRequest:
     column_names: tuple[str, ...] | None  # where X has them
     kept: np.ndarray  # which of the images that the user gave are left
     n_given: int  # how many images the user gave
-    n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
+    n_columns: int | None = None  # of a table of features, or 1 for a column of images; None for images in a row
+    blocks: FeatureBlocks | None = None  # of a table of features
     fingerprint: str | None = None  # of the backbone that made a table of embeddings, where it says it
     # (n,), float64: how far each label may be off, in the unit of the ranks' values
     label_std: np.ndarray | None = None

@@ -22,7 +22,7 @@ from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.early_stopping import EarlyStopping
-from skl2rclip._training.learner import Batch, Learner, TrainingData, parameter_group
+from skl2rclip._training.learner import Batch, EncodedImages, Learner, TrainingData, parameter_group
 from skl2rclip._training.objective import TERMS
 from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
 from skl2rclip._utils.devices import is_out_of_memory, release_memory, to_device
@@ -75,10 +75,10 @@ class PromptStage:
         return self.learner.parameter_groups(self.settings, adapter)
 
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
-        """Yield the embeddings of each batch, and what belongs to them."""
-        assert data.embeddings is not None
+        """Yield the features of each batch, and what belongs to them."""
+        assert data.images is not None
         for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
-            yield data.batch(data.embeddings[rows], rows)
+            yield data.batch(data.images.features[rows], rows)
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""
@@ -98,10 +98,10 @@ class PromptStage:
         """Score what was learned in an epoch out of fold, by the training images alone."""
         return {} if self._candidates is None else self._candidates.evaluate(self.learner)
 
-    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
-        """Embeddings of images that the stage does not learn from, tensor of shape (n, D), before the adapter."""
-        assert data.embeddings is not None
-        return data.embeddings
+    def held_out(self, data: TrainingData, batch_size: int) -> EncodedImages:
+        """Return what the tower makes of images that the stage does not learn from."""
+        assert data.images is not None
+        return data.images
 
 
 class TowerStage:
@@ -166,9 +166,9 @@ class TowerStage:
         """Make the gradients of a batch, those of all processes where there are several; return loss and terms."""
         learner = self.learner
         assert learner.tower is not None
-        embeddings = learner.group.all_gather(learner.embed_pixels(batch.inputs, self.settings.augment))
-        adapted, prototypes = learner.adapt(embeddings), learner.prototypes()
-        loss, terms = learner.loss(adapted, prototypes, batch, learner.logits(embeddings, adapted, prototypes))
+        images = learner.read(learner.group.all_gather(learner.embed_pixels(batch.inputs, self.settings.augment)))
+        adapted, prototypes = learner.adapt(images.features), learner.prototypes()
+        loss, terms = learner.loss(adapted, prototypes, batch, learner.logits(images.embeddings, adapted, prototypes))
         loss.backward()
         head = [learner.prompts] if learner.adapter is None else [learner.prompts, learner.adapter]
         learner.group.all_reduce_gradients(learner.tower, (p for module in head for p in module.parameters()))
@@ -178,13 +178,12 @@ class TowerStage:
         """Nothing is scored out of fold."""
         return {}
 
-    def held_out(self, data: TrainingData, batch_size: int) -> Tensor:
-        """Embeddings of images that the stage does not learn from, tensor of shape (n, D), before the adapter."""
+    def held_out(self, data: TrainingData, batch_size: int) -> EncodedImages:
+        """Return what the tower makes of images that the stage does not learn from."""
         assert data.pixels is not None
         batches = torch.arange(len(data.pixels)).split(batch_size)
-        return torch.cat(
-            [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
-        )
+        rows = [self.learner.embed_pixels(pixels, augmented=False) for pixels in data.pixels.batches(batches)]
+        return self.learner.read(torch.cat(rows))
 
 
 def _rate_for(tower: torch.nn.Module, rate: float | str) -> float:
@@ -390,7 +389,7 @@ def _try_step(stage: TowerStage, data: TrainingData, size: int) -> None:
     assert learner.tower is not None
     moments = [torch.empty_like(parameter) for parameter in learner.tower.parameters() for _ in range(2)]
     [pixels] = data.pixels.batches([torch.arange(size)])
-    embeddings = learner.embed_pixels(pixels, stage.settings.augment)
-    terms = learner.objective.terms(learner.adapt(embeddings), learner.prototypes(), data.target[:size], None)
+    images = learner.read(learner.embed_pixels(pixels, stage.settings.augment))
+    terms = learner.objective.terms(learner.adapt(images.features), learner.prototypes(), data.target[:size], None)
     torch.stack([*terms.values()]).sum().backward()
     del moments

@@ -142,8 +142,8 @@ class _Steps:
                 self.candidates.log_kept(learner)
         if stopping is not None and request.plan and (measured is not None or not request.is_new):
             # the start is a result too
-            has_embeddings = stopping.data.embeddings is not None
-            begun = PromptStage(learner, self.settings) if has_embeddings else TowerStage(learner, self.settings)
+            is_encoded = stopping.data.images is not None
+            begun = PromptStage(learner, self.settings) if is_encoded else TowerStage(learner, self.settings)
             stopping.update(learner, begun.held_out(stopping.data, self.batch_size))
 
     def prompt_stage(self) -> None:
@@ -292,6 +292,8 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         noise=None if targets is None else targets.noise,
         trust=None if targets is None else targets.trust,
         errors=prepared.errors,
+        blocks=learner.blocks,
+        features=learner.features,
         n_columns=request.n_columns,
         column_names=request.column_names,
     )

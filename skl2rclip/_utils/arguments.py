@@ -256,12 +256,11 @@ def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: b
     return np.minimum(std, 1e4 * extent)  # whose square any precision holds
 
 
-def check_width(embeddings: np.ndarray, width: int, model_name: str, name: str = "X") -> None:
-    """Raise unless a table of embeddings is as wide as those of the model."""
-    if embeddings.shape[1] != width:
+def check_width(table: np.ndarray, width: int, of: str, name: str = "X") -> None:
+    """Raise unless a table is as wide as another."""
+    if table.shape[1] != width:
         raise ValueError(
-            f"{name} has {embeddings.shape[1]} features, but embeddings of {model_name} have {width}: make {name} with "
-            "CLIPImageEncoder and the same model."
+            f"{name} has {table.shape[1]} columns of features, and {of} has {width}: make {name} as for the fit."
         )
 
 

@@ -26,7 +26,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 5
+    assert description["format_version"] == 6
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
@@ -92,7 +92,7 @@ def test_unusable_folders_are_named(case, tmp_path):
         L2RCLIPClassifier.load(file)
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 5"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 6"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -132,10 +132,10 @@ def test_halves_of_two_models_are_noticed(models, saved, tmp_path):
 
 
 def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
-    description = {"format_version": 4, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
+    description = {"format_version": 5, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(
-        ValueError, match=r"format version 4, and this version .* reads 5; .* earlier form of skl2rclip 0.1.0.dev0"
+        ValueError, match=r"format version 5, and this version .* reads 6; .* earlier form of skl2rclip 0.1.0.dev0"
     ):
         L2RCLIPClassifier.load(saved)
 

@@ -56,7 +56,7 @@ def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path
         (("state", "names"), ["a"] * 4, "state.names gives 4 where the rest of the model has 5"),
         (("state", "tokens", "n_context"), 3, "state.structure.n_context_tokens gives"),
         (("state", "structure", "rankformer_layers"), 900, "rankformer.* is missing"),
-        (("state", "structure", "image_adapter"), "linear", "adapter.hidden_weight is not of the shape"),
+        (("state", "structure", "image_adapter"), "linear", "state.adapter is .mlp., and the parameter says .linear."),
         (("state", "record", "image_config", "vision_cfg"), {"timm_model_name": "hf-hub:a/b"}, None),
         (("state", "structure", "white_level"), 0, "state.structure.white_level"),
         (("state", "structure", "white_level"), 4095, "white_level=None contradicts"),
@@ -71,7 +71,7 @@ def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path
         (("includes_backbone",), "backbone\n", "includes_backbone"),
         (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
         (("params", "batch_size"), 10**299, "params.batch_size"),
-        (("format_version",), 5.0, "has format version 5.0, and this version .* reads 5"),
+        (("format_version",), 5.0, "has format version 5.0, and this version .* reads 6"),
         (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
     ],
 )

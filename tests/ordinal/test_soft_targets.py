@@ -169,7 +169,7 @@ def test_the_measured_width_is_that_of_the_error_without_the_labels_own():
     values, ones = np.arange(21.0), np.ones(len(Z))
 
     def noise(target, std=None):
-        return measure(Z, target, values, ones, None, std, n_hidden=0, seed=0).targets.noise
+        return measure(Z, target, values, ones, blocks_of(Z, None), std, n_hidden=0, seed=0).targets.noise
 
     of_truth, ignored, known = noise(truth), noise(marked), noise(marked, std)
     assert ignored > 1.7 * of_truth

@@ -5,7 +5,7 @@ import torch
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._settings import Settings
-from skl2rclip._training.learner import Learner, TrainingData
+from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 from skl2rclip._training.objective import Objective
 
 N_RANKS, WIDTH, N_IMAGES = 5, 12, 60
@@ -41,6 +41,11 @@ class OneNumber(torch.nn.Module):
         return torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
+def images_of(embeddings):
+    """Images of which nothing but embeddings is read."""
+    return EncodedImages(embeddings, embeddings)
+
+
 def learner_of(prompts, weights, n_ranks, adapter=None):
     """A learner of prompts that are any module."""
     return Learner(
@@ -62,7 +67,7 @@ def two_ranks(n=6):
     """Images that alternate between two ranks, which their angles show."""
     target = torch.arange(n) % 2
     angle = torch.where(target == 0, 1.0, -1.0) + torch.linspace(-0.1, 0.1, n)
-    return TrainingData(target, None, torch.stack([angle.cos(), angle.sin()], dim=1))
+    return TrainingData(target, None, images_of(torch.stack([angle.cos(), angle.sin()], dim=1)))
 
 
 def settings_of(**changes):

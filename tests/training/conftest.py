@@ -7,7 +7,7 @@ import torch
 from skl2rclip._model.modules import N_HIDDEN, RidgeAdapter
 from skl2rclip._ordinal.soft_targets import measure
 from skl2rclip._training.learner import TrainingData
-from tests.support.learners import N_IMAGES, N_RANKS, WEIGHT, WIDTH, Points, learner_of
+from tests.support.learners import N_IMAGES, N_RANKS, WEIGHT, WIDTH, Points, images_of, learner_of
 
 
 @pytest.fixture(params=["linear", "mlp"])
@@ -30,7 +30,7 @@ def measured(kind):
     Z[:, 0] += 1.5 * target
     Z = (Z / np.linalg.norm(Z, axis=1, keepdims=True)).astype(np.float32)
     n_hidden = N_HIDDEN if kind == "mlp" else 0
-    return measure(Z, target, np.arange(float(N_RANKS)), WEIGHT, None, n_hidden=n_hidden, seed=0)
+    return measure(Z, target, np.arange(float(N_RANKS)), WEIGHT, np.arange(N_IMAGES), n_hidden=n_hidden, seed=0)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def data(measured):
     return TrainingData(
         torch.from_numpy(targets.target),
         torch.from_numpy(WEIGHT).float(),
-        torch.from_numpy(measured.features.embeddings),
+        images_of(torch.from_numpy(measured.features.rows)),
         distributions=torch.from_numpy(targets.around_labels()),
     )
 
@@ -47,4 +47,4 @@ def data(measured):
 @pytest.fixture
 def whole(data):
     """All images in one batch."""
-    return data.batch(data.embeddings, torch.arange(N_IMAGES))
+    return data.batch(data.images.features, torch.arange(N_IMAGES))

@@ -18,7 +18,7 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
     candidates.step(learner, whole)
     gradient = candidates.adapters.linear.grad.clone()
     of_prompts = learner.prompts.context.grad.clone()
-    changed = data.embeddings.clone()
+    changed = data.images.features.clone()
     changed[candidates.fold == 2] = changed[candidates.fold == 2].roll(1, dims=0)
     candidates.adapters.zero_grad()
     candidates.step(learner, data.batch(changed, torch.arange(N_IMAGES)))
@@ -37,7 +37,7 @@ def test_adapters_of_folds_neither_see_their_fold_nor_move_the_prompts(learner, 
 def test_a_batch_teaches_nothing_to_the_adapters_that_miss_all_of_it(learner, data, measured):
     candidates = start(learner, data, measured, every=1, seed=0)
     rows = torch.nonzero(candidates.fold == 2)[:3, 0]
-    candidates.step(learner, data.batch(data.embeddings[rows], rows))
+    candidates.step(learner, data.batch(data.images.features[rows], rows))
     learns = candidates.adapters.linear.grad.flatten(1).abs().sum(1) > 0
     assert (~learns).nonzero()[:, 0].tolist() == [3, 8, 13]
 
@@ -46,7 +46,7 @@ def test_a_batch_has_the_targets_of_its_own_rows(learner, data, measured, whole)
     candidates, rows = start(learner, data, measured, every=1, seed=0), torch.tensor([31, 2, 59, 2])
     of_all = candidates.distributions(whole)
     assert of_all.shape == (3, 5, N_IMAGES, N_RANKS)
-    assert torch.equal(candidates.distributions(data.batch(data.embeddings[rows], rows)), of_all[:, :, rows])
+    assert torch.equal(candidates.distributions(data.batch(data.images.features[rows], rows)), of_all[:, :, rows])
 
 
 def test_what_grows_with_the_images_is_kept_for_one_candidate_alone(learner, data, measured):
@@ -60,7 +60,7 @@ def test_a_look_scores_each_image_by_the_adapters_that_miss_it(learner, data, me
     with torch.no_grad():
         for parameter in candidates.adapters.parameters():  # no map like another
             parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-        adapted, prototypes = candidates.adapters.all(data.embeddings).numpy(), learner.prototypes().numpy()
+        adapted, prototypes = candidates.adapters.all(data.images.features).numpy(), learner.prototypes().numpy()
     scores = np.zeros(3)
     for candidate in range(3):
         for image, fold in enumerate(candidates.fold.tolist()):
@@ -69,7 +69,7 @@ def test_a_look_scores_each_image_by_the_adapters_that_miss_it(learner, data, me
             scores[candidate] += WEIGHT[image] * score[0] / WEIGHT.sum()
     assert candidates.evaluate(learner)["cross_fitted_rps"] == pytest.approx(scores.min(), rel=1e-5)
     best = adapted[5 * scores.argmin()]
-    np.testing.assert_allclose(learner.adapt(data.embeddings).detach(), best, atol=1e-6)
+    np.testing.assert_allclose(learner.adapt(data.images.features).detach(), best, atol=1e-6)
 
 
 def test_the_state_that_predicts_best_is_kept(learner, data, measured):
@@ -81,19 +81,21 @@ def test_the_state_that_predicts_best_is_kept(learner, data, measured):
         data,
         n_epochs=12,
         batch_size=N_IMAGES,
-        on_epoch_end=lambda: states.append((learner.prototypes().detach(), learner.adapt(data.embeddings).detach())),
+        on_epoch_end=lambda: states.append(
+            (learner.prototypes().detach(), learner.adapt(data.images.features).detach())
+        ),
     )
     evaluations = {e["epoch"]: e["cross_fitted_rps"] for e in learner.history if "cross_fitted_rps" in e}
     assert list(evaluations) == [2, 4, 6, 8, 10, 12]
     best = min(evaluations, key=evaluations.get)
     assert evaluations[best] < start_score
     torch.testing.assert_close(learner.prototypes(), states[best - 1][0])
-    torch.testing.assert_close(learner.adapt(data.embeddings), states[best - 1][1])
+    torch.testing.assert_close(learner.adapt(data.images.features), states[best - 1][1])
 
 
 def test_training_that_only_harms_is_undone(learner, data, measured):
     candidates = start(learner, data, measured, every=1, seed=0)
-    before = learner.prototypes().detach(), learner.adapt(data.embeddings).detach()
+    before = learner.prototypes().detach(), learner.adapt(data.images.features).detach()
     run_stage(PromptStage(learner, settings_of(learning_rate=30.0), candidates), data, n_epochs=3, batch_size=N_IMAGES)
     torch.testing.assert_close(learner.prototypes(), before[0])
-    torch.testing.assert_close(learner.adapt(data.embeddings), before[1])
+    torch.testing.assert_close(learner.adapt(data.images.features), before[1])

@@ -38,7 +38,7 @@ def test_fixed_prompts_stay(learner, measured):
 
 def test_every_adapter_starts_as_a_ridge_regression_without_what_it_misses(learner, data, measured, whole):
     selection = start(learner, data, measured, every=1, seed=0)
-    adapted = selection.adapters.all(data.embeddings).detach().numpy()
+    adapted = selection.adapters.all(data.images.features).detach().numpy()
     assert len(adapted) == 3 * 5
     fold, targets = selection.fold.numpy(), measured.targets
     assert np.bincount(fold).tolist() == [15, 15, 15, 15]
@@ -66,4 +66,4 @@ def test_few_images_start_without_candidates(learner, data, measured, monkeypatc
     monkeypatch.setattr("skl2rclip._training.initialization._MAX_COMPARED", N_IMAGES - 1)
     assert start(learner, data, measured, every=1, seed=0) is None
     expected = ridge_onto_prototypes(learner, measured, measured.targets.around_labels(), measured.weight)
-    np.testing.assert_allclose(learner.adapt(data.embeddings).detach().numpy(), expected, atol=2e-3)
+    np.testing.assert_allclose(learner.adapt(data.images.features).detach().numpy(), expected, atol=2e-3)

@@ -40,7 +40,7 @@ def test_nothing_to_train_makes_no_epochs():
 
 def test_a_loss_that_is_not_finite_names_stage_term_and_parameter():
     stage, data = PromptStage(learner_of_two_ranks(), SETTINGS), two_ranks()
-    data.embeddings[0] = np.nan
+    data.images.features[0] = np.nan
     with pytest.raises(NonFiniteLossError, match=r"epoch 1 \(stage 'prompts'\).*contrastive.*Lower learning_rate"):
         run_stage(stage, data, n_epochs=1, batch_size=6)
     assert TowerStage.rates == "learning_rate or image_learning_rate"

@@ -1,0 +1,175 @@
+"""Features of images in blocks: which columns belong together, and what a regression sees of some of the blocks.
+
+Blocks are centred and brought to one size, and then turned to their principal components. Everything here is NumPy on
+arrays; nothing knows of ranks, or where the features come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from scipy.linalg import eigh
+from sklearn.utils.extmath import randomized_svd
+
+EMBEDDING = "embedding"
+# which blocks are read
+FEATURES = (EMBEDDING, "tower", "both")
+# of the states inside of an image tower all together, beside the embedding's one
+_TOWER_SIZE = 1.0
+_OF_TOWER = re.compile(r"pooled|(mean|deviation)_\d+")
+_MAX_COMPONENTS = 1_000
+# with more images than that, components come from some of them and are not exact
+_MAX_EXACT, _MAX_IMAGES = 2_000, 5_000
+# of the largest singular value: what is less is rounding
+_LEAST = 1e-5
+
+
+@dataclass(frozen=True)
+class FeatureBlocks:
+    """Columns of a table of features, in blocks.
+
+    Attributes
+    ----------
+    blocks : tuple of (str, int)
+        Name and width of each, in the order of the columns.
+    embedding : int or None
+        Which of them is CLIP's embedding, which can be compared with words.
+    """
+
+    blocks: tuple[tuple[str, int], ...]
+    embedding: int | None
+
+    @classmethod
+    def of_tower(cls, blocks: Sequence[tuple[str, int]]) -> FeatureBlocks:
+        """Blocks of an image tower, whose first is the embedding."""
+        return cls(tuple((name, width) for name, width in blocks), 0)
+
+    @classmethod
+    def of_table(cls, names: Sequence[str] | None, n_columns: int, embedding_width: int) -> FeatureBlocks:
+        """Blocks of a table, whose names share what stands before the last ``__``.
+
+        The embedding is the block of that name that is as wide as embeddings, or a table of that width without names.
+        """
+        prefixes = [name.rpartition("__")[0] for name in names or [""] * n_columns]
+        starts = [i for i, prefix in enumerate(prefixes) if i == 0 or prefix != prefixes[i - 1]]
+        widths = np.diff([*starts, n_columns]).tolist()
+        blocks = tuple((prefixes[start], width) for start, width in zip(starts, widths, strict=True))
+        if not any(prefixes):
+            return cls(blocks, 0 if n_columns == embedding_width else None)
+        found = [
+            i
+            for i, (name, width) in enumerate(blocks)
+            if name.rpartition("__")[2] == EMBEDDING and width == embedding_width
+        ]
+        return cls(blocks, found[0] if len(found) == 1 else None)
+
+    @property
+    def width(self) -> int:
+        """Number of all columns."""
+        return sum(width for _, width in self.blocks)
+
+    @property
+    def slices(self) -> list[slice]:
+        """Columns of each block."""
+        ends = list(accumulate(width for _, width in self.blocks))
+        return [slice(end - width, end) for end, (_, width) in zip(ends, self.blocks, strict=True)]
+
+    @property
+    def embedding_columns(self) -> slice | None:
+        """Columns of the embedding."""
+        return None if self.embedding is None else self.slices[self.embedding]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there are embeddings and nothing else."""
+        return len(self.blocks) == 1 and self.embedding == 0
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Which of `FEATURES` there are."""
+        if self.is_plain:
+            return (EMBEDDING,)
+        return FEATURES if self.embedding is not None else FEATURES[1:]
+
+    def sizes(self, features: str) -> np.ndarray:
+        """Size of each block, as a root mean square of its rows, where these `FEATURES` are read; 0 leaves it out."""
+        is_embedding = np.arange(len(self.blocks)) == self.embedding
+        is_of_tower = np.array([_OF_TOWER.fullmatch(name.rpartition("__")[2]) is not None for name, _ in self.blocks])
+        sizes = np.where(is_of_tower, _TOWER_SIZE / np.sqrt(max(is_of_tower.sum(), 1)), 1.0)
+        if features == EMBEDDING:
+            return np.where(is_embedding, sizes, 0.0)
+        return np.where(is_embedding, 0.0, sizes) if features == "tower" else sizes
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Map of rows of features to what is learned from: ``x = (f - mean) weight``."""
+
+    mean: np.ndarray  # (W,), float32
+    weight: np.ndarray  # (W, P), float32
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Project rows of shape (n, W), ndarray of shape (n, P), float32."""
+        return (rows - self.mean) @ self.weight
+
+
+def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, features: str, seed: int) -> Projection:
+    """Centre blocks, bring them to their sizes, and turn them to their principal components, of at most 1,000.
+
+    What comes out has a mean square of one. Of many images the components are those of some, found by randomised
+    singular value decomposition (Halko, Martinsson and Tropp 2011, as scikit-learn has it).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, W)
+    weight : ndarray of shape (n,)
+        Of each image; an image without weight is not looked at.
+    blocks : FeatureBlocks
+    features : str
+        Which blocks are read, one of `FEATURES`.
+    seed : int
+    """
+    share = weight / weight.sum()
+    mean = share @ rows
+    factor = np.zeros(rows.shape[1])
+    for columns, size in zip(blocks.slices, blocks.sizes(features), strict=True):
+        if size:
+            square = share @ ((rows[:, columns] - mean[columns]) ** 2).sum(axis=1)
+            factor[columns] = size / np.sqrt(square) if square else 0.0
+    is_read = factor > 0
+    seen = _some(np.flatnonzero(weight > 0), seed)
+    scaled = (rows[seen][:, is_read] - mean[is_read]) * (factor[is_read] * np.sqrt(share[seen])[:, None])
+    axes, values = _principal_axes(scaled, seed)
+    spread = np.sqrt((values**2).sum() / max(len(values), 1)) or 1.0
+    projection = np.zeros((rows.shape[1], len(values)), np.float32)
+    projection[is_read] = factor[is_read, None] * axes / spread
+    return Projection(mean.astype(np.float32), projection)
+
+
+def _some(seen: np.ndarray, seed: int) -> np.ndarray:
+    if len(seen) <= _MAX_IMAGES:
+        return seen
+    return np.sort(np.random.default_rng([seed, 3]).choice(seen, _MAX_IMAGES, replace=False))
+
+
+def _principal_axes(scaled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Axes, as columns, and singular values of a centred matrix, the largest first."""
+    n_rows, n_columns = scaled.shape
+    if min(n_rows, n_columns) > _MAX_EXACT:
+        _, values, axes = randomized_svd(scaled.astype(np.float32), _MAX_COMPONENTS, random_state=seed)
+        axes = axes.T
+    elif n_columns <= n_rows:
+        squares, axes = eigh(scaled.T @ scaled)
+        values, axes = np.sqrt(squares[::-1].clip(0)), axes[:, ::-1]
+    else:
+        squares, sides = eigh(scaled @ scaled.T)
+        values = np.sqrt(squares[::-1].clip(0))
+        axes = scaled.T @ sides[:, ::-1] / np.where(values > 0, values, 1)
+    kept = np.flatnonzero(values > _LEAST * values.max(initial=0))[:_MAX_COMPONENTS]
+    axes, values = axes[:, kept], values[kept]
+    # a decomposition leaves the signs open
+    return axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(values))]), values
