@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
@@ -95,7 +96,8 @@ class FeatureTower(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations twice instead of keeping them, as the tower itself does it."""
-        self.tower.set_grad_checkpointing(enable)
+        tower: Any = self.tower
+        tower.set_grad_checkpointing(enable)
 
 
 def layout_of(tower: nn.Module, size: tuple[int, int], embedding_width: int, model_name: str) -> FeatureLayout:
