@@ -138,6 +138,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "model_name": check_string,
     "pretrained": check_path,
     "image_tower": _choice("finetune", "frozen", "precomputed"),
+    "image_features": _choice("auto", "embedding", "tower", "both"),
     "image_adapter": _choice("linear", "mlp", None),
     "rank_targets": _choice("soft", "hard"),
     "prompt": check_string,

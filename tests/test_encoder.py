@@ -31,7 +31,7 @@ def test_embeddings_equal_open_clips(model_names, shades, kind):
     encoder = CLIPImageEncoder(model_names[kind], batch_size=7).fit()
     np.testing.assert_allclose(encoder.transform(shades[0]), expected, atol=1e-5)
     assert encoder.embedding_width_ == 24
-    assert encoder.get_feature_names_out()[1] == "clipimageencoder1"
+    assert encoder.get_feature_names_out()[1] == "embedding__1"
 
 
 @pytest.mark.parametrize("kind", [*CONFIGS, *EMBEDDED_NAMES])
@@ -80,7 +80,7 @@ def test_half_precision_is_near(tiny, shades):
 def test_pandas_output(tiny, shades):
     frame = CLIPImageEncoder(tiny).set_output(transform="pandas").fit_transform(shades[0])
     assert frame.shape == (40, 24)
-    assert frame.columns[0] == "clipimageencoder0"
+    assert frame.columns[0] == "embedding__0"
 
 
 def test_unfitted_and_unreadable(tiny, tmp_path):
