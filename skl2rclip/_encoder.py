@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skl2rclip._images.collection import as_image_list
@@ -31,11 +31,10 @@ from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_c
 from skl2rclip.errors import InvalidParameterError
 
 
-class _Embedding(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """What scikit-learn makes of an array of embeddings: the container that ``set_output`` asks for."""
 
     _embed: Callable[[Any], np.ndarray]
-    get_feature_names_out: Callable[..., np.ndarray]
 
     def transform(self, X: Any) -> Any:
         """Embed images."""
@@ -347,19 +346,24 @@ class CLIPImageEncoder(_Embedding):
     def _first_column(self) -> int:
         return self.embedding_width_ if self._image_features == "tower" else 0
 
+    @property
+    def _n_features_out(self) -> int:
+        return sum(self.feature_blocks_.values())
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns: ``embedding__0``, ``pooled__3``, ``mean_6__17``, a block and a number within it.
 
         Parameters
         ----------
-        input_features : ignored
-            Here for scikit-learn.
+        input_features : array-like of str, optional
+            Name of the column of images, where it is to be checked.
 
         Returns
         -------
         ndarray of str
         """
         check_is_fitted(self)
+        super().get_feature_names_out(input_features)  # which checks the name, and knows no others for the columns
         return np.array(self._layout.names[self._first_column :], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
