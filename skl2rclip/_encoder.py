@@ -20,6 +20,7 @@ from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import (
     FINGERPRINT_ATTRIBUTE,
+    check_choice,
     check_string,
     check_white_level,
     column_count,
@@ -41,10 +42,11 @@ class _Embedding(ClassNamePrefixFeaturesOutMixin, CallbackSupportMixin, Transfor
 
 
 class CLIPImageEncoder(_Embedding):
-    """Turn images into the unit embeddings of a pre-trained CLIP.
+    """Turn images into the unit embeddings of a pre-trained CLIP, or into what its image tower holds before them.
 
-    The output feeds any scikit-learn model, and `L2RCLIPClassifier` with ``image_tower="precomputed"``. `encode_text`
-    embeds words by the same model, so that images and words can be compared.
+    The output feeds any scikit-learn model, and embeddings feed `L2RCLIPClassifier` with
+    ``image_tower="precomputed"``. `encode_text` embeds words by the same model, so that images and words can be
+    compared.
 
     Parameters
     ----------
@@ -55,6 +57,14 @@ class CLIPImageEncoder(_Embedding):
     pretrained : str, path or None, default="openai"
         Which weights: an open_clip tag or a checkpoint file; None draws random ones, for tests. Not used with
         ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
+    image_features : {"embedding", "tower", "both"}, default="embedding"
+        Which columns are returned. "embedding" are those that words are compared with. "tower" is what the image tower
+        holds before its last projection, which says more of detail and place: the state that the projection reads
+        (``pooled``, where there is a projection), and the mean and standard deviation over the patches after a
+        quarter, a half, three quarters and all of the layers (``mean_3``, ``deviation_3`` and so on, by the number of
+        the layer), each patch normalised before; of convolutional towers over the positions of the feature map.
+        "both" is both. It is the same pass and takes no longer, but more columns: of ViT-B-16 512 of the embedding,
+        768 of the state, and twice 768 at four depths, 7,424 together.
     batch_size : int or "auto", default=64
         Images, or texts, that pass the tower at once. Higher values use a GPU better and need more of its memory;
         "auto" halves 64 until they fit. The embeddings do not depend on it beyond rounding.
@@ -87,7 +97,9 @@ class CLIPImageEncoder(_Embedding):
     Attributes
     ----------
     embedding_width_ : int
-        Number D of columns of the output.
+        Number D of columns of embeddings.
+    feature_blocks_ : dict of str to int
+        Names of the blocks of columns that are returned, in order, and how many columns each has.
     device_ : str
         The device that was chosen.
     n_features_in_ : int
@@ -115,6 +127,7 @@ class CLIPImageEncoder(_Embedding):
         model_name: str = "ViT-B-16",
         pretrained: str | os.PathLike | None = "openai",
         *,
+        image_features: str = "embedding",
         batch_size: int | str = 64,
         device: str = "auto",
         precision: str = "auto",
@@ -127,6 +140,7 @@ class CLIPImageEncoder(_Embedding):
     ):
         self.model_name = model_name
         self.pretrained = pretrained
+        self.image_features = image_features
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -156,25 +170,34 @@ class CLIPImageEncoder(_Embedding):
         Raises
         ------
         InvalidParameterError
-            If a parameter is out of range, or there is no such model or device.
+            If a parameter is out of range, if there is no such model or device, or if what the image tower holds is
+            asked for and cannot be read.
         RuntimeError
             If the weights cannot be fetched or do not fit.
         """
         from skl2rclip._clip.backbone import load_backbone
+        from skl2rclip._clip.features import EMBEDDING, FeatureLayout
         from skl2rclip._clip.record import BackboneRecord
         from skl2rclip._clip.source import BackboneSource, warn_if_random
         from skl2rclip._utils.devices import resolve_device
 
         plain = checked(self.get_params(deep=False))
         check_string("device", self.device)  # not a list, which the classifier takes
+        check_choice("image_features", self.image_features, choices=("embedding", "tower", "both"))  # nor "auto"
         device = resolve_device(self.device)
         source = BackboneSource(self.model_name, plain["pretrained"], seed_from(self.random_state))
         warn_if_random(source)
         listener = listener_of(self, X, y)
-        record = BackboneRecord.of(load_backbone(source))
-        self._record, self._white_level = record, plain["white_level"]
+        backbone = load_backbone(source)
+        record = BackboneRecord.of(backbone)
+        layout = FeatureLayout(((EMBEDDING, record.embedding_width),))
+        self._layout = layout if self.image_features == "embedding" else backbone.feature_layout
+        self._record, self._white_level, self._image_features = record, plain["white_level"], self.image_features
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
+        self.feature_blocks_ = dict(self._layout.blocks)
+        if self.image_features == "tower":
+            del self.feature_blocks_[EMBEDDING]
         self._note_column(X)
         listener.fit_ends()
         return self
@@ -197,7 +220,7 @@ class CLIPImageEncoder(_Embedding):
 
         Returns
         -------
-        ndarray of shape (n, D), float32
+        ndarray of shape (n, columns), float32
             As `transform`.
         """
         X = as_image_list(X) if hasattr(X, "__next__") else X
@@ -217,16 +240,18 @@ class CLIPImageEncoder(_Embedding):
 
         Returns
         -------
-        ndarray of shape (n, D), float32
-            Unit rows. With ``set_output(transform="pandas")`` a frame that says in its `attrs` which weights made it,
-            so that a classifier of another model refuses it.
+        ndarray of shape (n, columns), float32
+            Unit rows (n, D) where `image_features` is "embedding". Otherwise blocks side by side: the embedding, which
+            is of unit length, where it is asked for, and what the tower holds as it holds it, rounded to half
+            precision, each block of a size of its own. With ``set_output(transform="pandas")`` a frame that says in its
+            `attrs` which weights made it, so that a classifier of another model refuses it.
 
         Raises
         ------
         UnreadableImagesError
             Naming index, path and reason.
         ValueError
-            If X is a column of another name than in `fit`.
+            If X is a column of another name than in `fit`, or `image_features` is not what it was in `fit`.
         """
         embeddings = super().transform(X)
         if hasattr(embeddings, "attrs"):
@@ -291,8 +316,16 @@ class CLIPImageEncoder(_Embedding):
             )
         return level
 
+    def _check_features(self) -> None:
+        if self.image_features != self._image_features:
+            raise InvalidParameterError(
+                f"image_features={self.image_features!r} contradicts the image_features={self._image_features!r} that "
+                "was fitted: set it back, or fit again."
+            )
+
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
+        self._check_features()
         from skl2rclip._embedding.embedder import cache_of, check_headers, embed_images, shared_encoding
         from skl2rclip._utils.devices import resolve_device
 
@@ -303,13 +336,35 @@ class CLIPImageEncoder(_Embedding):
         known = check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
-        encoding = shared_encoding(backbone, device, self.precision, self.batch_size)
-        cache = cache_of(backbone, device, self.precision, folder, max_memory, white)
-        return embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white, known=known)
+        features = self._image_features != "embedding"
+        encoding = shared_encoding(backbone, device, self.precision, self.batch_size, features=features)
+        cache = cache_of(backbone, device, self.precision, folder, max_memory, white, features)
+        rows = embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white, known=known)
+        return rows[:, self._first_column :]
+
+    @property
+    def _first_column(self) -> int:
+        return self.embedding_width_ if self._image_features == "tower" else 0
 
     @property
     def _n_features_out(self) -> int:
-        return self.embedding_width_
+        return sum(self.feature_blocks_.values())
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns: ``embedding__0``, ``pooled__3``, ``mean_6__17``, a block and a number within it.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Name of the column of images, where it is to be checked.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        super().get_feature_names_out(input_features)  # which checks the name, and knows no others for the columns
+        return np.array(self._layout.names[self._first_column :], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

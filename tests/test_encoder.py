@@ -9,12 +9,15 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from torch.nn import functional as F
 
 from skl2rclip import CLIPImageEncoder, _encoder
-from skl2rclip._clip.backbone import load_backbone
+from skl2rclip._clip.backbone import load_backbone, unload_backbones
 from skl2rclip._clip.embedded import EMBEDDED_NAMES
+from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.tokenizer import tokenizer_of
+from skl2rclip._utils.arguments import FINGERPRINT_ATTRIBUTE
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from tests.support.small_models import CONFIGS
 
@@ -31,7 +34,7 @@ def test_embeddings_equal_open_clips(model_names, shades, kind):
     encoder = CLIPImageEncoder(model_names[kind], batch_size=7).fit()
     np.testing.assert_allclose(encoder.transform(shades[0]), expected, atol=1e-5)
     assert encoder.embedding_width_ == 24
-    assert encoder.get_feature_names_out()[1] == "clipimageencoder1"
+    assert encoder.get_feature_names_out()[1] == "embedding__1"
 
 
 @pytest.mark.parametrize("kind", [*CONFIGS, *EMBEDDED_NAMES])
@@ -80,7 +83,69 @@ def test_half_precision_is_near(tiny, shades):
 def test_pandas_output(tiny, shades):
     frame = CLIPImageEncoder(tiny).set_output(transform="pandas").fit_transform(shades[0])
     assert frame.shape == (40, 24)
-    assert frame.columns[0] == "clipimageencoder0"
+    assert frame.columns[0] == "embedding__0"
+
+
+@pytest.mark.parametrize("kind", ["clip", "quick_gelu_resnet"])
+def test_what_the_tower_holds_stands_behind_the_embedding(model_names, shades, kind, through_tower):
+    name = model_names[kind]
+    X, encoders = (
+        shades[0][:6],
+        [CLIPImageEncoder(name, image_features=each) for each in ("embedding", "tower", "both")],
+    )
+    embedding, tower, both = (encoder.fit_transform(X) for encoder in encoders)
+    assert both.dtype == np.float32
+    np.testing.assert_allclose(both[:, :24], embedding, atol=1e-6)
+    np.testing.assert_array_equal(both[:, 24:], tower)
+    assert sum(through_tower) == 12  # once for the embedding alone, once for the others
+    backbone = load_backbone(BackboneSource(name))
+    for encoder, rows in zip(encoders, (embedding, tower, both), strict=True):
+        names = [f"{block}__{i}" for block, width in encoder.feature_blocks_.items() for i in range(width)]
+        assert encoder.get_feature_names_out().tolist() == names
+        assert rows.shape == (6, len(names))
+        assert encoder.embedding_width_ == 24
+    assert tuple(encoders[2].feature_blocks_.items()) == backbone.feature_layout.blocks
+    frame = encoders[1].set_output(transform="pandas").transform(X)
+    assert (frame.columns[0], frame.columns[-1]) == ("pooled__0", names[-1])
+    assert frame.attrs[FINGERPRINT_ATTRIBUTE] == backbone.fingerprint
+    np.testing.assert_array_equal(encoders[2].encode_text("a glass"), encoders[0].encode_text("a glass"))
+
+
+def test_who_wants_the_embedding_after_both_passes_no_image_again(tiny, shades, through_tower):
+    both = CLIPImageEncoder(tiny, image_features="both").fit_transform(shades[0])
+    again = pickle.loads(pickle.dumps(CLIPImageEncoder(tiny).fit())).transform(shades[0])
+    np.testing.assert_array_equal(again, both[:, :24])
+    assert sum(through_tower) == 40
+
+
+@pytest.mark.parametrize("name", EMBEDDED_NAMES)
+def test_half_precision_moves_similarities_by_less_than_a_thousandth(name):
+    backbone = load_backbone(BackboneSource(name))
+    pixels = torch.rand(16, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        rows = FeatureTower(backbone.model.visual)(pixels * torch.linspace(0.1, 3, 16)[:, None, None, None]).double()
+    for block in rows.split([width for _, width in backbone.feature_layout.blocks], dim=1):
+        exact, rounded = (F.normalize(each, dim=1) for each in (block, block.half().double()))
+        assert float((exact @ exact.T - rounded @ rounded.T).abs().max()) < 1e-3
+
+
+def test_features_set_after_the_fit_are_refused(tiny, shades):
+    encoder = CLIPImageEncoder(tiny).fit().set_params(image_features="tower")
+    with pytest.raises(
+        InvalidParameterError, match=r"image_features='tower' contradicts the image_features='embedding'"
+    ):
+        encoder.transform(shades[0])
+
+
+def test_a_tower_that_cannot_be_read_is_refused_by_the_fit_and_embeds_all_the_same(tiny, shades, monkeypatch):
+    monkeypatch.setattr("skl2rclip._clip.features.VisionTransformer", type("Another", (), {}))
+    unload_backbones()
+    try:
+        with pytest.raises(InvalidParameterError, match=r"VisionTransformer, .* image_features='embedding' takes any"):
+            CLIPImageEncoder(tiny, image_features="both").fit()
+        assert CLIPImageEncoder(tiny).fit_transform(shades[0]).shape == (40, 24)
+    finally:
+        unload_backbones()
 
 
 def test_unfitted_and_unreadable(tiny, tmp_path):
@@ -103,6 +168,8 @@ def test_unfitted_and_unreadable(tiny, tmp_path):
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, or 'auto', got 0"),
         ({"device": "gpu"}, "device must be"),
         ({"precision": "half"}, "precision must be one of"),
+        ({"image_features": "auto"}, "image_features must be one of 'embedding', 'tower', 'both', got 'auto'"),
+        ({"image_features": ["both"]}, "image_features must be one of"),
         ({"n_jobs": 0}, "n_jobs"),
     ],
 )

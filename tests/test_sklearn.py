@@ -218,7 +218,7 @@ def test_encoder_in_a_pipeline_and_beside_other_columns(images, tiny):
     X, y = images
     frame = pd.DataFrame({"path": X, "width": np.arange(40.0), "label": y}, index=np.arange(40)[::-1])
     embeddings = CLIPImageEncoder(tiny).fit_transform(X)
-    names = [f"image__clipimageencoder{i}" for i in range(24)]
+    names = [f"image__embedding__{i}" for i in range(24)]
     for column in ("path", ["path"]):
         both = ColumnTransformer([("image", CLIPImageEncoder(tiny), column), ("rest", StandardScaler(), ["width"])])
         made = both.set_output(transform="pandas").fit_transform(frame)
@@ -228,7 +228,7 @@ def test_encoder_in_a_pipeline_and_beside_other_columns(images, tiny):
         assert make_pipeline(both, LogisticRegression(max_iter=1000)).fit(frame, y).predict(frame).shape == (40,)
     pipeline = make_pipeline(CLIPImageEncoder(tiny), PCA(2)).set_output(transform="pandas").fit(X.tolist())
     assert pipeline.transform(X.tolist()).columns.tolist() == pipeline.get_feature_names_out().tolist()
-    assert pipeline[-1].feature_names_in_[0] == "clipimageencoder0"
+    assert pipeline[-1].feature_names_in_[0] == "embedding__0"
 
 
 def test_a_pipeline_that_lacks_precomputed_says_so(make_classifier, images, tiny):

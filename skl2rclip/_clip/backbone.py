@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import torch
 from torch import nn
 
 from skl2rclip._clip.embedded import EMBEDDED_NAMES, embedded_config, load_embedded
+from skl2rclip._clip.features import FeatureLayout, layout_of
 from skl2rclip._clip.fingerprint import fingerprint, function_of
 from skl2rclip._clip.hub import fetch, what_is_damaged
 from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, BackboneSource, weight_files
@@ -191,6 +193,14 @@ class Backbone:
     def embedding_width(self) -> int:
         """Width D of the embeddings."""
         return int(self.config["embed_dim"])
+
+    @cached_property
+    def feature_layout(self) -> FeatureLayout:
+        """What the rows of a `FeatureTower` around the image tower consist of; towers that cannot be read are refused.
+
+        The first time an image passes the tower for it.
+        """
+        return layout_of(self.model.visual, self.preprocessing.size, self.embedding_width, str(self.source.model_name))
 
     @property
     def function(self) -> str:

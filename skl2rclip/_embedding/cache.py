@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from PIL import ImageFile as PillowFile
 
+from skl2rclip._embedding.packing import pack, unpack
 from skl2rclip._embedding.pixel_store import account
 from skl2rclip._embedding.store import digest_of
 from skl2rclip._embedding.stores import Store, opened_store
@@ -35,6 +36,9 @@ _DEFAULT_MEMORY = 500 * 10**6
 _MAX_KNOWN_FILES = 500_000
 # to be raised where the same file is decoded to other pixels than before
 _DECODING = "decoding 4"
+# to be raised where the same tower is read as other features than before
+_READING = "features 1"
+_N_SUFFIX = 8
 
 
 class _Memory:
@@ -64,8 +68,9 @@ class _Memory:
         with self._lock:
             for key, row in rows.items():
                 if key not in self._rows:
-                    self._rows[key] = np.array(row, np.float32)  # not a view that keeps a whole batch alive
-                    self._n_bytes += row.nbytes
+                    kept = np.array(row, np.float32)  # not a view that keeps a whole batch alive
+                    self._rows[key] = kept
+                    self._n_bytes += kept.nbytes
                 self._computing.pop(key, None)
             # asked for under the lock: pixels that come later shrink what is here then
             self.shrink(_DEFAULT_MEMORY if max_memory is None else max_memory - account.n_bytes)
@@ -153,6 +158,10 @@ class EmbeddingCache:
     given, a stored row that is not of this width, or not of unit length, is computed again. `max_memory` bounds
     embeddings in this process together with the pixels that are held there; by default they are 500 MB, whatever the
     pixels take. What is decoded with another white level has other keys.
+
+    With `blocks`, names and widths of features, a row is an embedding with these behind it. Such rows have keys of
+    their own; their features are kept in half precision, to which they are to be rounded before; and the embedding is
+    kept by itself too, for whoever wants no more of the image.
     """
 
     def __init__(
@@ -166,6 +175,7 @@ class EmbeddingCache:
         width: int | None = None,
         max_memory: int | None = None,
         white: WhiteLevel = FULL_RANGE,
+        blocks: Sequence[tuple[str, int]] = (),
     ):
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowFile.LOAD_TRUNCATED_IMAGES:
@@ -176,6 +186,9 @@ class EmbeddingCache:
             context.append(f"white level {float(white.value)!r}")
         self._white = white
         self._context = json.dumps(context, sort_keys=True).encode()
+        # what makes the key of an embedding that of the row with these features
+        self._suffix = digest_of(json.dumps([_READING, *blocks]).encode())[:_N_SUFFIX] if blocks else b""
+        self._n_halves = sum(n_columns for _, n_columns in blocks)
         self.folder = folder
         self._store = opened_store(folder) if store is None else store
         self._width, self._max_memory = width, max_memory
@@ -212,7 +225,7 @@ class EmbeddingCache:
         try:
             return self._read(image)
         except Exception:  # decoding will say what is wrong with it
-            return os.urandom(16), None
+            return os.urandom(16) + self._suffix, None
 
     def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
         if isinstance(image, bytes):
@@ -233,7 +246,7 @@ class EmbeddingCache:
         return key, content
 
     def _key_of(self, digest: bytes) -> bytes:
-        return digest_of(self._context + digest)
+        return digest_of(self._context + digest) + self._suffix
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False
@@ -247,25 +260,42 @@ class EmbeddingCache:
         if self._store is not None:
             self._write_through(rows)
             missing = [key for key in wanted if key not in rows]
-            stored = self._store.lookup(missing, self._width) if missing else {}
+            stored = self._store.lookup(missing, self._width, self._n_halves) if missing else {}
             _memory.put(stored, self._max_memory)
             _memory.stored_in(self._store).update(stored)
             rows |= stored
         missing = [key for key in wanted if key not in rows]
         claimed = missing if despite_claims else _memory.claim(missing, self._owner)
         if self._store is not None and claimed and not despite_claims:
-            free = self._store.claim(claimed, self._owner, self._width)
+            free = self._store.claim(claimed, self._owner, self._width, self._n_halves)
             _memory.withdraw(self._owner, set(claimed) - set(free))
             claimed = free
         self._record_files(rows)
-        return rows, claimed
+        return self._unpacked(rows), claimed
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
-        if self._store is not None and self._store.put(rows):
-            _memory.stored_in(self._store).update(rows)
-        _memory.put(rows, self._max_memory)
+        packed = self._with_embeddings(self._packed(rows))
+        if self._store is not None and self._store.put(packed):
+            _memory.stored_in(self._store).update(packed)
+        _memory.put(packed, self._max_memory)
         self._record_files(rows)
+
+    def _packed(self, rows: Mapping[bytes, np.ndarray]) -> Mapping[bytes, np.ndarray]:
+        if self._width is None or not self._n_halves:
+            return rows
+        return {key: pack(row, self._width) for key, row in rows.items()}
+
+    def _unpacked(self, rows: dict[bytes, np.ndarray]) -> dict[bytes, np.ndarray]:
+        if self._width is None or not self._n_halves:
+            return rows
+        return {key: unpack(row, self._width, self._n_halves) for key, row in rows.items()}
+
+    def _with_embeddings(self, packed: Mapping[bytes, np.ndarray]) -> Mapping[bytes, np.ndarray]:
+        """Put the embeddings by themselves in front of rows with features; they are the first to be dropped."""
+        if not self._n_halves:
+            return packed
+        return {**{key.removesuffix(self._suffix): row[: self._width] for key, row in packed.items()}, **packed}
 
     def leave(self, keys: Collection[bytes]) -> None:
         """End the claims on rows that were computed and are not to be kept."""
@@ -279,10 +309,10 @@ class EmbeddingCache:
         stored = _memory.stored_in(self._store)
         unsure = [key for key in rows if key not in stored]
         if unsure:
-            there = self._store.lookup(unsure, self._width)
-            absent = {key: rows[key] for key in unsure if key not in there}
+            there = self._store.lookup(unsure, self._width, self._n_halves)
+            absent = self._with_embeddings({key: rows[key] for key in unsure if key not in there})
             # what could not be written is tried again by the next call
-            stored.update(unsure if not absent or self._store.put(absent) else there)
+            stored.update([*unsure, *absent] if not absent or self._store.put(absent) else there)
 
     def _record_files(self, keys: Iterable[bytes]) -> None:
         """Remember the content of files that are known to be images."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip._clip.backbone import Backbone, is_convolutional
+from skl2rclip._clip.features import FeatureLayout, FeatureTower
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.cache import EmbeddingCache, known_digests
 from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads
@@ -48,27 +49,32 @@ _PIXELS_THAT_FIT_CACHES = 4 * 224**2
 # of files that are read into memory together; two chunks of them are there at a time
 _CHUNK_BYTES = 100 * 10**6
 _POLL_SECONDS = 0.05
+_LARGEST_HALF = torch.finfo(torch.half).max
 # another process that has stopped without dying may not keep this one from its work for ever
 _PATIENCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class ImageEncoding:
-    """How images become embeddings."""
+    """How images become embeddings, or embeddings with features behind them."""
 
-    tower: Tower  # from normalised pixels (n, 3, H, W) to embeddings (n, D) of any length
+    tower: Tower  # from normalised pixels (n, 3, H, W) to rows (n, W) that begin with embeddings of any length
     preprocessing: Preprocessing
-    width: int  # number D of columns of the embeddings
+    width: int  # number W of columns, that of the embeddings where there is nothing behind them
     device: torch.device
     precision: str
     batch_size: int | str  # images that pass the tower at once; "auto" halves 64 until they fit the device's memory
     # told after each batch how many images are done; small ones go first then, so that it is soon known how long all
     # will take
     on_batch: Callable[[int], None] | None = None
+    embedding_width: int | None = None  # number D of columns of the embeddings; None where they are all
 
     @torch.inference_mode()
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed uint8 pixels of shape (n, H, W, 3) at the tower's resolution: unit rows (n, D), float32."""
+        """Embed uint8 pixels of shape (n, H, W, 3) at the tower's resolution: rows (n, W), float32.
+
+        The embeddings are of unit length, and what is behind them has been rounded to half precision.
+        """
         return in_batches(partial(self._of_pixels, pixels), self.batch_size)
 
     def _of_pixels(self, pixels: np.ndarray, batch_size: int) -> np.ndarray:
@@ -103,8 +109,16 @@ class ImageEncoding:
 
     def _of_batch(self, batch: Tensor) -> Tensor:
         with autocast_for(self.precision, self.device):
-            embeddings = self.tower(normalize(to_device(batch, self.device), self.preprocessing))
-        return F.normalize(embeddings.float(), dim=-1)
+            rows = self.tower(normalize(to_device(batch, self.device), self.preprocessing)).float()
+        if self.embedding_width is None:
+            return F.normalize(rows, dim=-1)
+        embeddings, features = rows[:, : self.embedding_width], rows[:, self.embedding_width :]
+        return torch.cat([F.normalize(embeddings, dim=-1), _rounded(features)], dim=-1)
+
+
+def _rounded(features: Tensor) -> Tensor:
+    """Round as the cache does, so that nothing depends on whether a row was kept there."""
+    return features.clamp(-_LARGEST_HALF, _LARGEST_HALF).half().float()
 
 
 def check_headers(
@@ -526,17 +540,29 @@ def _ahead(begun: Iterable[_T]) -> Iterator[_T]:
 
 
 def shared_encoding(
-    backbone: Backbone, device: torch.device, precision: str, batch_size: int | str, compiled: bool = False
+    backbone: Backbone,
+    device: torch.device,
+    precision: str,
+    batch_size: int | str,
+    compiled: bool = False,
+    features: bool = False,
 ) -> ImageEncoding:
-    """Return the encoding by the backbone's own image tower, which all estimators share."""
+    """Return the encoding by the backbone's own image tower, which all estimators share.
+
+    With `features` its rows have the backbone's `feature_layout`; a tower that cannot be read is refused.
+    """
     tower: Any = backbone.image_tower(device)
+    width = embedding_width = backbone.embedding_width
+    if features:
+        width, tower = backbone.feature_layout.width, FeatureTower(tower)
     return ImageEncoding(
         torch.compile(tower) if compiled else tower,
         backbone.preprocessing,
-        backbone.embedding_width,
+        width,
         device,
         precision,
         batch_size,
+        embedding_width=embedding_width if features else None,
     )
 
 
@@ -547,8 +573,15 @@ def cache_of(
     folder: str | os.PathLike | None,
     max_memory: int | None,
     white: WhiteLevel = FULL_RANGE,
+    features: FeatureLayout | bool = False,
 ) -> EmbeddingCache:
-    """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes."""
+    """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes.
+
+    `features` is what `shared_encoding` was given, or the layout of its rows, which a record cannot tell.
+    """
+    layout = features if isinstance(features, FeatureLayout) else None
+    if features is True:
+        layout = backbone.load().feature_layout if isinstance(backbone, BackboneRecord) else backbone.feature_layout
     return EmbeddingCache(
         backbone.function,
         backbone.preprocessing,
@@ -557,4 +590,5 @@ def cache_of(
         width=backbone.embedding_width,
         max_memory=max_memory,
         white=white,
+        blocks=() if layout is None else layout.blocks[1:],
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from skl2rclip._embedding.locks import OwnerLock, is_held, remove
+from skl2rclip._embedding.packing import is_sound
 from skl2rclip._embedding.sqlite import Database
 from skl2rclip._utils.arguments import parse_bytes
 from skl2rclip.errors import InvalidParameterError
@@ -41,7 +42,6 @@ _SQL_VARIABLES = 500
 _IS_ROW = "typeof(row) = 'blob' AND length(row) <= 1000000"
 _IS_FILE = "typeof(digest) = 'blob' AND length(digest) <= 1000 AND length(stamp) <= 1000 AND length(checksum) = 16"
 _IS_OWNER = "typeof(owner) = 'text' AND length(owner) = 32"
-_UNIT_TOLERANCE = 1e-3
 # of a lock file before it may count as left behind: its owner makes it first and locks it then
 _LEFT_BEHIND_SECONDS = 300
 _swept: set[Path] = set()
@@ -109,9 +109,13 @@ class EmbeddingStore:
             self._database.write(delete)
             self._database.compact()
 
-    def lookup(self, keys: Collection[bytes], width: int | None = None) -> dict[bytes, np.ndarray]:
-        """Return the rows that are there and sound, by key; with a width, only unit rows of it are."""
-        rows = self._database.read(lambda db: _sound_rows(db, keys, width), {})
+    def lookup(self, keys: Collection[bytes], width: int | None = None, n_halves: int = 0) -> dict[bytes, np.ndarray]:
+        """Return the rows that are there and sound, by key.
+
+        With a width only those are that begin with so many columns of unit length and hold, behind them, so many finite
+        numbers of half precision, two to a column.
+        """
+        rows = self._database.read(lambda db: _sound_rows(db, keys, width, n_halves), {})
         today = _today()
         # once a day, so that what is in use is not dropped as the oldest; a folder for reading only is spared it
         unmarked = [(today, key) for key, (_, day) in rows.items() if day != today]
@@ -134,7 +138,7 @@ class EmbeddingStore:
 
         return self._database.write(insert, False)
 
-    def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None) -> list[bytes]:
+    def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None, n_halves: int = 0) -> list[bytes]:
         """Say that `owner` computes these rows; return the keys of those that are not there, nor claimed by others.
 
         The claims of processes that have died do not count. Where the folder cannot be written, nothing is claimed and
@@ -148,7 +152,7 @@ class EmbeddingStore:
             }
             dead = {other for other in set(claims.values()) - {owner} if not self._is_alive(other)}
             _end_claims(db, dead)
-            done = _sound_rows(db, keys, width)  # another may have written them since the lookup
+            done = _sound_rows(db, keys, width, n_halves)  # another may have written them since the lookup
             free = [key for key in keys if key not in done and claims.get(key, owner) in {owner, *dead}]
             db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", [(key, owner) for key in free])
             return free
@@ -247,7 +251,7 @@ def _select(db: sqlite3.Connection, statement: str, values: Collection[bytes], c
 
 
 def _sound_rows(
-    db: sqlite3.Connection, keys: Collection[bytes], width: int | None
+    db: sqlite3.Connection, keys: Collection[bytes], width: int | None, n_halves: int
 ) -> dict[bytes, tuple[np.ndarray, int]]:
     """Rows and the days they were used on; one whose bytes are not those that were written counts as missing."""
     found = _select(db, f"SELECT key, row, checksum, day FROM embeddings WHERE {_IS_ROW} AND", keys)
@@ -257,12 +261,7 @@ def _sound_rows(
         if isinstance(key, bytes) and len(row) % 4 == 0 and digest_of(key + row) == checksum
     ]
     with np.errstate(all="ignore"):
-        return {key: (row, day) for key, row, day in sound if width is None or _is_unit(row, width)}
-
-
-def _is_unit(row: np.ndarray, width: int) -> bool:
-    """Whether this is an embedding of such a width; the length of a row that is not finite is no number near one."""
-    return len(row) == width and abs(float(row @ row) - 1) < _UNIT_TOLERANCE
+        return {key: (row, day) for key, row, day in sound if width is None or is_sound(row, width, n_halves)}
 
 
 def _owner_of(name: object) -> str:

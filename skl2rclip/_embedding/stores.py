@@ -28,19 +28,19 @@ class Store(Protocol):
         """What two objects for the same place share, and no others."""
         ...
 
-    def lookup(self, keys: Collection[bytes], width: int | None = None) -> dict[bytes, np.ndarray]:
-        """Return the rows that are there, float32, by key; with `width`, only unit rows of so many columns."""
+    def lookup(self, keys: Collection[bytes], width: int | None = None, n_halves: int = 0) -> dict[bytes, np.ndarray]:
+        """Return the rows that are there, float32, by key; with `width`, only those that `is_sound` confirms."""
         ...
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> bool:
-        """Write rows, all or none, and withdraw the claims on them; return whether they were written."""
+        """Write rows of float32, all or none, and withdraw the claims on them; return whether they were written."""
         ...
 
     def owner(self) -> AbstractContextManager[str]:
         """Name an owner of claims, who counts as alive until the end of the block or of the process."""
         ...
 
-    def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None) -> list[bytes]:
+    def claim(self, keys: Sequence[bytes], owner: str, width: int | None = None, n_halves: int = 0) -> list[bytes]:
         """Say that `owner` computes these rows; return the keys that are neither there nor claimed by the living."""
         ...
 

@@ -192,7 +192,7 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
     np.testing.assert_allclose(precomputed.predict_proba(embeddings), frozen.predict_proba(shades[0]), atol=1e-5)
     assert precomputed.n_features_in_ == 24
     named = pd.DataFrame(embeddings, columns=CLIPImageEncoder(tiny).fit().get_feature_names_out())
-    assert make_classifier(image_tower="precomputed").fit(named, shades[1]).feature_names_in_[0] == "clipimageencoder0"
+    assert make_classifier(image_tower="precomputed").fit(named, shades[1]).feature_names_in_[0] == "embedding__0"
     with pytest.raises(ValueError, match="X has 23 features, but L2RCLIPClassifier is expecting 24"):
         precomputed.predict(embeddings[:, :23])
     with pytest.raises(

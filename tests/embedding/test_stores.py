@@ -19,8 +19,9 @@ class DictStore:
     def __init__(self):
         self.identity, self.rows, self.claims, self.files = uuid.uuid4().hex, {}, {}, {}
 
-    def lookup(self, keys, width=None):
-        return {key: self.rows[key] for key in keys if key in self.rows and width in (None, len(self.rows[key]))}
+    def lookup(self, keys, width=None, n_halves=0):
+        length = None if width is None else width + (n_halves + 1) // 2
+        return {key: self.rows[key] for key in keys if key in self.rows and length in (None, len(self.rows[key]))}
 
     def put(self, rows):
         self.rows.update(rows)
@@ -33,8 +34,8 @@ class DictStore:
         yield name
         self.withdraw(name)
 
-    def claim(self, keys, owner, width=None):
-        done = self.lookup(keys, width)
+    def claim(self, keys, owner, width=None, n_halves=0):
+        done = self.lookup(keys, width, n_halves)
         free = [key for key in keys if key not in done and self.claims.get(key, owner) == owner]
         self.claims.update(dict.fromkeys(free, owner))
         return free
