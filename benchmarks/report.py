@@ -47,7 +47,7 @@ READ_OUTS = (
     "Every method is read out as is usual for it: zero-shot CLIP by the median, ridge by rounding, logistic regression "
     "by the likeliest class and, as a row of its own, by the median, ordinal logistic and CORN by the number of "
     "thresholds that are exceeded (the median), CoOp by the likeliest rank, OrdinalCLIP by the expected value, the "
-    "other few-shot methods by the median, with which their error is lower than by the likeliest rank. "
+    "other few-shot methods by the median as ours is. "
     "'nothing set' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is. Ridge's "
     "distribution is a Gaussian as wide as its leave-one-out error."
 )

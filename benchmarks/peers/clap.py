@@ -8,8 +8,9 @@ cos(f, w_k), the prototypes w_k start as the zero-shot weights t_k, and what is 
 
 The multipliers lambda_k of the augmented Lagrangian are set once from the zero-shot performance on the training images,
 the mean probability that the words give to rank k on its own images, and stay, so that no validation images are needed.
-SGD with momentum 0.9, step size 0.1 that falls along a cosine after one epoch at 1e-5, batches of 256, 300 epochs. A
-rank without an image has the mean of the other multipliers, of which the authors say nothing.
+Here t_k are unit rows; the mean over the ranks is as in the authors' code. SGD with momentum 0.9, step size 0.1 that
+falls along a cosine after one epoch at 1e-5, batches of 256, 300 epochs. A rank without an image has the mean of the
+other multipliers, of which the authors say nothing.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ def predicted(name, task, drawn):
 
 @pytest.mark.parametrize("name", [*ON_EMBEDDINGS, "ProLIP"])
 @pytest.mark.parametrize("images", [[4, 0, 4, 4, 4], [1, 0, 1, 1, 0]])
-def test_probabilities_are_of_all_ranks_and_right_where_images_tell_them(name, images, task, pooled):
+def test_probabilities_are_of_all_ranks_and_right_where_images_tell_them(name, images, task, pooled, monkeypatch):
+    monkeypatch.setattr(prolip, "N_STEPS", 60)
     data = pooled if name == "ProLIP" else task
     probabilities = predicted(name, data, data.draw(np.array(images), 0))
     assert probabilities.shape == (len(data.test.target), N_RANKS)
