@@ -20,7 +20,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from methods import FEW_SHOTS, Fitted, Predictor
+from methods import FEW_SHOTS, Fitted, Predictor, can_be_fitted, inputs_of
 from tasks import Task
 
 import skl2rclip
@@ -62,6 +62,11 @@ def files_by_seed(store: Path, method: str, task: str, shots: int) -> dict[int, 
     return dict(sorted(files.items()))
 
 
+def has_fits(store: Path, method: str) -> bool:
+    """Whether a store has any fit of a method."""
+    return any(file_of(store, method, "any", 1, 0).parent.glob("*.npz"))
+
+
 @functools.cache
 def state_of_library() -> str:
     """A few digits that differ where the library's code does."""
@@ -85,9 +90,9 @@ def fitted(job: Job, name: str, settings: dict) -> dict[str, np.ndarray]:
     predictor = job.methods[name](task, drawn, seed, **settings)
     seconds = time.process_time() - start
     kept = {
-        "validation": predictor(task.validation.Z).astype(np.float32),
-        "test": predictor(task.test.Z).astype(np.float32),
-        "interval": _interval(predictor, task.test.Z),
+        "validation": predictor(inputs_of(predictor, task.validation)).astype(np.float32),
+        "test": predictor(inputs_of(predictor, task.test)).astype(np.float32),
+        "interval": _interval(predictor, inputs_of(predictor, task.test)),
         "seconds": np.array(seconds),
         "library": np.array(state_of_library()),
     }
@@ -99,10 +104,10 @@ def fitted(job: Job, name: str, settings: dict) -> dict[str, np.ndarray]:
     return kept
 
 
-def _interval(predictor: Predictor, Z: np.ndarray) -> np.ndarray:
+def _interval(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     if isinstance(predictor, Fitted):
-        return predictor.model.predict_interval(Z, COVERAGE)
-    return central_interval(predictor(Z), COVERAGE)
+        return predictor.model.predict_interval(X, COVERAGE)
+    return central_interval(predictor(X), COVERAGE)
 
 
 def cell(job: Job, store: Path, chosen: dict[str, dict], deadline: float = math.inf) -> None:
@@ -127,9 +132,10 @@ def planned(tasks: tuple[Task, ...], n_seeds: int, shots: list[int]) -> Iterator
     """All of the first seed before any of the second, so that an interrupted run has whole tables."""
     for seed in range(n_seeds):
         for task in tasks:
+            methods = {name: method for name, method in FEW_SHOTS.items() if can_be_fitted(name, task)}
             for number in shots_of(task):
                 if number in shots:
-                    yield Job(task.without_pixels(), number, seed, FEW_SHOTS)
+                    yield Job(task.without_pixels(), number, seed, methods)
 
 
 def is_missing(job: Job, store: Path) -> bool:

@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import torch
 from few_shots import shots_of, state_of_library
-from methods import FEW_SHOTS, Fitted, Predictor, from_pixels, nothing_set
+from methods import FEW_SHOTS, Fitted, Predictor, can_be_fitted, from_pixels, inputs_of, nothing_set
 from protocols import finished, keep
 from report import ROWS
 from tasks import BACKBONE, Part, Task, rendering, side_of
@@ -117,13 +117,18 @@ def fine_tuning(task: Task) -> Plan:
     return [(few(shots), method) for shots in shots_of(task) for method in TOWERS]
 
 
+def baselines_of(task: Task) -> list[str]:
+    """Baselines that can be fitted on a task."""
+    return [row for row in BASELINES if can_be_fitted(_fitted_as(row), task)]
+
+
 def unseen_ranks(task: Task) -> Plan:
-    methods = (AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING, *BASELINES, *REFERENCES)
+    methods = (AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING, *baselines_of(task), *REFERENCES)
     return [(UNSEEN, method) for method in methods]
 
 
 def distribution_shift(task: Task) -> Plan:
-    methods = (AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING, *BASELINES, CONSTANT)
+    methods = (AS_IT_IS, WITHOUT_RANKFORMER, WITHOUT_ENCODING, *baselines_of(task), CONSTANT)
     return [(SHIFT, method) for method in methods]
 
 
@@ -245,7 +250,7 @@ def scores(fit: Fit, task: Task) -> dict[str, Any]:
     """Fit, and score on test images."""
     drawn, tested = draw(task, fit.condition, fit.seed)
     kept = np.isin(task.test.target, tested)
-    X, true = (task.test.pixels if fit.method in TOWERS else task.test.Z)[kept], task.test.target[kept]
+    true = task.test.target[kept]
     start = time.process_time()
     ordinality = None
     if fit.method == NEAREST:
@@ -253,6 +258,7 @@ def scores(fit: Fit, task: Task) -> dict[str, Any]:
         probabilities = np.eye(task.n_ranks)[predicted]
     else:
         predictor = predictor_of(fit, task, drawn)
+        X = (task.test.pixels if fit.method in TOWERS else inputs_of(predictor, task.test))[kept]
         probabilities = predictor(X)
         decision = ROWS[fit.method][1] if fit.method in ROWS else "median"
         predicted = read_out(probabilities, np.arange(task.n_ranks, dtype=float), decision)

@@ -1,4 +1,4 @@
-"""What a user could fit on the same embeddings: L2RCLIP, other prompt learners, linear and ordinal probes.
+"""What a user could fit on the same embeddings: L2RCLIP, other prompt learners, probes, and methods from ``peers``.
 
 Each method is a function of a task, the drawn training images and a seed, and returns probabilities for any embeddings
 (ridge: values). Its keyword arguments are what was tuned on validation images, see ``evidence.py --tune``. Those of
@@ -14,11 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from folds import folds_of
+from peers.clap import clap
+from peers.lp_plus_plus import lp_plus_plus
+from peers.prolip import OfPooled, has_pooled, prolip
+from peers.tabpfn import is_installed, tabpfn
+from peers.tip_adapter import tip_adapter_f
 from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
-from sklearn.model_selection import StratifiedKFold
-from tasks import Task
+from tasks import Part, Task
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -238,12 +243,11 @@ def cross_validated(
     A rank with a single image leaves no folds: then the value is `fixed`.
     """
     target = task.train.target[drawn]
-    n_folds = min(5, int(np.unique(target, return_counts=True)[1].min()))
-    if n_folds < 2:
+    folds = folds_of(target, seed)
+    if not folds:
         return method(task, drawn, seed, **{name: fixed})
     scores = np.zeros(len(grid))
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    for train, held_out in folds.split(drawn, target):
+    for train, held_out in folds:
         Z = task.train.Z[drawn[held_out]]
         for i, value in enumerate(grid):
             probabilities = method(task, drawn[train], seed, **{name: value})(Z)
@@ -287,7 +291,27 @@ FEW_SHOTS: dict[str, Callable[..., Predictor]] = {
     "CORN": corn,
     "CoOp": coop,
     "OrdinalCLIP": ordinal_clip,
+    "Tip-Adapter-F": tip_adapter_f,
+    "CLAP": clap,
+    "LP++": lp_plus_plus,
+    "ProLIP": prolip,
+    "TabPFN": tabpfn,
 }
+# what else than embeddings a method must have: where it has not, it is left out of a run and of its report
+NEEDS: dict[str, Callable[[Task], bool]] = {"ProLIP": has_pooled, "TabPFN": is_installed}
+
+
+def can_be_fitted(name: str, task: Task) -> bool:
+    """Whether a task, and the packages installed, have what a method needs."""
+    return name not in NEEDS or NEEDS[name](task)
+
+
+def inputs_of(predictor: Predictor, part: Part) -> np.ndarray:
+    """What of a part a predictor is to be given."""
+    if isinstance(predictor, OfPooled):
+        assert part.pooled is not None
+        return part.pooled
+    return part.Z
 
 
 def predictions(output: np.ndarray, n_ranks: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from few_shots import COVERAGE, LABELS, SHOTS, files_by_seed, notes_of_age
+from few_shots import COVERAGE, LABELS, SHOTS, files_by_seed, has_fits, notes_of_age
 from methods import FEW_SHOTS
 from scipy import stats
 from tasks import BACKBONE, PHOTOGRAPHS
@@ -31,15 +31,23 @@ ROWS: Rows = {
     "CORN": ("CORN", "median"),
     "CoOp": ("CoOp", "argmax"),
     "OrdinalCLIP": ("OrdinalCLIP", "mean"),
+    "Tip-Adapter-F": ("Tip-Adapter-F", "median"),
+    "CLAP": ("CLAP", "median"),
+    "LP++": ("LP++", "median"),
+    "ProLIP": ("ProLIP", "median"),
+    "TabPFN": ("TabPFN", "median"),
 }
-BASELINES = tuple(row for row in ROWS if row != OURS)
 PROBES = ("ridge", "logistic regression", "ordinal logistic", "CORN")
+PROMPT_LEARNERS = ("CoOp", "OrdinalCLIP")
+# a store may have no fits of these, and then its report has no rows of them
+PEERS = ("Tip-Adapter-F", "CLAP", "LP++", "ProLIP", "TabPFN")
 MARGIN, LEVEL, DRAWS = 0.02, 0.05, 10_000
 WANTED_PIT, WANTED_ORDER = (0.75, 0.87), 0.9
 READ_OUTS = (
     "Every method is read out as is usual for it: zero-shot CLIP by the median, ridge by rounding, logistic regression "
     "by the likeliest class and, as a row of its own, by the median, ordinal logistic and CORN by the number of "
-    "thresholds that are exceeded (the median), CoOp by the likeliest rank, OrdinalCLIP by the expected value. "
+    "thresholds that are exceeded (the median), CoOp by the likeliest rank, OrdinalCLIP by the expected value, the "
+    "other few-shot methods by the median as ours is. "
     "'nothing set' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is. Ridge's "
     "distribution is a Gaussian as wide as its leave-one-out error."
 )
@@ -110,7 +118,11 @@ def summary(files: dict[int, Path], decision: str | None, about: dict) -> Summar
 
 
 def read(store: Path, about: dict[str, dict], rows: Rows = ROWS, numbers: tuple[int, ...] = SHOTS) -> Cells:
-    """All cells for which every method has a fit of at least one seed; of the seeds that all methods have."""
+    """All cells for which every method has a fit of at least one seed; of the seeds that all methods have.
+
+    A peer of which the store has no fit at all has no row.
+    """
+    rows = {row: fit for row, fit in rows.items() if fit[0] not in PEERS or has_fits(store, fit[0])}
     cells: Cells = {}
     for task, of_task in about.items():
         for shots in numbers:
@@ -143,9 +155,9 @@ class Comparison:
         return self.ours - self.theirs
 
 
-def compare(cell: dict[str, Summary], seed: int, baselines: tuple[str, ...] = BASELINES) -> Comparison:
-    """Resample seeds and test images together."""
-    best = min(baselines, key=lambda row: cell[row].validation)
+def compare(cell: dict[str, Summary], seed: int, baselines: tuple[str, ...] | None = None) -> Comparison:
+    """Resample seeds and test images together; the baselines are all rows but ours where none are named."""
+    best = min(baselines or [row for row in cell if row != OURS], key=lambda row: cell[row].validation)
     ours, theirs = cell[OURS].errors, cell[best].errors
     rng = np.random.default_rng(seed)
     n_seeds, n_images = ours.shape
@@ -199,17 +211,18 @@ def error_statements(cells: Cells, comparisons: list[Comparison], found: list[st
 
 
 def score_statement(cells: Cells) -> str:
-    rows = {name: next(row for row, (of, _) in ROWS.items() if of == name) for name in FEW_SHOTS if name != ZERO_SHOT}
+    rows = {name: next(row for row, (of, _) in ROWS.items() if of == name) for name in FEW_SHOTS}
+    peers = tuple(name for name in PEERS if name in rows_of(cells))
 
     def ahead_of(names: tuple[str, ...]) -> int:
         return sum(
             all(cell[OURS].score.mean() < cell[rows[name]].score.mean() for name in names) for cell in cells.values()
         )
 
-    others = tuple(name for name in rows if name != OURS)
+    also = f", and of {', '.join(peers)} too in {ahead_of(PROBES + PROMPT_LEARNERS + peers)}" if peers else ""
     return (
         f"Its ranked probability score is ahead of every probe ({', '.join(PROBES)}) in {ahead_of(PROBES)} of "
-        f"{len(cells)} cells, and of the prompt learners as well in {ahead_of(others)}."
+        f"{len(cells)} cells, and of the prompt learners as well in {ahead_of(PROBES + PROMPT_LEARNERS)}{also}."
     )
 
 
@@ -251,9 +264,14 @@ def table(cells: Cells, task: str, rows: tuple[str, ...], content: Callable[[Sum
     shots = [number for name, number in cells if name == task]
     lines = [f"| {task} | {' | '.join(map(str, shots))} |", "|---" * (len(shots) + 1) + "|"]
     for row in rows:
-        name = row if rows == tuple(ROWS) else ROWS[row][0]
+        name = row if rows == rows_of(cells) else ROWS[row][0]
         lines.append(f"| {name} | {' | '.join(content(cells[task, number][row]) for number in shots)} |")
     return "\n".join(lines)
+
+
+def rows_of(cells: Cells) -> tuple[str, ...]:
+    """All rows of a report, which are those of any of its cells."""
+    return tuple(next(iter(cells.values())))
 
 
 def by_fit(row: str) -> bool:
@@ -290,6 +308,9 @@ def introduction(cells: Cells, about: dict[str, dict], backbone: str) -> list[st
     left_out = [name for name in PHOTOGRAPHS if name not in about]
     if left_out:
         parts.append(f"Left out, as no folder with the photographs was named: {', '.join(left_out)}.")
+    not_fitted = [name for name in PEERS if name not in rows_of(cells)]
+    if not_fitted:
+        parts.append(f"Left out, as there are no fits of them: {', '.join(not_fitted)}.")
     return parts + notes_of_age(frozenset().union(*(cell[OURS].libraries for cell in cells.values())))
 
 
@@ -308,7 +329,7 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
         *order_statements(cells, about),
         *calibration_statements(cells),
     ]
-    fits = tuple(row for row in ROWS if by_fit(row))
+    fits = tuple(row for row in rows_of(cells) if by_fit(row))
     parts = [
         "# Evidence: few images a rank",
         *introduction(cells, about, backbone),
@@ -321,7 +342,7 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
         "u = F(y - 1) + U p(y), which a calibrated distribution fills evenly; shares are averaged over U, and those "
         "above over numbers of images.",
         verdict_table(cells, comparisons, found),
-        *tables(cells, "Error by images a rank", tuple(ROWS), lambda s: interval(s.mae)),
+        *tables(cells, "Error by images a rank", rows_of(cells), lambda s: interval(s.mae)),
         *tables(cells, "Ranked probability score", fits, lambda s: interval(s.score)),
         *tables(cells, "Ordinality of the prototypes", (OURS, ZERO_SHOT), lambda s: interval(s.ordinality)),
         *tables(

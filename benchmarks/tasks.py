@@ -52,11 +52,15 @@ CELL_EDGES, CELL_NAMES = (6, 9, 12, 15, 18), ("4", "8", "11", "14", "17", "20")
 
 @dataclass(frozen=True)
 class Part:
-    """Images, of photographs only as large as the training of a tower takes them; embeddings; index of the rank."""
+    """Images, of photographs only as large as the training of a tower takes them; embeddings; index of the rank.
+
+    `pooled` is what the tower's last projection reads, for methods that train it.
+    """
 
     pixels: np.ndarray | None
     Z: np.ndarray
     target: np.ndarray
+    pooled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
