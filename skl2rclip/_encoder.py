@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.files import stamped
 from skl2rclip._images.levels import WhiteLevel
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import (
     FINGERPRINT_ATTRIBUTE,
@@ -176,7 +177,6 @@ class CLIPImageEncoder(_Embedding):
             If the weights cannot be fetched or do not fit.
         """
         from skl2rclip._clip.backbone import load_backbone
-        from skl2rclip._clip.features import EMBEDDING, FeatureLayout
         from skl2rclip._clip.record import BackboneRecord
         from skl2rclip._clip.source import BackboneSource, warn_if_random
         from skl2rclip._utils.devices import resolve_device
@@ -190,12 +190,12 @@ class CLIPImageEncoder(_Embedding):
         listener = listener_of(self, X, y)
         backbone = load_backbone(source)
         record = BackboneRecord.of(backbone)
-        layout = FeatureLayout(((EMBEDDING, record.embedding_width),))
-        self._layout = layout if self.image_features == "embedding" else backbone.feature_layout
+        of_embeddings = FeatureBlocks.of_embeddings(record.embedding_width)
+        self._blocks = of_embeddings if self.image_features == EMBEDDING else backbone.feature_blocks
         self._record, self._white_level, self._image_features = record, plain["white_level"], self.image_features
         self.device_ = str(device)
         self.embedding_width_ = record.embedding_width
-        self.feature_blocks_ = dict(self._layout.blocks)
+        self.feature_blocks_ = dict(self._blocks.blocks)
         if self.image_features == "tower":
             del self.feature_blocks_[EMBEDDING]
         self._note_column(X)
@@ -336,9 +336,8 @@ class CLIPImageEncoder(_Embedding):
         known = check_headers(images, folder, n_jobs, max_memory, white)
         device = resolve_device(self.device, strict=False)
         backbone = self._record.load()
-        features = self._image_features != "embedding"
-        encoding = shared_encoding(backbone, device, self.precision, self.batch_size, features=features)
-        cache = cache_of(backbone, device, self.precision, folder, max_memory, white, features)
+        encoding = shared_encoding(backbone, device, self.precision, self.batch_size, blocks=self._blocks)
+        cache = cache_of(backbone, device, self.precision, folder, max_memory, white, self._blocks)
         rows = embed_images(images, encoding, cache, n_jobs, max_memory, self.verbose, white=white, known=known)
         return rows[:, self._first_column :]
 
@@ -364,7 +363,7 @@ class CLIPImageEncoder(_Embedding):
         """
         check_is_fitted(self)
         super().get_feature_names_out(input_features)  # which checks the name, and knows no others for the columns
-        return np.array(self._layout.names[self._first_column :], dtype=object)
+        return np.array(self._blocks.names[self._first_column :], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -103,6 +103,11 @@ class Settings:
         return "mlp" if self.image_adapter in ("auto", None) else self.image_adapter
 
     @property
+    def reads_tower(self) -> bool:
+        """Whether more than the embedding may be read of an image."""
+        return self.is_soft and self.image_adapter is not None and self.image_features != "embedding"
+
+    @property
     def finetunes(self) -> bool:
         """Whether the image tower is trained."""
         return self.image_tower == "finetune"

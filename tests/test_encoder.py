@@ -104,7 +104,7 @@ def test_what_the_tower_holds_stands_behind_the_embedding(model_names, shades, k
         assert encoder.get_feature_names_out().tolist() == names
         assert rows.shape == (6, len(names))
         assert encoder.embedding_width_ == 24
-    assert tuple(encoders[2].feature_blocks_.items()) == backbone.feature_layout.blocks
+    assert tuple(encoders[2].feature_blocks_.items()) == backbone.feature_blocks.blocks
     frame = encoders[1].set_output(transform="pandas").transform(X)
     assert (frame.columns[0], frame.columns[-1]) == ("pooled__0", names[-1])
     assert frame.attrs[FINGERPRINT_ATTRIBUTE] == backbone.fingerprint
@@ -124,7 +124,7 @@ def test_half_precision_moves_similarities_by_less_than_a_thousandth(name):
     pixels = torch.rand(16, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         rows = FeatureTower(backbone.model.visual)(pixels * torch.linspace(0.1, 3, 16)[:, None, None, None]).double()
-    for block in rows.split([width for _, width in backbone.feature_layout.blocks], dim=1):
+    for block in rows.split([width for _, width in backbone.feature_blocks.blocks], dim=1):
         exact, rounded = (F.normalize(each, dim=1) for each in (block, block.half().double()))
         assert float((exact @ exact.T - rounded @ rounded.T).abs().max()) < 1e-3
 

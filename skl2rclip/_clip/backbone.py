@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from skl2rclip._clip.embedded import EMBEDDED_NAMES, embedded_config, load_embedded
-from skl2rclip._clip.features import FeatureLayout, layout_of
+from skl2rclip._clip.features import layout_of
 from skl2rclip._clip.fingerprint import fingerprint, function_of
 from skl2rclip._clip.hub import fetch, what_is_damaged
 from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, BackboneSource, weight_files
@@ -36,6 +36,7 @@ from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
 from skl2rclip._clip.transformers import check_text_model
 from skl2rclip._clip.untrusted import allowed_source, check_config, check_files, read_config
 from skl2rclip._images.preprocessing import Preprocessing
+from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._utils.forks import in_forked_child
 from skl2rclip.errors import InvalidParameterError
 
@@ -195,7 +196,7 @@ class Backbone:
         return int(self.config["embed_dim"])
 
     @cached_property
-    def feature_layout(self) -> FeatureLayout:
+    def feature_blocks(self) -> FeatureBlocks:
         """What the rows of a `FeatureTower` around the image tower consist of; towers that cannot be read are refused.
 
         The first time an image passes the tower for it.

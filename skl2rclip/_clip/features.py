@@ -18,41 +18,13 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks
 from skl2rclip.errors import InvalidParameterError
 
-EMBEDDING = "embedding"
 # of the layers of a tower, rounded up
 _DEPTHS = (1 / 4, 1 / 2, 3 / 4, 1)
 # by which the embedding of such a pass may differ from the tower's own, of unit rows
 _TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class FeatureLayout:
-    """Which columns stand for what in the rows of a `FeatureTower`.
-
-    Attributes
-    ----------
-    blocks : tuple of (str, int)
-        Names and widths in order; the first is the embedding.
-    """
-
-    blocks: tuple[tuple[str, int], ...]
-
-    @property
-    def width(self) -> int:
-        """Number W of all columns."""
-        return sum(width for _, width in self.blocks)
-
-    @property
-    def embedding_width(self) -> int:
-        """Number D of columns of the embedding, which are the first."""
-        return self.blocks[0][1]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns: that of the block, and the number within it."""
-        return [f"{name}__{i}" for name, width in self.blocks for i in range(width)]
 
 
 @dataclass(frozen=True)
@@ -69,8 +41,9 @@ class FeatureTower(nn.Module):
 
     Its rows are the embedding as the tower itself returns it; ``pooled``, the state that the projection reads, where
     there is a projection; and for some depths ``mean_<depth>`` and ``deviation_<depth>``, mean and standard deviation
-    over the patches, or over the positions of a convolutional tower's feature map, after layer normalisation with the
-    weights of the tower's last norm where it has one of that width.
+    over the patches, or over the positions of a convolutional tower's feature map. Where the tower ends in a layer
+    norm, each patch passes it first, or one without weights where it is of another width; maps of other towers are
+    taken as they are, for their size says something.
     """
 
     def __init__(self, tower: nn.Module):
@@ -100,7 +73,7 @@ class FeatureTower(nn.Module):
         tower.set_grad_checkpointing(enable)
 
 
-def layout_of(tower: nn.Module, size: tuple[int, int], embedding_width: int, model_name: str) -> FeatureLayout:
+def layout_of(tower: nn.Module, size: tuple[int, int], embedding_width: int, model_name: str) -> FeatureBlocks:
     """Pass one image through a tower in both ways, compare the embeddings, and say what the rows consist of.
 
     Parameters
@@ -129,7 +102,7 @@ def layout_of(tower: nn.Module, size: tuple[int, int], embedding_width: int, mod
         difference = float((F.normalize(blocks[0][1], dim=-1) - F.normalize(expected.float(), dim=-1)).norm())
         if not difference <= _TOLERANCE:
             raise ValueError(f"the embedding computed beside them differs by {difference:.1e}")
-        return FeatureLayout(tuple((name, block.shape[1]) for name, block in blocks))
+        return FeatureBlocks(tuple((name, block.shape[1]) for name, block in blocks), 0)
     except Exception as error:  # torch, timm and open_clip raise whatever they like
         raise InvalidParameterError(
             f"model_name={model_name!r}: what its image tower, {_described(tower)}, holds before the embedding cannot "
@@ -149,8 +122,10 @@ def _depths(n_layers: int) -> list[int]:
 
 def _normalized(tokens: Tensor, norm: nn.LayerNorm | None) -> Tensor:
     """Bring each token (n, positions, width) to one scale, by the tower's last norm where it fits."""
+    if norm is None:
+        return tokens
     shape = tokens.shape[-1:]
-    if norm is None or tuple(norm.normalized_shape) != tuple(shape):
+    if tuple(norm.normalized_shape) != tuple(shape):
         return F.layer_norm(tokens, shape)
     return F.layer_norm(tokens, shape, norm.weight, norm.bias, norm.eps)
 

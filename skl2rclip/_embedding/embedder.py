@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip._clip.backbone import Backbone, is_convolutional
-from skl2rclip._clip.features import FeatureLayout, FeatureTower
+from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.cache import EmbeddingCache, known_digests
 from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads
@@ -32,6 +32,7 @@ from skl2rclip._images.files import ImageFile, ImageLike, rows_of_each
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing, normalize
 from skl2rclip._images.remarks import warn_of
+from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._utils.devices import autocast_for, explain_out_of_memory, in_batches, resolve_precision, to_device
 from skl2rclip._utils.eta import ProgressMonitor, quicker_device
 from skl2rclip._utils.names import IN_ORDER, EntryNames
@@ -545,24 +546,24 @@ def shared_encoding(
     precision: str,
     batch_size: int | str,
     compiled: bool = False,
-    features: bool = False,
+    blocks: FeatureBlocks | None = None,
 ) -> ImageEncoding:
     """Return the encoding by the backbone's own image tower, which all estimators share.
 
-    With `features` its rows have the backbone's `feature_layout`; a tower that cannot be read is refused.
+    With the backbone's `feature_blocks` its rows are these, else embeddings.
     """
     tower: Any = backbone.image_tower(device)
-    width = embedding_width = backbone.embedding_width
-    if features:
-        width, tower = backbone.feature_layout.width, FeatureTower(tower)
+    reads_more = blocks is not None and not blocks.is_plain
+    if reads_more:
+        tower = FeatureTower(tower)
     return ImageEncoding(
         torch.compile(tower) if compiled else tower,
         backbone.preprocessing,
-        width,
+        blocks.width if blocks is not None else backbone.embedding_width,
         device,
         precision,
         batch_size,
-        embedding_width=embedding_width if features else None,
+        embedding_width=backbone.embedding_width if reads_more else None,
     )
 
 
@@ -573,15 +574,12 @@ def cache_of(
     folder: str | os.PathLike | None,
     max_memory: int | None,
     white: WhiteLevel = FULL_RANGE,
-    features: FeatureLayout | bool = False,
+    blocks: FeatureBlocks | None = None,
 ) -> EmbeddingCache:
     """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes.
 
-    `features` is what `shared_encoding` was given, or the layout of its rows, which a record cannot tell.
+    `blocks` are those that `shared_encoding` was given.
     """
-    layout = features if isinstance(features, FeatureLayout) else None
-    if features is True:
-        layout = backbone.load().feature_layout if isinstance(backbone, BackboneRecord) else backbone.feature_layout
     return EmbeddingCache(
         backbone.function,
         backbone.preprocessing,
@@ -590,5 +588,5 @@ def cache_of(
         width=backbone.embedding_width,
         max_memory=max_memory,
         white=white,
-        blocks=() if layout is None else layout.blocks[1:],
+        blocks=() if blocks is None else blocks.blocks[1:],
     )

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from skl2rclip._clip.backbone import build_image_tower
+from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.untrusted import check_config
@@ -224,23 +225,28 @@ class FittedState:
             settings.embedding_cache,
             settings.max_memory,
             WhiteLevel(settings.white_level),
+            self.blocks,
         )
 
     def _encoding_on(self, device: torch.device, settings: Settings) -> ImageEncoding:
         """Build the fitted tower; the backbone is loaded only where its own tower is used."""
         if "tower" not in self.arrays:
             backbone = self.record.load(self.source(settings))
-            return shared_encoding(backbone, device, settings.precision, settings.batch_size, settings.compile)
-        tower = build_image_tower(self.record.image_config)
+            precision, batch_size = settings.precision, settings.batch_size
+            return shared_encoding(backbone, device, precision, batch_size, settings.compile, self.blocks)
+        tower: Any = build_image_tower(self.record.image_config)
         load_module(tower, self.arrays["tower"])
         tower = tower.to(device)
+        if not self.blocks.is_plain:
+            tower = FeatureTower(tower)
         return ImageEncoding(
             torch.compile(tower) if settings.compile else tower,
             self.record.preprocessing,
-            self.record.embedding_width,
+            self.blocks.width,
             device,
             settings.precision,
             settings.batch_size,
+            embedding_width=None if self.blocks.is_plain else self.record.embedding_width,
         )
 
     def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:

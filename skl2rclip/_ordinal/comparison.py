@@ -24,8 +24,8 @@ def mean_and_error(values: np.ndarray, weight: np.ndarray, blocks: np.ndarray) -
     """
     share, (_, block) = weight / weight.sum(), np.unique(blocks, return_inverse=True)
     mean = values @ share
-    of_blocks = np.zeros((*values.shape[:-1], block.max() + 1))
-    np.add.at(of_blocks, (..., block), (values - mean[..., None]) * share)
+    rows = ((values - mean[..., None]) * share).reshape(-1, len(block))
+    of_blocks = np.stack([np.bincount(block, row) for row in rows]).reshape(*values.shape[:-1], -1)
     n_blocks = of_blocks.shape[-1]
     return mean, np.sqrt((of_blocks**2).sum(axis=-1) * n_blocks / max(n_blocks - 1, 1))
 

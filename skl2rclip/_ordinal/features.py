@@ -44,9 +44,9 @@ class FeatureBlocks:
     embedding: int | None
 
     @classmethod
-    def of_tower(cls, blocks: Sequence[tuple[str, int]]) -> FeatureBlocks:
-        """Blocks of an image tower, whose first is the embedding."""
-        return cls(tuple((name, width) for name, width in blocks), 0)
+    def of_embeddings(cls, width: int) -> FeatureBlocks:
+        """Embeddings of so many columns, and nothing else."""
+        return cls(((EMBEDDING, width),), 0)
 
     @classmethod
     def of_table(cls, names: Sequence[str] | None, n_columns: int, embedding_width: int) -> FeatureBlocks:
@@ -71,6 +71,11 @@ class FeatureBlocks:
     def width(self) -> int:
         """Number of all columns."""
         return sum(width for _, width in self.blocks)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns: that of the block, and the number within it."""
+        return [f"{name}__{i}" for name, width in self.blocks for i in range(width)]
 
     @property
     def slices(self) -> list[slice]:

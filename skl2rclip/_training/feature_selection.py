@@ -83,9 +83,9 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
                     None if is_plain else fit_projection(rows, weight, blocks, features, request.seed)
                 )
             candidates.append(selected(features, adapter, projections[features]))
-    scores = [each.measured.targets.scores for each in candidates]
+    scores = [each.measured.targets.scores for each in candidates if each.measured.targets.scores is not None]
     best = 0
-    if len(candidates) > 1 and scores[0] is not None:
+    if len(scores) == len(candidates) > 1:
         measured = candidates[0].measured
         best = surely_best(np.stack(scores), measured.weight, measured.blocks)
         _log.info(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skl2rclip._clip.backbone import Backbone, seeded
+from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.text_tower import TextTower
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.preprocessing import Preprocessing, augment, normalize
@@ -26,7 +28,9 @@ from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.devices import autocast_for
+from skl2rclip.errors import InvalidParameterError
 
+_log = logging.getLogger(__name__)
 # the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
 _ADAPTER_SHARE = 1 / 3
 
@@ -91,6 +95,8 @@ class Learner:
     features: str = EMBEDDING  # which blocks are read
     projection: FeatureProjection | None = None  # of rows to what the adapter maps; None for the embedding as it is
     group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
+    compiles: bool = False  # the tower
+    _reader: nn.Module | None = None  # the tower, with what it holds before its embedding where that is read
 
     def modules(self) -> nn.ModuleDict:
         """Return everything that has weights of its own, by name."""
@@ -113,10 +119,16 @@ class Learner:
         """What the names say, where it is for training to find how much of it to keep."""
         return self.zero_shot if self.zero_shot is not None and self.zero_shot.is_measured else None
 
+    @property
+    def prototypes_width(self) -> int:
+        """Number D of columns of prototypes and embeddings."""
+        assert self.zero_shot is not None
+        return self.zero_shot.prototypes.shape[1]
+
     def take_features(self, features: str, projection: Projection | None, adapter: str) -> None:
         """Read these features from now on, by an adapter that is yet to begin."""
         self.features = features
-        width, n_features = self.prototypes().shape[1], None
+        width, n_features = self.prototypes_width, None
         if projection is not None:
             n_columns, n_features = projection.weight.shape
             self.projection = FeatureProjection(n_columns, n_features)
@@ -138,14 +150,24 @@ class Learner:
         """Map features to unit rows of shape (n, D), by the image adapter where there is one."""
         return features if self.adapter is None else self.adapter(features)
 
-    def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
-        """Embed uint8 pixels on the device with the tower that is being trained, tensor of shape (n, D), unit rows."""
+    @property
+    def reader(self) -> nn.Module:
+        """The tower that is being trained, with what it holds before its embedding where that is read."""
         assert self.tower is not None
+        if self._reader is None:
+            self._reader = self.tower if self.blocks.is_plain else FeatureTower(self.tower)
+            if self.compiles:
+                self._reader.compile()
+        return self._reader
+
+    def embed_pixels(self, pixels: Tensor, augmented: bool) -> Tensor:
+        """Pass uint8 pixels on the device through the tower that is being trained, rows of shape (n, W)."""
         if augmented:
             pixels = augment(pixels, self.preprocessing.size, self.generator)
         with self.autocast:
-            embeddings = self.tower(normalize(pixels, self.preprocessing))
-        return F.normalize(embeddings.float(), dim=-1)
+            rows = self.reader(normalize(pixels, self.preprocessing)).float()
+        width = self.prototypes_width
+        return torch.cat([F.normalize(rows[:, :width], dim=-1), rows[:, width:]], dim=1)
 
     def prototypes(self) -> Tensor:
         """Return the text prototypes, tensor of shape (K, D), unit rows."""
@@ -236,6 +258,7 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
         generator=generator,
         history=[] if previous is None else [dict(entry) for entry in previous.history],
         group=group,
+        compiles=settings.compile,
         blocks=_blocks(request, backbone),
         features=EMBEDDING if previous is None else previous.features,
         projection=None if projection is None else FeatureProjection(*projection.weight.shape),
@@ -248,11 +271,8 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
     assert learner.zero_shot is not None
     if not isinstance(settings.zero_shot_share, str) and learner.blocks.embedding is not None:
         learner.zero_shot.share.fill_(settings.zero_shot_share)
-    if learner.tower is not None:
-        if device.type == "cuda":
-            learner.tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
-        if settings.compile:
-            learner.tower.compile()
+    if learner.tower is not None and device.type == "cuda":
+        learner.tower.to(memory_format=torch.channels_last)  # what its convolutions prefer, and how the pixels come
     return learner
 
 
@@ -262,7 +282,14 @@ def _blocks(request: FitRequest, backbone: Backbone) -> FeatureBlocks:
         return request.blocks
     if request.previous is not None:
         return request.previous.blocks
-    return FeatureBlocks.of_tower([(EMBEDDING, backbone.embedding_width)])
+    if request.settings.reads_tower and not request.one_pass:
+        try:
+            return backbone.feature_blocks
+        except InvalidParameterError as error:
+            if request.settings.image_features != "auto":
+                raise
+            _log.info("The embedding alone is read: %s", error)
+    return FeatureBlocks.of_embeddings(backbone.embedding_width)
 
 
 def _zero_shot(request: FitRequest, backbone: Backbone, text_tower: TextTower) -> ZeroShot:

@@ -16,6 +16,7 @@ from skl2rclip._embedding.embedder import cache_of, decode_and_embed, embed_imag
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.files import identity_of
 from skl2rclip._model.state import table_rows
+from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._ordinal.soft_targets import (
     Measurement,
     RankTargets,
@@ -54,7 +55,7 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         if not held_out.any():
             warn_user("early_stopping: no image can be held out without taking a rank's last; training is not watched.")
     if isinstance(request.data, np.ndarray):
-        decoded = _Decoded(table_rows(request.data, request.blocks))
+        decoded = _Decoded(table_rows(request.data, learner.blocks))
     else:
         decoded = _decode(request, backbone, learner, held_out)
     share = torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
@@ -122,6 +123,8 @@ def _soft_targets(
     selected = select_features(request, learner.blocks, rows[seen], seen)
     if request.previous is None:
         learner.take_features(selected.features, selected.projection, selected.adapter)
+        if request.blocks is None and selected.projection is None:
+            learner.blocks = FeatureBlocks.of_embeddings(learner.prototypes_width)  # a tower need not give more
     return selected.measured.targets, selected.measured, None
 
 
@@ -163,13 +166,13 @@ def _decode_mine(
         return _Decoded()
     images, names = [request.data[i] for i in mine], request.names.at(mine.tolist())
     verbose = 0 if learner.group.rank else settings.verbose
-    encoding = cache = embeddings = None
+    encoding = cache = of_tower = None
     # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
     if "embeddings" in needs or settings.is_soft:
-        embeddings = np.zeros((len(held_out), backbone.embedding_width), np.float32)
+        of_tower = np.zeros((len(held_out), learner.blocks.width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
-            embeddings[mine] = embed_images(
+            of_tower[mine] = embed_images(
                 images,
                 encoding,
                 cache,
@@ -180,7 +183,7 @@ def _decode_mine(
                 request.white,
                 request.known,
             )
-            return _Decoded(embeddings)
+            return _Decoded(of_tower)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
     wanted = [own, enlarged] if enlarged != own and (encoding is not None or held_out.any()) else [enlarged]
@@ -192,23 +195,29 @@ def _decode_mine(
         images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white, request.known
     )
     description = "decoding" if encoding is None else "embedding"
-    for chunk, decoded, rows_of_tower in counted(chunks, len(images), verbose, description):
+    for chunk, decoded, of_chunk in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]
-        if embeddings is not None:
-            embeddings[rows] = rows_of_tower
+        if of_tower is not None:
+            of_tower[rows] = of_chunk
         aside = held_out[rows]
         pixels.write(place[rows[~aside]], decoded[-1][~aside])
         held_out_pixels.write(place[rows[aside]], decoded[0][aside])
-    return _Decoded(embeddings, pixels, held_out_pixels)
+    return _Decoded(of_tower, pixels, held_out_pixels)
 
 
 def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) -> Any:
     """How images are embedded for the first stage; the cache is for towers that are still the backbone's own."""
     device, settings = request.device, request.settings
     compiled = settings.compile and learner.tower is None
-    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled)
+    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled, learner.blocks)
     if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
-        return replace(encoding, tower=learner.tower), None
+        return replace(encoding, tower=learner.reader), None
     return encoding, cache_of(
-        backbone, device, settings.precision, settings.embedding_cache, settings.max_memory, request.white
+        backbone,
+        device,
+        settings.precision,
+        settings.embedding_cache,
+        settings.max_memory,
+        request.white,
+        learner.blocks,
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from skl2rclip._clip.backbone import build_image_tower, load_backbone
 from skl2rclip._clip.embedded import EMBEDDED_NAMES
-from skl2rclip._clip.features import FeatureLayout, FeatureTower, layout_of
+from skl2rclip._clip.features import FeatureTower, layout_of
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip.errors import InvalidParameterError
 from tests.support.families import COCA, FAMILIES, write_family
@@ -223,24 +223,18 @@ def test_every_familys_embedding_is_encode_images(kind, tmp_path):
 def test_the_embedded_models_are_read(name):
     backbone = load_backbone(BackboneSource(name))
     assert_embeds_as(backbone.model, backbone)
-    assert backbone.feature_layout is backbone.feature_layout
-    assert sum(name.startswith("mean") for name, _ in backbone.feature_layout.blocks) == 4
+    assert backbone.feature_blocks is backbone.feature_blocks
+    assert sum(name.startswith("mean") for name, _ in backbone.feature_blocks.blocks) == 4
 
 
 def assert_embeds_as(model, backbone):
     pixels = torch.randn(2, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
-    layout = backbone.feature_layout
+    layout = backbone.feature_blocks
     with torch.no_grad():
         rows = FeatureTower(backbone.image_tower(torch.device("cpu")))(pixels)
         expected = model.encode_image(pixels, normalize=False)
     assert rows.shape == (2, layout.width)
-    torch.testing.assert_close(rows[:, : layout.embedding_width], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_columns_are_named_by_block():
-    layout = FeatureLayout((("embedding", 2), ("mean_3", 1)))
-    assert (layout.width, layout.embedding_width) == (3, 2)
-    assert layout.names == ["embedding__0", "embedding__1", "mean_3__0"]
+    torch.testing.assert_close(rows[:, : layout.embedding_columns.stop], expected, atol=1e-5, rtol=1e-4)
 
 
 # ------------------------------------------------------------------ what is refused

@@ -144,22 +144,22 @@ def test_a_stored_row_that_is_not_finite_or_whose_embedding_is_of_no_unit_length
 def test_rows_do_not_depend_on_whether_they_were_kept(tiny, tmp_path, through_tower):
     """The embedding as without features, what is behind it rounded, and each image passes the tower once."""
     backbone, images = load_backbone(BackboneSource(tiny)), stamped(write_images(tmp_path / "images", 6))
-    layout, D = backbone.feature_layout, backbone.embedding_width
-    encoding = shared_encoding(backbone, CPU, "float32", 4, features=True)
+    layout, D = backbone.feature_blocks, backbone.embedding_width
+    encoding = shared_encoding(backbone, CPU, "float32", 4, blocks=layout)
     assert (encoding.width, encoding.embedding_width) == (layout.width, D)
 
-    def rows(folder, features=True, of=encoding):
-        return embed_images(images, of, cache_of(backbone, CPU, "float32", folder, None, features=features), 1)
+    def rows(folder, blocks=layout, of=encoding):
+        return embed_images(images, of, cache_of(backbone, CPU, "float32", folder, None, blocks=blocks), 1)
 
     uncached = embed_images(images, encoding, None, 1)
     first, from_memory = rows(tmp_path / "cache"), rows(tmp_path / "cache")
     forget_embeddings()
-    from_folder = rows(tmp_path / "cache", features=layout)
+    from_folder = rows(tmp_path / "cache", blocks=layout)
     for each in (first, from_memory, from_folder):
         np.testing.assert_array_equal(each, uncached)
     assert sum(through_tower) == 12
     plain = shared_encoding(backbone, CPU, "float32", 4)
-    embeddings = rows(tmp_path / "cache", features=False, of=plain)
+    embeddings = rows(tmp_path / "cache", blocks=None, of=plain)
     assert sum(through_tower) == 12
     np.testing.assert_array_equal(embeddings, uncached[:, :D])
     np.testing.assert_allclose(embeddings, embed_images(images, plain, None, 1), atol=1e-6)
