@@ -25,6 +25,7 @@ from skl2rclip.errors import InvalidParameterError
 _DEPTHS = (1 / 4, 1 / 2, 3 / 4, 1)
 # by which the embedding of such a pass may differ from the tower's own, of unit rows
 _TOLERANCE = 1e-4
+_LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class FeatureTower(nn.Module):
         if states.pooled is not None:
             blocks.append(("pooled", states.pooled.float()))
         for depth, tokens in states.tokens.items():
-            # of the population: one position has a deviation of zero, and no gradient through it
-            deviation, mean = torch.std_mean(_normalized(tokens.float(), norm), dim=1, correction=0)
+            mean, deviation = _statistics(_normalized(tokens.float(), norm))
             blocks += [(f"mean_{depth}", mean), (f"deviation_{depth}", deviation)]
         return blocks
 
@@ -128,6 +128,14 @@ def _normalized(tokens: Tensor, norm: nn.LayerNorm | None) -> Tensor:
     if tuple(norm.normalized_shape) != tuple(shape):
         return F.layer_norm(tokens, shape)
     return F.layer_norm(tokens, shape, norm.weight, norm.bias, norm.eps)
+
+
+def _statistics(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (n, width) over tokens (n, positions, width); ``torch.std`` takes ten times as long."""
+    mean = tokens.mean(dim=1, keepdim=True)
+    variance = (tokens - mean).square().mean(dim=1)
+    # one position has none, where the root has no derivative
+    return mean[:, 0], (variance + _LEAST_VARIANCE).sqrt()
 
 
 def _last_norm(tower: nn.Module) -> nn.LayerNorm | None:

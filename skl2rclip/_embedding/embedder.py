@@ -50,7 +50,7 @@ _PIXELS_THAT_FIT_CACHES = 4 * 224**2
 # of files that are read into memory together; two chunks of them are there at a time
 _CHUNK_BYTES = 100 * 10**6
 _POLL_SECONDS = 0.05
-_LARGEST_HALF = torch.finfo(torch.half).max
+_MAX_HALF = torch.finfo(torch.half).max
 # another process that has stopped without dying may not keep this one from its work for ever
 _PATIENCE_SECONDS = 300.0
 
@@ -119,7 +119,7 @@ class ImageEncoding:
 
 def _rounded(features: Tensor) -> Tensor:
     """Round as the cache does, so that nothing depends on whether a row was kept there."""
-    return features.clamp(-_LARGEST_HALF, _LARGEST_HALF).half().float()
+    return features.clamp(-_MAX_HALF, _MAX_HALF).half().float()
 
 
 def check_headers(

@@ -164,7 +164,7 @@ def test_gradients_reach_the_first_layer_through_every_block(kind):
     for name, block in FeatureTower(tower).blocks(images(kind)):
         weights = torch.randn(block.shape, generator=torch.Generator().manual_seed(1))
         (gradient,) = torch.autograd.grad((weights * block).sum(), first.weight, retain_graph=True)
-        is_one_position = name.startswith("deviation") and float(block.detach().abs().max()) < 1e-6
+        is_one_position = name.startswith("deviation") and float(block.detach().abs().max()) < 2e-6
         assert gradient.isfinite().all(), name
         assert is_one_position or gradient.abs().max() > 0, name
 
