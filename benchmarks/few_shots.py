@@ -99,8 +99,9 @@ def fitted(job: Job, name: str, settings: dict) -> dict[str, np.ndarray]:
     if isinstance(predictor, Fitted):
         kept["ordinality"] = np.array(predictor.model.ordinality_)
         kept["zero-shot share"] = np.array(predictor.model.zero_shot_share_)
-        kept["predicted validation"] = predictor.model.predict(task.validation.Z)
-        kept["predicted test"] = predictor.model.predict(task.test.Z)
+        kept["features"] = np.array(predictor.model.image_features_)
+        kept["predicted validation"] = predictor.model.predict(inputs_of(predictor, task.validation))
+        kept["predicted test"] = predictor.model.predict(inputs_of(predictor, task.test))
     return kept
 
 

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from few_shots import shots_of, state_of_library
 from methods import FEW_SHOTS, Fitted, Predictor, can_be_fitted, from_pixels, inputs_of, nothing_set
 from protocols import finished, keep
 from report import ROWS
-from tasks import BACKBONE, Part, Task, rendering, side_of
+from tasks import BACKBONE, Part, Task, part_of, rendering, side_of
 from variants import (
     DistanceBias,
     FixedContext,
@@ -35,7 +35,6 @@ from variants import (
     fitted_with,
 )
 
-from skl2rclip import CLIPImageEncoder
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip.datasets import DistributionShiftSplit
 
@@ -156,14 +155,13 @@ def many_rank_tasks(cache: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
 
 
 def _many_ranks(name: str, prompt: str, backbone: str) -> Task:
-    encoder, side = CLIPImageEncoder(backbone, device="cpu").fit(), side_of(backbone)
+    side = side_of(backbone)
 
     def part(ranks: np.ndarray, per_rank: int, seed: int) -> Part:
         rng, target = np.random.default_rng([seed, 11]), np.tile(ranks, per_rank)
         levels = 20 * target / (N_RANKS - 1)
-        return Part(
-            None, encoder.transform(np.stack([rendering.render(name, t, rng, side=side) for t in levels])), target
-        )
+        drawn = [rendering.render(name, t, rng, side=side) for t in levels]
+        return replace(part_of(drawn, target.tolist(), backbone), pixels=None)
 
     train = part(np.arange(0, N_RANKS, STEP), POOL_PER_RANK, 0)
     test = part(np.arange(N_RANKS), TEST_PER_RANK, 1)

@@ -7,12 +7,15 @@ Each method is a function of a task, the drawn training images and a seed, and r
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from folds import folds_of
 from peers.clap import clap
@@ -53,6 +56,7 @@ class Fitted:
     """A fitted classifier as a function, which still shows the classifier."""
 
     model: L2RCLIPClassifier
+    reads_features: bool = False  # all that the tower gives, else embeddings alone
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         return self.model.predict_proba(X)
@@ -201,9 +205,11 @@ def _library(task: Task, seed: int, **parameters) -> L2RCLIPClassifier:
 
 
 def nothing_set(task: Task, drawn: np.ndarray, seed: int, **parameters) -> Predictor:
-    """The library on embeddings, with nothing set but what is given."""
+    """The library on what the tower gives, with nothing set but what is given."""
     model = _library(task, seed, image_tower="precomputed", **parameters)
-    return Fitted(model.fit(task.train.Z[drawn], task.train.target[drawn]))
+    features = task.train.features
+    X = task.train.Z[drawn] if features is None else features.iloc[drawn]
+    return Fitted(model.fit(X, task.train.target[drawn]), reads_features=features is not None)
 
 
 def zero_shot(task: Task, drawn: np.ndarray, seed: int) -> Predictor:
@@ -227,6 +233,30 @@ def ridge_leave_one_out(task: Task, drawn: np.ndarray, seed: int) -> Predictor:
         return np.diff(norm.cdf((edges - model.predict(Z)[:, None]) / sigma), axis=1)
 
     return predict
+
+
+@dataclass(frozen=True)
+class OfFeatures:
+    """A predictor that reads all that the tower gives."""
+
+    predictor: Predictor
+
+    def __call__(self, features: pd.DataFrame) -> np.ndarray:
+        return self.predictor(features)
+
+
+def has_features(task: Task) -> bool:
+    return task.train.features is not None
+
+
+def on_features(method: Callable[..., Predictor], task: Task, drawn: np.ndarray, seed: int, **parameters) -> OfFeatures:
+    """A probe of all that the tower gives, each column standardised on the drawn images."""
+    features = task.train.features
+    assert features is not None
+    scaler = StandardScaler().fit(features.iloc[drawn].to_numpy())
+    scaled = replace(task.train, Z=scaler.transform(features.to_numpy()).astype(np.float32))
+    probe = method(replace(task, train=scaled), drawn, seed, **parameters)
+    return OfFeatures(lambda frame: probe(scaler.transform(frame.to_numpy()).astype(np.float32)))
 
 
 def cross_validated(
@@ -296,9 +326,16 @@ FEW_SHOTS: dict[str, Callable[..., Predictor]] = {
     "LP++": lp_plus_plus,
     "ProLIP": prolip,
     "TabPFN": tabpfn,
+    "ridge, features": functools.partial(on_features, ridge_leave_one_out),
+    "logistic regression, features": functools.partial(on_features, logistic_cross_validated),
 }
 # what else than embeddings a method must have: where it has not, it is left out of a run and of its report
-NEEDS: dict[str, Callable[[Task], bool]] = {"ProLIP": has_pooled, "TabPFN": is_installed}
+NEEDS: dict[str, Callable[[Task], bool]] = {
+    "ProLIP": has_pooled,
+    "TabPFN": is_installed,
+    "ridge, features": has_features,
+    "logistic regression, features": has_features,
+}
 
 
 def can_be_fitted(name: str, task: Task) -> bool:
@@ -306,8 +343,10 @@ def can_be_fitted(name: str, task: Task) -> bool:
     return name not in NEEDS or NEEDS[name](task)
 
 
-def inputs_of(predictor: Predictor, part: Part) -> np.ndarray:
+def inputs_of(predictor: Predictor, part: Part) -> Any:
     """What of a part a predictor is to be given."""
+    if isinstance(predictor, OfFeatures) or (isinstance(predictor, Fitted) and predictor.reads_features):
+        return part.features
     if isinstance(predictor, OfPooled):
         assert part.pooled is not None
         return part.pooled

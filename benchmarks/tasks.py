@@ -20,10 +20,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import joblib
 import numpy as np
+import pandas as pd
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.model_selection import train_test_split
@@ -41,6 +43,8 @@ from skl2rclip._clip.source import BackboneSource  # noqa: E402
 from skl2rclip.datasets import FewShotSplit, make_graded_photographs  # noqa: E402
 
 BACKBONE = "skl2rclip-tiny"
+# to be raised where more, or other things, are kept of a task
+_CONTENT = 2
 TRAIN_PER_RANK, TEST_PER_RANK = 96, 32
 # of photographs: the share of the training images that only choose among methods
 VALIDATION_SHARE = 0.2
@@ -54,13 +58,18 @@ CELL_EDGES, CELL_NAMES = (6, 9, 12, 15, 18), ("4", "8", "11", "14", "17", "20")
 class Part:
     """Images, of photographs only as large as the training of a tower takes them; embeddings; index of the rank.
 
-    `pooled` is what the tower's last projection reads, for methods that train it.
+    `features` has all that the tower gives, the embeddings and what it holds before them, in named blocks.
     """
 
     pixels: np.ndarray | None
     Z: np.ndarray
     target: np.ndarray
-    pooled: np.ndarray | None = None
+    features: pd.DataFrame | None = None
+
+    @property
+    def pooled(self) -> np.ndarray | None:
+        """What the tower's last projection reads, for methods that train it."""
+        return None if self.features is None else self.features.filter(regex="^pooled__").to_numpy()
 
 
 @dataclass(frozen=True)
@@ -116,10 +125,21 @@ def side_of(backbone: str) -> int:
     return load_backbone(BackboneSource(backbone)).preprocessing.size[0]
 
 
-def _part(pixels: list[np.ndarray], target: list[int], backbone: str) -> Part:
+def part_of(pixels: list[np.ndarray], target: list[int], backbone: str) -> Part:
+    """Images with what the backbone's tower gives of them."""
     stacked = np.stack(pixels)
-    Z = CLIPImageEncoder(backbone, device="cpu").fit().transform(stacked)
-    return Part(stacked, Z, np.array(target))
+    features = _features(stacked, backbone)
+    return Part(stacked, embeddings_of(features), np.array(target), features)
+
+
+def _features(images: Any, backbone: str) -> pd.DataFrame:
+    encoder = CLIPImageEncoder(backbone, image_features="both", device="cpu").set_output(transform="pandas")
+    return encoder.fit_transform(images)
+
+
+def embeddings_of(features: pd.DataFrame) -> np.ndarray:
+    """The embeddings among the features."""
+    return features.filter(regex="^embedding__").to_numpy()
 
 
 def _rendered(name: str, prompt: str, backbone: str) -> Task:
@@ -130,7 +150,7 @@ def _rendered(name: str, prompt: str, backbone: str) -> Task:
         rng = np.random.default_rng([seed, 9])
         target = np.tile(np.arange(len(spec.levels)), per_rank)
         drawn = [rendering.render(name, spec.levels[k], rng, side=side) for k in target]
-        return _part(drawn, target.tolist(), backbone)
+        return part_of(drawn, target.tolist(), backbone)
 
     parts = (part(TRAIN_PER_RANK, 0), part(TEST_PER_RANK, 1), part(TEST_PER_RANK, 2))
     return Task(name, tuple(str(level) for level in spec.levels), prompt, *parts, backbone=backbone)
@@ -144,7 +164,7 @@ def _graded(backbone: str) -> Task:
         return make_graded_photographs(5 * per_rank, photograph=photograph, image_size=side, random_state=rng)
 
     made = (part("temple", TRAIN_PER_RANK, 0), part("temple", TEST_PER_RANK, 1), part("flower", 3 * TEST_PER_RANK, 2))
-    parts = [_part(list(each.data), each.target.tolist(), backbone) for each in made]
+    parts = [part_of(list(each.data), each.target.tolist(), backbone) for each in made]
     return Task("graded photographs", tuple(made[0].rank_names), made[0].prompt, *parts, backbone=backbone)
 
 
@@ -157,7 +177,7 @@ def _digits(backbone: str) -> Task:
     pixels = [np.asarray(rendering.draw_digit(image, rng, side)) for image in images]
     # the last 300 for the test, 150 for validation, the rest to draw from
     cut = [slice(None, -450), slice(-450, -300), slice(-300, None)]
-    parts = (_part(pixels[where], target[where].tolist(), backbone) for where in cut)
+    parts = (part_of(pixels[where], target[where].tolist(), backbone) for where in cut)
     return Task("digits", tuple(str(k) for k in range(10)), "the handwritten digit", *parts, backbone=backbone)
 
 
@@ -210,7 +230,7 @@ def _known(name: str, backbone: str) -> Task:
             drawn = [rendering.render(spec.property, spec.levels[k], rng, training=False, side=side) for k in target]
         finally:
             rendering.photographs = ours
-        return _part(drawn, target.tolist(), backbone)
+        return part_of(drawn, target.tolist(), backbone)
 
     parts = (part(TRAIN_PER_RANK, 0), part(TEST_PER_RANK, 1), part(TEST_PER_RANK, 2, spec.is_elsewhere))
     return Task(name, spec.names, spec.prompt, *parts, backbone=backbone)
@@ -262,14 +282,17 @@ def _parts_of_photographs(
     pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], backbone: str
 ) -> tuple[Part, Part, Part]:
     """Training, validation and test part; the second is split off the pool, stratified."""
-    encoder = CLIPImageEncoder(backbone, device="cpu").fit()
-    Z, target = encoder.transform(pool[0]), pool[1]
+    features, target = _features(pool[0], backbone), pool[1]
     train, validation = train_test_split(
         np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0
     )
     pixels = _decoded(pool[0], backbone)
-    of_pool = (Part(pixels[rows], Z[rows], target[rows]) for rows in (train, validation))
-    return (*of_pool, Part(_decoded(test[0], backbone), encoder.transform(test[0]), test[1]))
+
+    def part(pixels: np.ndarray, features: pd.DataFrame, target: np.ndarray) -> Part:
+        return Part(pixels, embeddings_of(features), target, features)
+
+    of_pool = (part(pixels[rows], features.iloc[rows], target[rows]) for rows in (train, validation))
+    return (*of_pool, part(_decoded(test[0], backbone), _features(test[0], backbone), test[1]))
 
 
 def _decoded(paths: np.ndarray, backbone: str) -> np.ndarray:
@@ -305,4 +328,4 @@ def photograph_tasks(cache: Path, data: Path, backbone: str = BACKBONE) -> tuple
 
 
 def _kept(cache: Path, backbone: str) -> Callable[[Callable], Callable]:
-    return joblib.Memory(cache / f"tasks-{weights_of(backbone)}", verbose=0).cache
+    return joblib.Memory(cache / f"tasks-{weights_of(backbone)}-{_CONTENT}", verbose=0).cache

@@ -215,6 +215,10 @@ class L2RCLIPClassifier(
     label_trust_ : float
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
+    image_features_ : {"embedding", "tower", "both"}
+        What is read of each image.
+    image_adapter_ : {"mlp", "linear"} or None
+        The adapter, with or without a hidden layer.
     zero_shot_share_ : float
         How much of the log-probabilities is zero-shot CLIP's; `prototypes_` and `transform` are of the rest.
     history_ : list of dict
@@ -516,7 +520,7 @@ class L2RCLIPClassifier(
         if not settings.is_precomputed:
             self._state.check_reads_images()
             return self._state, stamped(data), settings
-        check_width(data, self._state.blocks.width, "the fitted model")
+        check_width(data, self._state.blocks.width, "the fitted model takes")
         check_fingerprint(fingerprint_of(X), self._state.record.fingerprint, settings.model_name)
         return self._state, data, settings
 
@@ -670,6 +674,8 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
         "prompt_": state.tokens.text,
         "ordinality_": ordinality(state.prototypes),
         "history_": list(state.history),
+        "image_features_": state.features,
+        "image_adapter_": None if state.structure["image_adapter"] is None else state.adapter_kind,
         "zero_shot_share_": state.zero_shot_share,
         "n_iter_": len(state.history),
         "device_": state.device,

@@ -54,10 +54,11 @@ def prolip(task: Task, drawn: np.ndarray, seed: int) -> OfPooled:
     """ProLIP on the pooled states of the parts, without which it is left out of a run."""
     assert task.train.pooled is not None
     tower = Tower.of(task)
-    x, target = torch.from_numpy(task.train.pooled[drawn]).float(), torch.from_numpy(task.train.target[drawn])
+    before = before_projection(task.backbone)
+    x, target = before(task.train.pooled[drawn]), torch.from_numpy(task.train.target[drawn])
     check_projection(task, drawn, x @ tower.projection + tower.bias)
     tuned = tower.tuned(x, target, rate_by_folds(tower, x, target, seed))
-    return OfPooled(lambda states: tuned.probabilities(torch.from_numpy(states).float()))
+    return OfPooled(lambda states: tuned.probabilities(before(states)))
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,18 @@ def rate_by_folds(tower: Tower, x: Tensor, target: Tensor, seed: int) -> float:
             probabilities = tower.tuned(x[train], target[train], rate).probabilities(x[held_out])
             scores[i] += ranked_scores(probabilities, target[held_out].numpy()).sum()
     return RATES[scores.argmin()]
+
+
+def before_projection(backbone: str) -> Callable[[np.ndarray], Tensor]:
+    """Map pooled states to what the last linear map reads: the hidden layer, of a tower that ends with two maps."""
+    mlp = getattr(getattr(load_backbone(BackboneSource(backbone)).model.visual, "head", None), "mlp", None)
+
+    @torch.inference_mode()
+    def hidden(states: np.ndarray) -> Tensor:
+        x = torch.from_numpy(states).float()
+        return x if mlp is None else mlp.norm(mlp.act(mlp.fc1(x)))
+
+    return lambda states: hidden(states).clone()
 
 
 def projection_of(backbone: str) -> tuple[Tensor, Tensor]:

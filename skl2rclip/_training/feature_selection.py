@@ -102,11 +102,13 @@ def candidates_of(settings: Settings, blocks: FeatureBlocks) -> list[tuple[str, 
     wanted, adapter = settings.image_features, settings.image_adapter
     if adapter is None:
         return [(EMBEDDING, settings.adapter_kind)]
-    features = [each for each in ("embedding", "both") if each in blocks.choices] if wanted == "auto" else [wanted]
-    if adapter != "auto":
-        return [(each, adapter) for each in features]
-    # a hidden layer of embeddings, as CLIP-Adapter's; of more columns than images a linear map is enough
-    return [(each, "mlp" if each == EMBEDDING else "linear") for each in features]
+    features = [each for each in (EMBEDDING, "both") if each in blocks.choices] if wanted == "auto" else [wanted]
+    # a hidden layer first of the embedding, as CLIP-Adapter has it; of many columns a linear map says as much
+    return [
+        (each, kind)
+        for each in features
+        for kind in ([adapter] if adapter != "auto" else ["mlp", "linear"] if each == EMBEDDING else ["linear", "mlp"])
+    ]
 
 
 def _read(rows: np.ndarray, blocks: FeatureBlocks, projection: Projection | None) -> np.ndarray:

@@ -256,11 +256,11 @@ def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: b
     return np.minimum(std, 1e4 * extent)  # whose square any precision holds
 
 
-def check_width(table: np.ndarray, width: int, of: str, name: str = "X") -> None:
-    """Raise unless a table is as wide as another."""
+def check_width(table: np.ndarray, width: int, expected_by: str, name: str = "X") -> None:
+    """Raise unless a table has as many columns as are expected."""
     if table.shape[1] != width:
         raise ValueError(
-            f"{name} has {table.shape[1]} columns of features, and {of} has {width}: make {name} as for the fit."
+            f"{name} has {table.shape[1]} features, but {expected_by} {width}: make {name} as the X of the fit."
         )
 
 

@@ -39,7 +39,7 @@ from tests.support.small_models import CONFIGS, write_model
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, or 'auto', got 0"),
         ({"n_iter_no_change": 0}, "n_iter_no_change"),
         ({"image_tower": "tuned"}, "image_tower must be one of 'finetune', 'frozen', 'precomputed', got 'tuned'"),
-        ({"image_adapter": "conv"}, "image_adapter must be one of 'linear', 'mlp', None, got 'conv'"),
+        ({"image_adapter": "conv"}, "image_adapter must be one of 'auto', 'linear', 'mlp', None, got 'conv'"),
         ({"rank_position": "end"}, "rank_position"),
         ({"decision": "mode"}, "decision must be one of 'argmax', 'mean', 'median', got 'mode'"),
         ({"precision": "float16"}, "precision"),
@@ -80,7 +80,7 @@ def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, 
 
 def test_parameters_are_only_stored_before_fit():
     parameters = {name: object() for name in inspect.signature(L2RCLIPClassifier).parameters}
-    assert len(parameters) == 42
+    assert len(parameters) == 43
     classifier = L2RCLIPClassifier(**parameters)
     assert vars(classifier) == parameters
 

@@ -151,7 +151,7 @@ def test_embeddings_of_own_images(make_classifier, tiny, shades):
     classifier.fit(Z[:30], y[:30], X_val=Z[30:], y_val=y[30:])
     images = make_classifier(early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
     np.testing.assert_allclose(classifier.predict_proba(Z), images.predict_proba(X), atol=1e-4)
-    with pytest.raises(ValueError, match=r"X_val has 3 features, but embeddings of .* make X_val with CLIP"):
+    with pytest.raises(ValueError, match=r"X_val has 3 features, but X has 24: make X_val as the X"):
         classifier.fit(Z[:30], y[:30], X_val=Z[30:, :3], y_val=y[30:])
     table = pd.DataFrame(Z).rename(columns="e{}".format)
     with pytest.raises(ValueError, match=r"X_val must have the columns of X in the same order: .* 'e23' where .* 'e0'"):
