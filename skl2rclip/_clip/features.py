@@ -25,7 +25,7 @@ from skl2rclip.errors import InvalidParameterError
 _DEPTHS = (1 / 4, 1 / 2, 3 / 4, 1)
 # by which the embedding of such a pass may differ from the tower's own, of unit rows
 _TOLERANCE = 1e-4
-_LEAST_VARIANCE = 1e-12
+_MIN_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _statistics(tokens: Tensor) -> tuple[Tensor, Tensor]:
     mean = tokens.mean(dim=1, keepdim=True)
     variance = (tokens - mean).square().mean(dim=1)
     # one position has none, where the root has no derivative
-    return mean[:, 0], (variance + _LEAST_VARIANCE).sqrt()
+    return mean[:, 0], (variance + _MIN_VARIANCE).sqrt()
 
 
 def _last_norm(tower: nn.Module) -> nn.LayerNorm | None:

@@ -201,8 +201,8 @@ def embed_chunks(
     ------
     rows : ndarray of int
         Indices in `images`, each once, in the order in which the embeddings are there.
-    embeddings : ndarray of shape (chunk, D), float32
-        Unit rows.
+    embeddings : ndarray of shape (chunk, W), float32
+        As `ImageEncoding.of_pixels`: unit rows, with features behind them where the encoding has such.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def embed_images(
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
 ) -> np.ndarray:
-    """Embeddings of all images together, ndarray of shape (n, D), float32; otherwise as `embed_chunks`.
+    """Embeddings of all images together, ndarray of shape (n, W), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
@@ -281,8 +281,8 @@ def decode_and_embed(
         Indices in `images`, each once; those that another thread or process is embedding at the moment come last.
     pixels : list of ndarray of shape (chunk, H, W, 3), uint8
         One array for each preprocessing.
-    embeddings : ndarray of shape (chunk, D), float32, or None
-        Unit rows; None without an encoding.
+    embeddings : ndarray of shape (chunk, W), float32, or None
+        As by `embed_chunks`; None without an encoding.
 
     Raises
     ------
