@@ -26,6 +26,7 @@ from peers.tip_adapter import tip_adapter_f
 from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.preprocessing import StandardScaler
 from tasks import Part, Task
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -518,9 +518,13 @@ class L2RCLIPClassifier(
         self._state.check_settings(settings, self.ranks, self.rank_names)
         data = checked_data(self, settings, X, fitted=True)
         if not settings.is_precomputed:
-            self._state.check_reads_images()
+            self._state.check_reads_images(settings)
             return self._state, stamped(data), settings
-        check_width(data, self._state.blocks.width, "the fitted model takes")
+        how = "as the X of the fit"
+        if self._state.structure["image_tower"] != "precomputed":
+            wanted = "embedding" if self._state.blocks.is_plain else "both"
+            how = f"with CLIPImageEncoder of the same model and image_features={wanted!r}"
+        check_width(data, self._state.blocks.width, "the fitted model takes", how)
         check_fingerprint(fingerprint_of(X), self._state.record.fingerprint, settings.model_name)
         return self._state, data, settings
 

@@ -84,7 +84,7 @@ def checked_request(
     if settings.is_precomputed:
         names, width = column_names(X), config["embed_dim"]
         blocks = FeatureBlocks.of_table(names, data.shape[1], width) if previous is None else previous.blocks
-        check_width(data, blocks.width, "the fitted model takes")
+        check_width(data, blocks.width, "the fitted model takes", "as in the fit before")
     if previous is None:
         _check_features(settings, blocks, config["embed_dim"], one_pass)
         names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
@@ -218,7 +218,7 @@ def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val:
     check_lengths(data, labels, "X_val", "y_val")
     target = request.scale.encode(labels, "y_val")
     if is_table:
-        check_width(data, request.data.shape[1], "X has", "X_val")
+        check_width(data, request.data.shape[1], "X has", "as X", "X_val")
         fingerprint = fingerprint_of(X_val)
         check_fingerprint(fingerprint, request.fingerprint or fingerprint, settings.model_name, "X_val")
         request = replace(request, fingerprint=fingerprint or request.fingerprint)

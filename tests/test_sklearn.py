@@ -182,7 +182,10 @@ def test_tags(make_classifier):
 def test_pipeline(make_classifier, images, tiny):
     X, y = images
     pipeline = Pipeline(
-        [("encoder", CLIPImageEncoder(tiny)), ("classifier", make_classifier(image_tower="precomputed"))]
+        [
+            ("encoder", CLIPImageEncoder(tiny, image_features="both").set_output(transform="pandas")),
+            ("classifier", make_classifier(image_tower="precomputed")),
+        ]
     )
     pipeline.fit(X, y)
     np.testing.assert_allclose(
@@ -287,7 +290,7 @@ def test_a_column_of_images_is_one_feature(make_classifier, images, tiny, kind):
 def test_a_column_and_a_table_may_stand_for_each_other(make_classifier, images, tiny, tmp_path):
     X, y = images
     frame = pd.DataFrame({"path": X})
-    Z = CLIPImageEncoder(tiny).set_output(transform="pandas").fit_transform(frame)
+    Z = CLIPImageEncoder(tiny, image_features="both").set_output(transform="pandas").fit_transform(frame)
     make_classifier(prompt_epochs=1).fit(frame, y).save(tmp_path / "model")
     of_images = L2RCLIPClassifier.load(tmp_path / "model")
     assert of_images.feature_names_in_.tolist() == ["path"]
@@ -295,7 +298,7 @@ def test_a_column_and_a_table_may_stand_for_each_other(make_classifier, images, 
     of_images.set_params(image_tower="precomputed")
     np.testing.assert_allclose(of_images.predict_proba(Z), expected, atol=1e-5)
     of_table = make_classifier(image_tower="precomputed", prompt_epochs=1).fit(Z, y)
-    assert of_table.n_features_in_ == 24
+    assert of_table.n_features_in_ == 184
     np.testing.assert_allclose(of_table.set_params(image_tower="frozen").predict_proba(frame), expected, atol=1e-5)
 
 

@@ -113,9 +113,12 @@ class FittedState:
                     "again."
                 )
 
-    def check_reads_images(self) -> None:
-        """Refuse images where the model was fitted on a table that no tower gives."""
-        if not self.blocks.is_plain and self.structure["image_tower"] == "precomputed":
+    def check_reads_images(self, settings: Settings) -> None:
+        """Refuse images where the model was fitted on a table that is not what the backbone's tower gives."""
+        if self.blocks.is_plain or self.structure["image_tower"] != "precomputed":
+            return
+        backbone = self.record.load(self.source(settings))
+        if self.blocks.blocks[0][0] != EMBEDDING or self.blocks != backbone.feature_blocks:
             names = ", ".join(repr(name) for name, _ in self.blocks.blocks[:5])
             raise ValueError(
                 f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {names}: it cannot "

@@ -25,7 +25,7 @@ _MAX_COMPONENTS = 1_000
 # with more images than that, components come from some of them and are not exact
 _MAX_EXACT, _MAX_IMAGES = 2_000, 5_000
 # of the largest singular value: what is less is rounding
-_LEAST = 1e-5
+_MIN_SINGULAR_VALUE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _principal_axes(scaled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
         squares, sides = eigh(scaled @ scaled.T)
         values = np.sqrt(squares[::-1].clip(0))
         axes = scaled.T @ sides[:, ::-1] / np.where(values > 0, values, 1)
-    kept = np.flatnonzero(values > _LEAST * values.max(initial=0))[:_MAX_COMPONENTS]
+    kept = np.flatnonzero(values > _MIN_SINGULAR_VALUE * values.max(initial=0))[:_MAX_COMPONENTS]
     axes, values = axes[:, kept], values[kept]
     # a decomposition leaves the signs open
     return axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(values))]), values

@@ -256,12 +256,10 @@ def check_label_std(label_std: Any, n_samples: int, extent: float, *, is_soft: b
     return np.minimum(std, 1e4 * extent)  # whose square any precision holds
 
 
-def check_width(table: np.ndarray, width: int, expected_by: str, name: str = "X") -> None:
-    """Raise unless a table has as many columns as are expected."""
+def check_width(table: np.ndarray, width: int, expected_by: str, how: str, name: str = "X") -> None:
+    """Raise unless a table has as many columns as are expected; `how` says how such a table is made."""
     if table.shape[1] != width:
-        raise ValueError(
-            f"{name} has {table.shape[1]} features, but {expected_by} {width}: make {name} as the X of the fit."
-        )
+        raise ValueError(f"{name} has {table.shape[1]} features, but {expected_by} {width}: make {name} {how}.")
 
 
 def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None) -> None:

@@ -149,9 +149,11 @@ def test_embeddings_of_own_images(make_classifier, tiny, shades):
     Z = CLIPImageEncoder(tiny, device="cpu").fit().transform(X)
     classifier = make_classifier(image_tower="precomputed", early_stopping=True)
     classifier.fit(Z[:30], y[:30], X_val=Z[30:], y_val=y[30:])
-    images = make_classifier(early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    images = make_classifier(early_stopping=True, image_features="embedding").fit(
+        X[:30], y[:30], X_val=X[30:], y_val=y[30:]
+    )
     np.testing.assert_allclose(classifier.predict_proba(Z), images.predict_proba(X), atol=1e-4)
-    with pytest.raises(ValueError, match=r"X_val has 3 features, but X has 24: make X_val as the X"):
+    with pytest.raises(ValueError, match=r"X_val has 3 features, but X has 24: make X_val as X"):
         classifier.fit(Z[:30], y[:30], X_val=Z[30:, :3], y_val=y[30:])
     table = pd.DataFrame(Z).rename(columns="e{}".format)
     with pytest.raises(ValueError, match=r"X_val must have the columns of X in the same order: .* 'e23' where .* 'e0'"):

@@ -69,7 +69,7 @@ def fitted_once(tiny, shades):
 
 
 def test_what_does_not_contradict_the_fit_takes_effect(make_classifier, shades, tiny):
-    fitted = make_classifier().fit(*shades)
+    fitted = make_classifier(image_features="embedding").fit(*shades)
     expected = fitted.predict_proba(shades[0])
     fitted.set_params(batch_size=3, n_jobs=1, ranks=[0, 1, 2, 3, 4], rank_names={k: str(k) for k in range(5)})
     np.testing.assert_allclose(fitted.predict_proba(shades[0]), expected, atol=1e-6)

@@ -186,7 +186,7 @@ def test_predictions_do_not_depend_on_batches_or_company(fitted, shades):
 
 def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, tiny):
     embeddings = CLIPImageEncoder(tiny, device="cpu").fit_transform(shades[0])
-    frozen = make_classifier(image_tower="frozen").fit(*shades)
+    frozen = make_classifier(image_tower="frozen", image_features="embedding").fit(*shades)
     precomputed = make_classifier(image_tower="precomputed").fit(embeddings, shades[1])
     np.testing.assert_allclose(precomputed.prototypes_, frozen.prototypes_, atol=1e-5)
     np.testing.assert_allclose(precomputed.predict_proba(embeddings), frozen.predict_proba(shades[0]), atol=1e-5)

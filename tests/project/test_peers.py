@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import softmax
@@ -21,6 +22,7 @@ from peers import clap, lp_plus_plus, prolip, tabpfn, tip_adapter
 from peers.words import words_of
 from tasks import Part, Task
 
+ON_FEATURES = ("ridge, features", "logistic regression, features")
 ON_EMBEDDINGS = ("Tip-Adapter-F", "CLAP", "LP++")
 N_RANKS, WIDTH = 5, 128
 
@@ -50,7 +52,9 @@ def pooled(task):
     def with_pooled(part):
         states = (3 * part.Z - bias) @ inverse
         Z = states @ weight + bias
-        return replace(part, Z=Z / np.linalg.norm(Z, axis=1, keepdims=True), pooled=states)
+        names = [f"pooled__{i}" for i in range(states.shape[1])]
+        unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+        return replace(part, Z=unit, features=pd.DataFrame(states, columns=names))
 
     return replace(task, **{name: with_pooled(getattr(task, name)) for name in ("train", "validation", "test")})
 
@@ -83,9 +87,9 @@ def test_what_a_task_or_the_installation_lacks_is_left_out(task, pooled, monkeyp
 
     monkeypatch.setattr(tabpfn, "find_spec", lambda name: None)
     everything = set(methods.FEW_SHOTS)
-    assert planned(task, pooled) == [everything - {"ProLIP", "TabPFN"}, everything - {"TabPFN"}]
+    assert planned(task, pooled) == [everything - {"ProLIP", "TabPFN", *ON_FEATURES}, everything - {"TabPFN"}]
     monkeypatch.setattr(tabpfn, "find_spec", lambda name: object())
-    assert planned(task) == [everything - {"ProLIP"}]
+    assert planned(task) == [everything - {"ProLIP", *ON_FEATURES}]
 
 
 def test_a_report_has_no_row_of_a_peer_without_fits(task, tmp_path):
@@ -141,7 +145,7 @@ def test_every_cycle_of_lp_plus_plus_lowers_the_loss(task):
 
 
 def test_prolip_refuses_states_that_the_projection_does_not_read(pooled):
-    wrong = replace(pooled, train=replace(pooled.train, pooled=pooled.train.pooled[:, ::-1].copy()))
+    wrong = replace(pooled, train=replace(pooled.train, features=pooled.train.features.iloc[:, ::-1]))
     with pytest.raises(ValueError, match=r"pooled states of leaves.* differ from the embeddings"):
         prolip.prolip(wrong, wrong.draw(1, 0), 0)
 
