@@ -24,6 +24,8 @@ _OF_TOWER = re.compile(r"pooled|(mean|deviation)_\d+")
 _MAX_COMPONENTS = 1_000
 # with more images than that, components come from some of them and are not exact
 _MAX_EXACT, _MAX_IMAGES = 2_000, 5_000
+# of a block's squared mean: what is less is rounding
+_MIN_VARIANCE = 1e-12
 # of the largest singular value: what is less is rounding
 _MIN_SINGULAR_VALUE = 1e-5
 
@@ -144,7 +146,8 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
     for columns, size in zip(blocks.slices, blocks.sizes(features), strict=True):
         if size:
             square = share @ ((rows[:, columns] - mean[columns]) ** 2).sum(axis=1)
-            factor[columns] = size / np.sqrt(square) if square else 0.0
+            varies = square > _MIN_VARIANCE * (mean[columns] ** 2).sum()
+            factor[columns] = size / np.sqrt(square) if varies else 0.0
     is_read = factor > 0
     seen = _some(np.flatnonzero(weight > 0), seed)
     scaled = (rows[seen][:, is_read] - mean[is_read]) * (factor[is_read] * np.sqrt(share[seen])[:, None])
@@ -176,5 +179,7 @@ def _principal_axes(scaled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
         axes = scaled.T @ sides[:, ::-1] / np.where(values > 0, values, 1)
     kept = np.flatnonzero(values > _MIN_SINGULAR_VALUE * values.max(initial=0))[:_MAX_COMPONENTS]
     axes, values = axes[:, kept], values[kept]
+    if not len(kept):  # nothing varies, and a column of zeros says so
+        return np.zeros((n_columns, 1)), np.zeros(1)
     # a decomposition leaves the signs open
     return axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(values))]), values
