@@ -25,7 +25,9 @@ from peers.tabpfn import is_installed, tabpfn
 from peers.tip_adapter import tip_adapter_f
 from scipy.special import softmax
 from scipy.stats import norm
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tasks import Part, Task
 from torch import Tensor, nn
@@ -251,10 +253,13 @@ def has_features(task: Task) -> bool:
 
 
 def on_features(method: Callable[..., Predictor], task: Task, drawn: np.ndarray, seed: int, **parameters) -> OfFeatures:
-    """A probe of all that the tower gives, each column standardised on the drawn images."""
+    """A probe of all that the tower gives, each column standardised on the drawn images.
+
+    In principal components, all of them, which change no probe with a squared penalty but its cost.
+    """
     features = task.train.features
     assert features is not None
-    scaler = StandardScaler().fit(features.iloc[drawn].to_numpy())
+    scaler = make_pipeline(StandardScaler(), PCA()).fit(features.iloc[drawn].to_numpy())
     scaled = replace(task.train, Z=scaler.transform(features.to_numpy()).astype(np.float32))
     probe = method(replace(task, train=scaled), drawn, seed, **parameters)
     return OfFeatures(lambda frame: probe(scaler.transform(frame.to_numpy()).astype(np.float32)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,15 @@ ROWS: Rows = {
     "LP++": ("LP++", "median"),
     "ProLIP": ("ProLIP", "median"),
     "TabPFN": ("TabPFN", "median"),
+    "ridge, features": ("ridge, features", "median"),
+    "logistic regression, features": ("logistic regression, features", "median"),
 }
 PROBES = ("ridge", "logistic regression", "ordinal logistic", "CORN")
 PROMPT_LEARNERS = ("CoOp", "OrdinalCLIP")
-# a store may have no fits of these, and then its report has no rows of them
+# a store may have no fits of these and of `OF_FEATURES`, and then its report has no rows of them
 PEERS = ("Tip-Adapter-F", "CLAP", "LP++", "ProLIP", "TabPFN")
+# of all that the tower gives, as 'nothing set' has it; the others are of the embedding
+OF_FEATURES = ("ridge, features", "logistic regression, features")
 MARGIN, LEVEL, DRAWS = 0.02, 0.05, 10_000
 WANTED_PIT, WANTED_ORDER = (0.75, 0.87), 0.9
 READ_OUTS = (
@@ -48,8 +53,9 @@ READ_OUTS = (
     "by the likeliest class and, as a row of its own, by the median, ordinal logistic and CORN by the number of "
     "thresholds that are exceeded (the median), CoOp by the likeliest rank, OrdinalCLIP by the expected value, the "
     "other few-shot methods by the median as ours is. "
-    "'nothing set' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is. Ridge's "
-    "distribution is a Gaussian as wide as its leave-one-out error."
+    "'nothing set' is `L2RCLIPClassifier` with backbone, prompt, ranks and seed, and `predict` as it is; it sees all "
+    "that the tower gives, as it does with images. Those named 'features' see that too, each column standardised; all "
+    "others see the embedding. Ridge's distribution is a Gaussian as wide as its leave-one-out error."
 )
 
 
@@ -120,9 +126,9 @@ def summary(files: dict[int, Path], decision: str | None, about: dict) -> Summar
 def read(store: Path, about: dict[str, dict], rows: Rows = ROWS, numbers: tuple[int, ...] = SHOTS) -> Cells:
     """All cells for which every method has a fit of at least one seed; of the seeds that all methods have.
 
-    A peer of which the store has no fit at all has no row.
+    A peer, or a probe of features, of which the store has no fit at all has no row.
     """
-    rows = {row: fit for row, fit in rows.items() if fit[0] not in PEERS or has_fits(store, fit[0])}
+    rows = {row: fit for row, fit in rows.items() if fit[0] not in PEERS + OF_FEATURES or has_fits(store, fit[0])}
     cells: Cells = {}
     for task, of_task in about.items():
         for shots in numbers:
@@ -193,6 +199,30 @@ def holm(p: list[float], level: float = LEVEL) -> list[bool]:
 def verdicts(comparisons: list[Comparison]) -> list[str]:
     behind, ahead = holm([c.p_behind for c in comparisons]), holm([c.p_ahead for c in comparisons])
     return ["behind" if b else "ahead" if a else "level" for b, a in zip(behind, ahead, strict=True)]
+
+
+def baselines_of(cells: Cells) -> tuple[str, ...]:
+    """Probes and prompt learners of the embedding, and zero-shot CLIP, which stand in every report."""
+    return tuple(row for row in rows_of(cells) if row not in (OURS, *PEERS, *OF_FEATURES))
+
+
+def further_statements(cells: Cells) -> list[str]:
+    """Against the best of those that not every report has."""
+    lines = []
+    named = {"the best probe of the same features": OF_FEATURES, "the best of the other few-shot methods": PEERS}
+    for what, names in named.items():
+        rows = tuple(name for name in names if name in rows_of(cells))
+        if not rows:
+            continue
+        comparisons = [compare(cell, seed, rows) for seed, cell in enumerate(cells.values())]
+        count = Counter(verdicts(comparisons))
+        ratio = np.exp(np.mean([np.log(c.ours / c.theirs) for c in comparisons]))
+        lines.append(
+            f"Against {what} ({', '.join(rows)}) it is behind in {count['behind']}, level in {count['level']} and "
+            f"ahead in {count['ahead']} cells; the ratio of the errors is {ratio:.3f} in the mean, and its error is "
+            f"the lower one in {sum(c.difference < 0 for c in comparisons)}."
+        )
+    return lines
 
 
 def error_statements(cells: Cells, comparisons: list[Comparison], found: list[str]) -> list[str]:
@@ -308,7 +338,7 @@ def introduction(cells: Cells, about: dict[str, dict], backbone: str) -> list[st
     left_out = [name for name in PHOTOGRAPHS if name not in about]
     if left_out:
         parts.append(f"Left out, as no folder with the photographs was named: {', '.join(left_out)}.")
-    not_fitted = [name for name in PEERS if name not in rows_of(cells)]
+    not_fitted = [name for name in PEERS + OF_FEATURES if name not in rows_of(cells)]
     if not_fitted:
         parts.append(f"Left out, as there are no fits of them: {', '.join(not_fitted)}.")
     return parts + notes_of_age(frozenset().union(*(cell[OURS].libraries for cell in cells.values())))
@@ -321,10 +351,12 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
     if not cells:
         print("few_shots: no cell is complete yet")
         return
-    comparisons = [compare(cell, seed) for seed, cell in enumerate(cells.values())]
+    baselines = baselines_of(cells)
+    comparisons = [compare(cell, seed, baselines) for seed, cell in enumerate(cells.values())]
     found = verdicts(comparisons)
     statements = [
         *error_statements(cells, comparisons, found),
+        *further_statements(cells),
         score_statement(cells),
         *order_statements(cells, about),
         *calibration_statements(cells),
@@ -335,7 +367,8 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
         *introduction(cells, about, backbone),
         "## What holds",
         "\n".join(f"- {line}" for line in statements),
-        f"The baseline of a cell is the one with the lowest error on validation images. Behind: the lower 95% bound of "
+        f"The baseline of a cell is the one with the lowest error on validation images, of zero-shot CLIP, probes and "
+        f"prompt learners on the embedding. Behind: the lower 95% bound of "
         f"the difference lies above {MARGIN:.0%} of the baseline's error; ahead: the upper one lies below zero; both "
         f"one-sided, from {DRAWS:,} draws of seeds and test images together, Holm over all cells. The interval in the "
         "table is two-sided and for its cell alone. The transform is the randomised probability integral transform, "
