@@ -103,9 +103,9 @@ class Settings:
         return "mlp" if self.image_adapter in ("auto", None) else self.image_adapter
 
     @property
-    def reads_tower(self) -> bool:
-        """Whether more than the embedding may be read of an image."""
-        return self.is_soft and self.image_adapter is not None and self.image_features != "embedding"
+    def may_read_tower(self) -> bool:
+        """Whether more than the embedding can be learned from."""
+        return self.is_soft and self.image_adapter is not None
 
     @property
     def finetunes(self) -> bool:

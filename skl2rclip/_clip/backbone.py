@@ -204,6 +204,15 @@ class Backbone:
         return layout_of(self.model.visual, self.preprocessing.size, self.embedding_width, str(self.source.model_name))
 
     @property
+    def readable_blocks(self) -> FeatureBlocks:
+        """The same, or the embedding alone of a tower that cannot be read."""
+        try:
+            return self.feature_blocks
+        except InvalidParameterError as error:
+            _log.info("The embedding alone is read: %s", error)
+            return FeatureBlocks.of_embeddings(self.embedding_width)
+
+    @property
     def function(self) -> str:
         """What tells one image tower's function from another's: weights, architecture, and what pixels need."""
         return function_of(self.fingerprint, self.config, self.preprocessing)

@@ -161,7 +161,8 @@ class EmbeddingCache:
 
     With `blocks`, names and widths of features, a row is an embedding with these behind it. Such rows have keys of
     their own; their features are kept in half precision, to which they are to be rounded before; and the embedding is
-    kept by itself too, for whoever wants no more of the image.
+    kept by itself too, for whoever wants no more of the image: `embeddings_alone` says that the caller does not, and
+    takes embeddings, though it puts whole rows.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class EmbeddingCache:
         max_memory: int | None = None,
         white: WhiteLevel = FULL_RANGE,
         blocks: Sequence[tuple[str, int]] = (),
+        embeddings_alone: bool = False,
     ):
         context: list[object] = [function, asdict(preprocessing), precision, _DECODING]
         if PillowFile.LOAD_TRUNCATED_IMAGES:
@@ -188,7 +190,9 @@ class EmbeddingCache:
         self._context = json.dumps(context, sort_keys=True).encode()
         # what makes the key of an embedding that of the row with these features
         self._suffix = digest_of(json.dumps([_READING, *blocks]).encode())[:_N_SUFFIX] if blocks else b""
-        self._n_halves = sum(n_columns for _, n_columns in blocks)
+        self._n_features = sum(n_columns for _, n_columns in blocks)
+        self._is_alone = embeddings_alone
+        self._n_halves = 0 if embeddings_alone else self._n_features  # of what is looked up
         self.folder = folder
         self._store = opened_store(folder) if store is None else store
         self._width, self._max_memory = width, max_memory
@@ -225,7 +229,7 @@ class EmbeddingCache:
         try:
             return self._read(image)
         except Exception:  # decoding will say what is wrong with it
-            return os.urandom(16) + self._suffix, None
+            return os.urandom(16) + (b"" if self._is_alone else self._suffix), None
 
     def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
         if isinstance(image, bytes):
@@ -246,7 +250,7 @@ class EmbeddingCache:
         return key, content
 
     def _key_of(self, digest: bytes) -> bytes:
-        return digest_of(self._context + digest) + self._suffix
+        return digest_of(self._context + digest) + (b"" if self._is_alone else self._suffix)
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False
@@ -275,14 +279,17 @@ class EmbeddingCache:
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
-        packed = self._with_embeddings(self._packed(rows))
+        if self._is_alone:
+            packed = self._with_embeddings(self._packed({key + self._suffix: row for key, row in rows.items()}))
+        else:
+            packed = self._with_embeddings(self._packed(rows))
         if self._store is not None and self._store.put(packed):
             _memory.stored_in(self._store).update(packed)
         _memory.put(packed, self._max_memory)
         self._record_files(rows)
 
     def _packed(self, rows: Mapping[bytes, np.ndarray]) -> Mapping[bytes, np.ndarray]:
-        if self._width is None or not self._n_halves:
+        if self._width is None or not self._n_features:
             return rows
         return {key: pack(row, self._width) for key, row in rows.items()}
 
@@ -293,7 +300,7 @@ class EmbeddingCache:
 
     def _with_embeddings(self, packed: Mapping[bytes, np.ndarray]) -> Mapping[bytes, np.ndarray]:
         """Put the embeddings by themselves in front of rows with features; they are the first to be dropped."""
-        if not self._n_halves:
+        if not self._n_features:
             return packed
         return {**{key.removesuffix(self._suffix): row[: self._width] for key, row in packed.items()}, **packed}
 
@@ -310,7 +317,8 @@ class EmbeddingCache:
         unsure = [key for key in rows if key not in stored]
         if unsure:
             there = self._store.lookup(unsure, self._width, self._n_halves)
-            absent = self._with_embeddings({key: rows[key] for key in unsure if key not in there})
+            absent: Mapping[bytes, np.ndarray] = {key: rows[key] for key in unsure if key not in there}
+            absent = absent if self._is_alone else self._with_embeddings(absent)
             # what could not be written is tried again by the next call
             stored.update([*unsure, *absent] if not absent or self._store.put(absent) else there)
 

@@ -69,6 +69,12 @@ class ImageEncoding:
     # will take
     on_batch: Callable[[int], None] | None = None
     embedding_width: int | None = None  # number D of columns of the embeddings; None where they are all
+    embeddings_alone: bool = False  # are handed on, and what is behind them only goes to the cache
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns that are handed on."""
+        return self.embedding_width if self.embeddings_alone and self.embedding_width else self.width
 
     @torch.inference_mode()
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
@@ -232,7 +238,7 @@ def embed_images(
 
     With `verbose` a bar shows how many are done.
     """
-    result = np.empty((len(images), encoding.width), np.float32)
+    result = np.empty((len(images), encoding.n_columns), np.float32)
     chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known)
     for rows, embeddings in counted(chunks, len(images), verbose):
         result[rows] = embeddings
@@ -478,7 +484,7 @@ class _Stream:
                     self._kept.update(set(chunk.mine) - provisional)
                     if provisional:
                         self._cache.leave({self.keys[row] for row in provisional})
-            embeddings = np.stack([embedded[row] for row in chunk.rows])
+            embeddings = np.stack([embedded[row][: self._encoding.n_columns] for row in chunk.rows])
         self._n_done += len(chunk.rows)
         if self.monitor is not None:
             self.monitor.done(self._n_done)
@@ -547,10 +553,12 @@ def shared_encoding(
     batch_size: int | str,
     compiled: bool = False,
     blocks: FeatureBlocks | None = None,
+    embeddings_alone: bool = False,
 ) -> ImageEncoding:
     """Return the encoding by the backbone's own image tower, which all estimators share.
 
-    With the backbone's `feature_blocks` its rows are these, else embeddings.
+    With the backbone's `feature_blocks` its rows are these, else embeddings; with `embeddings_alone` the others are
+    only kept, for whoever wants them later.
     """
     tower: Any = backbone.image_tower(device)
     reads_more = blocks is not None and not blocks.is_plain
@@ -564,6 +572,7 @@ def shared_encoding(
         precision,
         batch_size,
         embedding_width=backbone.embedding_width if reads_more else None,
+        embeddings_alone=embeddings_alone,
     )
 
 
@@ -575,10 +584,11 @@ def cache_of(
     max_memory: int | None,
     white: WhiteLevel = FULL_RANGE,
     blocks: FeatureBlocks | None = None,
+    embeddings_alone: bool = False,
 ) -> EmbeddingCache:
     """Cache of what the backbone's own image tower makes of images; `max_memory` is in bytes.
 
-    `blocks` are those that `shared_encoding` was given.
+    `blocks` and `embeddings_alone` are those that `shared_encoding` was given.
     """
     return EmbeddingCache(
         backbone.function,
@@ -589,4 +599,5 @@ def cache_of(
         max_memory=max_memory,
         white=white,
         blocks=() if blocks is None else blocks.blocks[1:],
+        embeddings_alone=embeddings_alone,
     )

@@ -218,7 +218,8 @@ class FittedState:
         key = (str(device), settings.compile)
         if key not in self._towers:
             self._towers[key] = self._encoding_on(device, settings)
-        encoding = replace(self._towers[key], precision=settings.precision, batch_size=settings.batch_size)
+        kept, blocks = self._towers[key]
+        encoding = replace(kept, precision=settings.precision, batch_size=settings.batch_size)
         if "tower" in self.arrays:
             return encoding, None
         return encoding, cache_of(
@@ -228,29 +229,34 @@ class FittedState:
             settings.embedding_cache,
             settings.max_memory,
             WhiteLevel(settings.white_level),
-            self.blocks,
+            blocks,
+            encoding.embeddings_alone,
         )
 
-    def _encoding_on(self, device: torch.device, settings: Settings) -> ImageEncoding:
-        """Build the fitted tower; the backbone is loaded only where its own tower is used."""
+    def _encoding_on(self, device: torch.device, settings: Settings) -> tuple[ImageEncoding, FeatureBlocks]:
+        """Build the fitted tower, and say what it gives; the backbone is loaded only where its own tower is used."""
+        precision, batch_size = settings.precision, settings.batch_size
         if "tower" not in self.arrays:
             backbone = self.record.load(self.source(settings))
-            precision, batch_size = settings.precision, settings.batch_size
-            return shared_encoding(backbone, device, precision, batch_size, settings.compile, self.blocks)
+            # other fits may want to read more of the same images, which are to pass the tower once
+            alone = self.blocks.is_plain and settings.may_read_tower
+            blocks = backbone.readable_blocks if alone else self.blocks
+            return shared_encoding(backbone, device, precision, batch_size, settings.compile, blocks, alone), blocks
         tower: Any = build_image_tower(self.record.image_config)
         load_module(tower, self.arrays["tower"])
         tower = tower.to(device)
         if not self.blocks.is_plain:
             tower = FeatureTower(tower)
-        return ImageEncoding(
+        encoding = ImageEncoding(
             torch.compile(tower) if settings.compile else tower,
             self.record.preprocessing,
             self.blocks.width,
             device,
-            settings.precision,
-            settings.batch_size,
+            precision,
+            batch_size,
             embedding_width=None if self.blocks.is_plain else self.record.embedding_width,
         )
+        return encoding, self.blocks
 
     def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +27,7 @@ from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.devices import autocast_for
-from skl2rclip.errors import InvalidParameterError
 
-_log = logging.getLogger(__name__)
 # the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
 _ADAPTER_SHARE = 1 / 3
 
@@ -282,14 +279,10 @@ def _blocks(request: FitRequest, backbone: Backbone) -> FeatureBlocks:
         return request.blocks
     if request.previous is not None:
         return request.previous.blocks
-    if request.settings.reads_tower and not request.one_pass:
-        try:
-            return backbone.feature_blocks
-        except InvalidParameterError as error:
-            if request.settings.image_features != "auto":
-                raise
-            _log.info("The embedding alone is read: %s", error)
-    return FeatureBlocks.of_embeddings(backbone.embedding_width)
+    wanted = request.settings.image_features
+    if wanted == EMBEDDING or request.one_pass or not request.settings.may_read_tower:
+        return FeatureBlocks.of_embeddings(backbone.embedding_width)
+    return backbone.readable_blocks if wanted == "auto" else backbone.feature_blocks
 
 
 def _zero_shot(request: FitRequest, backbone: Backbone, text_tower: TextTower) -> ZeroShot:

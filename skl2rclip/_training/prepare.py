@@ -209,7 +209,10 @@ def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) 
     """How images are embedded for the first stage; the cache is for towers that are still the backbone's own."""
     device, settings = request.device, request.settings
     compiled = settings.compile and learner.tower is None
-    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled, learner.blocks)
+    # a search over features passes each image once: what this fit does not read, another may
+    alone = learner.blocks.is_plain and settings.may_read_tower and learner.tower is None
+    blocks = backbone.readable_blocks if alone else learner.blocks
+    encoding = shared_encoding(backbone, device, settings.precision, settings.batch_size, compiled, blocks, alone)
     if learner.tower is not None and request.previous is not None and "tower" in request.previous.arrays:
         return replace(encoding, tower=learner.reader), None
     return encoding, cache_of(
@@ -219,5 +222,6 @@ def _frozen_encoding(request: FitRequest, backbone: Backbone, learner: Learner) 
         settings.embedding_cache,
         settings.max_memory,
         request.white,
-        learner.blocks,
+        blocks,
+        alone,
     )

@@ -190,7 +190,7 @@ def test_too_few_images_to_leave_any_out_leave_the_tower_as_it_is(make_classifie
 
 
 def test_without_a_first_stage_the_adapter_still_starts_from_the_frozen_embeddings(make_classifier, shades):
-    classifier = make_classifier(**FINETUNE, prompt_epochs=0).fit(*shades)
+    classifier = make_classifier(**FINETUNE, prompt_epochs=0, image_features="embedding").fit(*shades)
     linear = classifier._state.arrays["adapter"]["linear"]
     assert np.abs(linear[0] - np.eye(linear.shape[1])).max() > 1e-2
     assert classifier.score(*shades) > 0.5

@@ -188,8 +188,8 @@ def test_a_search_over_features_passes_each_image_once(make_classifier, shades, 
         embedder.ImageEncoding, "of_pixels", lambda self, pixels: passed.append(len(pixels)) or of_pixels(self, pixels)
     )
     X = shades[0] // 2 + 3  # which no other test has embedded
-    for features in ("both", "tower", "auto", "embedding"):
-        make_classifier(image_features=features, prompt_epochs=1).fit(X, shades[1]).predict(X)
+    for features in ("embedding", "both", "tower", "auto"):
+        make_classifier(image_features=features, prompt_epochs=1).fit(X[:20], shades[1][:20]).predict(X)
     assert sum(passed) == len(np.unique(X.reshape(40, -1), axis=0))
 
 

@@ -51,7 +51,7 @@ def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, s
     expected = make_classifier().fit(*shades)
     np.testing.assert_array_equal(state.prototypes, expected.prototypes_)
     assert list(state.history) == expected.history_
-    assert set(state.arrays) == {"prompts", "adapter", "zero_shot"}
+    assert set(state.arrays) == {"prompts", "projection", "adapter", "zero_shot"}
 
 
 def test_each_epoch_is_reported_with_the_state_so_far(request_for):
