@@ -72,9 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("images-beside-columns"), help="for the crops")
     parser.add_argument("--n", type=int, default=80, help="crops to learn from")
+    parser.add_argument("--n-test", type=int, default=400, help="crops to predict")
     options = parser.parse_args()
     frame, y = frame_of(options.folder / "train", options.n, 0)
-    test, true = frame_of(options.folder / "test", 400, 1)
+    test, true = frame_of(options.folder / "test", options.n_test, 1)
     print(f"{options.n} crops to learn from; mean absolute error in grades on {len(true)} others")
     for name, pipeline in pipelines(frame.columns[1:].tolist()).items():
         predicted = pipeline.fit(frame, y).predict(test)

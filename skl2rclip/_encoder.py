@@ -181,9 +181,9 @@ class CLIPImageEncoder(_Embedding):
         from skl2rclip._clip.source import BackboneSource, warn_if_random
         from skl2rclip._utils.devices import resolve_device
 
+        check_choice("image_features", self.image_features, choices=("embedding", "tower", "both"))  # not "auto"
         plain = checked(self.get_params(deep=False))
         check_string("device", self.device)  # not a list, which the classifier takes
-        check_choice("image_features", self.image_features, choices=("embedding", "tower", "both"))  # nor "auto"
         device = resolve_device(self.device)
         source = BackboneSource(self.model_name, plain["pretrained"], seed_from(self.random_state))
         warn_if_random(source)

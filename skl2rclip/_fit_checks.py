@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.files import stamped
-from skl2rclip._ordinal.features import FeatureBlocks
+from skl2rclip._ordinal.features import FeatureBlocks, column_order
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import given_ranks, rank_scale
 from skl2rclip._settings import Settings
@@ -66,7 +66,7 @@ def checked_request(
 
     devices = resolve_devices(settings.device)
     check_devices(devices, starts_processes=not one_pass)
-    labels = check_labels(y)
+    labels, names = check_labels(y), column_names(X)
     data = checked_data(estimator, settings, X, fitted=previous is not None)
     check_lengths(data, labels)
     weight = check_sample_weight(sample_weight, len(labels))
@@ -82,13 +82,20 @@ def checked_request(
     source, config = _checked_source(settings, seed, previous)
     blocks = None
     if settings.is_precomputed:
-        names, width = column_names(X), config["embed_dim"]
-        blocks = FeatureBlocks.of_table(names, data.shape[1], width) if previous is None else previous.blocks
-        check_width(data, blocks.width, "the fitted model takes", "as in the fit before")
+        if previous is None:
+            blocks = FeatureBlocks.of_table(names, data.shape[1], config["embed_dim"])
+        else:
+            blocks, names = previous.blocks, previous.column_names or names
+            check_width(data, blocks.width, "the fitted model takes", "as in the fit before")
+        data = in_column_order(data, names)
     if previous is None:
-        _check_features(settings, blocks, config["embed_dim"], one_pass)
-        names, m, position = scale.names, settings.n_context_tokens, settings.rank_position
-        tokens = tokenize_prompts(PromptTokenizer(source.model_name, config), settings.prompt, names, m, position)
+        _check_features(settings, blocks, config["embed_dim"], "a first partial_fit" if one_pass else None)
+        m, position, tokenizer = (
+            settings.n_context_tokens,
+            settings.rank_position,
+            PromptTokenizer(source.model_name, config),
+        )
+        tokens = tokenize_prompts(tokenizer, settings.prompt, scale.names, m, position)
         warn_if_random(source)
     else:
         previous.check_goes_on(settings, scale)
@@ -107,9 +114,9 @@ def checked_request(
         previous=previous,
         one_pass=one_pass,
         n_columns=column_count(X if not settings.is_precomputed else data),
-        column_names=column_names(X),
+        column_names=names,
         blocks=blocks,
-        fingerprint=fingerprint_of(X) if settings.is_precomputed else None,
+        fingerprint=None if blocks is None or blocks.embedding is None else fingerprint_of(X),
         kept=np.arange(len(labels)),
         n_given=len(labels),
         label_std=label_std,
@@ -117,15 +124,34 @@ def checked_request(
     return request.keep(weight > 0)
 
 
-def _check_features(settings: Settings, blocks: FeatureBlocks | None, width: int, is_first_pass: bool) -> None:
-    """Raise where the features that are asked for are not there, or cannot be read, of a table or of images."""
-    wanted = settings.image_features
+def check_blocks(names: tuple[str, ...] | None, blocks: FeatureBlocks, how: str) -> None:
+    """Raise where a table's columns are named as others than those that an image tower gives, or in another order."""
+    if names is None or not any("__" in name for name in names):
+        return
+    expected = [f"{name}__{i}" for name, width in blocks.plain_names for i in range(width)]
+    for name, column in zip(names, expected, strict=True):
+        if not f"__{name}".endswith(f"__{column}"):
+            raise ValueError(f"X has the column {name!r} where the fitted model takes {column!r}: make X {how}.")
+
+
+def in_column_order(table: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
+    """Bring the columns of each block together."""
+    order = column_order(names)
+    return table if order is None else table[:, order]
+
+
+def _check_features(settings: Settings, blocks: FeatureBlocks | None, width: int, reader: str | None = None) -> None:
+    """Raise where the features that are asked for are not there, or cannot be read, of a table or of images.
+
+    `reader` is what reads the embedding alone, beside what the settings say.
+    """
+    wanted, has_no_tower_epochs = settings.image_features, not settings.finetunes or settings.image_epochs == 0
     limits = {
         "rank_targets='hard'": not settings.is_soft,
         "image_adapter=None": settings.image_adapter is None,
-        "a first partial_fit": is_first_pass,
+        "prompt_epochs=0": settings.prompt_epochs == 0 and has_no_tower_epochs and reader is None,
     }
-    reader = next((what for what, holds in limits.items() if holds), None)
+    reader = reader or next((what for what, holds in limits.items() if holds), None)
     if reader is not None and wanted not in ("auto", "embedding"):
         raise InvalidParameterError(
             f"image_features={wanted!r} cannot be had with {reader}, which reads the embedding alone: leave it at "
@@ -135,11 +161,10 @@ def _check_features(settings: Settings, blocks: FeatureBlocks | None, width: int
         return
     holds = "X holds nothing but embeddings"
     if blocks.embedding is None:
-        names = ", ".join(repr(name) for name, _ in blocks.blocks[:5])
         holds = (
-            f"X holds no embeddings of {settings.model_name}: that is an array of {width} columns without names, or "
-            f"columns named as CLIPImageEncoder does, 'embedding__0' and so on. X has {blocks.width} columns, of the "
-            f"block {names}"
+            f"X holds no embeddings of {settings.model_name}, or more than one block of them: that is an array of "
+            f"{width} columns without names, or columns named as CLIPImageEncoder does, 'embedding__0' and so on. X "
+            f"has {blocks.width} columns, of the blocks {blocks.shown}"
         )
     if wanted != "auto" and wanted not in blocks.choices:
         raise InvalidParameterError(f"image_features={wanted!r} cannot be had: {holds}.")
@@ -161,6 +186,7 @@ def request_without_images(estimator: BaseEstimator, settings: Settings) -> FitR
     scale, _ = rank_scale(np.asarray(given_ranks(estimator.ranks)), estimator.ranks, estimator.rank_names)
     seed = seed_from(estimator.random_state)
     source, config = _checked_source(settings, seed, None)
+    _check_features(settings, None, config["embed_dim"], "fit_zero_shot")
     tokenizer = PromptTokenizer(source.model_name, config)
     tokens = tokenize_whole_prompts(tokenizer, settings.prompt, scale.names, settings.rank_position)
     n_words = count_words(tokenizer, settings.prompt)
@@ -219,7 +245,9 @@ def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val:
     target = request.scale.encode(labels, "y_val")
     if is_table:
         check_width(data, request.data.shape[1], "X has", "as X", "X_val")
-        fingerprint = fingerprint_of(X_val)
+        data = in_column_order(data, request.column_names)
+        has_embedding = request.blocks is not None and request.blocks.embedding is not None
+        fingerprint = fingerprint_of(X_val) if has_embedding else None
         check_fingerprint(fingerprint, request.fingerprint or fingerprint, settings.model_name, "X_val")
         request = replace(request, fingerprint=fingerprint or request.fingerprint)
     return request.with_validation(data if is_table else stamped(data), target)

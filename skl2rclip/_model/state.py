@@ -106,8 +106,9 @@ class FittedState:
             pairs["ranks"] = (self.scale.ranks.tolist(), given_ranks(ranks).tolist())
         if rank_names is not None:
             pairs["rank_names"] = (list(self.scale.names), list(names_of(self.scale.ranks, rank_names)))
+        chosen = {"image_features": self.features, "image_adapter": self.adapter_kind}
         for name, (fitted, given) in pairs.items():
-            if fitted != given:
+            if fitted != given and not (fitted == "auto" and given == chosen[name]):
                 raise InvalidParameterError(
                     f"{name}={given!r} contradicts the fitted model, which has {name}={fitted!r}: set it back, or fit "
                     "again."
@@ -118,11 +119,10 @@ class FittedState:
         if self.blocks.is_plain or self.structure["image_tower"] != "precomputed":
             return
         backbone = self.record.load(self.source(settings))
-        if self.blocks.blocks[0][0] != EMBEDDING or self.blocks != backbone.feature_blocks:
-            names = ", ".join(repr(name) for name, _ in self.blocks.blocks[:5])
+        if self.blocks.embedding != 0 or self.blocks.plain_names != backbone.readable_blocks.blocks:
             raise ValueError(
-                f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {names}: it cannot "
-                "read images. Make such a table of them, and set image_tower='precomputed'."
+                f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {self.blocks.shown}: "
+                "it cannot read images. Make such a table of them, and set image_tower='precomputed'."
             )
 
     def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
@@ -241,6 +241,11 @@ class FittedState:
             # other fits may want to read more of the same images, which are to pass the tower once
             alone = self.blocks.is_plain and settings.may_read_tower
             blocks = backbone.readable_blocks if alone else self.blocks
+            if not alone and not blocks.is_plain and self.blocks.plain_names != backbone.feature_blocks.blocks:
+                raise ValueError(
+                    f"The model reads {self.blocks.width} columns of its backbone's image tower, and these are others: "
+                    "fit again."
+                )
             return shared_encoding(backbone, device, precision, batch_size, settings.compile, blocks, alone), blocks
         tower: Any = build_image_tower(self.record.image_config)
         load_module(tower, self.arrays["tower"])
@@ -323,6 +328,8 @@ class FittedState:
             if key != "prototypes":
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = array
+        blocks = _blocks_from_json(description)
+        _check_reading(parts, blocks, description["features"])
         return cls(
             record=BackboneRecord(**{**record, "source": source, "preprocessing": preprocessing}),
             tokens=PromptTokens(**{name: _tuples(value) for name, value in description["tokens"].items()}),
@@ -333,7 +340,7 @@ class FittedState:
             asked_for=_tuples(description["asked_for"]),
             history=tuple(description["history"]),
             errors=None if errors is None else RunningErrors(**errors),
-            blocks=_blocks_from_json(description),
+            blocks=blocks,
             **{name: description[name] for name in ("structure", "device", "features", "noise", "trust", "n_columns")},
             column_names=_tuples(description["column_names"]),
         )
@@ -383,7 +390,6 @@ def _check_counts(description: Mapping[str, Any]) -> None:
         "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
         "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
         "state.n_columns": (n_columns, blocks.width if is_table else n_columns and 1),
-        "state.n_features": (description["n_features"] is None, description["features"] == EMBEDDING),
         "state.column_names": (n_columns if columns is None else len(columns), n_columns),
     }
     for name, (found, expected) in lengths.items():
@@ -400,6 +406,15 @@ def _check_features(description: Mapping[str, Any], blocks: FeatureBlocks) -> No
     structure, features, adapter = description["structure"], description["features"], description["adapter"]
     if blocks.embedding is not None and blocks.blocks[blocks.embedding][1] != description["record"]["embedding_width"]:
         raise ValueError("state.blocks.embedding is a block of another width than embeddings")
+    names = [name.rpartition("__")[2] for name, _ in blocks.blocks]
+    if blocks.embedding is not None and names[blocks.embedding] not in ("", EMBEDDING):
+        raise ValueError("state.blocks.embedding is a block of another name")
+    if len({name for name, _ in blocks.blocks}) < len(names):
+        raise ValueError("state.blocks names a block twice")
+    if structure["image_tower"] != "precomputed" and (blocks.embedding != 0 or names[0] != EMBEDDING):
+        raise ValueError("state.blocks does not begin with the embedding, as an image tower's do")
+    if (description["n_features"] is None) != (features == EMBEDDING):
+        raise ValueError(f"state.n_features is {description['n_features']}, and state.features {features!r}")
     if features not in blocks.choices:
         raise ValueError(f"state.features is {features!r}, and the blocks allow {blocks.choices}")
     if features != EMBEDDING and (structure["image_adapter"] is None or structure["rank_targets"] == "hard"):
@@ -408,6 +423,15 @@ def _check_features(description: Mapping[str, Any], blocks: FeatureBlocks) -> No
         raise ValueError(f"state.features is {features!r}, and the parameter says {structure['image_features']!r}")
     if structure["image_adapter"] not in ("auto", None, adapter):
         raise ValueError(f"state.adapter is {adapter!r}, and the parameter says {structure['image_adapter']!r}")
+
+
+def _check_reading(parts: dict[str, Arrays], blocks: FeatureBlocks, features: str) -> None:
+    """Raise unless the arrays read what they are said to."""
+    columns = blocks.embedding_columns
+    if columns is None and parts["zero_shot"]["share"]:
+        raise ValueError("the array zero_shot.share is not 0, and there is no embedding that it could be of")
+    if columns is not None and features == "tower" and parts["projection"]["weight"][columns].any():
+        raise ValueError(f"state.features is {features!r}, and the array projection.weight says otherwise")
 
 
 def _blocks_from_json(description: Mapping[str, Any]) -> FeatureBlocks:
@@ -487,8 +511,13 @@ def unit_rows(embeddings: np.ndarray) -> np.ndarray:
 
 
 def table_rows(table: np.ndarray, blocks: FeatureBlocks) -> np.ndarray:
-    """Rows of a table as a model reads them: of nothing but embeddings of length one."""
-    return unit_rows(table) if blocks.is_plain else table
+    """Rows of a table as a model reads them, embeddings of length one."""
+    columns = blocks.embedding_columns
+    if columns is None:
+        return table
+    rows = table.copy()
+    rows[:, columns] = unit_rows(table[:, columns])
+    return rows
 
 
 def module_arrays(module: nn.Module) -> Arrays:

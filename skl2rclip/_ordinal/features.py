@@ -7,6 +7,7 @@ arrays; nothing knows of ranks, or where the features come from.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,6 +15,8 @@ from itertools import accumulate
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.extmath import randomized_svd
+
+from skl2rclip._ordinal.ridge import portions_of
 
 EMBEDDING = "embedding"
 # which blocks are read
@@ -24,8 +27,8 @@ _OF_TOWER = re.compile(r"pooled|(mean|deviation)_\d+")
 _MAX_COMPONENTS = 1_000
 # with more images than that, components come from some of them and are not exact
 _MAX_EXACT, _MAX_IMAGES = 2_000, 5_000
-# of a block's squared mean: what is less is rounding
-_MIN_VARIANCE = 1e-12
+# of a block's rows: the inverse of what is less is no number in single precision
+_MIN_LENGTH = 1e-30
 # of the largest singular value: what is less is rounding
 _MIN_SINGULAR_VALUE = 1e-5
 
@@ -52,22 +55,31 @@ class FeatureBlocks:
 
     @classmethod
     def of_table(cls, names: Sequence[str] | None, n_columns: int, embedding_width: int) -> FeatureBlocks:
-        """Blocks of a table, whose names share what stands before the last ``__``.
+        """Blocks of a table whose columns are in `column_order`.
 
         The embedding is the block of that name that is as wide as embeddings, or a table of that width without names.
         """
-        prefixes = [name.rpartition("__")[0] for name in names or [""] * n_columns]
-        starts = [i for i, prefix in enumerate(prefixes) if i == 0 or prefix != prefixes[i - 1]]
-        widths = np.diff([*starts, n_columns]).tolist()
-        blocks = tuple((prefixes[start], width) for start, width in zip(starts, widths, strict=True))
+        prefixes = _prefixes(names or [""] * n_columns)
+        blocks = tuple(Counter(prefixes).items())
         if not any(prefixes):
             return cls(blocks, 0 if n_columns == embedding_width else None)
-        found = [
-            i
-            for i, (name, width) in enumerate(blocks)
-            if name.rpartition("__")[2] == EMBEDDING and width == embedding_width
-        ]
+        found = [i for i, (name, width) in enumerate(blocks) if _is_embedding(name) and width == embedding_width]
         return cls(blocks, found[0] if len(found) == 1 else None)
+
+    @property
+    def plain_names(self) -> tuple[tuple[str, int], ...]:
+        """The blocks without what all their names begin with, as a `ColumnTransformer` puts it there."""
+        parts = [name.split("__") for name, _ in self.blocks]
+        n_common = 0
+        while all(len(each) > n_common + 1 and each[n_common] == parts[0][n_common] for each in parts):
+            n_common += 1
+        return tuple(("__".join(each[n_common:]), width) for each, (_, width) in zip(parts, self.blocks, strict=True))
+
+    @property
+    def shown(self) -> str:
+        """Names of the first blocks, for messages."""
+        more = ", ..." if len(self.blocks) > 5 else ""
+        return ", ".join(repr(name) for name, _ in self.blocks[:5]) + more
 
     @property
     def width(self) -> int:
@@ -112,6 +124,25 @@ class FeatureBlocks:
         return np.where(is_embedding, 0.0, sizes) if features == "tower" else sizes
 
 
+def column_order(names: Sequence[str] | None) -> np.ndarray | None:
+    """Order of a table's columns in which those of a block stand together; None where they do.
+
+    A block are the columns whose names share what stands before the last ``__``.
+    """
+    prefixes = _prefixes(names or [])
+    first = {prefix: number for number, prefix in enumerate(dict.fromkeys(prefixes))}
+    order = np.argsort([first[prefix] for prefix in prefixes], kind="stable")
+    return None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def _prefixes(names: Sequence[str]) -> list[str]:
+    return [name.rpartition("__")[0] for name in names]
+
+
+def _is_embedding(name: str) -> bool:
+    return name.rpartition("__")[2] == EMBEDDING
+
+
 @dataclass(frozen=True)
 class Projection:
     """Map of rows of features to what is learned from: ``x = (f - mean) weight``."""
@@ -140,17 +171,18 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
         Which blocks are read, one of `FEATURES`.
     seed : int
     """
-    share = weight / weight.sum()
-    mean = share @ rows
+    share, seen = weight / weight.sum(), np.flatnonzero(weight > 0)
+    mean = sum(share[part] @ rows[part].astype(np.float64) for part in portions_of(len(rows)))
+    counted = rows if len(seen) == len(rows) else rows[seen]
+    varies = counted.max(axis=0) > counted.min(axis=0)
     factor = np.zeros(rows.shape[1])
     for columns, size in zip(blocks.slices, blocks.sizes(features), strict=True):
-        if size:
-            square = share @ ((rows[:, columns] - mean[columns]) ** 2).sum(axis=1)
-            varies = square > _MIN_VARIANCE * (mean[columns] ** 2).sum()
-            factor[columns] = size / np.sqrt(square) if varies else 0.0
+        length = np.sqrt(share @ ((rows[:, columns] - mean[columns]) ** 2 @ varies[columns]))
+        if size and length > _MIN_LENGTH:
+            factor[columns] = size / length * varies[columns]
     is_read = factor > 0
-    seen = _some(np.flatnonzero(weight > 0), seed)
-    scaled = (rows[seen][:, is_read] - mean[is_read]) * (factor[is_read] * np.sqrt(share[seen])[:, None])
+    seen, portions = _some(seen, share, seed)
+    scaled = (rows[seen][:, is_read] - mean[is_read]) * (factor[is_read] * np.sqrt(portions)[:, None])
     axes, values = _principal_axes(scaled, seed)
     spread = np.sqrt((values**2).sum() / max(len(values), 1)) or 1.0
     projection = np.zeros((rows.shape[1], len(values)), np.float32)
@@ -158,10 +190,13 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
     return Projection(mean.astype(np.float32), projection)
 
 
-def _some(seen: np.ndarray, seed: int) -> np.ndarray:
+def _some(seen: np.ndarray, share: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that components come from, and how much each counts; of many some, drawn by their weight."""
     if len(seen) <= _MAX_IMAGES:
-        return seen
-    return np.sort(np.random.default_rng([seed, 3]).choice(seen, _MAX_IMAGES, replace=False))
+        return seen, share[seen]
+    generator = np.random.default_rng([seed, 3])
+    drawn = np.sort(generator.choice(seen, _MAX_IMAGES, replace=False, p=share[seen]))
+    return drawn, np.full(_MAX_IMAGES, 1 / _MAX_IMAGES)
 
 
 def _principal_axes(scaled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

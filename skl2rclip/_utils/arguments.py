@@ -275,8 +275,14 @@ def check_same_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] 
 
 def column_names(X: Any) -> tuple[str, ...] | None:
     """Names of a table's columns, where all of them are strings."""
-    columns = getattr(X, "columns", None)
-    return tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+    columns = getattr(X, "column_names", None)  # of Arrow, whose columns are data
+    columns = getattr(X, "columns", None) if columns is None else columns
+    if columns is None:
+        return None
+    are_names = [isinstance(name, str) for name in columns]
+    if any(are_names) and not all(are_names):
+        raise TypeError("X has columns whose names are words beside others: make all of them strings.")
+    return tuple(columns) if all(are_names) else None
 
 
 def column_count(X: Any) -> int | None:

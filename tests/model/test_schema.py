@@ -72,6 +72,11 @@ def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path
         (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
         (("params", "batch_size"), 10**299, "params.batch_size"),
         (("format_version",), 5.0, "has format version 5.0, and this version .* reads 6"),
+        (("state", "features"), "tower", "state.n_features is None, and state.features 'tower'"),
+        (("state", "blocks", "embedding"), 2, "state.blocks.embedding is no block"),
+        (("state", "blocks", "embedding"), None, "state.features is 'embedding', and the blocks allow"),
+        (("state", "blocks", "blocks"), [["embedding", 24], ["x", 4]], "state.n_columns gives"),
+        (("state", "n_features"), 3, "state.n_features is 3, and state.features 'embedding'"),
         (("state", "errors"), dict.fromkeys(ERRORS, 0) | {"position": 1e100}, "sums over no images"),
     ],
 )
@@ -87,6 +92,32 @@ def test_a_field_that_cannot_be_is_named(saved, place, value, message):
         return
     with pytest.raises(ValueError, match=message):
         L2RCLIPClassifier.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("features",), "tower", "state.features is 'tower', and the array projection.weight says otherwise"),
+        (("adapter",), "mlp", "adapter.hidden_weight is not of the shape"),
+        (("blocks", "embedding"), 1, "state.blocks.embedding is a block of another (name|width)"),
+        (("blocks", "embedding"), None, "state.blocks does not begin with the embedding"),
+        (("blocks", "blocks"), [["embedding", 24], ["x", 80], ["x", 80]], "state.blocks names a block twice"),
+        (("n_features",), 3, "projection.weight is not of the shape"),
+    ],
+)
+def test_what_is_said_of_features_must_fit(make_classifier, shades, tmp_path, place, value, message):
+    chosen = {"image_features": "both", "image_adapter": "linear"}
+    make_classifier(**chosen, prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    for part in (description["params"], description["state"]["structure"]):
+        part.update(dict.fromkeys(chosen, "auto"))
+    inner = description["state"]
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    fault_saves.write_description(tmp_path / "model", description)
+    with pytest.raises(ValueError, match=message):
+        L2RCLIPClassifier.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "NaN", '{"format_version": Infinity}', "\x00", "null", '"3"', "{}"])

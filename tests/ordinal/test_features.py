@@ -88,3 +88,36 @@ def test_of_many_images_components_are_found_at_random(monkeypatch):
     assert found.shape == (300, 5)
     correlation = np.corrcoef((found @ found.T).ravel(), (exact @ exact.T).ravel())[0, 1]
     assert correlation > 0.995
+
+
+def test_columns_are_brought_together_by_block():
+    names = ["b__1", "a__0", "b__2", "a__1", "c"]
+    order = module.column_order(names)
+    assert [names[i] for i in order] == ["b__1", "b__2", "a__0", "a__1", "c"]
+    assert FeatureBlocks.of_table(names, 5, 9).blocks == (("b", 2), ("a", 2), ("", 1))
+    assert module.column_order(["a__0", "a__1", "b"]) is None
+    assert module.column_order(None) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["clip__embedding", "clip__pooled"], ["embedding", "pooled"]),
+        (["x__y__embedding", "x__y__mean_2"], ["embedding", "mean_2"]),
+        (["embedding", "pooled"], ["embedding", "pooled"]),
+        (["clip__embedding", "rest"], ["clip__embedding", "rest"]),
+        (["clip__embedding"], ["embedding"]),
+    ],
+)
+def test_what_all_names_begin_with_does_not_count(names, expected):
+    blocks = FeatureBlocks(tuple((name, 2) for name in names), 0)
+    assert [name for name, _ in blocks.plain_names] == expected
+
+
+def test_a_heavy_image_among_many_decides_the_components(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_IMAGES", 20)
+    X = rows(200)
+    weight = np.full(200, 1e-9)
+    weight[:20] = 1
+    x = fit_projection(X, weight, OF_TOWER, "both", 0)(X)
+    assert np.average((x**2).mean(axis=1), weights=weight) == pytest.approx(1, rel=1e-3)

@@ -74,7 +74,7 @@ def test_learning_curves_are_drawn_for_both_tasks(monkeypatch, capsys, tmp_path)
 
 
 def test_columns_stand_beside_images_in_one_pipeline(monkeypatch, capsys, tmp_path):
-    printed = run_main(monkeypatch, capsys, "images_beside_columns", tmp_path, "--n", "40")
+    printed = run_main(monkeypatch, capsys, "images_beside_columns", tmp_path, "--n", "40", "--n-test", "100")
     errors = dict(re.findall(r"^(images|measurements|both|ridge on both) +(\d\.\d{3})$", printed, flags=re.MULTILINE))
     assert len(errors) == 4
     assert float(errors["both"]) < min(float(errors["images"]), float(errors["ridge on both"]))

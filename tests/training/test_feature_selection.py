@@ -10,6 +10,7 @@ from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._settings import Settings
 from skl2rclip._training.feature_selection import candidates_of
+from skl2rclip._utils.arguments import FINGERPRINT_ATTRIBUTE
 from skl2rclip.errors import InvalidParameterError
 from tests.support.learners import settings_of
 
@@ -95,6 +96,87 @@ def test_a_table_of_any_width_will_do(make_precomputed, n_columns):
 def test_a_table_that_says_nothing_predicts_the_middle(make_precomputed):
     X = np.full((N, 7), 3.0)
     assert set(make_precomputed().fit(X, Y).predict(X)) == {2}
+
+
+def test_a_column_is_read_whatever_stands_beside_it(make_precomputed):
+    for X in (np.c_[np.full(N, 1e7), Y], 2_460_000.0 + Y[:, None]):
+        assert make_precomputed().fit(X, Y).score(X, Y) > 0.75
+
+
+def test_columns_of_a_block_need_not_stand_together(make_precomputed):
+    X = table_of(2, 2)
+    apart = X.iloc[:, [0, *range(WIDTH, X.shape[1]), *range(1, WIDTH)]]
+    together, scattered = (make_precomputed(image_features="both").fit(table, Y) for table in (X, apart))
+    np.testing.assert_allclose(scattered.predict_proba(apart), together.predict_proba(X), atol=1e-4)
+    assert scattered.feature_names_in_.tolist() == apart.columns.tolist()
+    with pytest.raises(ValueError, match="feature names should match"):
+        scattered.predict(X)
+
+
+def test_embeddings_are_of_length_one_beside_other_columns_too(make_precomputed):
+    X = table_of(2, 2)
+    longer = X.copy()
+    longer.iloc[:, :WIDTH] *= 10
+    parameters = {"zero_shot_share": 0.5, "image_features": "embedding"}
+    of_both = [make_precomputed(**parameters).fit(table, Y).predict_proba(table) for table in (X, longer)]
+    np.testing.assert_allclose(*of_both, atol=1e-4)
+
+
+def test_names_stay_when_training_goes_on_with_an_array(make_precomputed):
+    X = table_of(2, 2)
+    fitted = make_precomputed().fit(X, Y)
+    with pytest.warns(UserWarning, match="valid feature names"):
+        fitted.partial_fit(X.to_numpy(), Y)
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(X.iloc[:, ::-1])
+
+
+def test_a_table_for_a_model_of_images_must_have_its_columns(make_classifier, shades, tiny):
+    X, y = shades
+    encoder = CLIPImageEncoder(tiny, image_features="both", device="cpu").set_output(transform="pandas")
+    table = encoder.fit_transform(X)
+    fitted = make_classifier(image_features="both").fit(X, y)
+    expected = fitted.predict_proba(X)
+    fitted.set_params(image_tower="precomputed")
+    np.testing.assert_allclose(fitted.predict_proba(table.add_prefix("clip__")), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"X has the column .* where the fitted model takes 'embedding__0'"):
+        fitted.predict(table.iloc[:, ::-1])
+    with pytest.raises(ValueError, match=r"X has 24 features, but .* takes 184: make X with .*image_features='both'"):
+        fitted.predict(table.iloc[:, :WIDTH])
+    prefixed = make_classifier(image_tower="precomputed", image_features="both").fit(table.add_prefix("clip__"), y)
+    prefixed.set_params(image_tower="frozen")
+    np.testing.assert_allclose(prefixed.predict_proba(X), expected, atol=1e-5)
+
+
+def test_embeddings_of_another_network_are_features(make_precomputed):
+    other = table_of(2, 0).iloc[:, : WIDTH - 4]
+    other.attrs[FINGERPRINT_ATTRIBUTE] = "another"
+    fitted = make_precomputed().fit(other, Y)
+    assert (fitted.image_features_, fitted.zero_shot_share_) == ("both", 0)
+    fitted.predict(other)
+
+
+def test_columns_with_names_and_without_are_refused_before_the_fit(make_precomputed):
+    with pytest.raises(TypeError, match="make all of them strings"):
+        make_precomputed().fit(pd.DataFrame({0: Y + 0.0, "b": 1.0}), Y)
+
+
+@pytest.mark.parametrize("features", ["tower", "both"])
+def test_nothing_but_the_embedding_is_read_where_nothing_is_trained(make_classifier, shades, features):
+    with pytest.raises(InvalidParameterError, match=f"image_features='{features}' cannot be had with prompt_epochs=0"):
+        make_classifier(image_features=features, prompt_epochs=0).fit(*shades)
+    with pytest.raises(InvalidParameterError, match=f"image_features='{features}' cannot be had with fit_zero_shot"):
+        make_classifier(image_features=features, ranks=range(5)).fit_zero_shot()
+
+
+def test_what_was_chosen_may_be_said_afterwards(make_precomputed):
+    X = table_of(0, 8)
+    fitted = make_precomputed().fit(X, Y)
+    expected = fitted.predict_proba(X)
+    fitted.set_params(image_features=fitted.image_features_, image_adapter=fitted.image_adapter_)
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+    with pytest.raises(InvalidParameterError, match="image_features='embedding' contradicts"):
+        fitted.set_params(image_features="embedding").predict(X)
 
 
 def test_images_of_which_two_are_there_are_read_by_their_embedding(make_precomputed):
