@@ -67,8 +67,8 @@ class L2RCLIPClassifier(
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
         Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
         stage too, which wants a GPU, and with soft targets and an adapter selects its epochs out of fold first, so that
-        the tower changes only where images that are left out surely gain by it; or to take X as embeddings from
-        `CLIPImageEncoder`.
+        the tower changes only where images that are left out surely gain by it; or to take X as a table of features,
+        such as those of `CLIPImageEncoder`.
     image_features : {"auto", "embedding", "tower", "both"}, default="auto"
         What is read of each image: CLIP's embedding; the states inside of the image tower that it is made from, which
         show more of what CLIP has no words for; or both. "auto" takes both where that is better, by more than a
@@ -80,7 +80,8 @@ class L2RCLIPClassifier(
         layer: "auto" has one for the embedding alone. None leaves only the prompts to learn.
     rank_targets : {"soft", "hard"}, default="soft"
         Training target of each image: a distribution over the ranks as wide as the labels are uncertain, which is
-        measured on the frozen embeddings; or its own rank alone, which is the paper's way and wants many images.
+        measured on what is read of the frozen tower; or its own rank alone, which is the paper's way and wants many
+        images.
     ranks : array-like of shape (K,), optional
         All labels, lowest first; it may hold labels that no image shows. By default an ordered pandas Categorical
         gives the order, else numbers and pandas' intervals sort; for words the error proposes an order where one is
@@ -217,8 +218,9 @@ class L2RCLIPClassifier(
     ordinality_ : float
         Share of neighbouring prototype similarities in the right order, see `skl2rclip.metrics.ordinality`.
     label_noise_ : float
-        How far, as a root mean square, a ridge regression on the frozen embeddings is off for images that it has not
-        seen, in the unit of numeric labels, else in ranks: the width of the soft targets. Only with soft targets.
+        How far, as a root mean square, a ridge regression on what is read of the frozen tower is off for images that
+        it has not seen, in the unit of numeric labels, else in ranks: the width of the soft targets. Only with soft
+        targets.
     label_trust_ : float
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
@@ -237,7 +239,7 @@ class L2RCLIPClassifier(
     device_ : str
         Device of the fit.
     n_features_in_ : int
-        Width of the embeddings with ``image_tower="precomputed"``; else 1 where X came as one column, and absent where
+        Number W of columns with ``image_tower="precomputed"``; else 1 where X came as one column, and absent where
         it was one-dimensional.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X had them.
@@ -373,7 +375,7 @@ class L2RCLIPClassifier(
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
             Paths, contents of files as bytes or open files, PIL images, arrays, or one stacked array; in a list,
             column, one-column table, data set or generator, which is read entry by entry. Images of more than eight
             bits may need `white_level`.
@@ -476,7 +478,7 @@ class L2RCLIPClassifier(
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
         y : array-like of shape (n,)
         classes : array-like of shape (K,), optional
             All labels that there will be; needed in the first call unless `ranks` lists them.
@@ -544,7 +546,7 @@ class L2RCLIPClassifier(
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------

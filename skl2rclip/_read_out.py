@@ -30,7 +30,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------
@@ -45,7 +45,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------
@@ -59,7 +59,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------
@@ -73,7 +73,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------
@@ -89,7 +89,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
 
         Returns
         -------
@@ -106,7 +106,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
         coverage : float, default=0.8
             Probability that the interval is to hold, in (0, 1).
 
@@ -133,7 +133,7 @@ class ReadOutMixin:
 
         Parameters
         ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, D)
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
         y : array-like of shape (n,)
             True labels.
         sample_weight : array-like of shape (n,), optional
