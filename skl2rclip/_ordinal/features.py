@@ -16,8 +16,6 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.extmath import randomized_svd
 
-from skl2rclip._ordinal.ridge import portions_of
-
 EMBEDDING = "embedding"
 # which blocks are read
 FEATURES = (EMBEDDING, "tower", "both")
@@ -172,7 +170,7 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
     seed : int
     """
     share, seen = weight / weight.sum(), np.flatnonzero(weight > 0)
-    mean = sum(share[part] @ rows[part].astype(np.float64) for part in portions_of(len(rows)))
+    mean = np.einsum("i,ij->j", share, rows)  # in double precision, without a copy of the rows in it
     counted = rows if len(seen) == len(rows) else rows[seen]
     varies = counted.max(axis=0) > counted.min(axis=0)
     factor = np.zeros(rows.shape[1])
