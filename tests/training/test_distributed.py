@@ -121,8 +121,12 @@ def interrupt_who_waits(group):
 def test_processes_end_when_nobody_waits_for_them(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(multiprocessing.active_children())
-    with pytest.raises(KeyboardInterrupt):
-        run_on_devices(interrupt_who_waits, (CPU, CPU))
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_on_devices(interrupt_who_waits, (CPU, CPU))
+    finally:
+        signal.signal(signal.SIGINT, former)
     left = set(multiprocessing.active_children()) - before
     for process in left:
         process.join(60)
