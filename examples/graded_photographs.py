@@ -75,7 +75,14 @@ def ridge_on_statistics(train: tuple, test: tuple) -> np.ndarray:
 
 
 def classifier(**parameters) -> L2RCLIPClassifier:
-    settings = {"ranks": GRADES, "prompt": "the quality of this photo is", "random_state": 0, **parameters}
+    """The images to grade are of another photograph, to which CLIP's embedding carries over best."""
+    settings = {
+        "image_features": "embedding",
+        "ranks": GRADES,
+        "prompt": "the quality of this photo is",
+        "random_state": 0,
+        **parameters,
+    }
     return L2RCLIPClassifier("skl2rclip-tiny", **settings)
 
 

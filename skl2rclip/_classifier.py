@@ -77,7 +77,7 @@ class L2RCLIPClassifier(
         `partial_fit` read the embedding.
     image_adapter : {"auto", "mlp", "linear"} or None, default="auto"
         Map of the features to the width of CLIP's texts that is trained with the prompts, with or without a hidden
-        layer: "auto" has one for the embedding alone. None leaves only the prompts to learn.
+        layer: "auto" has one for the embedding, and chooses for more. None leaves only the prompts to learn.
     rank_targets : {"soft", "hard"}, default="soft"
         Training target of each image: a distribution over the ranks as wide as the labels are uncertain, which is
         measured on what is read of the frozen tower; or its own rank alone, which is the paper's way and wants many

@@ -103,12 +103,9 @@ def candidates_of(settings: Settings, blocks: FeatureBlocks) -> list[tuple[str, 
     if adapter is None:
         return [(EMBEDDING, settings.adapter_kind)]
     features = [each for each in (EMBEDDING, "both") if each in blocks.choices] if wanted == "auto" else [wanted]
-    # a hidden layer first of the embedding, as CLIP-Adapter has it; of many columns a linear map says as much
-    return [
-        (each, kind)
-        for each in features
-        for kind in ([adapter] if adapter != "auto" else ["mlp", "linear"] if each == EMBEDDING else ["linear", "mlp"])
-    ]
+    # of the embedding the hidden layer is nowhere behind (benchmarks/further.md); of many columns a linear map may do
+    kinds = {each: ["mlp"] if each == EMBEDDING else ["linear", "mlp"] for each in features}
+    return [(each, kind) for each in features for kind in (kinds[each] if adapter == "auto" else [adapter])]
 
 
 def _read(rows: np.ndarray, blocks: FeatureBlocks, projection: Projection | None) -> np.ndarray:

@@ -71,13 +71,13 @@ def test_candidates_are_what_the_parameters_leave_open():
         settings: Settings = settings_of(**parameters)
         return candidates_of(settings, blocks)
 
-    pairs = [("embedding", "mlp"), ("embedding", "linear"), ("both", "linear"), ("both", "mlp")]
+    pairs = [("embedding", "mlp"), ("both", "linear"), ("both", "mlp")]
     assert candidates() == pairs
     assert candidates(image_features="tower") == [("tower", "linear"), ("tower", "mlp")]
     assert candidates(image_adapter="mlp") == [("embedding", "mlp"), ("both", "mlp")]
     assert candidates(image_adapter=None) == [("embedding", "mlp")]
-    assert candidates(FeatureBlocks.of_embeddings(WIDTH)) == pairs[:2]
-    assert candidates(FeatureBlocks((("dino", 7),), None)) == pairs[2:]
+    assert candidates(FeatureBlocks.of_embeddings(WIDTH)) == pairs[:1]
+    assert candidates(FeatureBlocks((("dino", 7),), None)) == pairs[1:]
 
 
 @pytest.mark.parametrize("n_columns", [1, 7, 100])
