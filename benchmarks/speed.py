@@ -46,7 +46,8 @@ from skl2rclip._clip.backbone import Backbone, load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.text_tower import text_tower_of
 from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding, decode_and_embed, shared_encoding
+from skl2rclip._embedding.embedder import decode_and_embed
+from skl2rclip._embedding.encoding import ImageEncoding, shared_encoding
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.preprocessing import normalize
 from skl2rclip._model import state

@@ -326,7 +326,8 @@ class CLIPImageEncoder(_Embedding):
     def _embed(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         self._check_features()
-        from skl2rclip._embedding.embedder import cache_of, check_headers, embed_images, shared_encoding
+        from skl2rclip._embedding.embedder import check_headers, embed_images
+        from skl2rclip._embedding.encoding import cache_of, shared_encoding
         from skl2rclip._utils.devices import resolve_device
 
         if hasattr(self, "n_features_in_") and column_count(X) is not None:

@@ -19,7 +19,7 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding
+from skl2rclip._embedding.encoding import ImageEncoding
 from tests.support.small_images import shaded_images
 from tests.support.small_models import CONFIGS, write_model
 

@@ -35,7 +35,8 @@ from PIL import Image
 from skl2rclip._embedding import sqlite
 from skl2rclip._embedding import store as embedding_store
 from skl2rclip._embedding.cache import EmbeddingCache, forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding, check_headers, embed_images
+from skl2rclip._embedding.embedder import check_headers, embed_images
+from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._images.files import stamped
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip.embedding_store import EmbeddingStore

@@ -21,7 +21,8 @@ from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.untrusted import check_config
 from skl2rclip._embedding.cache import EmbeddingCache
-from skl2rclip._embedding.embedder import ImageEncoding, cache_of, check_headers, embed_chunks, shared_encoding
+from skl2rclip._embedding.embedder import check_headers, embed_chunks
+from skl2rclip._embedding.encoding import ImageEncoding, cache_of, shared_encoding
 from skl2rclip._images.files import ImageLike
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing

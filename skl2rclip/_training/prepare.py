@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from skl2rclip._clip.backbone import Backbone
-from skl2rclip._embedding.embedder import cache_of, decode_and_embed, embed_images, shared_encoding
+from skl2rclip._embedding.embedder import decode_and_embed, embed_images
+from skl2rclip._embedding.encoding import cache_of, shared_encoding
 from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.files import identity_of
 from skl2rclip._model.state import table_rows

@@ -20,7 +20,8 @@ from PIL import Image
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._embedding import embedder
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding, check_headers, decode_and_embed, embed_chunks, embed_images
+from skl2rclip._embedding.embedder import check_headers, decode_and_embed, embed_chunks, embed_images
+from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._embedding.store import EmbeddingStore
 from skl2rclip._images import memory as image_cost
 from skl2rclip._images.files import ImageFile, stamped
@@ -496,7 +497,7 @@ import sys, time
 from pathlib import Path
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._embedding import embedder as embedder_module
-from skl2rclip._embedding.embedder import ImageEncoding
+from skl2rclip._embedding.encoding import ImageEncoding
 folder, log, mode = sys.argv[1:4]
 original = ImageEncoding._of_pixels
 def counted(self, pixels, batch_size):

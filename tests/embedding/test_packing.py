@@ -8,7 +8,8 @@ from skl2rclip._clip.backbone import build_image_tower, load_backbone
 from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding, cache_of, embed_images, shared_encoding
+from skl2rclip._embedding.embedder import embed_images
+from skl2rclip._embedding.encoding import ImageEncoding, cache_of, shared_encoding
 from skl2rclip._embedding.packing import is_sound, pack, unpack
 from skl2rclip._embedding.pixel_store import account
 from skl2rclip._images.files import stamped

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from skl2rclip._embedding.cache import EmbeddingCache
-from skl2rclip._embedding.embedder import ImageEncoding, check_headers, embed_images
+from skl2rclip._embedding.embedder import check_headers, embed_images
+from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._images.files import stamped
 from skl2rclip._images.preprocessing import Preprocessing
 

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip._clip.backbone import Backbone
+from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._settings import Settings
 from skl2rclip._training.feature_selection import candidates_of
@@ -262,12 +264,9 @@ def test_images_are_read_as_the_encoder_reads_them(make_classifier, shades, tiny
 
 
 def test_a_search_over_features_passes_each_image_once(make_classifier, shades, monkeypatch):
-    passed = []
-    from skl2rclip._embedding import embedder
-
-    of_pixels = embedder.ImageEncoding.of_pixels
+    passed, of_pixels = [], ImageEncoding.of_pixels
     monkeypatch.setattr(
-        embedder.ImageEncoding, "of_pixels", lambda self, pixels: passed.append(len(pixels)) or of_pixels(self, pixels)
+        ImageEncoding, "of_pixels", lambda self, pixels: passed.append(len(pixels)) or of_pixels(self, pixels)
     )
     X = shades[0] // 2 + 3  # which no other test has embedded
     for features in ("embedding", "both", "tower", "auto"):
@@ -278,8 +277,6 @@ def test_a_search_over_features_passes_each_image_once(make_classifier, shades, 
 def test_a_tower_that_cannot_be_read_is_refused_or_gives_its_embedding(make_classifier, shades, monkeypatch):
     def refuse(backbone):
         raise InvalidParameterError("cannot be read")
-
-    from skl2rclip._clip.backbone import Backbone
 
     monkeypatch.setattr(Backbone, "feature_blocks", property(refuse))
     assert make_classifier().fit(*shades).image_features_ == "embedding"

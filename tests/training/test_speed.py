@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._embedding.embedder import ImageEncoding
+from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._training import stages as training
 
 # each makes the host wait for a device: its result is a number, or has a shape, that depends on values there

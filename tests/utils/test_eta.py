@@ -9,7 +9,7 @@ import torch
 
 from skl2rclip import CLIPImageEncoder
 from skl2rclip._embedding.cache import forget_embeddings
-from skl2rclip._embedding.embedder import _SMALL_BATCH, ImageEncoding
+from skl2rclip._embedding.encoding import SMALL_BATCH, ImageEncoding
 from skl2rclip._utils import eta
 from skl2rclip._utils.devices import resolve_device
 from skl2rclip._utils.eta import ProgressMonitor, in_words, quicker_device, seconds_left
@@ -157,7 +157,7 @@ def test_embedding_is_told_of_after_a_few_images(slow_tower, clock, tiny, images
 def test_a_large_batch_is_not_waited_for(slow_tower, tiny, images):
     slow_tower["each"] = 3.0
     encoder = CLIPImageEncoder(tiny, device="cpu", batch_size=128).fit()
-    with pytest.warns(LongWorkWarning, match=f"{40 - 3 * _SMALL_BATCH} of 40 images are left") as caught:
+    with pytest.warns(LongWorkWarning, match=f"{40 - 3 * SMALL_BATCH} of 40 images are left") as caught:
         encoder.transform(images)
     assert len(caught) == 1
 
@@ -219,6 +219,6 @@ def test_the_warning_can_be_filtered_by_its_class(slow_tower, tiny, images):
 
 def test_small_batches_first_change_no_embedding(tiny, images):
     encoder = CLIPImageEncoder(tiny, device="cpu").fit()
-    plain = encoder.transform(images[: 6 * _SMALL_BATCH])  # so few that nothing is watched
+    plain = encoder.transform(images[: 6 * SMALL_BATCH])  # so few that nothing is watched
     forget_embeddings()
     np.testing.assert_allclose(encoder.transform(images)[: len(plain)], plain, atol=1e-6)
