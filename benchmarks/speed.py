@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -494,7 +495,7 @@ def reading_the_tower(device: torch.device) -> list[dict]:
             sizes[name] = len(pickle.dumps(classifier))
 
         of_embedding = table.iloc[:, :width]
-        pair = {"ours": lambda: fit("both", table), "other": lambda: fit("embedding", of_embedding)}  # noqa: B023
+        pair = {"ours": partial(fit, "both", table), "other": partial(fit, "embedding", of_embedding)}
         times = alternate(pair, device, 3)
         note = f"saved {sizes['both'] / 1e6:.1f} MB against {sizes['embedding'] / 1e6:.1f} MB"
         what = f"a fit on all that ViT-B/16 gives, 16 images a rank, K = {n_ranks}"

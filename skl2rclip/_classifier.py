@@ -19,10 +19,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._fit_checks import (
-    check_blocks,
     checked_data,
     checked_request,
-    in_column_order,
+    fitted_table,
     request_without_images,
     with_validation_images,
 )
@@ -30,7 +29,6 @@ from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
-from skl2rclip._utils.arguments import check_fingerprint, check_width, column_names, fingerprint_of
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
@@ -529,17 +527,7 @@ class L2RCLIPClassifier(
         if not settings.is_precomputed:
             self._state.check_reads_images(settings)
             return self._state, stamped(data), settings
-        how = "as the X of the fit"
-        if self._state.structure["image_tower"] != "precomputed":
-            wanted = "embedding" if self._state.blocks.is_plain else "both"
-            how = f"with CLIPImageEncoder of the same model and image_features={wanted!r}"
-        blocks, names = self._state.blocks, column_names(X)
-        check_width(data, blocks.width, "the fitted model takes", how)
-        if self._state.structure["image_tower"] != "precomputed":  # which has no names that scikit-learn could compare
-            check_blocks(names, blocks, how)
-        if blocks.embedding is not None:
-            check_fingerprint(fingerprint_of(X), self._state.record.fingerprint, settings.model_name)
-        return self._state, in_column_order(data, self._state.column_names), settings
+        return self._state, fitted_table(self._state, settings, X, data), settings
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images as the classifier sees them: through the fitted tower and adapter.

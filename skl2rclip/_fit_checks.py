@@ -87,15 +87,11 @@ def checked_request(
         else:
             blocks, names = previous.blocks, previous.column_names or names
             check_width(data, blocks.width, "the fitted model takes", "as in the fit before")
-        data = in_column_order(data, names)
+        data = _in_column_order(data, names)
     if previous is None:
         _check_features(settings, blocks, config["embed_dim"], "a first partial_fit" if one_pass else None)
-        m, position, tokenizer = (
-            settings.n_context_tokens,
-            settings.rank_position,
-            PromptTokenizer(source.model_name, config),
-        )
-        tokens = tokenize_prompts(tokenizer, settings.prompt, scale.names, m, position)
+        tokenizer, m = PromptTokenizer(source.model_name, config), settings.n_context_tokens
+        tokens = tokenize_prompts(tokenizer, settings.prompt, scale.names, m, settings.rank_position)
         warn_if_random(source)
     else:
         previous.check_goes_on(settings, scale)
@@ -116,7 +112,7 @@ def checked_request(
         n_columns=column_count(X if not settings.is_precomputed else data),
         column_names=names,
         blocks=blocks,
-        fingerprint=None if blocks is None or blocks.embedding is None else fingerprint_of(X),
+        fingerprint=_fingerprint_of(X, blocks),
         kept=np.arange(len(labels)),
         n_given=len(labels),
         label_std=label_std,
@@ -124,17 +120,35 @@ def checked_request(
     return request.keep(weight > 0)
 
 
-def check_blocks(names: tuple[str, ...] | None, blocks: FeatureBlocks, how: str) -> None:
+def fitted_table(state: FittedState, settings: Settings, X: Any, table: np.ndarray) -> np.ndarray:
+    """Check that a table is as the fitted model reads it, and bring the columns of each block together."""
+    blocks, how = state.blocks, "as the X of the fit"
+    is_of_images = state.structure["image_tower"] != "precomputed"
+    if is_of_images:
+        wanted = "embedding" if blocks.is_plain else "both"
+        how = f"with CLIPImageEncoder of the same model and image_features={wanted!r}"
+    check_width(table, blocks.width, "the fitted model takes", how)
+    if is_of_images:  # which has no names that scikit-learn could compare
+        _check_columns(column_names(X), blocks, how)
+    check_fingerprint(_fingerprint_of(X, blocks), state.record.fingerprint, settings.model_name)
+    return _in_column_order(table, state.column_names)
+
+
+def _fingerprint_of(X: Any, blocks: FeatureBlocks | None) -> str | None:
+    """Fingerprint of the model that made a table's embeddings, where it holds such and says it."""
+    return None if blocks is None or blocks.embedding is None else fingerprint_of(X)
+
+
+def _check_columns(names: tuple[str, ...] | None, blocks: FeatureBlocks, how: str) -> None:
     """Raise where a table's columns are named as others than those that an image tower gives, or in another order."""
     if names is None or not any("__" in name for name in names):
         return
-    expected = [f"{name}__{i}" for name, width in blocks.plain_names for i in range(width)]
-    for name, column in zip(names, expected, strict=True):
+    for name, column in zip(names, blocks.names, strict=True):
         if not f"__{name}".endswith(f"__{column}"):
             raise ValueError(f"X has the column {name!r} where the fitted model takes {column!r}: make X {how}.")
 
 
-def in_column_order(table: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
+def _in_column_order(table: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray:
     """Bring the columns of each block together."""
     order = column_order(names)
     return table if order is None else table[:, order]
@@ -245,9 +259,8 @@ def with_validation_images(estimator: BaseEstimator, request: FitRequest, X_val:
     target = request.scale.encode(labels, "y_val")
     if is_table:
         check_width(data, request.data.shape[1], "X has", "as X", "X_val")
-        data = in_column_order(data, request.column_names)
-        has_embedding = request.blocks is not None and request.blocks.embedding is not None
-        fingerprint = fingerprint_of(X_val) if has_embedding else None
+        data = _in_column_order(data, request.column_names)
+        fingerprint = _fingerprint_of(X_val, request.blocks)
         check_fingerprint(fingerprint, request.fingerprint or fingerprint, settings.model_name, "X_val")
         request = replace(request, fingerprint=fingerprint or request.fingerprint)
     return request.with_validation(data if is_table else stamped(data), target)

@@ -203,7 +203,7 @@ class Backbone:
         """
         return layout_of(self.model.visual, self.preprocessing.size, self.embedding_width, str(self.source.model_name))
 
-    @property
+    @cached_property
     def readable_blocks(self) -> FeatureBlocks:
         """The same, or the embedding alone of a tower that cannot be read."""
         try:

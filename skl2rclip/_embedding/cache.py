@@ -191,8 +191,8 @@ class EmbeddingCache:
         # what makes the key of an embedding that of the row with these features
         self._suffix = digest_of(json.dumps([_READING, *blocks]).encode())[:_N_SUFFIX] if blocks else b""
         self._n_features = sum(n_columns for _, n_columns in blocks)
-        self._is_alone = embeddings_alone
-        self._n_halves = 0 if embeddings_alone else self._n_features  # of what is looked up
+        # of what is looked up, which is what is put unless embeddings alone are wanted
+        self._own_suffix, self._n_halves = (b"", 0) if embeddings_alone else (self._suffix, self._n_features)
         self.folder = folder
         self._store = opened_store(folder) if store is None else store
         self._width, self._max_memory = width, max_memory
@@ -229,7 +229,7 @@ class EmbeddingCache:
         try:
             return self._read(image)
         except Exception:  # decoding will say what is wrong with it
-            return os.urandom(16) + (b"" if self._is_alone else self._suffix), None
+            return os.urandom(16) + self._own_suffix, None
 
     def _read(self, image: ImageLike) -> tuple[bytes, bytes | None]:
         if isinstance(image, bytes):
@@ -250,7 +250,7 @@ class EmbeddingCache:
         return key, content
 
     def _key_of(self, digest: bytes) -> bytes:
-        return digest_of(self._context + digest) + (b"" if self._is_alone else self._suffix)
+        return digest_of(self._context + digest) + self._own_suffix
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False
@@ -279,10 +279,8 @@ class EmbeddingCache:
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows that were claimed."""
-        if self._is_alone:
-            packed = self._with_embeddings(self._packed({key + self._suffix: row for key, row in rows.items()}))
-        else:
-            packed = self._with_embeddings(self._packed(rows))
+        whole = {key.removesuffix(self._own_suffix) + self._suffix: row for key, row in rows.items()}
+        packed = self._with_embeddings(self._packed(whole))
         if self._store is not None and self._store.put(packed):
             _memory.stored_in(self._store).update(packed)
         _memory.put(packed, self._max_memory)
@@ -318,7 +316,7 @@ class EmbeddingCache:
         if unsure:
             there = self._store.lookup(unsure, self._width, self._n_halves)
             absent: Mapping[bytes, np.ndarray] = {key: rows[key] for key in unsure if key not in there}
-            absent = absent if self._is_alone else self._with_embeddings(absent)
+            absent = self._with_embeddings(absent) if self._n_halves else absent
             # what could not be written is tried again by the next call
             stored.update([*unsure, *absent] if not absent or self._store.put(absent) else there)
 

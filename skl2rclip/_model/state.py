@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skl2rclip._clip.backbone import build_image_tower
+from skl2rclip._clip.backbone import Backbone, build_image_tower
 from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._clip.source import BackboneSource
@@ -28,7 +28,7 @@ from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._model.modules import FeatureProjection, RankFormer, ZeroShot, image_adapter
 from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
-from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection, read
 from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
 from skl2rclip._settings import Settings
@@ -119,12 +119,15 @@ class FittedState:
         """Refuse images where the model was fitted on a table that is not what the backbone's tower gives."""
         if self.blocks.is_plain or self.structure["image_tower"] != "precomputed":
             return
-        backbone = self.record.load(self.source(settings))
-        if self.blocks.embedding != 0 or self.blocks.plain_names != backbone.readable_blocks.blocks:
+        if not self._reads(self.record.load(self.source(settings))):
             raise ValueError(
                 f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {self.blocks.shown}: "
                 "it cannot read images. Make such a table of them, and set image_tower='precomputed'."
             )
+
+    def _reads(self, backbone: Backbone) -> bool:
+        """Whether the columns are those that a backbone's tower gives, whatever their names begin with."""
+        return self.blocks.embedding == 0 and self.blocks.without_prefix == backbone.readable_blocks.blocks
 
     def check_goes_on(self, settings: Settings, scale: RankScale) -> None:
         """Refuse to train on with what would not fit the learned arrays."""
@@ -241,8 +244,8 @@ class FittedState:
             backbone = self.record.load(self.source(settings))
             # other fits may want to read more of the same images, which are to pass the tower once
             alone = self.blocks.is_plain and settings.may_read_tower
-            blocks = backbone.readable_blocks if alone else self.blocks
-            if not alone and not blocks.is_plain and self.blocks.plain_names != backbone.feature_blocks.blocks:
+            blocks = self.blocks if self.blocks.is_plain and not alone else backbone.readable_blocks
+            if not self.blocks.is_plain and not self._reads(backbone):
                 raise ValueError(
                     f"The model reads {self.blocks.width} columns of its backbone's image tower, and these are others: "
                     "fit again."
@@ -266,9 +269,9 @@ class FittedState:
 
     def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""
-        columns, projection = self.blocks.embedding_columns, self.projection
+        projection = self.projection
         if "adapter" not in self.arrays:
-            return lambda rows: rows[:, columns]
+            return lambda rows: read(rows, self.blocks, projection)
         n_features = None if projection is None else projection.weight.shape[1]
         rank_targets = self.structure["rank_targets"]
         adapter = image_adapter(self.record.embedding_width, self.adapter_kind, rank_targets, n_features)
@@ -276,8 +279,7 @@ class FittedState:
 
         @torch.inference_mode()
         def adapt(rows: np.ndarray) -> np.ndarray:
-            features = rows[:, columns] if projection is None else projection(rows)
-            return adapter(torch.tensor(features)).numpy()
+            return adapter(torch.tensor(read(rows, self.blocks, projection))).numpy()
 
         return adapt
 

@@ -19,8 +19,6 @@ from sklearn.utils.extmath import randomized_svd
 EMBEDDING = "embedding"
 # which blocks are read
 FEATURES = (EMBEDDING, "tower", "both")
-# of the states inside of an image tower all together, beside the embedding's one
-_TOWER_SIZE = 1.0
 _OF_TOWER = re.compile(r"pooled|(mean|deviation)_\d+")
 _MAX_COMPONENTS = 1_000
 # with more images than that, components come from some of them and are not exact
@@ -65,7 +63,7 @@ class FeatureBlocks:
         return cls(blocks, found[0] if len(found) == 1 else None)
 
     @property
-    def plain_names(self) -> tuple[tuple[str, int], ...]:
+    def without_prefix(self) -> tuple[tuple[str, int], ...]:
         """The blocks without what all their names begin with, as a `ColumnTransformer` puts it there."""
         parts = [name.split("__") for name, _ in self.blocks]
         n_common = 0
@@ -116,7 +114,8 @@ class FeatureBlocks:
         """Size of each block, as a root mean square of its rows, where these `FEATURES` are read; 0 leaves it out."""
         is_embedding = np.arange(len(self.blocks)) == self.embedding
         is_of_tower = np.array([_OF_TOWER.fullmatch(name.rpartition("__")[2]) is not None for name, _ in self.blocks])
-        sizes = np.where(is_of_tower, _TOWER_SIZE / np.sqrt(max(is_of_tower.sum(), 1)), 1.0)
+        # the states inside of a tower count together as much as the embedding
+        sizes = np.where(is_of_tower, 1 / np.sqrt(max(is_of_tower.sum(), 1)), 1.0)
         if features == EMBEDDING:
             return np.where(is_embedding, sizes, 0.0)
         return np.where(is_embedding, 0.0, sizes) if features == "tower" else sizes
@@ -151,6 +150,11 @@ class Projection:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Project rows of shape (n, W), ndarray of shape (n, P), float32."""
         return (rows - self.mean) @ self.weight
+
+
+def read(rows: np.ndarray, blocks: FeatureBlocks, projection: Projection | None) -> np.ndarray:
+    """Project rows of shape (n, W), or take their embeddings, where nothing else is read."""
+    return rows[:, blocks.embedding_columns] if projection is None else projection(rows)
 
 
 def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, features: str, seed: int) -> Projection:

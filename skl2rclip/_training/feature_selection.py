@@ -12,7 +12,7 @@ import numpy as np
 
 from skl2rclip._model.modules import N_HIDDEN
 from skl2rclip._ordinal.comparison import surely_best
-from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection, fit_projection
+from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection, fit_projection, read
 from skl2rclip._ordinal.soft_targets import Measurement, measure
 from skl2rclip._ordinal.splits import blocks_of
 from skl2rclip._settings import Settings
@@ -60,7 +60,7 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
 
     def selected(features: str, adapter: str, projection: Projection | None) -> SelectedFeatures:
         measured = measure(
-            _read(rows, blocks, projection),
+            read(rows, blocks, projection),
             request.target[seen],
             request.scale.values,
             weight,
@@ -74,14 +74,11 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
     with one_thread():
         if request.previous is not None:
             return selected(request.previous.features, request.previous.adapter_kind, request.previous.projection)
-        projections: dict[str, Projection | None] = {}
+        projections: dict[str, Projection | None] = {EMBEDDING: None}
         candidates = []
         for features, adapter in candidates_of(request.settings, blocks):
             if features not in projections:
-                is_plain = features == EMBEDDING
-                projections[features] = (
-                    None if is_plain else fit_projection(rows, weight, blocks, features, request.seed)
-                )
+                projections[features] = fit_projection(rows, weight, blocks, features, request.seed)
             candidates.append(selected(features, adapter, projections[features]))
     scores = [each.measured.targets.scores for each in candidates if each.measured.targets.scores is not None]
     best = 0
@@ -106,11 +103,3 @@ def candidates_of(settings: Settings, blocks: FeatureBlocks) -> list[tuple[str, 
     # of the embedding the hidden layer is nowhere behind (benchmarks/further.md); of many columns a linear map may do
     kinds = {each: ["mlp"] if each == EMBEDDING else ["linear", "mlp"] for each in features}
     return [(each, kind) for each in features for kind in (kinds[each] if adapter == "auto" else [adapter])]
-
-
-def _read(rows: np.ndarray, blocks: FeatureBlocks, projection: Projection | None) -> np.ndarray:
-    if projection is not None:
-        return projection(rows)
-    columns = blocks.embedding_columns
-    assert columns is not None
-    return rows[:, columns]

@@ -111,7 +111,7 @@ def test_columns_are_brought_together_by_block():
 )
 def test_what_all_names_begin_with_does_not_count(names, expected):
     blocks = FeatureBlocks(tuple((name, 2) for name in names), 0)
-    assert [name for name, _ in blocks.plain_names] == expected
+    assert [name for name, _ in blocks.without_prefix] == expected
 
 
 def test_a_heavy_image_among_many_decides_the_components(monkeypatch):
