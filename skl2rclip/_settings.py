@@ -63,6 +63,8 @@ class Settings:
     image_learning_rate: float | str
     weight_decay: float
     augment: bool
+    n_views: int | str
+    mirror: bool
     white_level: float | None
     early_stopping: bool
     validation_fraction: float
@@ -170,6 +172,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image_learning_rate": partial(check_real, low=0, open_ends=True, also=("auto",)),
     "weight_decay": _not_negative,
     "augment": check_boolean,
+    "n_views": partial(check_integer, minimum=1, also=("auto",)),
+    "mirror": check_boolean,
     "white_level": lambda name, value: check_white_level(value),
     "early_stopping": check_boolean,
     "validation_fraction": partial(check_real, low=0, high=1, open_ends=True),

@@ -30,6 +30,7 @@ from skl2rclip._images.files import ImageFile, ImageLike
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.memory import MemoryTicket
 from skl2rclip._images.preprocessing import Preprocessing
+from skl2rclip._images.views import VERSION as _VIEWS
 from skl2rclip._utils.forks import in_forked_child
 
 _DEFAULT_MEMORY = 500 * 10**6
@@ -251,6 +252,13 @@ class EmbeddingCache:
 
     def _key_of(self, digest: bytes) -> bytes:
         return digest_of(self._context + digest) + self._own_suffix
+
+    def key_of_view(self, key: bytes, view: int) -> bytes:
+        """Key of a view of an image, whose own is that of view 0."""
+        if view == 0:
+            return key
+        own = key.removesuffix(self._own_suffix)
+        return digest_of(own + f"view {view}, {_VIEWS}".encode()) + self._own_suffix
 
     def take(
         self, keys: Sequence[bytes], *, despite_claims: bool = False

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -89,6 +90,7 @@ def embed_chunks(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
+    n_views: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -113,11 +115,14 @@ def embed_chunks(
         Which value is white where an image does not say it; the cache was made with the same.
     known : mapping of str to bytes, optional
         What `check_headers` has returned.
+    n_views : int, optional
+        Views of each image that are embedded, see `_images.views.pixels_of_view`; 1 is the image as it is.
 
     Yields
     ------
     rows : ndarray of int
-        Indices in `images`, each once, in the order in which the embeddings are there.
+        Indices in `images`, each once, in the order in which the embeddings are there; with several views
+        ``i * n_views + v`` for view v of image i.
     embeddings : ndarray of shape (chunk, W), float32
         As `ImageEncoding.of_pixels`: unit rows, with features behind them where the encoding has such.
 
@@ -126,9 +131,8 @@ def embed_chunks(
     UnreadableImagesError
     MemoryError
     """
-    with _open(
-        images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory, names=names, white=white, known=known
-    ) as stream:
+    of = (images, [encoding.preprocessing], encoding, cache, n_jobs, max_memory)
+    with _open(*of, names=names, white=white, known=known, n_views=n_views) as stream:
         for rows, _, embeddings in stream:
             assert embeddings is not None
             yield rows, embeddings
@@ -144,14 +148,15 @@ def embed_images(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
+    n_views: int = 1,
 ) -> np.ndarray:
-    """Embeddings of all images together, ndarray of shape (n, W), float32; otherwise as `embed_chunks`.
+    """Embeddings of all images together, ndarray of shape (n n_views, W), float32; otherwise as `embed_chunks`.
 
     With `verbose` a bar shows how many are done.
     """
-    result = np.empty((len(images), encoding.n_columns), np.float32)
-    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known)
-    for rows, embeddings in counted(chunks, len(images), verbose):
+    result = np.empty((len(images) * n_views, encoding.n_columns), np.float32)
+    chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known, n_views)
+    for rows, embeddings in counted(chunks, len(result), verbose):
         result[rows] = embeddings
     return result
 
@@ -223,6 +228,7 @@ def _open(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
+    n_views: int = 1,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -230,8 +236,8 @@ def _open(
         nullcontext() if cache is None else cache,
         image_threads(n_jobs) as pool,
     ):
-        decoder = Decoder(images, preprocessings, pool, max_memory, white)
-        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known)
+        decoder = Decoder(images, preprocessings, pool, max_memory, white, n_views)
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known, n_views)
         stream.monitor = _monitor(stream, encoding, cache)
         yield stream
 
@@ -250,7 +256,7 @@ def _monitor(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCa
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images under way: `rows` of them, of which those that `decoded` lists are decoded, and `mine` to be embedded."""
+    """Views under way: `rows` of them, of which those that `decoded` lists are decoded, and `mine` to be embedded."""
 
     rows: list[int]
     mine: list[int]
@@ -266,7 +272,9 @@ class _Stream:
     """The way of images through cache, decoder and tower.
 
     Three chunks are under way at a time: the files of one are read for their keys, those images of the next that are
-    not known are decoded, and the present one passes the tower. A file that comes several times goes once.
+    not known are decoded, and the present one passes the tower. A file that comes several times goes once. What passes
+    is a view of an image, of which view v of image i has the number ``i * n_views + v``; files, keys and failures are
+    those of images.
     """
 
     def __init__(
@@ -279,10 +287,11 @@ class _Stream:
         wants_pixels: bool,
         names: EntryNames,
         known: Mapping[str, bytes] | None,
+        n_views: int,
     ):
         self.keys = {} if cache is None else cache.known_keys(images, known)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
-        self._wants_pixels, self._names = wants_pixels, names
+        self._wants_pixels, self._names, self._n_views = wants_pixels, names, n_views
         self._decoder = decoder
         self._copies = rows_of_each(images, range(len(images)))
         self._left: list[int] = []
@@ -298,12 +307,13 @@ class _Stream:
 
     def __iter__(self) -> Iterator[_Part]:
         """Go over the images until each is done; what others are embedding is asked for again and again."""
-        waiting, since = list(self._copies), time.monotonic()
+        waiting = [row * self._n_views + view for row in self._copies for view in range(self._n_views)]
+        since = time.monotonic()
         begun = since
         while waiting:
             self._left, self._has_progressed = [], False
             self._is_impatient = time.monotonic() - since > _PATIENCE_SECONDS
-            read = _ahead(self._start_reading(rows) for rows in _chunks_of(self._images, waiting))
+            read = _ahead(self._start_reading(rows) for rows in _chunks_of(self._images, waiting, self._n_views))
             for chunk in _ahead(self._look_up(rows, contents) for rows, contents in read):
                 yield from self._finish(chunk)
             if self._has_progressed:
@@ -321,7 +331,7 @@ class _Stream:
             "%d images, %d different ones among them, of which %d were known, took %.1f s.",
             len(self._images),
             len(self._copies),
-            self._n_known,
+            self._n_known // self._n_views,
             time.monotonic() - begun,
         )
 
@@ -338,16 +348,17 @@ class _Stream:
         }
         warn_of(remarks, self._images, {row: rows for row, rows in copies.items() if row in about}, self._names)
 
-    def _start_reading(self, rows: list[int]) -> tuple[list[int], dict[int, Future]]:
+    def _start_reading(self, views: list[int]) -> tuple[list[int], dict[int, Future]]:
         """Begin to read the files that have no key yet."""
         if self._cache is None:
-            return rows, {}
-        unread = [row for row in rows if row not in self.keys]
-        return rows, {row: self._pool.submit(self._cache.read, self._images[row]) for row in unread}
+            return views, {}
+        unread = dict.fromkeys(row for row in (view // self._n_views for view in views) if row not in self.keys)
+        return views, {row: self._pool.submit(self._cache.read, self._images[row]) for row in unread}
 
     def _look_up(self, rows: list[int], reading: dict[int, Future]) -> _Chunk:
         """Look a chunk up, claim what is not known, leave what others have claimed, and begin to decode the rest."""
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             self._has_progressed = True
             return _Chunk(rows, rows, {}, rows, self._decoder.start(rows))
         contents = {}
@@ -357,8 +368,8 @@ class _Stream:
                 contents[row] = content
         # once an image has failed, the rest is only tried: no claims, and nothing is waited for
         has_failed = bool(self._decoder.failures)
-        keys = [self.keys[row] for row in rows]
-        found, claimed = self._cache.take(keys, despite_claims=has_failed or self._is_impatient)
+        keys = [self._key_of(cache, row) for row in rows]
+        found, claimed = cache.take(keys, despite_claims=has_failed or self._is_impatient)
         self._has_progressed |= bool(found or claimed)
         done, known, mine, free = [], {}, [], set(claimed)
         for row, key in zip(rows, keys, strict=True):
@@ -389,17 +400,25 @@ class _Stream:
                 computed = self._watched.of_pixels(pixels[0] if is_mine.all() else pixels[0][is_mine])
                 embedded |= zip(chunk.mine, computed, strict=True)
                 if self._cache is not None:
-                    # others would get other pixels with more memory, and a fit refuses what is dark
-                    provisional = self._decoder.provisional.intersection(chunk.mine)
-                    self._cache.put({self.keys[row]: embedded[row] for row in chunk.mine if row not in provisional})
-                    self._kept.update(set(chunk.mine) - provisional)
-                    if provisional:
-                        self._cache.leave({self.keys[row] for row in provisional})
+                    self._keep(self._cache, {row: embedded[row] for row in chunk.mine})
             embeddings = np.stack([embedded[row][: self._encoding.n_columns] for row in chunk.rows])
         self._n_done += len(chunk.rows)
         if self.monitor is not None:
-            self.monitor.done(self._n_done)
+            self.monitor.done(self._n_done // self._n_views)
         yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
+
+    def _key_of(self, cache: EmbeddingCache, number: int) -> bytes:
+        row, view = divmod(number, self._n_views)
+        return cache.key_of_view(self.keys[row], view)
+
+    def _keep(self, cache: EmbeddingCache, embedded: Mapping[int, np.ndarray]) -> None:
+        """Put what was embedded in the cache, but for images of which others would get other pixels, or none."""
+        provisional = {number for number in embedded if number // self._n_views in self._decoder.provisional}
+        kept = {number: row for number, row in embedded.items() if number not in provisional}
+        cache.put({self._key_of(cache, number): row for number, row in kept.items()})
+        self._kept.update(number // self._n_views for number in kept)
+        if provisional:
+            cache.leave({self._key_of(cache, number) for number in provisional})
 
     @property
     def _watched(self) -> ImageEncoding:
@@ -409,16 +428,18 @@ class _Stream:
         is_plain = self._encoding.is_plain
         if self._n_done or monitor is None or not is_plain or self.n_images <= 2 * N_SMALL:
             return self._encoding
-        return replace(self._encoding, on_batch=monitor.done)
+        return replace(self._encoding, on_batch=lambda n_done: monitor.done(n_done // self._n_views))
 
     def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
         """Hand the same on for every place that a file has among the images."""
-        counts = [len(self._copies[row]) for row in rows]
+        n_views = self._n_views
+        copies = [[row * n_views + number % n_views for row in self._copies[number // n_views]] for number in rows]
+        counts = list(map(len, copies))
         if max(counts) == 1:
             yield np.array(rows), pixels, embeddings
             return
         places = np.repeat(np.arange(len(rows)), counts)
-        everywhere = np.concatenate([self._copies[row] for row in rows])
+        everywhere = np.concatenate(copies)
         for start in range(0, len(places), _CHUNK):
             part = places[start : start + _CHUNK]
             yield (
@@ -428,17 +449,17 @@ class _Stream:
             )
 
 
-def _chunks_of(images: Sequence[ImageLike], rows: Sequence[int]) -> Iterator[list[int]]:
-    """Cut rows into chunks of so many images, and of so many bytes where they are files."""
+def _chunks_of(images: Sequence[ImageLike], views: Sequence[int], n_views: int = 1) -> Iterator[list[int]]:
+    """Cut views into chunks of so many, and of so many bytes where they are of files; an image stays whole."""
     chunk: list[int] = []
     n_bytes = 0
-    for row in rows:
+    for row, of_image in groupby(views, lambda view: view // n_views):
         image = images[row]
         size = image.size if isinstance(image, ImageFile) else 0
-        if chunk and (len(chunk) == _CHUNK or n_bytes + size > _CHUNK_BYTES):
+        if chunk and (len(chunk) >= _CHUNK or n_bytes + size > _CHUNK_BYTES):
             yield chunk
             chunk, n_bytes = [], 0
-        chunk.append(row)
+        chunk += of_image
         n_bytes += size
     if chunk:
         yield chunk

@@ -43,6 +43,7 @@ from skl2rclip._images.memory import (
 )
 from skl2rclip._images.pil import alone_with, header_of
 from skl2rclip._images.remarks import warn_of
+from skl2rclip._images.views import pixels_of_view
 
 if TYPE_CHECKING:
     from skl2rclip._images.preprocessing import Preprocessing
@@ -347,6 +348,9 @@ def image_threads(n_jobs: int | None) -> Iterator[ThreadPoolExecutor]:
 class Decoder:
     """Turns images into uint8 pixels, in the threads of a pool, each decoded once and resized for each preprocessing.
 
+    Of each image there are `n_views` views, see `views.pixels_of_view`: view v of image i has the number
+    ``i * n_views + v``.
+
     The images under way, in all threads of the process, may take `max_memory` bytes together. A JPEG file that takes
     more alone is decoded at smaller sides, as far as the preprocessings allow, and any other fails.
     """
@@ -358,28 +362,31 @@ class Decoder:
         pool: ThreadPoolExecutor,
         max_memory: int | None = None,
         white: WhiteLevel = FULL_RANGE,
+        n_views: int = 1,
     ):
         self.failures: dict[int, str] = {}  # why images could not be decoded so far, by index
         # reduced or dark ones, of which another call would get other pixels, or none: nothing of them is to be kept
         self.provisional: set[int] = set()
         self.remarks: dict[int, tuple[str, ...]] = {}  # what the user is to be told of decoded images, by index
         self._images, self._preprocessings, self._pool = images, preprocessings, pool
-        self._max_memory, self._white = max_memory, white
+        self._max_memory, self._white, self._n_views = max_memory, white, n_views
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
 
-    def start(self, rows: Sequence[int], contents: Mapping[int, bytes] | None = None) -> Callable[[], list[np.ndarray]]:
-        """Begin to decode some images, whose files are opened where their contents have not been read already.
+    def start(
+        self, views: Sequence[int], contents: Mapping[int, bytes] | None = None
+    ) -> Callable[[], list[np.ndarray]]:
+        """Begin to decode views of images, whose files are opened where their contents, by image, are not there yet.
 
         The returned function waits until they are decoded and returns, for each preprocessing, an array of shape
-        (len(rows), H, W, 3), uint8. The row of an image that could not be decoded, see `failures`, means nothing.
+        (len(views), H, W, 3), uint8. The row of an image that could not be decoded, see `failures`, means nothing.
         """
-        targets = [np.empty((len(rows), *size, 3), np.uint8) for size in self._sizes]
-        contents = contents or {}
-        jobs = [
-            self._pool.submit(self._decode, row, contents.get(row), [target[place] for target in targets])
-            for place, row in enumerate(rows)
-        ]
+        targets = [np.empty((len(views), *size, 3), np.uint8) for size in self._sizes]
+        contents, wanted = contents or {}, dict[int, dict[int, list[np.ndarray]]]()
+        for place, number in enumerate(views):
+            row, view = divmod(number, self._n_views)
+            wanted.setdefault(row, {})[view] = [target[place] for target in targets]
+        jobs = [self._pool.submit(self._decode, row, contents.get(row), of_row) for row, of_row in wanted.items()]
         del contents  # each job lets go of its bytes when it is done
 
         def finished() -> list[np.ndarray]:
@@ -389,7 +396,8 @@ class Decoder:
 
         return finished
 
-    def _decode(self, row: int, content: bytes | None, targets: list[np.ndarray]) -> None:
+    def _decode(self, row: int, content: bytes | None, wanted: Mapping[int, list[np.ndarray]]) -> None:
+        """Decode an image, and write the views of it that are wanted, by number, to arrays for each preprocessing."""
         image = self._images[row]
         problem = known_problem(image)
         if problem is not None:
@@ -398,8 +406,12 @@ class Decoder:
         try:
             with MemoryTicket(self._max_memory) as ticket:
                 rgb = read_image(image, content, ticket, self._shrinkage, self._white)
-                for target, resize in zip(targets, self._resizers, strict=True):
-                    target[:] = np.asarray(resize(rgb.image))
+                for number, (preprocessing, resize) in enumerate(
+                    zip(self._preprocessings, self._resizers, strict=True)
+                ):
+                    whole = np.asarray(resize(rgb.image))
+                    for view, targets in wanted.items():
+                        targets[number][:] = pixels_of_view(rgb.image, view, whole, preprocessing, resize)
                 self.remarks[row] = rgb.remarks
                 if rgb.is_reduced or rgb.is_dark:
                     self.provisional.add(row)

@@ -14,7 +14,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
 FORMAT_NAME = "skl2rclip model"
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
 # more than any CLIP has, and little enough to be allocated
 MAX_WIDTH = 16_384
@@ -129,6 +129,7 @@ _STATE = _record(
         embedding=_or_null(_integer(0, MAX_COLUMNS)),
     ),
     features=_one_of("embedding", "tower", "both"),
+    n_views=_integer(1, 10_000),
     adapter=_one_of("linear", "mlp"),
     n_features=_or_null(_integer(0, MAX_WIDTH)),
     noise=_or_null(_number(0, _HUGE)),

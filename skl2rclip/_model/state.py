@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, logsumexp
 from torch import nn
 
 from skl2rclip._clip.backbone import Backbone, build_image_tower
@@ -38,6 +39,8 @@ from skl2rclip._utils.progress import counted
 from skl2rclip.errors import InvalidParameterError
 
 _MAX_LABELS = 10**8
+
+_AS_THEY_ARE = ("structure", "device", "features", "n_views", "noise", "trust", "n_columns")  # in JSON
 
 Arrays = dict[str, np.ndarray]
 
@@ -74,6 +77,7 @@ class FittedState:
     device: str  # where it was trained
     blocks: FeatureBlocks  # the columns of what a tower or table gives
     features: str  # which of them are read
+    n_views: int = 1  # of each image that it learned from
     # error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
     # not measured
     noise: float | None = None
@@ -185,25 +189,37 @@ class FittedState:
             yield rows, adapt(of_tower)
 
     def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
-        """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64."""
+        """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64.
+
+        With `mirror` those of the mean of the probabilities of each image and its mirror image: its logarithm.
+        """
+        n_views = 2 if settings.mirror and not isinstance(data, np.ndarray) else 1
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
-        result = np.empty((len(data), len(prototypes)))
-        for rows, of_tower in self._of_tower(data, settings):
+        result = np.empty((len(data) * n_views, len(prototypes)))
+        for rows, of_tower in self._of_tower(data, settings, n_views):
             similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
             if share:
                 embeddings = of_tower[:, self.blocks.embedding_columns]
                 names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
                 similarities = (1 - share) * similarities + share * names
             result[rows] = self.logit_scale * similarities
-        return result
+        if n_views == 1:
+            return result
+        log_probabilities = log_softmax(result, axis=1).reshape(len(data), n_views, -1)
+        return logsumexp(log_probabilities, axis=1) - math.log(n_views)
 
     @property
     def zero_shot_share(self) -> float:
         """Share of what the names say by themselves in the logits."""
         return round(float(self.arrays["zero_shot"]["share"]), 6)  # as it was given: it is kept in single precision
 
-    def _of_tower(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Go over what the fitted tower, or a table, gives of images: indices, and rows of shape (n, W)."""
+    def _of_tower(
+        self, data: list[ImageLike] | np.ndarray, settings: Settings, n_views: int = 1
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Go over what the fitted tower, or a table, gives of images: indices, and rows of shape (n, W).
+
+        Of several views of an image the indices are those of `embed_chunks`.
+        """
         chunks: Any
         if isinstance(data, np.ndarray):
             chunks = [(slice(None), table_rows(data, self.blocks))]
@@ -212,8 +228,9 @@ class FittedState:
             white = WhiteLevel(settings.white_level)
             known = check_headers(data, folder, settings.n_jobs, settings.max_memory, white)
             encoding, cache = self._encoding(settings)
-            chunks = embed_chunks(data, encoding, cache, settings.n_jobs, settings.max_memory, white=white, known=known)
-            chunks = counted(chunks, len(data), settings.verbose)
+            how = (encoding, cache, settings.n_jobs, settings.max_memory)
+            chunks = embed_chunks(data, *how, white=white, known=known, n_views=n_views)
+            chunks = counted(chunks, len(data) * n_views, settings.verbose)
         yield from chunks
 
     def _encoding(self, settings: Settings) -> tuple[ImageEncoding, EmbeddingCache | None]:
@@ -309,6 +326,7 @@ class FittedState:
                 "embedding": self.blocks.embedding,
             },
             "features": self.features,
+            "n_views": self.n_views,
             "adapter": self.adapter_kind,
             "n_features": None if self.projection is None else self.projection.weight.shape[1],
             "noise": _finite(self.noise),
@@ -344,7 +362,7 @@ class FittedState:
             history=tuple(description["history"]),
             errors=None if errors is None else RunningErrors(**errors),
             blocks=blocks,
-            **{name: description[name] for name in ("structure", "device", "features", "noise", "trust", "n_columns")},
+            **{name: description[name] for name in _AS_THEY_ARE},
             column_names=_tuples(description["column_names"]),
         )
 

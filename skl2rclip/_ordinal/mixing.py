@@ -28,9 +28,9 @@ def mixed_share(
 
     Parameters
     ----------
-    logits : ndarray of shape (n, K)
-        Of each image by what has not learned from it.
-    other : ndarray of shape (n, K)
+    logits : ndarray of shape (n, views, K)
+        Of each view of each image, whose mean is what is predicted, by what has not learned from it.
+    other : ndarray of shape (n, views, K)
     target : ndarray of shape (n,), int
         Index of each image's rank.
     weight : ndarray of shape (n,), or None
@@ -49,8 +49,8 @@ def mixed_share(
     """
     scores = np.array(
         [
-            np.average(ranked_scores(softmax((1 - share) * logits + share * other, axis=1), target), weights=weight)
-            for share in _SHARES
+            np.average(ranked_scores(softmax(mixed, axis=-1).mean(axis=1), target), weights=weight)
+            for mixed in ((1 - share) * logits + share * other for share in _SHARES)
         ]
     )
     of_blocks = np.bincount(np.unique(blocks, return_inverse=True)[1], weight)

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import erf
 
+from skl2rclip._ordinal.views import ONE_VIEW, Views
 from skl2rclip._utils.threads import n_side_by_side, side_by_side
 
 _Rows = TypeVar("_Rows", slice, np.ndarray)
@@ -20,13 +21,17 @@ _Rows = TypeVar("_Rows", slice, np.ndarray)
 # penalties that are tried, in units of the mean eigenvalue of the features' scatter
 _PENALTIES = np.logspace(-4, 2, 19)
 _ROWS_PER_CHUNK = 2048
+# elements of a matrix that is kept instead of being made again in each pass
+_MOST_KEPT = 4 * 10**6
+# blocks are solved together as far as their kernels have so many elements
+_ROWS_OF_KERNELS = 2**16
 
 
 class Features:
     """What ridge regression sees of features: themselves, standardised, and a hidden layer of random weights.
 
     ``[x, sqrt(P / H) gelu(x W + b)]`` with ``x = (f - mean) / spread``: the adapter's own layers before they learn.
-    Rows are made when they are asked for.
+    Of many images rows are made when they are asked for.
 
     Parameters
     ----------
@@ -53,6 +58,13 @@ class Features:
         return self.shape[0]
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
+        return self._made[part] if self.shape[0] * self.shape[1] <= _MOST_KEPT else self._of(part)
+
+    @cached_property
+    def _made(self) -> np.ndarray:
+        return self._of(slice(None))
+
+    def _of(self, part: slice | np.ndarray) -> np.ndarray:
         x = (self.rows[part].astype(np.float64) - self.mean) / self.spread
         if not len(self.hidden_bias):
             return x
@@ -72,6 +84,7 @@ class Scatter:
 
     def __init__(self, features: Features | np.ndarray, weight: np.ndarray):
         self.weight = weight
+        self._rotated: np.ndarray | None = None
         portions = list(portions_of(len(features)))
         self.mean = sum_of(lambda rows: weight[rows] @ features[rows], portions) / weight.sum()  # (P,)
 
@@ -80,6 +93,14 @@ class Scatter:
             return x.T @ (weight[rows, None] * x)
 
         self.matrix = sum_of(of_portion, portions)  # (P, P)
+
+    def rotated(self, features: Features | np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function that gives rows of the centred features along the axes."""
+        if features.shape[0] * features.shape[1] > _MOST_KEPT:
+            return lambda rows: (features[rows] - self.mean) @ self.eigen[1]
+        if self._rotated is None:
+            self._rotated = (features[slice(None)] - self.mean) @ self.eigen[1]
+        return self._rotated.__getitem__
 
     @cached_property
     def eigen(self) -> tuple[np.ndarray, np.ndarray]:
@@ -112,6 +133,7 @@ def leave_one_out(
     weight: np.ndarray,
     blocks: np.ndarray,
     scatter: Scatter | None = None,
+    views: Views = ONE_VIEW,
 ) -> LeaveOneOut:
     """Fit ridge regression with an intercept, its penalty chosen by the error on images left out.
 
@@ -122,7 +144,7 @@ def leave_one_out(
 
     Parameters
     ----------
-    features : Features or ndarray of shape (n, P)
+    features : Features or ndarray of shape (n views, P)
     values : ndarray of shape (n,) or (n, m)
         What is to be predicted.
     weight : ndarray of shape (n,)
@@ -131,6 +153,8 @@ def leave_one_out(
         Images of one block are left out together, see `splits.blocks_of`.
     scatter : Scatter, optional
         Of these features and weights, where it is known.
+    views : Views, optional
+        What the rows of features are to the images, which are left out with all of theirs.
 
     Returns
     -------
@@ -141,38 +165,38 @@ def leave_one_out(
     The closed form for single rows is that of Allen's PRESS (1974); scikit-learn's `RidgeCV` has it too, without
     weights that count as copies, and without groups.
     """
-    X, Y, total = features, np.asarray(values, np.float64).reshape(len(features), -1), weight.sum()
-    scatter = scatter or Scatter(X, weight)
-    mean_x, (eigenvalues, axes), (mean_y, moment) = scatter.mean, scatter.eigen, scatter.moment(X, Y)
+    X, Y, total = features, np.asarray(values, np.float64).reshape(len(weight), -1), weight.sum()
+    scatter = scatter or Scatter(X, views.weights(weight))
+    (eigenvalues, axes), along_axes = scatter.eigen, scatter.rotated(X)
+    mean_y, moment = scatter.moment(X, views.repeated(Y))
     moment = axes.T @ moment
 
-    def errors(rows: np.ndarray, penalties: np.ndarray) -> np.ndarray:
-        """Errors of whole blocks left out, array of shape (penalties, rows, m)."""
-        x, y, w = (X[rows] - mean_x) @ axes, Y[rows] - mean_y, weight[rows]
+    def errors(images: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        """Errors of whole blocks left out, array of shape (penalties, images, m)."""
+        x, y = along_axes(views.rows(images)), views.repeated(Y[images]) - mean_y
+        w, block = views.weights(weight[images]), views.repeated(blocks[images])
         shrunk = 1 / (eigenvalues + penalties[:, None])  # (penalties, D)
         residual = y - x @ (shrunk[:, :, None] * moment)  # (penalties, rows, m)
         leverage = w * (1 / total + shrunk @ (x**2).T)  # (penalties, rows)
         result = residual / np.maximum(1 - leverage, 1e-9)[:, :, None]
-        _, block, count = np.unique(blocks[rows], return_inverse=True, return_counts=True)
-        for number in np.flatnonzero(count > 1):
-            members = np.flatnonzero(block == number)
-            if len(members) <= X.shape[1]:
-                left_out = _by_rows(x[members], residual[:, members], w[members], shrunk, total)
-            else:
-                left_out = _by_columns(x[members], y[members], w[members], eigenvalues, penalties, moment, total)
-            result[:, members] = left_out
-        return result
+        for members in _by_size(block):
+            if members.shape[1] <= X.shape[1]:
+                result[:, members] = _by_rows(x[members], residual[:, members], w[members], shrunk, total)
+                continue
+            for own in members:
+                result[:, own] = _by_columns(x[own], y[own], w[own], eigenvalues, penalties, moment, total)
+        return views.of_prediction(result, axis=1)
 
     penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
-    portions = list(_portions_of_blocks(blocks))
-    squares = sum_of(lambda rows: (errors(rows, penalties) ** 2).sum(axis=2) @ weight[rows], portions)
+    portions = list(_portions_of_blocks(blocks, max(1, _ROWS_PER_CHUNK // views.n)))
+    squares = sum_of(lambda images: (errors(images, penalties) ** 2).sum(axis=2) @ weight[images], portions)
     penalty = penalties[int(np.argmin(squares))]
     predicted, fitted = np.empty_like(Y), np.empty_like(Y)
     coefficients = moment / (eigenvalues + penalty)[:, None]
 
-    def fill(rows: np.ndarray) -> None:
-        predicted[rows] = Y[rows] - errors(rows, np.array([penalty]))[0]
-        fitted[rows] = mean_y + (X[rows] - mean_x) @ axes @ coefficients
+    def fill(images: np.ndarray) -> None:
+        predicted[images] = Y[images] - errors(images, np.array([penalty]))[0]
+        fitted[images] = mean_y + views.of_prediction(along_axes(views.rows(images))) @ coefficients
 
     side_by_side(fill, portions)
     return LeaveOneOut(predicted, fitted, float(penalty))
@@ -195,10 +219,23 @@ def _mean_eigenvalue(eigenvalues: np.ndarray) -> float:
     return float(eigenvalues.sum() / counted) if counted else 1.0
 
 
+def _by_size(block: np.ndarray) -> Iterator[np.ndarray]:
+    """Go over the blocks of more than one row, some of one size together: arrays of shape (blocks, rows)."""
+    order = np.argsort(block, kind="stable")
+    _, start, size = np.unique(block[order], return_index=True, return_counts=True)
+    for each in np.unique(size[size > 1]):
+        members = order[start[size == each][:, None] + np.arange(each)]
+        yield from np.split(members, range(0, len(members), max(1, _ROWS_OF_KERNELS // each**2))[1:])
+
+
 def _by_rows(x: np.ndarray, residual: np.ndarray, weight: np.ndarray, shrunk: np.ndarray, total: float) -> np.ndarray:
-    """Errors of the images of a small block by fits without them, array of shape (penalties, block, m)."""
-    kernel = 1 / total + np.einsum("id,pd,jd->pij", x, shrunk, x)  # (penalties, block, block)
-    return np.linalg.pinv(np.eye(len(x)) - kernel * weight, rcond=1e-9) @ residual
+    """Errors of the rows of small blocks by fits without them, array of shape (penalties, blocks, rows, m)."""
+    result = np.empty_like(residual)
+    for number, factors in enumerate(shrunk):
+        kernel = 1 / total + (x * factors) @ x.swapaxes(1, 2)  # (blocks, rows, rows)
+        inverse = np.linalg.pinv(np.eye(x.shape[1]) - kernel * weight[:, None], rcond=1e-9)
+        result[number] = inverse @ residual[number]
+    return result
 
 
 def _by_columns(
@@ -210,7 +247,7 @@ def _by_columns(
     moment: np.ndarray,
     total: float,
 ) -> np.ndarray:
-    """As `_by_rows` for a block of more images than dimensions, by taking it out of the normal equations."""
+    """As `_by_rows` for one block of more rows than dimensions, by taking it out of the normal equations."""
     extended = np.column_stack([x, np.ones(len(x))])
     rest = np.vstack([moment, np.zeros((1, y.shape[1]))]) - extended.T @ (weight[:, None] * y)
     own = extended.T @ (weight[:, None] * extended)
@@ -240,13 +277,13 @@ def sum_of(function: Callable[[_Rows], np.ndarray], portions: Sequence[_Rows]) -
     return sum(others, start=first)
 
 
-def _portions_of_blocks(blocks: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows in portions that do not cut a block in two."""
+def _portions_of_blocks(blocks: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Images in portions of about this size that do not cut a block in two."""
     order = np.argsort(blocks, kind="stable")
     ends = np.flatnonzero(np.diff(blocks[order], append=-1)) + 1  # where blocks end
     start = 0
     while start < len(order):
-        within = ends[(ends > start) & (ends <= start + _ROWS_PER_CHUNK)]
+        within = ends[(ends > start) & (ends <= start + size)]
         end = within[-1] if len(within) else ends[ends > start][0]
         yield order[start:end]
         start = end

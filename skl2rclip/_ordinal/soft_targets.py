@@ -13,6 +13,7 @@ import numpy as np
 
 from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.ridge import Features, Scatter, leave_one_out, portions_of, ridge_map
+from skl2rclip._ordinal.views import ONE_VIEW, Views
 
 # the least width, in steps between ranks: a softmax cannot, and need not, be surer
 _MIN_WIDTH = 0.3
@@ -51,6 +52,8 @@ class RankTargets:
         Of the regression.
     scores : ndarray of shape (n,), optional
         Ranked probability score of what is said of each image that is left out; None where nothing was measured.
+    views : Views
+        What the rows of its features are to the images.
     """
 
     target: np.ndarray
@@ -62,6 +65,7 @@ class RankTargets:
     is_cumulative: bool
     penalty: float
     scores: np.ndarray | None = None
+    views: Views = ONE_VIEW
 
     def around_labels(self, share: float = 1.0) -> np.ndarray:
         """Distributions around each image's own rank, `share` of sigma wide, ndarray of shape (n, K), float32."""
@@ -81,9 +85,11 @@ class RankTargets:
     def refitted(self, features: Features | np.ndarray, scatter: Scatter) -> np.ndarray:
         """Tell what the regression says of all images when it has seen what `scatter` has, ndarray of shape (n,)."""
         outputs = _outputs(self.target, self.scale, self.is_cumulative)
-        coefficients, intercept = ridge_map(features, outputs, scatter, self.penalty * scatter.weight.mean())
+        coefficients, intercept = ridge_map(
+            features, self.views.repeated(outputs), scatter, self.penalty * scatter.weight.sum() / len(outputs)
+        )
         predicted = np.concatenate([features[rows] @ coefficients + intercept for rows in portions_of(len(features))])
-        return _centres(predicted, self.scale, self.is_cumulative)
+        return _centres(self.views.of_prediction(predicted), self.scale, self.is_cumulative)
 
 
 def measure_targets(
@@ -92,6 +98,7 @@ def measure_targets(
     rank_values: np.ndarray,
     weight: np.ndarray,
     blocks: np.ndarray,
+    views: Views = ONE_VIEW,
 ) -> RankTargets:
     """Measure how wide, and around what, the distribution of each image over the ranks should be.
 
@@ -101,7 +108,7 @@ def measure_targets(
 
     Parameters
     ----------
-    features : Features or ndarray of shape (n, P)
+    features : Features or ndarray of shape (n views, P)
     target : ndarray of shape (n,), int
         Index of each image's rank.
     rank_values : ndarray of shape (K,)
@@ -109,6 +116,9 @@ def measure_targets(
         Mean one.
     blocks : ndarray of shape (n,), int
         What is left out together.
+    views : Views, optional
+        What the rows of features are to the images. The views that predictions see are measured, whatever is learned
+        from.
 
     Returns
     -------
@@ -122,11 +132,11 @@ def measure_targets(
     """
     positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
     if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
-        return _unmeasured(target, positions, values, 0.1 * features.shape[1])
+        return replace(_unmeasured(target, positions, values, 0.1 * features.shape[1]), views=views)
     is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
-    scatter = Scatter(features, weight)
+    scatter = Scatter(features, views.weights(weight))
     probes = [
-        _probe(features, target, scale, scatter, blocks, is_cumulative)
+        _probe(features, target, scale, scatter, blocks, is_cumulative, views)
         for scale in ([positions] if is_even else [positions, values])
         for is_cumulative in (False, True)
     ]
@@ -162,10 +172,11 @@ def _probe(
     scatter: Scatter,
     blocks: np.ndarray,
     is_cumulative: bool,
+    views: Views = ONE_VIEW,
 ) -> tuple[float, np.ndarray, RankTargets]:
     """Ranked probability score on images left out, what is said of them, and what follows from it."""
-    weight = scatter.weight
-    ridge = leave_one_out(features, _outputs(target, scale, is_cumulative), weight, blocks, scatter)
+    weight = scatter.weight.reshape(-1, views.n).sum(axis=1)  # of the images
+    ridge = leave_one_out(features, _outputs(target, scale, is_cumulative), weight, blocks, scatter, views)
     left_out, fitted = (_centres(outputs, scale, is_cumulative) for outputs in (ridge.predicted, ridge.fitted))
     labels = scale[target]
     variance = np.average((labels - np.average(labels, weights=weight)) ** 2, weights=weight)
@@ -174,7 +185,7 @@ def _probe(
     square = np.average((labels - left_out) ** 2, weights=weight) * n_blocks / max(n_blocks - 2, 1)
     sigma, r2 = float(np.sqrt(square)), float(max(0.0, 1 - square / variance))
     scores = ranked_scores(distributions(left_out, scale, sigma), target)
-    targets = RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty, scores)
+    targets = RankTargets(target, scale, sigma, sigma, r2, fitted, is_cumulative, ridge.penalty, scores, views)
     return float(np.average(scores, weights=weight)), left_out, targets
 
 
@@ -210,7 +221,7 @@ class Measurement:
     """
 
     targets: RankTargets
-    features: Features  # of the n training images
+    features: Features  # of the views of the n training images
     blocks: np.ndarray  # (n,), what is left out together
     weight: np.ndarray  # (n,), mean one
     variance: float
@@ -226,12 +237,13 @@ def measure(
     *,
     n_hidden: int,
     seed: int,
+    views: Views = ONE_VIEW,
 ) -> Measurement:
     """Measure soft targets on features and a hidden layer of random weights, as an adapter begins.
 
     Parameters
     ----------
-    rows : ndarray of shape (n, P), float32
+    rows : ndarray of shape (n views, P), float32
         Embeddings, or other features.
     target : ndarray of shape (n,), int
     rank_values : ndarray of shape (K,)
@@ -244,12 +256,14 @@ def measure(
     n_hidden : int
         Width of that layer; 0 leaves it out.
     seed : int
+    views : Views, optional
+        What the rows are to the images.
     """
 
     def measured_with(weight: np.ndarray) -> Measurement:
         weight = weight / weight.mean()
-        features = Features(rows, weight, n_hidden, np.random.default_rng([seed, 1]))
-        targets = measure_targets(features, target, rank_values, weight, blocks)
+        features = Features(rows, views.weights(weight), n_hidden, np.random.default_rng([seed, 1]))
+        targets = measure_targets(features, target, rank_values, weight, blocks, views)
         return Measurement(targets, features, blocks, weight, targets.noise**2)
 
     measured = measured_with(weight)

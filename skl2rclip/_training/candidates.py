@@ -42,6 +42,8 @@ class CandidateSelection:
     ):
         self.adapters, self.fold = adapters, fold
         self._data, self._around_fit, self._around_labels = data, around_fit, around_labels
+        assert data.images is not None
+        self._predicted = data.images.predicted
         self._every, self._blocks = every, blocks
         self._n_maps = len(around_fit)  # of a candidate
         self._rows_of_folds = [torch.nonzero(fold == number)[:, 0] for number in range(self._n_maps - 1)]
@@ -93,15 +95,15 @@ class CandidateSelection:
         target = self._data.target.cpu().numpy()
         weight = None if self._data.weight is None else self._data.weight.cpu().numpy()
         logits = self._logits_of_missed(learner)
-        each = [ranked_scores(softmax(of_candidate, axis=1), target) for of_candidate in logits]
+        each = [ranked_scores(softmax(of_candidate, axis=-1).mean(axis=1), target) for of_candidate in logits]
         scores = learner.group.broadcast([float(np.average(row, weights=weight)) for row in each])
         best = int(np.argmin(scores))
         zero_shot = learner.measured_share
         if zero_shot is not None:
-            assert self._data.images is not None
-            assert self._data.images.embeddings is not None
-            names = learner.objective.logits(self._data.images.embeddings, zero_shot.prototypes)
-            share = mixed_share(logits[best], names.cpu().double().numpy(), target, weight, self._blocks)
+            assert self._predicted.embeddings is not None
+            names = learner.objective.logits(self._predicted.embeddings, zero_shot.prototypes)
+            of_names = names.cpu().double().numpy().reshape(logits[best].shape)
+            share = mixed_share(logits[best], of_names, target, weight, self._blocks)
             zero_shot.share.fill_(learner.group.broadcast(share))
         places = range(best * self._n_maps, (best + 1) * self._n_maps)
         learner.adapter = self.adapters.copy_of(places[0])
@@ -113,13 +115,15 @@ class CandidateSelection:
         return {"cross_fitted_rps": scores[best]}
 
     def _logits_of_missed(self, learner: Learner) -> np.ndarray:
-        """Out-of-fold logits of the adapters of each candidate, ndarray of shape (C, n, K), float64."""
-        assert self._data.images is not None
-        features, prototypes = self._data.images.features, learner.prototypes()
-        logits = np.empty((len(self._around_labels) + 1, len(self.fold), len(prototypes)))
+        """Out-of-fold logits of the adapters of each candidate, ndarray of shape (C, n, views, K), float64."""
+        n_views, prototypes = self._predicted.views.n, learner.prototypes()
+        features = self._predicted.features.unflatten(0, (-1, n_views))
+        logits = np.empty((len(self._around_labels) + 1, len(self.fold), n_views, len(prototypes)))
         for number, rows in enumerate(self._rows_of_folds):
-            adapted = self.adapters.all(features[rows], slice(number + 1, None, self._n_maps))  # (C, rows, D)
-            logits[:, rows.cpu().numpy()] = learner.objective.logits(adapted, prototypes).cpu().double().numpy()
+            maps = slice(number + 1, None, self._n_maps)
+            adapted = self.adapters.all(features[rows].flatten(0, 1), maps)  # (C, rows views, D)
+            of_fold = learner.objective.logits(adapted, prototypes).unflatten(1, (-1, n_views))
+            logits[:, rows.cpu().numpy()] = of_fold.cpu().double().numpy()
         return logits
 
     def restore(self, learner: Learner) -> None:

@@ -9,13 +9,14 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skl2rclip._ordinal.decisions import ranked_scores, read_out
 from skl2rclip._settings import Settings
 from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 
 _log = logging.getLogger(__name__)
+# probability whose logarithm is still a number
+_LEAST = 1e-300
 
 
 class EarlyStopping:
@@ -59,16 +60,15 @@ class EarlyStopping:
 
     def _score(self, learner: Learner, images: EncodedImages) -> dict[str, float]:
         data = self.data
-        logits = learner.logits(images.embeddings, learner.adapt(images.features), learner.prototypes())  # (n, K)
-        weight = torch.ones(len(logits), device=logits.device) if data.weight is None else data.weight
-        loss = (weight * F.cross_entropy(logits, data.target, reduction="none")).sum() / weight.sum()
-        values = self._values
-        probabilities, target = logits.cpu().double().softmax(dim=1).numpy(), data.target.cpu().numpy()
+        weight = np.ones(len(data.target)) if data.weight is None else data.weight.cpu().double().numpy()
+        values, target = self._values, data.target.cpu().numpy()
+        probabilities = learner.probabilities(images)
         error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
+        of_target = np.maximum(probabilities[np.arange(len(target)), target], _LEAST)
         return {
-            "validation_mae": float(np.average(error, weights=weight.cpu().numpy())),
-            "validation_loss": loss.item(),
-            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight.cpu().numpy())),
+            "validation_mae": float(np.average(error, weights=weight)),
+            "validation_loss": float(np.average(-np.log(of_target), weights=weight)),
+            "validation_rps": float(np.average(ranked_scores(probabilities, target), weights=weight)),
         }
 
     def restore(self, learner: Learner) -> None:

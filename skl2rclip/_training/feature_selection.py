@@ -1,4 +1,4 @@
-"""Which features a fit reads, and whether its adapter has a hidden layer: chosen on images that are left out.
+"""What a fit reads of images: which features, by which adapter, of which views, chosen on images that are left out.
 
 Regressions in closed form are compared; only what they choose is trained.
 """
@@ -15,6 +15,7 @@ from skl2rclip._ordinal.comparison import surely_best
 from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection, fit_projection, read
 from skl2rclip._ordinal.soft_targets import Measurement, measure
 from skl2rclip._ordinal.splits import blocks_of
+from skl2rclip._ordinal.views import Views
 from skl2rclip._settings import Settings
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.threads import one_thread
@@ -41,57 +42,95 @@ class SelectedFeatures:
     adapter: str
     measured: Measurement
 
+    @property
+    def views(self) -> Views:
+        """Which views of the images are read."""
+        return self.measured.targets.views
+
+    @property
+    def shown(self) -> str:
+        """Itself in words, for the log."""
+        return f"features {self.features!r}, adapter {self.adapter!r}, {self.views.n_learned} views"
+
 
 def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray, seen: np.ndarray) -> SelectedFeatures:
     """Measure soft targets on each choice of features, and take that with the best score of images left out.
+
+    Under ``n_views="auto"`` it is then compared with each choice of features on several views of the images, by the
+    adapter that is the better one for them.
 
     Parameters
     ----------
     request : FitRequest
     blocks : FeatureBlocks
         What the columns are.
-    rows : ndarray of shape (n, W), float32
+    rows : ndarray of shape (n, views, W), float32
         Of the training images.
     seen : ndarray of shape (all,), bool
         Which of the request's images these are.
     """
     weight = request.weight[seen]
-    left_out_together = blocks_of(rows, None if request.groups is None else request.groups[seen])
+    left_out_together = blocks_of(rows[:, 0], None if request.groups is None else request.groups[seen])
+    plain, wanted = Views.of(1, request.views.n_predicted), request.views
 
-    def selected(features: str, adapter: str, projection: Projection | None) -> SelectedFeatures:
-        measured = measure(
-            read(rows, blocks, projection),
-            request.target[seen],
-            request.scale.values,
-            weight,
-            left_out_together,
-            None if request.label_std is None else request.label_std[seen],
-            n_hidden=0 if adapter == "linear" else N_HIDDEN,
-            seed=request.seed,
-        )
-        return SelectedFeatures(features, projection, adapter, measured)
-
-    with one_thread():
+    def projection_of(features: str, views: Views) -> Projection | None:
         if request.previous is not None:
-            return selected(request.previous.features, request.previous.adapter_kind, request.previous.projection)
-        projections: dict[str, Projection | None] = {EMBEDDING: None}
-        candidates = []
-        for features, adapter in candidates_of(request.settings, blocks):
-            if features not in projections:
-                projections[features] = fit_projection(rows, weight, blocks, features, request.seed)
-            candidates.append(selected(features, adapter, projections[features]))
+            return request.previous.projection
+        if features == EMBEDDING:
+            return None
+        learned = rows[:, : views.n_learned].reshape(-1, rows.shape[2])
+        weights = Views(views.n_learned, views.n_learned).weights(weight)
+        return fit_projection(learned, weights, blocks, features, request.seed)
+
+    def measured_on(views: Views, choices: list[tuple[str, str]]) -> list[SelectedFeatures]:
+        own = rows[:, : views.n].reshape(-1, rows.shape[2])
+        projections = {features: projection_of(features, views) for features in dict.fromkeys(f for f, _ in choices)}
+        result = []
+        for features, adapter in choices:
+            measured = measure(
+                read(own, blocks, projections[features]),
+                request.target[seen],
+                request.scale.values,
+                weight,
+                left_out_together,
+                None if request.label_std is None else request.label_std[seen],
+                n_hidden=0 if adapter == "linear" else N_HIDDEN,
+                seed=request.seed,
+                views=views,
+            )
+            result.append(SelectedFeatures(features, projections[features], adapter, measured))
+        return result
+
+    choices = candidates_of(request.settings, blocks)
+    if request.previous is not None:
+        choices = [(request.previous.features, request.previous.adapter_kind)]
+    with one_thread():
+        if wanted == plain or isinstance(request.settings.n_views, int):
+            return _best_of(measured_on(wanted, choices))
+        of_images = measured_on(plain, choices)
+        best_adapters = {each.features: (each.features, each.adapter) for each in sorted(of_images, key=_score)[::-1]}
+        return _best_of([_best_of(of_images), *measured_on(wanted, list(best_adapters.values()))])
+
+
+def _score(selected: SelectedFeatures) -> float:
+    """Mean score of images left out; what could not be measured has the least."""
+    scores, weight = selected.measured.targets.scores, selected.measured.weight
+    return -np.inf if scores is None else float(np.average(scores, weights=weight))
+
+
+def _best_of(candidates: list[SelectedFeatures]) -> SelectedFeatures:
+    """Return the one with the least score of images left out, where it is surely better than the first."""
     scores = [each.measured.targets.scores for each in candidates if each.measured.targets.scores is not None]
-    best = 0
-    if len(scores) == len(candidates) > 1:
-        measured = candidates[0].measured
-        best = surely_best(np.stack(scores), measured.weight, measured.blocks)
-        _log.info(
-            "Ranked probability scores of images left out, by features and adapter: %s; %s with the adapter %r.",
-            ", ".join(f"{c.features} {c.adapter} {np.average(s, weights=measured.weight):.4g}"
-                      for c, s in zip(candidates, scores, strict=True)),
-            candidates[best].features, candidates[best].adapter,
-        )  # fmt: skip
-    return candidates[best]
+    if len(candidates) == 1 or len(scores) < len(candidates):
+        return candidates[0]
+    measured = candidates[0].measured
+    best = candidates[surely_best(np.stack(scores), measured.weight, measured.blocks)]
+    _log.info(
+        "Ranked probability scores of images left out: %s; taken: %s.",
+        ", ".join(f"{each.shown} {_score(each):.4g}" for each in candidates),
+        best.shown,
+    )
+    return best
 
 
 def candidates_of(settings: Settings, blocks: FeatureBlocks) -> list[tuple[str, str]]:

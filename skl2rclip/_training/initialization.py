@@ -88,7 +88,7 @@ def _start_adapters(
     if n_folds < _MIN_FOLDS or len(fold) > _MAX_COMPARED:
         assert data.distributions is not None
         adapters = _adapters(learner.adapter, measured, 1)
-        scatter = Scatter(measured.features, measured.weight)
+        scatter = Scatter(measured.features, targets.views.weights(measured.weight))
         _start_maps(adapters, [0], learner, measured, scatter, [data.distributions.cpu().numpy()])
         learner.adapter = adapters
         return None
@@ -97,7 +97,7 @@ def _start_adapters(
     around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
     around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
     for number in range(n_maps):
-        scatter = Scatter(measured.features, measured.weight * (fold != number - 1))
+        scatter = Scatter(measured.features, targets.views.weights(measured.weight * (fold != number - 1)))
         # what a fold's regression says must not come from images that the fold misses
         fitted = targets.refitted(measured.features, scatter) if number else None
         candidates = [targets.around_fit(fitted), *(targets.around_labels(share) for share in _SHARES)]
@@ -142,8 +142,10 @@ def _start_maps(
     """Let maps begin as ridge regressions onto the mean of the prototypes by each image's distribution."""
     prototypes, n_features = learner.prototypes().cpu().double(), adapters.linear.shape[1]
     aims = [F.normalize(torch.from_numpy(q).double() @ prototypes, dim=1).numpy() for q in candidates]
-    penalty = measured.targets.penalty * scatter.weight.mean()
-    coefficients, intercept = ridge_map(measured.features, np.hstack(aims), scatter, penalty)
+    targets = measured.targets
+    penalty = targets.penalty * scatter.weight.sum() / len(targets.target)
+    outputs = targets.views.repeated(np.hstack(aims))
+    coefficients, intercept = ridge_map(measured.features, outputs, scatter, penalty)
     for place, own, offset in zip(
         places, np.split(coefficients, len(places), axis=1), np.split(intercept, len(places)), strict=True
     ):

@@ -22,11 +22,12 @@ from skl2rclip._model.modules import FeatureProjection, ImageAdapter, RankFormer
 from skl2rclip._model.prompts import RankPrompts, tokenize_whole_prompts
 from skl2rclip._model.state import load_module
 from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection
+from skl2rclip._ordinal.views import ONE_VIEW, Views
 from skl2rclip._settings import Settings
 from skl2rclip._training.distributed import ProcessGroup
 from skl2rclip._training.objective import TERMS, Objective
 from skl2rclip._training.request import FitRequest
-from skl2rclip._utils.devices import autocast_for
+from skl2rclip._utils.devices import autocast_for, to_device
 
 # the adapter's rate as a share of the prompts', with soft targets, where it starts close to its end
 _ADAPTER_SHARE = 1 / 3
@@ -34,10 +35,33 @@ _ADAPTER_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What a tower, or a table, gives of images."""
+    """What a tower, or a table, gives of images, or of several views of each, one after the other."""
 
     features: Tensor  # (n, P), what the adapter maps: the embeddings, or a projection of all that is read
     embeddings: Tensor | None  # (n, D), unit rows, what words are compared with; None for tables that hold none
+    views: Views = ONE_VIEW
+
+    def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Features of some images, tensor of shape (images, P), each by one of the views that are learned from."""
+        views = self.views
+        if views.n == 1:
+            return self.features[images]
+        view = torch.randint(views.n_learned, images.shape, generator=generator)
+        return self.features[images * views.n + to_device(view, images.device)]
+
+    @property
+    def predicted(self) -> EncodedImages:
+        """The views that predictions see, and no others."""
+        views, n = self.views, self.views.n_predicted
+        if views.n == n:
+            return self
+
+        def first(rows: Tensor) -> Tensor:
+            return rows.unflatten(0, (-1, views.n))[:, :n].flatten(0, 1)
+
+        return EncodedImages(
+            first(self.features), None if self.embeddings is None else first(self.embeddings), Views(n, n, n)
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,7 @@ class Learner:
     blocks: FeatureBlocks = field(default_factory=lambda: FeatureBlocks((), None))  # columns of a tower or table
     features: str = EMBEDDING  # which blocks are read
     projection: FeatureProjection | None = None  # of rows to what the adapter maps; None for the embedding as it is
+    views: Views = ONE_VIEW  # of each image that the frozen tower gives
     group: ProcessGroup = field(default_factory=ProcessGroup)  # the processes that train together
     compiles: bool = False  # the tower
     _reader: nn.Module | None = None  # the tower, with what it holds before its embedding where that is read
@@ -134,14 +159,14 @@ class Learner:
         if self.adapter is not None:
             self.adapter = RidgeAdapter(width, adapter, n_features=n_features).to(self.device)
 
-    def read(self, rows: Tensor) -> EncodedImages:
+    def read(self, rows: Tensor, views: Views = ONE_VIEW) -> EncodedImages:
         """Divide rows of shape (n, W) of a tower or table into what words are compared with, and what is mapped."""
         columns = self.blocks.embedding_columns
         embeddings = None if columns is None else rows[:, columns]
         if self.projection is not None:
-            return EncodedImages(self.projection(rows), embeddings)
+            return EncodedImages(self.projection(rows), embeddings, views)
         assert embeddings is not None
-        return EncodedImages(embeddings, embeddings)
+        return EncodedImages(embeddings, embeddings, views)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Map features to unit rows of shape (n, D), by the image adapter where there is one."""
@@ -180,9 +205,11 @@ class Learner:
 
     @torch.no_grad()
     def probabilities(self, images: EncodedImages) -> np.ndarray:
-        """Say how likely each rank is, ndarray of shape (n, K), float64."""
+        """Say how likely each rank is, ndarray of shape (n, K), float64, by the mean over the views predictions see."""
+        images = images.predicted
         logits = self.logits(images.embeddings, self.adapt(images.features), self.prototypes())
-        return logits.cpu().double().softmax(dim=1).numpy()  # not all devices have doubles
+        # not all devices have doubles
+        return images.views.of_prediction(logits.cpu().double().softmax(dim=1).numpy())
 
     def loss(
         self, embeddings: Tensor, prototypes: Tensor, batch: Batch, logits: Tensor | None = None

@@ -26,6 +26,7 @@ from skl2rclip._ordinal.soft_targets import (
     targets_of_predictions,
 )
 from skl2rclip._ordinal.splits import blocks_of, split_off_validation
+from skl2rclip._ordinal.views import Views
 from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.feature_selection import select_features
 from skl2rclip._training.learner import Learner, TrainingData
@@ -56,11 +57,12 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
         if not held_out.any():
             warn_user("early_stopping: no image can be held out without taking a rank's last; training is not watched.")
     if isinstance(request.data, np.ndarray):
-        decoded = _Decoded(table_rows(request.data, learner.blocks))
+        decoded = _Decoded(table_rows(request.data, learner.blocks)[:, None])
     else:
         decoded = _decode(request, backbone, learner, held_out)
     share = torch.from_numpy(np.flatnonzero(group.is_mine(int((~held_out).sum()))))
 
+    learner.views = request.views
     targets, measured, errors = _soft_targets(request, learner, decoded.rows, ~held_out)
     weights = request.weight
     if request.label_std is not None and measured is not None:
@@ -68,24 +70,30 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
     # equal weights are no weights
     is_weighted = bool((weights != weights[0]).any())
 
-    def part(rows: np.ndarray, pixels: PixelStore | None, distributions: np.ndarray | None = None) -> TrainingData:
+    def part(
+        rows: np.ndarray, pixels: PixelStore | None, views: Views, distributions: np.ndarray | None = None
+    ) -> TrainingData:
         weight = torch.tensor(weights[rows], dtype=torch.float32, device=request.device)
-        encoded = decoded.rows
+        images = None
+        if decoded.rows is not None:
+            encoded = torch.from_numpy(decoded.rows[rows][:, : views.n]).flatten(0, 1)
+            images = learner.read(encoded.to(request.device), views)
         return TrainingData(
             target=torch.from_numpy(request.target[rows]).to(request.device),
             weight=weight if is_weighted else None,
             distributions=None if distributions is None else torch.from_numpy(distributions).float().to(request.device),
-            images=None if encoded is None else learner.read(torch.from_numpy(encoded[rows]).to(request.device)),
+            images=images,
             pixels=pixels,
             share=share,
         )
 
     stopping = None
     if held_out.any():
-        aside = part(held_out, decoded.held_out_pixels)
+        n_predicted = learner.views.n_predicted
+        aside = part(held_out, decoded.held_out_pixels, Views(n_predicted, n_predicted, n_predicted))
         stopping = EarlyStopping(aside, settings, request.scale.values)
     return Prepared(
-        training=part(~held_out, decoded.pixels, None if targets is None else targets.around_labels()),
+        training=part(~held_out, decoded.pixels, learner.views, None if targets is None else targets.around_labels()),
         stopping=stopping,
         targets=targets,
         measured=measured,
@@ -118,10 +126,12 @@ def _soft_targets(
     target, values, weight = request.target[seen], request.scale.values, request.weight[seen]
     if request.one_pass:
         before = None if request.previous is None else request.previous.errors
-        probabilities = learner.probabilities(learner.read(torch.from_numpy(rows[seen]).to(learner.device)))
+        images = torch.from_numpy(rows[seen]).flatten(0, 1).to(learner.device)
+        probabilities = learner.probabilities(learner.read(images, learner.views))
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
     selected = select_features(request, learner.blocks, rows[seen], seen)
+    learner.views = selected.views
     if request.previous is None:
         learner.take_features(selected.features, selected.projection, selected.adapter)
         if request.blocks is None and selected.projection is None:
@@ -131,7 +141,7 @@ def _soft_targets(
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What the tower gives of all images (n, W), pixels of the training images, pixels of those held out."""
+    """What the tower gives of all images (n, views, W), pixels of the training images, pixels of those held out."""
 
     rows: np.ndarray | None = None
     pixels: PixelStore | None = None
@@ -170,10 +180,11 @@ def _decode_mine(
     encoding = cache = of_tower = None
     # the width of soft targets is measured on the frozen tower's embeddings, whatever is trained
     if "embeddings" in needs or settings.is_soft:
-        of_tower = np.zeros((len(held_out), learner.blocks.width), np.float32)
+        n_views = request.views.n
+        of_tower = np.zeros((len(held_out), n_views, learner.blocks.width), np.float32)
         encoding, cache = _frozen_encoding(request, backbone, learner)
         if "pixels" not in needs:
-            of_tower[mine] = embed_images(
+            of_mine = embed_images(
                 images,
                 encoding,
                 cache,
@@ -183,7 +194,9 @@ def _decode_mine(
                 names,
                 request.white,
                 request.known,
+                n_views,
             )
+            of_tower[mine] = of_mine.reshape(-1, *of_tower.shape[1:])
             return _Decoded(of_tower)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224
@@ -199,7 +212,7 @@ def _decode_mine(
     for chunk, decoded, of_chunk in counted(chunks, len(images), verbose, description):
         rows = mine[chunk]
         if of_tower is not None:
-            of_tower[rows] = of_chunk
+            of_tower[rows, 0] = of_chunk
         aside = held_out[rows]
         pixels.write(place[rows[~aside]], decoded[-1][~aside])
         held_out_pixels.write(place[rows[aside]], decoded[0][aside])

@@ -18,11 +18,15 @@ from skl2rclip._model.prompts import PromptTokens
 from skl2rclip._model.state import FittedState
 from skl2rclip._ordinal.features import FeatureBlocks
 from skl2rclip._ordinal.ranks import RankScale
+from skl2rclip._ordinal.views import ONE_VIEW, Views
 from skl2rclip._settings import Settings
 from skl2rclip._training.plan import PlannedStage, plan_of
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.names import EntryNames
 from skl2rclip.errors import UnreadableImagesError
+
+# of each image under n_views="auto", and how many images there may be
+_N_VIEWS, _MOST_VIEWED = 8, 2_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ class FitRequest:
     def __post_init__(self) -> None:
         plan = plan_of(self.settings, self.n_learned_from, len(self.scale.ranks), one_pass=self.one_pass)
         object.__setattr__(self, "plan", plan)
+
+    @property
+    def views(self) -> Views:
+        """Views of each image that are embedded, of which fewer may come to be learned from."""
+        settings = self.settings
+        if isinstance(self.data, np.ndarray) or settings.image_tower != "frozen":
+            return ONE_VIEW
+        n_predicted, n_views = 2 if settings.mirror else 1, settings.n_views
+        if not settings.augment or self.one_pass or not self.plan:
+            return Views.of(1, n_predicted)
+        if isinstance(n_views, str):
+            n_views = _N_VIEWS if settings.is_soft and self.n_learned_from <= _MOST_VIEWED else 1
+        return Views.of(n_views, n_predicted)
 
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""

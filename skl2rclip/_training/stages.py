@@ -78,7 +78,7 @@ class PromptStage:
         """Yield the features of each batch, and what belongs to them."""
         assert data.images is not None
         for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
-            yield data.batch(data.images.features[rows], rows)
+            yield data.batch(data.images.drawn(rows, self.learner.generator), rows)
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""

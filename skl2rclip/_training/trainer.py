@@ -294,6 +294,7 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         errors=prepared.errors,
         blocks=learner.blocks,
         features=learner.features,
+        n_views=learner.views.n_learned,
         n_columns=request.n_columns,
         column_names=request.column_names,
     )

@@ -9,6 +9,8 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,8 +25,10 @@ from skl2rclip._embedding.cache import EmbeddingCache, _memory, forget_embedding
 from skl2rclip._embedding.embedder import check_headers, decode_and_embed, embed_chunks, embed_images
 from skl2rclip._embedding.encoding import ImageEncoding
 from skl2rclip._embedding.store import EmbeddingStore
+from skl2rclip._images import decoding
 from skl2rclip._images import memory as image_cost
 from skl2rclip._images.files import ImageFile, stamped
+from skl2rclip._images.views import pixels_of_view
 from skl2rclip.errors import UnreadableImagesError
 from tests.support.helpers import (
     SQUARE,
@@ -570,3 +574,63 @@ def test_images_transparent_throughout_are_named_in_one_warning():
     clear = [Image.new("RGBA", (20, 20), (9, 200, shade, 0)) for shade in range(7)]
     with pytest.warns(UserWarning, match=r"^X\[1\] and 6 others: transparent throughout"):
         embed([Image.new("RGB", (20, 20)), *clear])
+
+
+def test_views_are_embedded_with_their_image(files, tmp_path):
+    seen = [np.asarray(SQUARE.resizer()(Image.open(path))) for path in files]
+    pixels = [
+        pixels_of_view(Image.open(path).convert("RGB"), view, whole, SQUARE, SQUARE.resizer())
+        for path, whole in zip(files, seen, strict=True)
+        for view in range(3)
+    ]
+    expected = toy_encoding().of_pixels(np.stack(pixels))
+    kinds = {"no cache": None, "memory": cache(), "folder": cache(tmp_path / "cache")}
+    for kept in kinds.values():
+        images = stamped([*files, files[0]])  # of which one comes twice
+        rows = embed_images(images, toy_encoding(), kept, 2, n_views=3)
+        np.testing.assert_allclose(rows[: 3 * len(files)], expected, atol=1e-5)
+        np.testing.assert_array_equal(rows[3 * len(files) :], rows[:3])
+
+
+@pytest.mark.parametrize("n_bytes", [None, 1])
+@pytest.mark.usefixtures("_chunks_of_four")
+def test_a_view_passes_the_tower_once_and_a_file_is_decoded_once_for_all_of_its_views(files, tmp_path, n_bytes):
+    passed, opened = [], []
+    encoding, read = toy_encoding(), decoding.read_image
+
+    def counting(image, *rest):
+        opened.append(image)
+        return read(image, *rest)
+
+    def tower(pixels):
+        passed.append(len(pixels))
+        return encoding.tower(pixels)
+
+    def embed(n_views):
+        passed.clear()
+        opened.clear()
+        own = cache(tmp_path / "cache", n_bytes)
+        with mock.patch.object(decoding, "read_image", counting):
+            embed_images(stamped(files), replace(encoding, tower=tower), own, 2, n_views=n_views)
+        return sum(passed), len(opened)
+
+    n = len(files)
+    assert embed(1) == (n, n)
+    assert embed(3) == (2 * n, n)
+    assert embed(2) == embed(3) == embed(1) == (0, 0)
+
+
+def test_a_view_that_another_thread_embeds_is_waited_for(files):
+    embed_images(stamped(files[:3]), toy_encoding(), cache(), 2, n_views=2)
+    both = in_threads(
+        *(lambda n=n: embed_images(stamped(files), toy_encoding(), cache(), 2, n_views=n) for n in (2, 3))
+    )
+    for n, rows in zip((2, 3), both, strict=True):
+        np.testing.assert_allclose(rows, embed_images(stamped(files), toy_encoding(), None, 1, n_views=n), atol=1e-6)
+
+
+def test_an_image_that_cannot_be_read_is_named_once_for_all_of_its_views(files, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImagesError) as caught:
+        embed_images(stamped([*files, str(tmp_path / "broken.png")]), toy_encoding(), cache(), 2, n_views=4)
+    assert list(caught.value.failures) == [len(files)]

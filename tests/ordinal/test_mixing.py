@@ -7,7 +7,7 @@ RANKS = np.arange(5)
 
 
 def logits_around(centre, sharpness=2.0):
-    return -sharpness * (np.asarray(centre, float)[:, None] - RANKS) ** 2
+    return -sharpness * (np.asarray(centre, float)[:, None, None] - RANKS) ** 2
 
 
 def drawn(n, seed=0):
@@ -55,3 +55,14 @@ def test_images_of_nearly_no_weight_hardly_count():
     few = mixed_share(knows[:4], knows_not[:4], target[:4], None, np.arange(4))
     weight = np.repeat([1.0, 1e-9], [4, 20])
     assert mixed_share(knows, knows_not, target, weight, np.arange(24)) == pytest.approx(few, abs=1e-4)
+
+
+def test_of_several_views_it_is_the_mean_that_is_scored():
+    target, knows, knows_not = drawn(200)
+    flat = np.zeros_like(knows)
+    for first in (knows, knows_not):  # neither order nor number of the views matters
+        both = np.concatenate([first, flat], axis=1)
+        share = mixed_share(both, both[:, ::-1], target, None, np.arange(200))
+        assert share == pytest.approx(mixed_share(both[:, ::-1], both, target, None, np.arange(200)))
+    twice = mixed_share(np.repeat(knows, 2, axis=1), np.repeat(knows_not, 2, axis=1), target, None, np.arange(200))
+    assert twice == pytest.approx(mixed_share(knows, knows_not, target, None, np.arange(200)))

@@ -45,7 +45,7 @@ def test_more_than_the_embedding_is_read_where_that_surely_is_better(
     caplog.set_level(logging.INFO, logger="skl2rclip")
     fitted = make_precomputed().fit(table_of(embedding, others), Y)
     assert fitted.image_features_ == expected
-    assert f"; {expected} with the adapter '{fitted.image_adapter_}'" in caplog.text
+    assert f"taken: features '{expected}', adapter '{fitted.image_adapter_}', 1 views" in caplog.text
     assert fitted.transform(table_of(embedding, others)).shape == (N, WIDTH)
     if embedding or others:
         assert np.abs(fitted.predict(table_of(embedding, others, seed=1)) - Y).mean() < 0.75
