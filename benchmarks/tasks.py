@@ -245,8 +245,11 @@ def known_tasks(cache: Path, backbone: str = BACKBONE) -> tuple[Task, ...]:
 # ---------------------------------------------------------------- photographs
 
 
-def _coffee_leaves(folder: Path, backbone: str) -> Task:
-    """Severity of damage, 0 to 4; a stratified split, which the authors do not give."""
+Files = tuple[np.ndarray, np.ndarray]  # paths, and the index of each one's rank
+
+
+def _coffee_files(folder: Path) -> tuple[Files, Files]:
+    """Files to learn from and of the test; a stratified split, which the authors do not give."""
     dataset = folder / "lara2018" / "classification" / "dataset"
     with open(dataset / "dataset.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -255,21 +258,41 @@ def _coffee_leaves(folder: Path, backbone: str) -> Task:
     pool, test = train_test_split(
         np.arange(len(rows)), train_size=COFFEE_TRAIN, test_size=COFFEE_TEST, stratify=target, random_state=0
     )
-    names = tuple(str(k) for k in range(5))
-    parts = _parts_of_photographs((paths[pool], target[pool]), (paths[test], target[test]), backbone)
-    return Task("coffee leaves", names, "the severity of the damage to the leaf is", *parts, backbone=backbone)
+    return (paths[pool], target[pool]), (paths[test], target[test])
 
 
-def _blood_cells(folder: Path, backbone: str) -> Task:
-    """Number of red cells as six ranks; the authors' split."""
+def _cell_files(folder: Path) -> tuple[Files, Files]:
+    """Files to learn from and of the test, as the authors split them."""
     root = folder / "BCCD_Dataset" / "BCCD"
 
-    def listed(part: str) -> tuple[np.ndarray, np.ndarray]:
+    def listed(part: str) -> Files:
         names = (root / "ImageSets" / "Main" / f"{part}.txt").read_text().split()
         counts = [_red_cells(root / "Annotations" / f"{name}.xml") for name in names]
         return np.array([str(root / "JPEGImages" / f"{name}.jpg") for name in names]), np.digitize(counts, CELL_EDGES)
 
-    parts = _parts_of_photographs(listed("trainval"), listed("test"), backbone)
+    return listed("trainval"), listed("test")
+
+
+_FILES = dict(zip(PHOTOGRAPHS, (_coffee_files, _cell_files), strict=True))
+
+
+def files_of(name: str, folder: Path) -> tuple[Files, Files]:
+    """Files of a task of photographs that few shots are drawn from, as `Task.train` has them, and of its test."""
+    pool, test = _FILES[name](folder)
+    train, _ = _without_validation(pool[1])
+    return (pool[0][train], pool[1][train]), test
+
+
+def _coffee_leaves(folder: Path, backbone: str) -> Task:
+    """Severity of damage, 0 to 4."""
+    parts = _parts_of_photographs(*_coffee_files(folder), backbone)
+    names = tuple(str(k) for k in range(5))
+    return Task("coffee leaves", names, "the severity of the damage to the leaf is", *parts, backbone=backbone)
+
+
+def _blood_cells(folder: Path, backbone: str) -> Task:
+    """Number of red cells as six ranks."""
+    parts = _parts_of_photographs(*_cell_files(folder), backbone)
     return Task("blood cells", CELL_NAMES, "the number of red blood cells is", *parts, backbone=backbone)
 
 
@@ -278,14 +301,15 @@ def _red_cells(annotation: Path) -> int:
     return sum(item.findtext("name") == "RBC" for item in tree.iter("object"))
 
 
-def _parts_of_photographs(
-    pool: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], backbone: str
-) -> tuple[Part, Part, Part]:
-    """Training, validation and test part; the second is split off the pool, stratified."""
+def _without_validation(target: np.ndarray) -> list[np.ndarray]:
+    """Rows to learn from and of the validation, stratified."""
+    return train_test_split(np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0)
+
+
+def _parts_of_photographs(pool: Files, test: Files, backbone: str) -> tuple[Part, Part, Part]:
+    """Training, validation and test part."""
     features, target = _features(pool[0], backbone), pool[1]
-    train, validation = train_test_split(
-        np.arange(len(target)), test_size=VALIDATION_SHARE, stratify=target, random_state=0
-    )
+    train, validation = _without_validation(target)
     pixels = _decoded(pool[0], backbone)
 
     def part(pixels: np.ndarray, features: pd.DataFrame, target: np.ndarray) -> Part:

@@ -157,7 +157,14 @@ def read(rows: np.ndarray, blocks: FeatureBlocks, projection: Projection | None)
     return rows[:, blocks.embedding_columns] if projection is None else projection(rows)
 
 
-def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, features: str, seed: int) -> Projection:
+def fit_projection(
+    rows: np.ndarray,
+    weight: np.ndarray,
+    blocks: FeatureBlocks,
+    features: str,
+    seed: int,
+    most: int = _MAX_COMPONENTS,
+) -> Projection:
     """Centre blocks, bring them to their sizes, and turn them to their principal components, of at most 1,000.
 
     What comes out has a mean square of one. Of many images the components are those of some, found by randomised
@@ -172,6 +179,8 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
     features : str
         Which blocks are read, one of `FEATURES`.
     seed : int
+    most : int, optional
+        Components, of which the first are kept.
     """
     share, seen = weight / weight.sum(), np.flatnonzero(weight > 0)
     mean = np.einsum("i,ij->j", share, rows)  # in double precision, without a copy of the rows in it
@@ -186,6 +195,7 @@ def fit_projection(rows: np.ndarray, weight: np.ndarray, blocks: FeatureBlocks, 
     seen, portions = _some(seen, share, seed)
     scaled = (rows[seen][:, is_read] - mean[is_read]) * (factor[is_read] * np.sqrt(portions)[:, None])
     axes, values = _principal_axes(scaled, seed)
+    axes, values = axes[:, :most], values[:most]
     spread = np.sqrt((values**2).sum() / max(len(values), 1)) or 1.0
     projection = np.zeros((rows.shape[1], len(values)), np.float32)
     projection[is_read] = factor[is_read, None] * axes / spread

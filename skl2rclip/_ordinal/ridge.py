@@ -5,6 +5,7 @@ Everything here is NumPy on arrays; nothing knows of ranks, or of what the regre
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,6 +94,26 @@ class Scatter:
             return x.T @ (weight[rows, None] * x)
 
         self.matrix = sum_of(of_portion, portions)  # (P, P)
+
+    def without(self, features: Features | np.ndarray, rows: np.ndarray) -> Scatter:
+        """Return the scatter of the others than some rows, by taking these out where they are not most of it."""
+        rest = self.weight.copy()
+        rest[rows] = 0
+        if rest.sum() < self.weight.sum() / 4 or not len(rows):  # a difference of nearly equal numbers
+            return Scatter(features, rest)
+
+        def of_portion(part: np.ndarray) -> np.ndarray:
+            x = features[part] - self.mean
+            return (self.weight[part, None] * x).T @ np.column_stack([x, np.ones(len(part))])
+
+        moments = sum_of(of_portion, [rows[part] for part in portions_of(len(rows))])
+        first = moments[:, -1]
+        others = copy.copy(self)
+        others.weight, others.mean = rest, self.mean - first / rest.sum()
+        others.matrix = self.matrix - moments[:, :-1] - np.outer(first, first) / rest.sum()
+        vars(others).pop("eigen", None)
+        others._rotated = None
+        return others
 
     def rotated(self, features: Features | np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that gives rows of the centred features along the axes."""

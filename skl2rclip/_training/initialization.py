@@ -96,8 +96,10 @@ def _start_adapters(
     adapters = _adapters(learner.adapter, measured, n_candidates * n_maps)
     around_fit = torch.empty(n_maps, len(fold), len(targets.scale))
     around_labels = torch.from_numpy(np.stack([targets.of_ranks(share) for share in _SHARES]))
+    whole = Scatter(measured.features, targets.views.weights(measured.weight))
     for number in range(n_maps):
-        scatter = Scatter(measured.features, targets.views.weights(measured.weight * (fold != number - 1)))
+        missed = targets.views.rows(np.flatnonzero(fold == number - 1))
+        scatter = whole.without(measured.features, missed) if number else whole
         # what a fold's regression says must not come from images that the fold misses
         fitted = targets.refitted(measured.features, scatter) if number else None
         candidates = [targets.around_fit(fitted), *(targets.around_labels(share) for share in _SHARES)]

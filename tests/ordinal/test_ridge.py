@@ -124,3 +124,22 @@ def test_a_ridge_map_is_ridge_regression(data):
     coefficients, intercept = ridge_map(Z, y, Scatter(Z, weight), 0.7)
     expected = Ridge(alpha=0.7).fit(Z, y, sample_weight=weight).predict(Z)
     np.testing.assert_allclose(Z @ coefficients + intercept, expected)
+
+
+@pytest.mark.parametrize("heavy", [1.0, 1e12])
+def test_rows_are_taken_out_of_a_scatter(data, heavy):
+    Z, y = data
+    weight = np.linspace(0.5, 2, 50)
+    weight[:3] *= heavy
+    rows = np.arange(0, 50, 7)
+    rest = np.where(np.isin(np.arange(50), rows), 0, weight)
+    whole, expected = Scatter(Z, weight), Scatter(Z, rest)
+    assert whole.eigen[0].min() > 0
+    others = whole.without(Z, rows)
+    np.testing.assert_allclose(others.matrix, expected.matrix, rtol=1e-6, atol=1e-9 * np.abs(expected.matrix).max())
+    np.testing.assert_allclose(others.mean, expected.mean, rtol=1e-6)
+    largest = expected.eigen[0].max()
+    np.testing.assert_allclose(others.eigen[0], expected.eigen[0], atol=1e-14 * largest)
+    for one, other in zip(ridge_map(Z, y, others, 0.5), ridge_map(Z, y, expected, 0.5), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3 if heavy > 1 else 1e-9)
+    np.testing.assert_array_equal(whole.weight, weight)
