@@ -100,9 +100,9 @@ class ContactSheet:
         raise NotImplementedError
 
     def _file(self, place: int) -> list[str]:
-        """One line of a caption, or none where the image is no file."""
+        """One line of a caption, or none where the image is no file, or the tile says so in its place."""
         name = self.names[place]
-        return [short(name, 29)] if name else []
+        return [short(name, 29)] if name and self.thumbnails[place] is not None else []
 
     def _line(self, word: str, labels: Any, place: int) -> list[str]:
         """One line of a caption, or none where there is no such label."""
@@ -160,7 +160,8 @@ class ContactSheet:
         pixels = self.thumbnails[place]
         left, top = corner
         if pixels is None:
-            draw_blank(ax, (left, top, 1), f"{self.problems[place]}", size, 20)
+            name = f"{self.names[place]}\n" if self.names[place] else ""
+            draw_blank(ax, (left, top, 1), f"{name}{self.problems[place]}", size, 20)
             self.images_.append(None)
             return
         height, width = _sides(pixels)

@@ -52,6 +52,8 @@ class RankDistributionDisplay:
         Why not.
     index : int, optional
         Its index in X, for the title.
+    name : str, optional
+        Name of its file, for the title.
     y_true : label, optional
     y_pred : label, optional
     coverage : float, default=0.8
@@ -92,6 +94,7 @@ class RankDistributionDisplay:
         thumbnail: np.ndarray | None = None,
         problem: str | None = None,
         index: int | None = None,
+        name: str | None = None,
         y_true: Any = None,
         y_pred: Any = None,
         coverage: float = 0.8,
@@ -99,7 +102,7 @@ class RankDistributionDisplay:
     ):
         check_real("coverage", coverage, 0, 1, open_ends=True)
         self.probabilities, self.ranks = probabilities, ranks
-        self.thumbnail, self.problem, self.index = thumbnail, problem, index
+        self.thumbnail, self.problem, self.index, self.name = thumbnail, problem, index, name
         self.y_true, self.y_pred = y_true, y_pred
         self.coverage, self.display_labels = coverage, display_labels
         self._scale = scale_of(given_ranks(ranks))
@@ -179,6 +182,7 @@ class RankDistributionDisplay:
             thumbnail=thumbnail.pixels,
             problem=thumbnail.problem,
             index=int(index),
+            name=thumbnail.name or None,
             y_true=None if truth is None else truth[index],
             y_pred=said.scale.ranks[said.predicted[0]],
             coverage=coverage,
@@ -218,7 +222,8 @@ class RankDistributionDisplay:
 
     def _draw_image(self, ax: Any) -> None:
         ax.set_axis_off()
-        lines = [] if self.index is None else [f"index {self.index}"]
+        lines = [short(self.name)] if self.name else []
+        lines += [] if self.index is None else [f"index {self.index}"]
         lines += [] if self.y_true is None else [f"true {self._name_of(self.y_true)}"]
         lines += [] if self.y_pred is None else [f"predicted {self._name_of(self.y_pred)}"]
         ax.set_title("\n".join(lines), fontsize="medium", loc="left", **AS_IT_IS)

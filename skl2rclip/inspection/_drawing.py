@@ -117,25 +117,25 @@ def display_names(scale: RankScale, display_labels: Any = None) -> list[str]:
     """
     labels = scale.ranks.tolist()
     if display_labels is None:
-        return [_in_a_line(name) for name in scale.names]
+        return [in_a_line(name) for name in scale.names]
     if isinstance(display_labels, str):
         if display_labels != "ranks":
             raise ValueError(
                 f"display_labels must hold a word for each rank, or be 'ranks' for the labels, got {display_labels!r}."
             )
-        return [_in_a_line(default_name(label)) for label in labels]
+        return [in_a_line(default_name(label)) for label in labels]
     if isinstance(display_labels, Mapping):  # as `rank_names_` is
         missing = [label for label in labels if label not in display_labels]
         if missing:
             raise ValueError(f"display_labels has no word for {listing(missing)}; add what is missing.")
-        return [_in_a_line(str(display_labels[label])) for label in labels]
-    names = [_in_a_line(str(label)) for label in display_labels]
+        return [in_a_line(str(display_labels[label])) for label in labels]
+    names = [in_a_line(str(label)) for label in display_labels]
     if len(names) != len(labels):
         raise ValueError(f"display_labels must hold one for each of the {len(labels)} ranks, got {len(names)}.")
     return names
 
 
-def _in_a_line(name: str) -> str:
+def in_a_line(name: str) -> str:
     """Write a name in one line, and control characters and half surrogates, which no font has, as Python does."""
     return "".join(
         each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Cs") else each

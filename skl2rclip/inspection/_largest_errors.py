@@ -158,10 +158,10 @@ class LargestErrorsDisplay(ContactSheet):
     def _caption(self, place: int) -> list[str]:
         index, error = self.indices[place], self.errors[place]
         return [
-            *self._line("true", self.y_true, place),
-            *self._line("predicted", self.y_pred, place),
             *self._file(place),
             f"index {index}" if np.isnan(error) else f"index {index}, off by {error:+g}",
+            *self._line("true", self.y_true, place),
+            *self._line("predicted", self.y_pred, place),
         ]
 
 

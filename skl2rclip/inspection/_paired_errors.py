@@ -16,6 +16,7 @@ from skl2rclip.inspection._drawing import (
     AS_IT_IS,
     BLUE,
     display_names,
+    in_a_line,
     mark_ranks,
     panels,
     pyplot,
@@ -254,7 +255,7 @@ class PairedErrorsDisplay:
         PairedErrorsDisplay
             Itself.
         """
-        names = [str(name) for name in self.names]
+        names = [in_a_line(str(name)) for name in self.names]
         size = (9.5 + room_for(names), 1.9 + 0.5 * len(names))
         left, right = panels(type(self).__name__, ax, size, (1, 1))
         self.points_ = self._draw(left, 0, self.mae, self.mae_interval, errorbar_kw)

@@ -153,8 +153,8 @@ class SortedPicturesDisplay(ContactSheet):
 
     def _caption(self, place: int) -> list[str]:
         return [
-            *self._line("predicted", self.y_pred, place),
-            *self._line("true", self.y_true, place),
             *self._file(place),
             f"index {self.indices[place]}",
+            *self._line("predicted", self.y_pred, place),
+            *self._line("true", self.y_true, place),
         ]
