@@ -10,7 +10,7 @@ from scipy.stats import binom
 from skl2rclip._ordinal.decisions import central_interval
 from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
 from skl2rclip._utils.arguments import check_choice, check_integer
-from skl2rclip.inspection._drawing import BARS, BLUE, GREY, panels, pyplot, styled
+from skl2rclip.inspection._drawing import BARS, BLUE, GREY, fitted, panels, pyplot, styled
 from skl2rclip.inspection._responses import response_of
 
 _LEVELS = np.arange(1, 20) / 20
@@ -189,7 +189,7 @@ class RankCalibrationDisplay:
         style = {"color": BLUE, "marker": "o", "markersize": 4, "label": "images in the intervals"}
         (self.line_,) = ax.plot(self.nominal, self.coverage, **styled(style, line_kw, Line2D))
         ax.set(xlabel="coverage asked for", ylabel="coverage", xlim=(0, 1), ylim=(0, 1.02))
-        ax.set_title(_GOOD_COVERAGE, **_TITLE)
+        ax.set_title(fitted(ax, _GOOD_COVERAGE, 9), **_TITLE)
         ax.legend(loc="lower right", fontsize=8)
 
     def _draw_pit(self, ax: Any, bar_kw: Any) -> None:
@@ -204,7 +204,7 @@ class RankCalibrationDisplay:
         ax.axhline(1, color="black", linestyle="--", linewidth=1.3, label="honest distributions")
         ax.set(xlabel="probability integral transform", ylabel="density", xlim=(0, 1))
         ax.set_ylim(0, 1.3 * max(heights.max(), float(high)))
-        ax.set_title(_GOOD_HISTOGRAM, **_TITLE)
+        ax.set_title(fitted(ax, _GOOD_HISTOGRAM, 9), **_TITLE)
         ax.legend(loc="upper right", fontsize=8)
 
 

@@ -177,6 +177,13 @@ def _wrapped(name: str) -> str:
     return "\n".join(lines) or name
 
 
+def fitted(ax: Any, text: str, size: float = 10) -> str:
+    """Break a text of this size, in points, into lines that are not wider than Axes are now."""
+    room = ax.get_window_extent().width / ax.figure.dpi * 72
+    letters = max(12, int(room / (0.52 * size)))
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))
+
+
 def _width(labels: Iterable[str]) -> int:
     return max(len(line) for label in labels for line in label.split("\n"))
 

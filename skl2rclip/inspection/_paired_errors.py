@@ -16,6 +16,7 @@ from skl2rclip.inspection._drawing import (
     AS_IT_IS,
     BLUE,
     display_names,
+    fitted,
     in_a_line,
     mark_ranks,
     panels,
@@ -261,14 +262,15 @@ class PairedErrorsDisplay:
         self.points_ = self._draw(left, 0, self.mae, self.mae_interval, errorbar_kw)
         left.set(xlabel=f"mean absolute error{self.unit}", xlim=(0, 1.15 * self.mae_interval.max() or 1))
         mark_ranks(left, "y", names)
-        left.set_title(self._what_was_drawn(), loc="left", fontsize=9)
+        left.set_title(fitted(left, self._what_was_drawn(), 9), loc="left", fontsize=9)
         self.difference_points_ = self._draw(right, 1, self.difference, self.difference_interval, errorbar_kw)
         right.axvline(0, color="black", linewidth=1, linestyle="--")
         reach = 1.15 * np.abs(self.difference_interval).max() or 1
-        right.set(xlabel=f"difference on the same images{self.unit}", xlim=(-reach, reach))
+        right.set(xlabel=fitted(right, f"difference on the same images{self.unit}"), xlim=(-reach, reach))
         mark_ranks(right, "y", ["", *(f"against {name}" for name in names[1:])])
         right.yaxis.get_major_ticks()[0].set_visible(False)
-        right.set_title(f"below 0: {short(names[0], 24)} is better", loc="left", fontsize=9, **AS_IT_IS)
+        better = fitted(right, f"below 0: {short(names[0], 24)} is better", 9)
+        right.set_title(better, loc="left", fontsize=9, **AS_IT_IS)
         self.axes_ = np.array([left, right], dtype=object)
         self.ax_, self.figure_ = left, left.figure
         return self

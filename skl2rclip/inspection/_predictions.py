@@ -17,6 +17,7 @@ from skl2rclip.inspection._drawing import (
     LEGEND_ABOVE,
     ORANGE,
     display_names,
+    fitted,
     mark_ranks,
     panels,
     pyplot,
@@ -349,7 +350,7 @@ class RankPredictionDisplay:
         counts = None
         if K <= _MAX_WRITTEN:  # below the axis, where nothing crosses them
             counts = [f"n = {count}" for count in self.n_by_rank]
-            ax.set_xlabel("true, with the number n of images")
+            ax.set_xlabel(fitted(ax, "true, with the number n of images"))
         mark_ranks(ax, "x", names, counts)
         ax.legend(**LEGEND_ABOVE)
 

@@ -9,6 +9,7 @@ import numpy as np
 from skl2rclip._ordinal.ranks import scale_of
 from skl2rclip.inspection._drawing import (
     display_names,
+    fitted,
     mark_ranks,
     panels,
     pyplot,
@@ -132,6 +133,6 @@ class PrototypeSimilarityDisplay:
         title = "Similarity of prototypes"
         if self.ordinality is not None:  # which is so often near 1 that it would be taken for success
             title += f", ordinality {self.ordinality:.2f}\n(order of the prompts, not quality of predictions)"
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(fitted(ax, title), fontsize="medium")
         self.ax_, self.figure_ = ax, ax.figure
         return self
