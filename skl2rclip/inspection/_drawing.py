@@ -154,10 +154,12 @@ def unit_of(scale: RankScale, names: Sequence[str]) -> str:
 
 
 def rounded(value: float, spread: float) -> str:
-    """Write a number without digits that mean nothing: the last one is worth at most half of its spread."""
+    """Write a number without digits that mean nothing: four at most, and none that is below a fifth of its spread."""
+    places = 3 - math.floor(math.log10(abs(value))) if value else 3
     if not spread > 0:
-        return f"{value:.3g}"
-    return f"{value:.{min(max(0, math.ceil(-math.log10(spread / 2))), 6)}f}"
+        return default_name(round(value, max(0, places)) + 0.0)
+    places = max(0, min(places, math.ceil(-math.log10(spread / 2))))
+    return f"{value:z.{places}f}"
 
 
 def short(text: str, longest: int = _MAX_LENGTH) -> str:

@@ -64,11 +64,22 @@ class TrainingHistoryDisplay:
         if not history:
             raise ValueError("history is empty: no epoch has been trained.")
         self.stages = [entry.get("stage", "") for entry in history]
-        self.kept = [place for place, entry in enumerate(history, start=1) if entry.get("kept")]
+        self.kept = self._kept_epochs()
         names = [name for name in dict.fromkeys(name for entry in history for name in entry) if name not in _NOT_DRAWN]
         columns = {name: np.array([entry.get(name, np.nan) for entry in history], dtype=np.float64) for name in names}
         self.terms = {name: column for name, column in columns.items() if name not in _SCORES and np.any(column != 0)}
         self.scores = {name: column for name, column in columns.items() if name in _SCORES}
+
+    def _kept_epochs(self) -> list[int]:
+        """Of epochs of one stage in a row, the last that was kept: each `partial_fit` keeps its own."""
+        kept: dict[int, int] = {}
+        first = 0
+        for place, entry in enumerate(self.history):
+            if self.stages[place] != self.stages[first]:
+                first = place
+            if entry.get("kept"):
+                kept[first] = place + 1
+        return list(kept.values())
 
     @classmethod
     def from_estimator(

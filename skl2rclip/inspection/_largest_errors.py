@@ -177,15 +177,16 @@ def _in_turns(
     sizes = np.abs(errors)
     rows = np.lexsort([probable, -sizes])
     rows = rows[sizes[rows] > 0]
-    turns = _turns(true[rows], predicted[rows])
+    turns = _turns(true[rows] * (predicted.max(initial=0) + 1) + predicted[rows])
     chosen = np.lexsort([-sizes[rows], -sizes[rows] / turns])[:n]
     return rows[chosen[np.lexsort([probable[rows[chosen]], turns[chosen], -sizes[rows[chosen]]])]]
 
 
-def _turns(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Count for each row how many of its kind there are up to it, ndarray of shape (n,), int64."""
-    _, kind, counts = np.unique(np.stack([true, predicted]), axis=1, return_inverse=True, return_counts=True)
+def _turns(kind: np.ndarray) -> np.ndarray:
+    """Count for each entry how many of its kind there are up to it, ndarray of shape (n,), int64."""
     order = np.argsort(kind, kind="stable")
-    turns = np.empty(len(true), dtype=np.int64)
-    turns[order] = np.concatenate([np.arange(1, count + 1) for count in counts]) if len(counts) else 0
+    places = np.arange(len(kind))
+    is_first = np.diff(kind[order], prepend=-1) != 0
+    turns = np.empty_like(places)
+    turns[order] = places - np.maximum.accumulate(np.where(is_first, places, 0)) + 1
     return turns

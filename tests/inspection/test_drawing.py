@@ -101,7 +101,18 @@ def test_display_labels_are_words_in_rank_order_by_label_or_the_ranks_themselves
 
 @pytest.mark.parametrize(
     ("value", "spread", "said"),
-    [(0.6884, 0.034, "0.69"), (0.65, 0.11, "0.65"), (31.72, 6.0, "32"), (4.463, 0.5, "4.5"), (0.25, 0.0, "0.25")],
+    [
+        (0.6884, 0.034, "0.69"),
+        (0.65, 0.11, "0.65"),
+        (31.72, 6.0, "32"),
+        (4.463, 0.5, "4.5"),
+        (0.25, 0.0, "0.25"),
+        (1975.0, 0.0, "1975"),
+        (1975.0, 1e-09, "1975"),
+        (-0.001, 0.5, "0.0"),
+        (0.00021, 4e-05, "0.00021"),
+        (0.0, 0.0, "0"),
+    ],
 )
 def test_digits_that_mean_nothing_are_not_written(value, spread, said):
     assert rounded(value, spread) == said

@@ -52,6 +52,8 @@ def test_the_epochs_that_were_kept_are_marked(model):
     assert "kept" not in " ".join(
         line.get_label() for line in inspection.TrainingHistoryDisplay(history).plot().ax_.lines
     )
+    passes = [{"stage": stage, "loss": 1.0, "kept": kept} for stage, kept in zip("aaabb", (1, 1, 0, 0, 1), strict=True)]
+    assert inspection.TrainingHistoryDisplay(passes).kept == [2, 5]  # of each stage the last
     fitted = inspection.TrainingHistoryDisplay.from_estimator(model)
     assert fitted.kept == [entry["epoch"] for entry in model.history_ if entry["kept"]]
 
