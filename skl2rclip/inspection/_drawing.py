@@ -190,6 +190,10 @@ def _width(labels: Iterable[str]) -> int:
     return max(len(line) for label in labels for line in label.split("\n"))
 
 
+def _n_lines(labels: Iterable[str]) -> int:
+    return max(label.count("\n") for label in labels) + 1
+
+
 def room_for(names: Iterable[str]) -> float:
     """Inches that long words take beside an axis, beyond those of short ones."""
     return 0.075 * max(0, _width(_wrapped(name) for name in names) - 6)
@@ -210,10 +214,12 @@ def mark_ranks(ax: Any, which: str, names: Sequence[str], notes: Sequence[str] |
     widest = 0.58 * points * (_width([*shown, *(notes or [])]) + 1)
     are_numbers = notes is None and all(_is_number(name) for name in names)
     is_turned = which == "x" and widest > room and not are_numbers
+    line = 1.25 * points * (math.sqrt(2) if is_turned else 1)  # of text, along the axis
+    if is_turned and line * _n_lines(shown) > room:
+        shown = [short(name) for name in names]
     if notes is not None:
         shown = [f"{name}{', ' if is_turned else chr(10)}{note}" for name, note in zip(shown, notes, strict=True)]
-    n_lines = max(name.count("\n") for name in shown) + 1
-    needed = 1.25 * n_lines * points if which == "y" or is_turned else widest
+    needed = line * _n_lines(shown) if which == "y" or is_turned else widest
     places = _thinned(names, math.ceil(needed / room))
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_ticks(places, [shown[place] for place in places], **AS_IT_IS)

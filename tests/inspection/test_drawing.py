@@ -116,3 +116,18 @@ def test_display_labels_are_words_in_rank_order_by_label_or_the_ranks_themselves
 )
 def test_digits_that_mean_nothing_are_not_written(value, spread, said):
     assert rounded(value, spread) == said
+
+
+@pytest.mark.parametrize("K", [5, 12, 20])
+@pytest.mark.parametrize("size", [None, (7, 6)])
+def test_words_beside_an_axis_do_not_overlap_where_they_are_turned(K, size):
+    words = [f"moderate, non-proliferative diabetic retinopathy {k}" for k in range(K)]
+    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
+    display = inspection.OrdinalConfusionDisplay.from_predictions(
+        np.arange(K), np.arange(K), display_labels=words, ax=ax
+    )
+    display.figure_.canvas.draw()
+    lines = [(label.get_position()[0], label.get_text().count("\n") + 1) for label in display.ax_.get_xticklabels()]
+    points_of_a_rank = display.ax_.get_window_extent().width / display.figure_.dpi * 72 / K
+    for (one, n_lines), (other, _) in itertools.pairwise(lines):
+        assert (other - one) * points_of_a_rank / np.sqrt(2) >= 10 * n_lines * 0.9  # at right angles to the text

@@ -5,6 +5,7 @@ import sys
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.text import Text
 
 from skl2rclip import inspection
 from tests.support.displays import drawn_of
@@ -39,6 +40,9 @@ def test_every_display_draws_the_fitted_classifier_and_has_axes_and_figure(name,
     display = drawn_of(name, model, *shades)
     display.figure_.canvas.draw()
     assert display.ax_.figure is display.figure_
+    for text in display.figure_.findobj(Text):
+        if any(map(str.isalpha, text.get_text())):  # ticks that are not shown are numbers
+            assert display.figure_.bbox.padded(2).count_contains(text.get_window_extent().corners()) == 4
     assert isinstance(display, getattr(inspection, name))
     again = display.plot()
     assert again is display
