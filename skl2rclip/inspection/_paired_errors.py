@@ -10,7 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.rank_lookup import NamedLabels, known_scale, true_labels
-from skl2rclip._ordinal.ranks import given_ranks
+from skl2rclip._ordinal.ranks import RankScale, given_ranks
 from skl2rclip._utils.arguments import check_groups, check_integer, check_real, seed_from
 from skl2rclip.inspection._drawing import (
     AS_IT_IS,
@@ -27,7 +27,7 @@ from skl2rclip.inspection._drawing import (
     styled,
     unit_of,
 )
-from skl2rclip.inspection._responses import as_sequence, check_classifier
+from skl2rclip.inspection._responses import as_sequence, check_classifier, words_of
 from skl2rclip.metrics._scorers import parts_with
 
 
@@ -51,7 +51,7 @@ class PairedErrorsDisplay:
     groups : array-like of shape (n,), optional
         Whose image each is.
     unit : str, default=""
-        What errors are counted in, such as ``" in ranks"``, to stand behind a word.
+        What errors are counted in, for the axes, such as ``"ranks"`` or ``"years"``.
     confidence_level : float, default=0.95
         Of the intervals, in (0, 1).
     n_resamples : int, default=2000
@@ -123,6 +123,7 @@ class PairedErrorsDisplay:
         *,
         groups: Any = None,
         ranks: Any = None,
+        unit: str | None = None,
         confidence_level: float = 0.95,
         n_resamples: int = 2000,
         random_state: Any = 0,
@@ -144,6 +145,9 @@ class PairedErrorsDisplay:
             Whose image each is: these are drawn whole.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what one of the estimators has learned, or as numbers sort.
+        unit : str, optional
+            What errors are counted in, for the axes, such as ``"years"``; by default ``"ranks"`` where labels are
+            words, or numbers in a row that have words (`rank_names_`).
         confidence_level : float, default=0.95
             Of the intervals, in (0, 1).
         n_resamples : int, default=2000
@@ -174,6 +178,7 @@ class PairedErrorsDisplay:
         learned = [given_ranks(part.ranks_) for each in estimators.values() for part in parts_with(each, "ranks_")]
         scale = known_scale([true, *classes], learned=learned, ranks=ranks)
         scale.encode(true.values)
+        units = [_unit(scale, words_of(each)) for each in estimators.values()]
         if groups is not None:
             check_groups(groups, len(true.values))
         _check_intervals(confidence_level, n_resamples)
@@ -182,6 +187,7 @@ class PairedErrorsDisplay:
             {name: estimator.predict(X) for name, estimator in estimators.items()},
             groups=groups,
             ranks=scale.ranks,
+            unit=next(filter(None, units), "") if unit is None else unit,
             confidence_level=confidence_level,
             n_resamples=n_resamples,
             random_state=random_state,
@@ -197,6 +203,7 @@ class PairedErrorsDisplay:
         *,
         groups: Any = None,
         ranks: Any = None,
+        unit: str | None = None,
         confidence_level: float = 0.95,
         n_resamples: int = 2000,
         random_state: Any = 0,
@@ -215,6 +222,9 @@ class PairedErrorsDisplay:
             Whose image each is: these are drawn whole.
         ranks : array-like of shape (K,), optional
             All labels, lowest first. Needed where labels are words, unless `y_true` is an ordered Categorical.
+        unit : str, optional
+            What errors are counted in, for the axes, such as ``"years"``; by default ``"ranks"`` where labels are
+            words.
         confidence_level, n_resamples, random_state, ax, **kwargs
             As `from_estimators` takes them.
 
@@ -234,7 +244,7 @@ class PairedErrorsDisplay:
             np.stack(errors),
             names=list(y_preds),
             groups=groups,
-            unit=unit_of(scale, display_names(scale)),
+            unit=_unit(scale, {}) if unit is None else unit,
             confidence_level=confidence_level,
             n_resamples=n_resamples,
             random_state=random_state,
@@ -256,17 +266,18 @@ class PairedErrorsDisplay:
         PairedErrorsDisplay
             Itself.
         """
+        unit = f" in {self.unit}" if self.unit else ""
         names = [in_a_line(str(name)) for name in self.names]
         size = (9.5 + room_for(names), 1.9 + 0.5 * len(names))
         left, right = panels(type(self).__name__, ax, size, (1, 1))
         self.points_ = self._draw(left, 0, self.mae, self.mae_interval, errorbar_kw)
-        left.set(xlabel=f"mean absolute error{self.unit}", xlim=(0, 1.15 * self.mae_interval.max() or 1))
+        left.set(xlabel=f"mean absolute error{unit}", xlim=(0, 1.15 * self.mae_interval.max() or 1))
         mark_ranks(left, "y", names)
         left.set_title(fitted(left, self._what_was_drawn(), 9), loc="left", fontsize=9)
         self.difference_points_ = self._draw(right, 1, self.difference, self.difference_interval, errorbar_kw)
         right.axvline(0, color="black", linewidth=1, linestyle="--")
         reach = 1.15 * np.abs(self.difference_interval).max() or 1
-        right.set(xlabel=fitted(right, f"difference on the same images{self.unit}"), xlim=(-reach, reach))
+        right.set(xlabel=fitted(right, f"difference on the same images{unit}"), xlim=(-reach, reach))
         mark_ranks(right, "y", ["", *(f"against {name}" for name in names[1:])])
         right.yaxis.get_major_ticks()[0].set_visible(False)
         better = fitted(right, f"below 0: {short(names[0], 24)} is better", 9)
@@ -301,6 +312,10 @@ def _check_names(name: str, models: Any) -> None:
             f"{name} must be a dict of two or more by their names, the one that is compared with the others first, "
             f'such as {{"L2RCLIP": ..., "ridge probe": ...}}, got {models!r}.'
         )
+
+
+def _unit(scale: RankScale, words: dict[Any, str]) -> str:
+    return unit_of(scale, display_names(scale, {**scale.names_by_label, **words})).removeprefix(" in ")
 
 
 def _check_intervals(confidence_level: Any, n_resamples: Any) -> None:

@@ -117,11 +117,11 @@ def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
     learned = [part.ranks_ for part in parts_with(estimator, "ranks_")]
     if ranks is None and holds_numbers(scale.ranks) and len(learned) == 1 and learned[0][0] > learned[0][-1]:
         scale = scale_of(scale.ranks[::-1])
-    words = _words_of(estimator)
+    words = words_of(estimator)
     return scale_of(scale.ranks, lambda label: words.get(label, default_name(label)))
 
 
-def _words_of(estimator: Any) -> dict[Any, str]:
+def words_of(estimator: Any) -> dict[Any, str]:
     """Words of the labels that a classifier, or what it is made of, has learned them by; none where it numbers them."""
     labels = set(check_labels(estimator.classes_, "classes_").tolist())
     known = [part.rank_names_ for part in parts_with(estimator, "rank_names_")]

@@ -115,3 +115,16 @@ def test_what_is_wrong_is_said_before_anything_is_predicted(graded):
         draw([1, 2], {"one": [1, 2], "two": [2, 2]}, groups=["a", "a"])
     with pytest.raises(ValueError, match="at least two images to draw from, got 1"):
         draw([1], {"one": [1], "two": [2]})
+
+
+def test_errors_are_counted_in_ranks_where_the_numbers_stand_for_words(named, model, shades):
+    compare = inspection.PairedErrorsDisplay.from_estimators
+    assert compare({"one": model, "two": named}, *shades).unit == "ranks"
+    with_more = (shades[0][:20], np.append(shades[1][:19], 5))  # a label that has no word
+    assert compare({"one": model, "two": named}, *with_more).unit == "ranks"
+    numbers = compare({"one": model, "two": model}, *shades)
+    assert numbers.unit == ""
+    assert numbers.ax_.get_xlabel() == "mean absolute error"
+    years = draw([20, 30], {"one": [20, 30], "two": [30, 30]}, unit="years")
+    assert years.ax_.get_xlabel() == "mean absolute error in years"
+    assert years.axes_[1].get_xlabel() == "difference on the same images in years"
