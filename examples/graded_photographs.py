@@ -25,7 +25,7 @@ from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
@@ -84,6 +84,11 @@ def classifier(**parameters) -> L2RCLIPClassifier:
         **parameters,
     }
     return L2RCLIPClassifier("skl2rclip-tiny", **settings)
+
+
+def linear_probe() -> Pipeline:
+    """Logistic regression on the same embeddings."""
+    return make_pipeline(CLIPImageEncoder("skl2rclip-tiny"), LogisticRegression(C=10, max_iter=2000))
 
 
 def report(name: str, truth: list[str], predicted: np.ndarray) -> None:
@@ -150,8 +155,7 @@ def main() -> None:
     constant = DummyClassifier(strategy="most_frequent").fit(train[0], train[1])
     report("most frequent rank", test[1], constant.predict(test[0]))
     report("ridge on colour and gradient statistics", test[1], ridge_on_statistics(train, test))
-    probe = make_pipeline(CLIPImageEncoder("skl2rclip-tiny"), LogisticRegression(C=10, max_iter=2000))
-    report("linear probe of skl2rclip-tiny", test[1], probe.fit(*train).predict(test[0]))
+    report("linear probe of skl2rclip-tiny", test[1], linear_probe().fit(*train).predict(test[0]))
     zero_shot = classifier().fit_zero_shot()
     report("skl2rclip-tiny, zero-shot", test[1], zero_shot.predict(test[0]))
 

@@ -55,9 +55,9 @@ def classifier(prompt: str, names: list[str], **parameters: Any) -> L2RCLIPClass
     return L2RCLIPClassifier("skl2rclip-tiny", **settings)
 
 
-def draw_similarity(ax: Any, model: L2RCLIPClassifier, names: list[str], title: str) -> None:
+def draw_similarity(ax: Any, model: L2RCLIPClassifier, title: str) -> None:
     style = {"colorbar": False, "im_kw": {"vmin": -0.4, "vmax": 1}, "text_kw": {"fontsize": 8}}
-    PrototypeSimilarityDisplay.from_estimator(model, display_labels=names, ax=ax, **style)
+    PrototypeSimilarityDisplay.from_estimator(model, ax=ax, **style)
     ax.set_title(title, fontsize="medium")
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     print(f"MAE in steps of blur on another photograph; always the middle one: {constant:.2f}\n")
     print(f"{'prompt':<17} {'zero-shot':>9}" + "".join(f"{f'{n} crops':>16}" for n in options.n_train))
 
-    figure, axes = plt.subplots(2, len(PROMPTS), figsize=(11, 6.4), layout="constrained")
+    figure, axes = plt.subplots(2, len(PROMPTS), figsize=(11, 6.4), layout="compressed")
     for column, (kind, (prompt, names)) in zip(axes.T, PROMPTS.items(), strict=True):
         zero_shot = classifier(prompt, names).fit_zero_shot()
         cells = []
@@ -92,11 +92,11 @@ def main() -> None:
             cells.append(f"{np.mean(errors):.2f} ({np.mean([model.zero_shot_share_ for model in models]):.0%})")
         print(f"{kind:<17} {error(zero_shot):>9.2f}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
         shown = f'"{prompt}"' if "{}" in prompt else f'"{prompt} {{}}"'
-        draw_similarity(column[0], zero_shot, names, f"{kind}\n{shown}\nzero-shot, MAE {error(zero_shot):.2f}")
-        draw_similarity(column[1], models[0], names, f"{n} crops, MAE {np.mean(errors):.2f}")
+        draw_similarity(column[0], zero_shot, f"{kind}\n{shown}\nzero-shot, MAE {error(zero_shot):.2f}")
+        draw_similarity(column[1], models[0], f"{n} crops, MAE {np.mean(errors):.2f}")
     options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "prompts.png"
-    figure.savefig(file, bbox_inches="tight")  # titles of several lines included
+    figure.savefig(file)
     print(f"\nWrote {file}")
 
 

@@ -243,7 +243,8 @@ class L2RCLIPClassifier(
     history_ : list of dict
         For each epoch ``stage``, ``epoch``, ``learning_rate``, ``loss``, ``contrastive``, ``ordering``, ``tightness``,
         ``text_ordering``; with soft targets and an adapter ``cross_fitted_rps`` where it was looked at; and with
-        `early_stopping` ``validation_mae``, ``validation_loss`` and ``validation_rps``.
+        `early_stopping` ``validation_mae``, ``validation_loss`` and ``validation_rps``. ``kept`` is 1 for the epoch of
+        each stage whose weights were kept, else 0; where it is 0 everywhere, what was there at the start scored best.
     n_iter_ : int
         Number of epochs.
     device_ : str

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/inspection.md: each display once, for a model that grades crops of two photographs.
+"""Draw the figures of docs/inspection.md: each display once, for models that grade crops of two photographs.
 
 Run it with ``python tools/draw_displays.py``; it needs matplotlib, and half a minute.
 """
@@ -28,24 +28,28 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def fitted_model_and_test(folder: Path, n_train: int, n_test: int) -> tuple[Any, list[str], list[str]]:
-    """Fit the model of the example, and return it with paths and labels of the other photograph."""
+def fitted_models_and_test(folder: Path, n_train: int, n_test: int) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Fit model and probe of the example, and return them with paths and labels of the other photograph."""
     sys.path.insert(0, str(ROOT / "examples"))
     import graded_photographs as example
 
     rng = np.random.default_rng(0)
     train = example.write_crops("temple", folder / "train", n_train, rng)
     paths, labels = example.write_crops("flower", folder / "test", n_test, rng)
-    return example.classifier(device="cpu").fit(*train), paths, labels
+    models = {"L2RCLIP": example.classifier(device="cpu"), "linear probe": example.linear_probe()}
+    return {name: model.fit(*train) for name, model in models.items()}, paths, labels
 
 
-def displays(model: Any, paths: list[str], labels: list[str]) -> dict[str, Any]:
+def displays(models: dict[str, Any], paths: list[str], labels: list[str]) -> dict[str, Any]:
     """Each display that there is by the name of its figure, which is that of its module, drawn."""
-    drawn = {}
+    drawn, model = {}, models["L2RCLIP"]
     for name in inspection.__all__:
         display = getattr(inspection, name)
         name_of_figure = display.__module__.split("._")[-1].replace("_", "-")
-        drawn[name_of_figure] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))
+        if hasattr(display, "from_estimators"):
+            drawn[name_of_figure] = display.from_estimators(models, paths, labels)
+        else:
+            drawn[name_of_figure] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))
     return drawn
 
 
@@ -65,8 +69,8 @@ def main() -> None:
     matplotlib.use("Agg")
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        model, paths, labels = fitted_model_and_test(Path(folder), options.n_train, options.n_test)
-        for name, display in displays(model, paths, labels).items():
+        models, paths, labels = fitted_models_and_test(Path(folder), options.n_train, options.n_test)
+        for name, display in displays(models, paths, labels).items():
             path = options.folder / f"{name}.png"
             write(display.figure_, path)
             print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")

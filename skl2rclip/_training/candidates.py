@@ -133,8 +133,14 @@ class CandidateSelection:
         for name, of_module in weights.items():
             learner.modules()[name].load_state_dict(of_module)
 
+    def kept_epoch(self, learner: Learner) -> int:
+        """Return the epoch that they are of, 0 where that is the start."""
+        return learner.epoch_of(self._best_scores())
+
     def log_kept(self, learner: Learner) -> None:
         """Say of which epoch they are."""
+        _log.info("Kept what was learned by epoch %d: %s.", self.kept_epoch(learner), self._best_scores())
+
+    def _best_scores(self) -> dict[str, float]:
         assert self._best is not None
-        scores = {"cross_fitted_rps": self._best[0]}
-        _log.info("Kept what was learned by epoch %d: %s.", learner.epoch_of(scores), scores)
+        return {"cross_fitted_rps": self._best[0]}

@@ -76,8 +76,14 @@ class EarlyStopping:
         if self._best_state is not None:
             learner.modules().load_state_dict(self._best_state)
 
+    def kept_epoch(self, learner: Learner) -> int:
+        """Return the epoch of the best weights, 0 where that is the start."""
+        return len(learner.history) if self._best_state is None else learner.epoch_of(self._best_scores())
+
     def log_kept(self, learner: Learner) -> None:
         """Say of which epoch the best weights are."""
         if self._best_state is not None:
-            scores = dict(zip(self._monitored, self._best, strict=True))
-            _log.info("Kept what was learned by epoch %d: %s.", learner.epoch_of(scores), scores)
+            _log.info("Kept what was learned by epoch %d: %s.", self.kept_epoch(learner), self._best_scores())
+
+    def _best_scores(self) -> dict[str, float]:
+        return dict(zip(self._monitored, self._best, strict=True))

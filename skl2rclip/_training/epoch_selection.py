@@ -59,6 +59,10 @@ class WeightInterpolation:
         """Interpolate the weights."""
         _interpolate_weights(learner, self._before, self._share)
 
+    def kept_epoch(self, learner: Learner) -> int:
+        """Return the last epoch: nothing is chosen among them."""
+        return len(learner.history)
+
     def log_kept(self, learner: Learner) -> None:
         """Nothing is chosen among epochs."""
 

@@ -46,6 +46,9 @@ class Keeper(Protocol):
     def restore(self, learner: Learner) -> None:
         """Give the learner what is to be kept."""
 
+    def kept_epoch(self, learner: Learner) -> int:
+        """Return the epoch that it is of, 0 where that is the start."""
+
     def log_kept(self, learner: Learner) -> None:
         """Say what that is."""
 
@@ -276,6 +279,9 @@ def run_stage(
     if keeper is not None:
         keeper.restore(learner)
         keeper.log_kept(learner)
+    kept_epoch = len(learner.history) if keeper is None else keeper.kept_epoch(learner)
+    for record in learner.history[n_before:]:
+        record["kept"] = int(record["epoch"] == kept_epoch)
     learner.group.broadcast_module(learner.modules())
     return optimizer
 

@@ -83,6 +83,8 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     ['unripe', 'ripe', 'overripe']
     >>> clf = L2RCLIPClassifier(ranks=fruit.ranks, rank_names=fruit.rank_names)  # doctest: +SKIP
     >>> clf.fit(fruit.data, fruit.target)  # doctest: +SKIP
+    >>> [clf.rank_names_[label] for label in clf.predict(["new.jpg"])]  # doctest: +SKIP
+    ['ripe']
     """
     root = existing_folder("root", root)
     account = Account(visible(str(root)))

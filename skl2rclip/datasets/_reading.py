@@ -23,6 +23,10 @@ from skl2rclip._utils.arguments import warn_user
 from skl2rclip.errors import visible
 
 _MAX_NAMED = 3
+_WORDS_OF_PREDICTIONS = """\
+target and predictions are the numbers. Of a classifier that was given rank_names, the words of its predictions are
+
+    [clf.rank_names_[label] for label in clf.predict(X)]"""
 _MAX_LISTED = 100
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
 _WITH_COMMA = re.compile(r"[+-]?\d*(?:\d|,\d+)")  # or whole, where others have a comma
@@ -182,11 +186,15 @@ def image_bunch(
 
 
 def counts_by_rank(target: np.ndarray, ranks: list[Any], rank_names: list[str]) -> str:
-    """One line a rank: its name and how many images it has."""
-    width = max(map(len, rank_names))
+    """One line a rank: its number where it goes by another word, its name, and how many images it has."""
+    labels = [default_name(rank) for rank in ranks]
+    names = list(rank_names)
+    if names != labels:
+        longest = max(map(len, labels))
+        names = [f"{label:>{longest}}  {name}" for label, name in zip(labels, names, strict=True)]
+    width = max(map(len, names))
     return "\n".join(
-        f"    {name:<{width}} {np.count_nonzero(target == rank):7d}"
-        for rank, name in zip(ranks, rank_names, strict=True)
+        f"    {name:<{width}} {np.count_nonzero(target == rank):7d}" for rank, name in zip(ranks, names, strict=True)
     )
 
 
@@ -196,6 +204,8 @@ def described(title: str, bunch_parts: tuple[np.ndarray, list[Any], list[str]], 
     counts = (f"{n} {word}{'s' if n != 1 else ''}" for n, word in ((len(target), "image"), (len(ranks), "rank")))
     said = f"{title}\n\n{' of '.join(counts)}, lowest first:\n\n"
     said += counts_by_rank(target, ranks, rank_names)
+    if rank_names != [default_name(rank) for rank in ranks]:
+        said += f"\n\n{_WORDS_OF_PREDICTIONS}"
     if account.lines:
         said += "\n\nNot taken:\n\n" + "\n".join(f"    {line}" for line in account.lines)
     return said + "\n"

@@ -1,9 +1,10 @@
 """Displays: plots of fitted classifiers and of their predictions, in the manner of scikit-learn's.
 
-Each display has ``from_estimator(estimator, X, y, ...)`` and ``plot(ax=None)``, most have ``from_predictions``; what is
-drawn are its attributes, and after drawing it has ``ax_`` and ``figure_``. They take any fitted classifier of
-scikit-learn's kind, in pipelines and searches too; only prototypes and history are those of `L2RCLIPClassifier`. They
-draw with matplotlib (``pip install "skl2rclip[plot]"``), which is imported when a plot is drawn.
+Each display has ``from_estimator(estimator, X, y, ...)``, or ``from_estimators`` where it compares several, and
+``plot(ax=None)``; most have ``from_predictions``. What is drawn are its attributes, and after drawing it has ``ax_``
+and ``figure_``. They take any fitted classifier of scikit-learn's kind, in pipelines and searches too; only prototypes
+and history are those of `L2RCLIPClassifier`. They show the words of the ranks where the classifier knows them
+(`rank_names_`). They draw with matplotlib (``pip install "skl2rclip[plot]"``), which is imported when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from skl2rclip.inspection._distribution import RankDistributionDisplay as RankDistributionDisplay
     from skl2rclip.inspection._history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from skl2rclip.inspection._largest_errors import LargestErrorsDisplay as LargestErrorsDisplay
+    from skl2rclip.inspection._paired_errors import PairedErrorsDisplay as PairedErrorsDisplay
     from skl2rclip.inspection._predictions import RankPredictionDisplay as RankPredictionDisplay
     from skl2rclip.inspection._prototypes import PrototypeSimilarityDisplay as PrototypeSimilarityDisplay
     from skl2rclip.inspection._sorted_images import SortedPicturesDisplay as SortedPicturesDisplay
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "LargestErrorsDisplay": "skl2rclip.inspection._largest_errors",
     "OrdinalConfusionDisplay": "skl2rclip.inspection._confusion",
+    "PairedErrorsDisplay": "skl2rclip.inspection._paired_errors",
     "PrototypeSimilarityDisplay": "skl2rclip.inspection._prototypes",
     "RankCalibrationDisplay": "skl2rclip.inspection._calibration",
     "RankDistributionDisplay": "skl2rclip.inspection._distribution",

@@ -10,10 +10,13 @@ from scipy.stats import binom
 from skl2rclip._ordinal.decisions import central_interval
 from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
 from skl2rclip._utils.arguments import check_choice, check_integer
-from skl2rclip.inspection._drawing import BLUE, GREY, panels, pyplot, styled
+from skl2rclip.inspection._drawing import BARS, BLUE, GREY, fitted, panels, pyplot, styled
 from skl2rclip.inspection._responses import response_of
 
 _LEVELS = np.arange(1, 20) / 20
+_GOOD_COVERAGE = "Good: the points lie in the grey band.\nBelow it intervals are too narrow, above too wide."
+_GOOD_HISTOGRAM = "Good: the bars end in the grey band.\nHigh at both ends: too narrow; in the middle: too wide."
+_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 9}
 
 
 class RankCalibrationDisplay:
@@ -173,19 +176,20 @@ class RankCalibrationDisplay:
         return self
 
     def _chance_name(self) -> str:
-        return f"95 % of samples of {self.n_images} images"
+        return f"95 % of honest samples of {self.n_images} images"
 
     def _draw_coverage(self, ax: Any, line_kw: Any) -> None:
         from matplotlib.lines import Line2D
 
         low, high = _by_chance(self.n_images, np.asarray(self.promised))
         ax.fill_between(self.nominal, low, high, color="0.85", linewidth=0, label=self._chance_name())
-        ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="nominal")
+        ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="what was asked for")
         style = {"color": "black", "linestyle": "--", "linewidth": 1.3, "label": "probability in the intervals"}
         (self.promised_line_,) = ax.plot(self.nominal, self.promised, **style)
         style = {"color": BLUE, "marker": "o", "markersize": 4, "label": "images in the intervals"}
         (self.line_,) = ax.plot(self.nominal, self.coverage, **styled(style, line_kw, Line2D))
-        ax.set(xlabel="nominal coverage", ylabel="share", xlim=(0, 1), ylim=(0, 1.02))
+        ax.set(xlabel="coverage asked for", ylabel="coverage", xlim=(0, 1), ylim=(0, 1.02))
+        ax.set_title(fitted(ax, _GOOD_COVERAGE, 9), **_TITLE)
         ax.legend(loc="lower right", fontsize=8)
 
     def _draw_pit(self, ax: Any, bar_kw: Any) -> None:
@@ -193,13 +197,14 @@ class RankCalibrationDisplay:
 
         n_bins = len(self.pit)
         low, high = (n_bins * end for end in _by_chance(self.n_images, np.array(1 / n_bins)))
-        ax.axhspan(low, high, color="0.6", alpha=0.45, linewidth=0, zorder=2, label=self._chance_name())
-        style = {"width": 1 / n_bins, "align": "edge", "facecolor": BLUE, "edgecolor": "white", "alpha": 0.8}
+        style = {"width": 1 / n_bins, "align": "edge", **BARS}
         heights = n_bins * np.asarray(self.pit)
         self.bars_ = ax.bar(np.arange(n_bins) / n_bins, heights, **styled(style, bar_kw, Rectangle))
+        ax.axhspan(low, high, color="0.5", alpha=0.3, linewidth=0, zorder=2, label=self._chance_name())
         ax.axhline(1, color="black", linestyle="--", linewidth=1.3, label="honest distributions")
         ax.set(xlabel="probability integral transform", ylabel="density", xlim=(0, 1))
-        ax.set_ylim(0, 1.25 * max(heights.max(), float(high)))
+        ax.set_ylim(0, 1.3 * max(heights.max(), float(high)))
+        ax.set_title(fitted(ax, _GOOD_HISTOGRAM, 9), **_TITLE)
         ax.legend(loc="upper right", fontsize=8)
 
 

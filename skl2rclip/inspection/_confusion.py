@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from skl2rclip._ordinal.rank_lookup import encoded_pair
+from skl2rclip._ordinal.ranks import scale_of
 from skl2rclip._utils.arguments import check_integer
 from skl2rclip.inspection._drawing import (
     LEGEND_ABOVE,
@@ -24,6 +25,11 @@ from skl2rclip.inspection._responses import response_of
 
 _MAX_WRITTEN = 15  # ranks, beyond which numbers in cells cannot be read
 _NICE_BANDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_SHARES_OF = {
+    "true": "share of the images of the true rank",
+    "pred": "share of the images of the predicted rank",
+    "all": "share of all images",
+}
 
 
 class OrdinalConfusionDisplay:
@@ -42,6 +48,8 @@ class OrdinalConfusionDisplay:
         diagonal. By default the diagonal and up to two that suit K.
     band_shares : ndarray of shape (len(bands),), optional
         Share of the images in each band, for the legend.
+    normalize : {"true", "pred", "all"}, optional
+        What the entries are shares of, for the colour bar.
 
     Attributes
     ----------
@@ -66,12 +74,18 @@ class OrdinalConfusionDisplay:
     """
 
     def __init__(
-        self, confusion_matrix: Any, *, display_labels: Any = None, bands: Any = None, band_shares: Any = None
+        self,
+        confusion_matrix: Any,
+        *,
+        display_labels: Any = None,
+        bands: Any = None,
+        band_shares: Any = None,
+        normalize: str | None = None,
     ):
         self.confusion_matrix = confusion_matrix
         self.display_labels = display_labels
         self.bands = _bands_for(len(confusion_matrix)) if bands is None else bands
-        self.band_shares = band_shares
+        self.band_shares, self.normalize = band_shares, normalize
 
     @classmethod
     def from_estimator(
@@ -102,11 +116,13 @@ class OrdinalConfusionDisplay:
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
         sample_weight : array-like of shape (n,), optional
         normalize : {"true", "pred", "all"} or None, default=None
-            Divide by the images of the true rank, of the predicted one, or by all.
+            Show shares of the images of the true rank, so that each row sums to one, of those of the predicted rank
+            (each column), or of all. None shows the numbers of images.
         bands : sequence of int, optional
             Distances in ranks.
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, optional
         **kwargs
             For `plot`.
@@ -125,7 +141,7 @@ class OrdinalConfusionDisplay:
             sample_weight=sample_weight,
             normalize=normalize,
             bands=bands,
-            display_labels=display_labels,
+            display_labels=display_names(said.scale, display_labels),
             ax=ax,
             **kwargs,
         )
@@ -166,8 +182,9 @@ class OrdinalConfusionDisplay:
         bands = _checked_bands(bands, len(every))
         distances = np.abs(true - predicted)
         shares = np.array([np.average(distances <= band, weights=sample_weight) for band in bands])
-        names = display_names(scale.ranks, display_labels)
-        return cls(matrix, display_labels=names, bands=bands, band_shares=shares).plot(ax=ax, **kwargs)
+        names = display_names(scale, display_labels)
+        display = cls(matrix, display_labels=names, bands=bands, band_shares=shares, normalize=normalize)
+        return display.plot(ax=ax, **kwargs)
 
     def plot(
         self,
@@ -204,7 +221,7 @@ class OrdinalConfusionDisplay:
         """
         matrix = np.asarray(self.confusion_matrix)
         K = len(matrix)
-        names = display_names(np.arange(K), self.display_labels)
+        names = display_names(scale_of(np.arange(K)), self.display_labels)
         (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.4 + 0.7 * room_for(names)))
         from matplotlib.colors import PowerNorm
         from matplotlib.image import AxesImage
@@ -218,7 +235,9 @@ class OrdinalConfusionDisplay:
         if colorbar:
             are_counts = matrix.dtype.kind in "iu"
             ticks = MaxNLocator(integer=True) if are_counts else None
-            ax.figure.colorbar(self.im_, ax=ax, label="images" if are_counts else None, shrink=0.8, ticks=ticks)
+            counted = "number of images" if are_counts else "sum of weights"
+            label = counted if self.normalize is None else _SHARES_OF[self.normalize]
+            ax.figure.colorbar(self.im_, ax=ax, label=label, shrink=0.8, ticks=ticks)
         ax.set(xlabel="predicted", ylabel="true", xlim=(-0.5, K - 0.5), ylim=(K - 0.5, -0.5))
         for which in "xy":
             mark_ranks(ax, which, names)
@@ -227,19 +246,15 @@ class OrdinalConfusionDisplay:
         self.text_ = written_cells(ax, self.im_, matrix, form, text_kw) if is_written else None
         self.lines_ = []
         for place, band in enumerate(self.bands):
-            # the diagonal is plain to see beside other bands
-            points: tuple[Any, Any] = ([], []) if band == 0 and len(self.bands) > 1 else _outline(K, band)
-            line_style = styled(_band_style(place), line_kw, Line2D)
-            if not len(points[0]):
-                line_style["linestyle"] = "none"
-            self.lines_ += ax.plot(*points, label=self._band_name(place), **line_style)
+            style = styled(_band_style(band, place, K), line_kw, Line2D)
+            self.lines_ += ax.plot(*_outline(K, band), label=self._band_name(place), **style)
         ax.legend(handlelength=3, **LEGEND_ABOVE)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
     def _band_name(self, place: int) -> str:
         band = self.bands[place]
-        name = "exact" if band == 0 else f"at most {band} off"
+        name = "exact" if band == 0 else f"at most {band} rank{'s' if band > 1 else ''} off"
         return name if self.band_shares is None else f"{name}: {self.band_shares[place]:.0%}"
 
 
@@ -255,12 +270,14 @@ def _checked_bands(bands: Any, K: int) -> list[int]:
     return sorted({int(band) for band in bands})
 
 
-def _band_style(place: int) -> dict[str, Any]:
+def _band_style(band: int, place: int, K: int) -> dict[str, Any]:
     from matplotlib.patheffects import Normal, Stroke
 
+    if band == 0 and K > _MAX_WRITTEN:  # must leave something of small cells to be seen
+        return {"color": "black", "linestyle": "-", "linewidth": 0.4}
     return {
         "color": "black",
-        "linestyle": LINES[max(place - 1, 0) % len(LINES)]["linestyle"],
+        "linestyle": (0, (1, 1.2)) if band == 0 else LINES[max(place - 1, 0) % len(LINES)]["linestyle"],
         "linewidth": 1.3,
         "path_effects": [Stroke(linewidth=3.0, foreground="white", alpha=0.8), Normal()],  # seen on dark cells too
     }

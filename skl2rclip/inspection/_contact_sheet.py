@@ -11,7 +11,7 @@ from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._ordinal.ranks import default_name
 from skl2rclip._utils.arguments import check_integer, check_lengths
-from skl2rclip.inspection._drawing import display_names, draw_blank, panels, pyplot, short, styled
+from skl2rclip.inspection._drawing import AS_IT_IS, display_names, draw_blank, panels, pyplot, short, styled
 from skl2rclip.inspection._responses import Response, as_sequence, response_of
 from skl2rclip.inspection._thumbnails import Thumbnail, check_images, thumbnails_of, white_of
 
@@ -92,12 +92,17 @@ class ContactSheet:
             y_pred=labels(said.predicted),
             thumbnails=thumbnails_of(images, indices, _SIDE, white),
             title=f"{what}: {len(indices)} of {len(images)} images{lost}",
-            display_labels=dict(zip(ranks, display_names(said.scale.ranks, display_labels), strict=True)),
+            display_labels=dict(zip(ranks, display_names(said.scale, display_labels), strict=True)),
             **named,
         )
 
     def _caption(self, place: int) -> list[str]:
         raise NotImplementedError
+
+    def _file(self, place: int) -> list[str]:
+        """One line of a caption, or none where the image is no file, or the tile says so in its place."""
+        name = self.names[place]
+        return [short(name, 29)] if name and self.thumbnails[place] is not None else []
 
     def _line(self, word: str, labels: Any, place: int) -> list[str]:
         """One line of a caption, or none where there is no such label."""
@@ -181,5 +186,5 @@ def _text_below(
 ) -> Any:
     from matplotlib.text import Text
 
-    style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15}
+    style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15, **AS_IT_IS}
     return ax.text(*corner, "\n".join(short(line, 29) for line in lines), **styled(style, text_kw, Text))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from skl2rclip._images.collection import as_image_list
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
-from skl2rclip._ordinal.labels import check_labels, holds_numbers
-from skl2rclip._ordinal.ranks import given_ranks, scale_of
+from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.ranks import default_name, given_ranks, scale_of
 from skl2rclip._utils.arguments import check_integer, check_lengths, check_real
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from skl2rclip.inspection._drawing import (
-    BLUE,
+    AS_IT_IS,
+    BARS,
     LEGEND_ABOVE,
     ORANGE,
     display_names,
@@ -22,8 +24,10 @@ from skl2rclip.inspection._drawing import (
     panels,
     pyplot,
     room_for,
+    rounded,
     short,
     styled,
+    unit_of,
 )
 from skl2rclip.inspection._responses import as_sequence, ordered_scale, response_of, rows_of
 from skl2rclip.inspection._thumbnails import check_images, thumbnails_of, white_of
@@ -48,6 +52,8 @@ class RankDistributionDisplay:
         Why not.
     index : int, optional
         Its index in X, for the title.
+    name : str, optional
+        Name of its file, for the title.
     y_true : label, optional
     y_pred : label, optional
     coverage : float, default=0.8
@@ -88,6 +94,7 @@ class RankDistributionDisplay:
         thumbnail: np.ndarray | None = None,
         problem: str | None = None,
         index: int | None = None,
+        name: str | None = None,
         y_true: Any = None,
         y_pred: Any = None,
         coverage: float = 0.8,
@@ -95,7 +102,7 @@ class RankDistributionDisplay:
     ):
         check_real("coverage", coverage, 0, 1, open_ends=True)
         self.probabilities, self.ranks = probabilities, ranks
-        self.thumbnail, self.problem, self.index = thumbnail, problem, index
+        self.thumbnail, self.problem, self.index, self.name = thumbnail, problem, index, name
         self.y_true, self.y_pred = y_true, y_pred
         self.coverage, self.display_labels = coverage, display_labels
         self._scale = scale_of(given_ranks(ranks))
@@ -139,8 +146,9 @@ class RankDistributionDisplay:
             The images, where X holds something else, such as stored embeddings.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, or two of them, optional
         **kwargs
             For `plot`.
@@ -174,10 +182,11 @@ class RankDistributionDisplay:
             thumbnail=thumbnail.pixels,
             problem=thumbnail.problem,
             index=int(index),
+            name=thumbnail.name or None,
             y_true=None if truth is None else truth[index],
             y_pred=said.scale.ranks[said.predicted[0]],
             coverage=coverage,
-            display_labels=display_names(said.scale.ranks, display_labels),
+            display_labels=display_names(said.scale, display_labels),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -196,7 +205,7 @@ class RankDistributionDisplay:
         RankDistributionDisplay
             Itself.
         """
-        room = room_for(display_names(self._scale.ranks, self.display_labels))
+        room = room_for(self._names())
         image, ax = panels(type(self).__name__, ax, (9.0 + room, 4.2 + 0.7 * room), (1, 1.6))
         self._draw_image(image)
         self._draw_distribution(ax, bar_kw)
@@ -204,16 +213,20 @@ class RankDistributionDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
+    def _names(self) -> list[str]:
+        return display_names(self._scale, self.display_labels)
+
     def _name_of(self, label: Any) -> str:
         position = self._scale.encode(check_labels([label]))[0]
-        return short(display_names(self._scale.ranks, self.display_labels)[position], 22)
+        return short(self._names()[position], 22)
 
     def _draw_image(self, ax: Any) -> None:
         ax.set_axis_off()
-        lines = [] if self.index is None else [f"index {self.index}"]
+        lines = [short(self.name)] if self.name else []
+        lines += [] if self.index is None else [f"index {self.index}"]
         lines += [] if self.y_true is None else [f"true {self._name_of(self.y_true)}"]
         lines += [] if self.y_pred is None else [f"predicted {self._name_of(self.y_pred)}"]
-        ax.set_title("\n".join(lines), fontsize="medium", loc="left")
+        ax.set_title("\n".join(lines), fontsize="medium", loc="left", **AS_IT_IS)
         if self.thumbnail is not None:
             ax.imshow(self.thumbnail)
         elif self.problem is not None:
@@ -225,7 +238,7 @@ class RankDistributionDisplay:
 
         row = np.asarray(self.probabilities, dtype=np.float64)
         K = len(row)
-        style = {"width": 0.8 if K <= 30 else 1.0, "color": "#8DB9D8", "edgecolor": BLUE, "linewidth": 0.5}
+        style = {"width": 0.8 if K <= 30 else 1.0, **BARS}
         self.bars_ = ax.bar(np.arange(K), row, **styled(style, bar_kw, Rectangle))
         if self.y_true is not None:
             true = int(self._scale.encode(check_labels([self.y_true]))[0])
@@ -240,14 +253,24 @@ class RankDistributionDisplay:
         (self.interval_line_,) = ax.plot([low, high], [1.08 * top] * 2, label=name, **style)
         name = f"median: {self._name_of(self.median)}"
         (self.median_line_,) = ax.plot([self._median] * 2, [0, 1.04 * top], color="black", linestyle="-", label=name)
-        name = f"mean: {self.mean:.4g}" + ("" if holds_numbers(self._scale.ranks) else f" on the scale of 1 to {K}")
-        at = position_of(self.mean, self._scale.values)
+        values = self._scale.values
+        spread = math.sqrt(row @ (values - self.mean) ** 2)
+        name = f"mean: {rounded(self.mean, spread)}{self._scale_of_mean()}"
+        at = position_of(self.mean, values)
         (self.mean_line_,) = ax.plot(
             [at] * 2, [0, 1.04 * top], color="#D55E00", linestyle=":", linewidth=2.5, label=name
         )
         ax.set(ylabel="probability", xlim=(-0.7, K - 0.3), ylim=(0, 1.16 * top))
-        mark_ranks(ax, "x", display_names(self._scale.ranks, self.display_labels))
-        ax.legend(**LEGEND_ABOVE)
+        mark_ranks(ax, "x", self._names())
+        for text in ax.legend(**LEGEND_ABOVE).get_texts():
+            text.set(**AS_IT_IS)
+
+    def _scale_of_mean(self) -> str:
+        """Say between which numbers a mean lies, where the ranks are shown by words."""
+        if not unit_of(self._scale, self._names()):
+            return ""
+        first, last = (default_name(float(end)) for end in self._scale.values[[0, -1]])
+        return f" on the scale of {first} to {last}"
 
 
 def position_of(value: float, values: np.ndarray) -> float:

@@ -10,14 +10,25 @@ from skl2rclip.inspection._drawing import LEGEND_ABOVE, LINES, panels, pyplot, s
 from skl2rclip.inspection._responses import learned_by
 
 _MAX_MARKERS = 15
-_NOT_DRAWN = ("stage", "epoch", "learning_rate")
-_SCORES = ("cross_fitted_rps", "validation_mae", "validation_loss", "validation_rps")
+_NOT_DRAWN = ("stage", "epoch", "learning_rate", "kept")
+_SCORES = {
+    "cross_fitted_rps": "cross-fitted ranked probability score",
+    "validation_mae": "validation mean absolute error",
+    "validation_loss": "validation loss",
+    "validation_rps": "validation ranked probability score",
+}
+# terms are shown by the names of the parameters that weigh them
+_NAMES = {**_SCORES, "ordering": "pairwise", "text_ordering": "text ordering"}
 
 
 class TrainingHistoryDisplay:
     """The terms of the loss by epoch, and beside them the scores of images left out, where there are any.
 
     Make one with `from_estimator`. All parameters are stored as attributes.
+
+    A line marks the epoch of each stage whose weights were kept. Terms are named as the parameters that weigh them, so
+    that ``history_``'s ``ordering`` is the term of `pairwise_weight`. Scores start at zero, so that a small change
+    looks small.
 
     Parameters
     ----------
@@ -31,8 +42,11 @@ class TrainingHistoryDisplay:
     scores : dict of str to ndarray of shape (n_epochs,)
         What was measured on images left out; NaN in epochs without.
     stages : list of str of length n_epochs
+    kept : list of int
+        Epochs that were kept, counted from 1: at most one of each stage. None is where the start of training scored
+        best, or a model was saved by an earlier version.
     lines_ : dict of str to Line2D
-        By name.
+        By the name in `history`.
     axes_ : ndarray of Axes
         The panels: one or two.
     ax_ : Axes
@@ -50,10 +64,22 @@ class TrainingHistoryDisplay:
         if not history:
             raise ValueError("history is empty: no epoch has been trained.")
         self.stages = [entry.get("stage", "") for entry in history]
+        self.kept = self._kept_epochs()
         names = [name for name in dict.fromkeys(name for entry in history for name in entry) if name not in _NOT_DRAWN]
         columns = {name: np.array([entry.get(name, np.nan) for entry in history], dtype=np.float64) for name in names}
         self.terms = {name: column for name, column in columns.items() if name not in _SCORES and np.any(column != 0)}
         self.scores = {name: column for name, column in columns.items() if name in _SCORES}
+
+    def _kept_epochs(self) -> list[int]:
+        """Of epochs of one stage in a row, the last that was kept: each `partial_fit` keeps its own."""
+        kept: dict[int, int] = {}
+        first = 0
+        for place, entry in enumerate(self.history):
+            if self.stages[place] != self.stages[first]:
+                first = place
+            if entry.get("kept"):
+                kept[first] = place + 1
+        return list(kept.values())
 
     @classmethod
     def from_estimator(
@@ -113,15 +139,30 @@ class TrainingHistoryDisplay:
                 **LINES[place % len(LINES)],
                 "markersize": 4,
                 "markevery": max(1, len(known) // _MAX_MARKERS),
-                "label": name.replace("_", " "),
+                "label": _NAMES.get(name, name.replace("_", " ")),
             }
             (self.lines_[name],) = ax.plot(epochs[known], values[known], **styled(style, line_kw, Line2D))
-        ax.set(xlabel="epoch", ylabel=title, xlim=(0.5, len(epochs) + 0.5))
+        self._mark_kept(ax)
+        ax.set(xlabel="epoch", ylabel=title, xlim=(0.5, len(epochs) + max(0.5, 0.02 * len(epochs))))
+        if columns is self.scores:
+            largest = max(np.nanmax(values, initial=0) for values in columns.values())
+            ax.set_ylim(0, 1.08 * largest or 1)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         changes = [place for place in range(1, len(self.stages)) if self.stages[place] != self.stages[place - 1]]
         for place in changes:
             ax.axvline(place + 0.5, color="0.5", linewidth=1)
             ax.annotate(
-                f" {self.stages[place]}", (place + 0.5, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8
+                f" {self.stages[place]}", (place + 0.5, 0.98), xycoords=("data", "axes fraction"), va="top", fontsize=8
             )
-        ax.legend(**{**LEGEND_ABOVE, "ncols": 3, "handlelength": 3, "columnspacing": 1})
+        n_columns = 1 if columns is self.scores else 3  # whose names are long
+        ax.legend(**{**LEGEND_ABOVE, "ncols": n_columns, "handlelength": 3, "columnspacing": 1})
+
+    def _mark_kept(self, ax: Any) -> None:
+        if not any("kept" in entry for entry in self.history):
+            return
+        name = "the start"
+        if self.kept:
+            name = f"epoch{'s' if len(self.kept) > 1 else ''} {' and '.join(map(str, self.kept))}"
+        style = {"color": "black", "linewidth": 1.2, "linestyle": (0, (1, 1.5)), "zorder": 1}
+        for number, epoch in enumerate(self.kept or [0.5]):
+            ax.axvline(epoch, label=f"kept: {name}" if number == 0 else None, **style)

@@ -15,8 +15,11 @@ class LargestErrorsDisplay(ContactSheet):
 
     Make one with `from_estimator` or `from_predictions`. All parameters are stored as attributes.
 
-    Images of equal error come in the order of the probability of their true rank, the least first, where probabilities
-    are known. Images without an error are not shown.
+    Kinds of error take turns, so that one that is frequent does not hide the others: of those with the same true and
+    the same predicted rank, the second image is chosen as if its error were half of what it is, the third a third, and
+    so on. Within a kind the surest come first, those with the least probability of their true rank, where
+    probabilities are known. What was chosen is shown with the largest error first. Images without an error are not
+    shown.
 
     Parameters
     ----------
@@ -95,8 +98,9 @@ class LargestErrorsDisplay(ContactSheet):
             The images, where X holds something else, such as stored embeddings.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, optional
         **kwargs
             For `plot`.
@@ -147,21 +151,42 @@ class LargestErrorsDisplay(ContactSheet):
     def _of(cls, asked: Any, n_images: int, display_labels: Any) -> LargestErrorsDisplay:
         said = asked[0]
         errors = said.scale.values[said.predicted] - said.scale.values[said.true]
-        order = _largest_first(errors, said.true, said.probabilities)
+        order = _in_turns(errors, said.true, said.predicted, said.probabilities, n_images)
         what = "Largest errors" if len(order) else "No errors"
         return cls._shown(asked, order, n_images, what, display_labels, errors=errors)
 
     def _caption(self, place: int) -> list[str]:
         index, error = self.indices[place], self.errors[place]
         return [
-            f"index {index}" if np.isnan(error) else f"index {index}, {error:+.4g}",
+            *self._file(place),
+            f"index {index}" if np.isnan(error) else f"index {index}, off by {error:+g}",
             *self._line("true", self.y_true, place),
             *self._line("predicted", self.y_pred, place),
         ]
 
 
-def _largest_first(errors: np.ndarray, true: np.ndarray, probabilities: np.ndarray | None) -> np.ndarray:
-    """Order of the rows that have an error: the largest first, of equal ones that whose true rank is least probable."""
+def _in_turns(
+    errors: np.ndarray, true: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray | None, n: int
+) -> np.ndarray:
+    """Choose up to `n` rows that have an error, and return them with the largest first.
+
+    Images of one true and one predicted rank are of one kind, the surest first, and the k-th of a kind is chosen as if
+    its error were a k-th of what it is: D'Hondt's way to share places.
+    """
     probable = np.zeros(len(errors)) if probabilities is None else probabilities[np.arange(len(errors)), true]
-    order = np.lexsort([probable, -np.abs(errors)])
-    return order[errors[order] != 0]
+    sizes = np.abs(errors)
+    rows = np.lexsort([probable, -sizes])
+    rows = rows[sizes[rows] > 0]
+    turns = _turns(true[rows] * (predicted.max(initial=0) + 1) + predicted[rows])
+    chosen = np.lexsort([-sizes[rows], -sizes[rows] / turns])[:n]
+    return rows[chosen[np.lexsort([probable[rows[chosen]], turns[chosen], -sizes[rows[chosen]]])]]
+
+
+def _turns(kind: np.ndarray) -> np.ndarray:
+    """Count for each entry how many of its kind there are up to it, ndarray of shape (n,), int64."""
+    order = np.argsort(kind, kind="stable")
+    places = np.arange(len(kind))
+    is_first = np.diff(kind[order], prepend=-1) != 0
+    turns = np.empty_like(places)
+    turns[order] = places - np.maximum.accumulate(np.where(is_first, places, 0)) + 1
+    return turns

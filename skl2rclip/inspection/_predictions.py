@@ -11,15 +11,18 @@ from skl2rclip._ordinal.labels import check_labels, listing
 from skl2rclip._ordinal.rank_lookup import encoded_pair
 from skl2rclip._utils.arguments import check_choice, check_real
 from skl2rclip.inspection._drawing import (
+    BARS,
     BLUE,
     GREY,
     LEGEND_ABOVE,
     ORANGE,
     display_names,
+    fitted,
     mark_ranks,
     panels,
     pyplot,
     room_for,
+    rounded,
     styled,
     unit_of,
 )
@@ -97,6 +100,9 @@ class RankPredictionDisplay:
         with np.errstate(invalid="ignore"):
             self.mae_by_rank = np.bincount(self._true, weights=errors, minlength=K) / self.n_by_rank
 
+    def _names(self) -> list[str]:
+        return display_names(self._scale, self.display_labels)
+
     def _encoded_interval(self, y_interval: Any) -> np.ndarray:
         ends = np.asarray(y_interval)
         if ends.shape != (len(self._true), 2):
@@ -139,8 +145,9 @@ class RankPredictionDisplay:
             None draws none, and asks for no probabilities.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, or two of them, optional
         **kwargs
             For `plot`.
@@ -169,7 +176,7 @@ class RankPredictionDisplay:
             y_interval=ends,
             coverage=coverage,
             ranks=labels,
-            display_labels=display_labels,
+            display_labels=display_names(said.scale, display_labels),
             ax=ax,
             **kwargs,
         )
@@ -216,7 +223,7 @@ class RankPredictionDisplay:
             ranks=scale.ranks,
             y_interval=y_interval,
             coverage=coverage,
-            display_labels=display_names(scale.ranks, display_labels),
+            display_labels=display_names(scale, display_labels),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -252,7 +259,7 @@ class RankPredictionDisplay:
         check_choice("kind", kind, ("both", "predictions", "errors"))
         who = type(self).__name__
         is_both = kind == "both"
-        room = room_for(display_names(self._scale.ranks, self.display_labels))
+        room = room_for(self._names())
         size = (10.5 + 1.5 * room if is_both else 5.5 + room, 4.8 + 0.7 * room)
         drawn = panels(who, ax, size, (1, 1) if is_both else (1,))
         self.points_: Any = None
@@ -269,10 +276,9 @@ class RankPredictionDisplay:
     def _draw_predictions(self, ax: Any, max_points: int, scatter_kw: Any, interval_kw: Any) -> None:
         K = len(self._scale.ranks)
         ax.set(xlabel="true", ylabel="predicted", xlim=(-0.6, K - 0.4), ylim=(-0.6, K - 0.4))
-        names = display_names(self._scale.ranks, self.display_labels)
         for which in "xy":
-            mark_ranks(ax, which, names)
-        ax.plot([-0.5, K - 0.5], [-0.5, K - 0.5], color="black", linestyle="--", linewidth=1, label="exact", zorder=1)
+            mark_ranks(ax, which, self._names())
+        ax.plot([0, K - 1], [0, K - 1], color="black", linestyle="--", linewidth=1, label="exact", zorder=1)
         if len(self._true) <= max_points:
             self._draw_points(ax, scatter_kw, interval_kw)
         else:
@@ -287,16 +293,19 @@ class RankPredictionDisplay:
 
         places = self._true + _side_by_side(self._true, self._predicted)
         if self._ends is not None:
-            style = {"color": ORANGE, "linewidth": 1.6, "zorder": 2, "label": self._interval_name("")}
-            reach = 0.12  # so that an interval of one rank is seen
-            self.intervals_ = ax.vlines(
-                places,
-                self._ends[:, 0] - reach,
-                self._ends[:, 1] + reach,
-                **styled(style, interval_kw, LineCollection),
-            )
+            # side by side, with some white between them
+            room = ax.get_window_extent().width / ax.figure.dpi * 72 / len(self.n_by_rank)  # points for each rank
+            width = float(np.clip(0.4 * room / self.n_by_rank.max(), 0.7, 1.6))
+            style = {"color": ORANGE, "linewidth": width, "zorder": 2, "label": self._interval_name("")}
+            low, high = self._widened(*self._ends.T)
+            self.intervals_ = ax.vlines(places, low, high, **styled(style, interval_kw, LineCollection))
         style = {"s": 16, "color": BLUE, "zorder": 3, "label": "image"}
         self.points_ = ax.scatter(places, self._predicted, **styled(style, scatter_kw, PathCollection))
+
+    def _widened(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Widen intervals a little, so that those of one rank are seen, but not beyond the scale."""
+        reach = 0.12
+        return np.maximum(low - reach, 0), np.minimum(high + reach, len(self._scale.ranks) - 1)
 
     def _draw_discs(self, ax: Any, scatter_kw: Any, interval_kw: Any) -> None:
         from matplotlib.collections import PathCollection
@@ -311,9 +320,8 @@ class RankPredictionDisplay:
             )
             style = {"color": ORANGE, "alpha": 0.45, "width": 1.0, "linewidth": 0, "zorder": 1}
             style["label"] = self._interval_name(", mean of the rank")
-            self.intervals_ = ax.bar(
-                ranks, high - low + 0.24, bottom=low - 0.12, **styled(style, interval_kw, Rectangle)
-            )
+            low, high = self._widened(low, high)
+            self.intervals_ = ax.bar(ranks, high - low, bottom=low, **styled(style, interval_kw, Rectangle))
         cells, counts = np.unique(self._true * K + self._predicted, return_counts=True)
         box = ax.get_window_extent()
         cell = min(box.width, box.height) / ax.figure.dpi * 72 / K  # points
@@ -321,29 +329,34 @@ class RankPredictionDisplay:
         sizes = widest**2 * counts / counts.max()
         style = {"color": BLUE, "alpha": 0.85, "linewidth": 0, "zorder": 2}
         self.points_ = ax.scatter(cells // K, cells % K, s=sizes, **styled(style, scatter_kw, PathCollection))
-        name = f"images, up to {counts.max()} in a disc"
+        name = f"discs of up to {_images(counts.max())}"
         ax.plot([], [], "o", markersize=5, color=self.points_.get_facecolor()[0], label=name)
 
     def _draw_errors(self, ax: Any, bar_kw: Any) -> None:
         from matplotlib.patches import Rectangle
 
         K = len(self._scale.ranks)
-        style = {"width": 0.8 if K <= 30 else 1.0, "color": BLUE}
+        style = {"width": 0.8 if K <= 30 else 1.0, **BARS}
         self.bars_ = ax.bar(np.arange(K), np.nan_to_num(self.mae_by_rank), **styled(style, bar_kw, Rectangle))
-        name = f"all {len(self._true)} images: {self.mae:.3g}"
+        errors = np.abs(self._scale.values[self._true] - self._scale.values[self._predicted])
+        name = f"all {_images(len(errors))}: {rounded(self.mae, errors.std() / np.sqrt(len(errors)))}"
         ax.axhline(self.mae, color="black", linestyle="--", linewidth=1, label=name)
         empty = np.flatnonzero(self.n_by_rank == 0)
         if len(empty):
             ax.plot(empty, np.zeros(len(empty)), "x", color=GREY, markersize=4, clip_on=False, label="no image")
-        ax.set(xlabel="true", ylabel=f"mean absolute error{unit_of(self._scale.ranks)}", xlim=(-0.6, K - 0.4))
-        ax.set_ylim(0, 1.12 * max(np.nanmax(self.mae_by_rank), self.mae) or 1)
-        mark_ranks(ax, "x", display_names(self._scale.ranks, self.display_labels))
-        if K <= _MAX_WRITTEN:
-            for place, count in enumerate(self.n_by_rank):
-                height = np.nan_to_num(self.mae_by_rank[place])
-                style = {"ha": "center", "fontsize": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
-                ax.annotate(f"{count}", (place, height), (0, 3), textcoords="offset points", **style)
+        names = self._names()
+        ax.set(xlabel="true", ylabel=f"mean absolute error{unit_of(self._scale, names)}", xlim=(-0.6, K - 0.4))
+        ax.set_ylim(0, 1.06 * max(np.nanmax(self.mae_by_rank), self.mae) or 1)
+        counts = None
+        if K <= _MAX_WRITTEN:  # below the axis, where nothing crosses them
+            counts = [f"n = {count}" for count in self.n_by_rank]
+            ax.set_xlabel(fitted(ax, "true, with the number n of images"))
+        mark_ranks(ax, "x", names, counts)
         ax.legend(**LEGEND_ABOVE)
+
+
+def _images(n: int) -> str:
+    return f"{n} image{'' if n == 1 else 's'}"
 
 
 def _side_by_side(slots: np.ndarray, heights: np.ndarray) -> np.ndarray:

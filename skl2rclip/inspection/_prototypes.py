@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from skl2rclip._ordinal.ranks import scale_of
 from skl2rclip.inspection._drawing import (
     display_names,
+    fitted,
     mark_ranks,
     panels,
     pyplot,
@@ -26,7 +28,9 @@ class PrototypeSimilarityDisplay:
 
     Make one with `from_estimator`. All parameters are stored as attributes.
 
-    Where the prototypes are in order, similarity falls with every step away from the diagonal.
+    Where the prototypes are in order, similarity falls with every step away from the diagonal. That is an order among
+    the prompts alone, and no measure of how well images are graded: for that compare predictions, as
+    `RankPredictionDisplay` does.
 
     Parameters
     ----------
@@ -66,8 +70,9 @@ class PrototypeSimilarityDisplay:
         estimator : fitted L2RCLIPClassifier
             It may be at the end of a pipeline, or found by a search.
         X, y : ignored
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, optional
         **kwargs
             For `plot`.
@@ -79,7 +84,7 @@ class PrototypeSimilarityDisplay:
         pyplot(cls.__name__)
         part = learned_by(cls.__name__, estimator, "prototypes_")
         rows = np.asarray(part.prototypes_, dtype=np.float64)
-        names = display_names(np.asarray(part.ranks_), display_labels)
+        names = display_names(scale_of(np.asarray(part.ranks_), part.rank_names_), display_labels)
         return cls(rows @ rows.T, ordinality=ordinality_of(rows), display_labels=names).plot(ax=ax, **kwargs)
 
     def plot(
@@ -114,7 +119,7 @@ class PrototypeSimilarityDisplay:
         """
         matrix = np.asarray(self.similarity)
         K = len(matrix)
-        names = display_names(np.arange(K), self.display_labels)
+        names = display_names(scale_of(np.arange(K)), self.display_labels)
         (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.0 + 0.7 * room_for(names)))
         from matplotlib.image import AxesImage
 
@@ -125,7 +130,9 @@ class PrototypeSimilarityDisplay:
             mark_ranks(ax, which, names)
         is_written = K <= _MAX_WRITTEN if include_values is None else include_values
         self.text_ = written_cells(ax, self.im_, matrix, values_format, text_kw) if is_written else None
-        score = "" if self.ordinality is None else f", ordinality {self.ordinality:.2f}"
-        ax.set_title(f"Similarity of prototypes{score}", fontsize="medium")
+        title = "Similarity of prototypes"
+        if self.ordinality is not None:  # which is so often near 1 that it would be taken for success
+            title += f", ordinality {self.ordinality:.2f}\n(order of the prompts, not quality of predictions)"
+        ax.set_title(fitted(ax, title), fontsize="medium")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
 from skl2rclip._ordinal.rank_lookup import in_rank_order
-from skl2rclip._ordinal.ranks import RankScale, scale_of
+from skl2rclip._ordinal.ranks import RankScale, default_name, scale_of
 from skl2rclip._utils.arguments import check_lengths
 from skl2rclip.errors import UnreadableImagesError
 from skl2rclip.metrics._scorers import parts_with, scale_of_estimator
@@ -64,7 +64,7 @@ def response_of(
         What to do where it has no probabilities.
     """
     X = as_sequence(X)
-    _check_classifier(who, estimator, probabilities, advice)
+    check_classifier(who, estimator, probabilities, advice)
     if needs_labels and y is None:
         raise ValueError(f"{who} compares with true labels, and y is None.")
     n = _num_samples(X)
@@ -98,7 +98,7 @@ def _asked(estimator: Any, X: Any, predict: bool, probabilities: bool) -> tuple[
     return estimator.predict(X) if predict else None, estimator.predict_proba(X) if probabilities else None
 
 
-def _check_classifier(who: str, estimator: Any, probabilities: bool, advice: str) -> None:
+def check_classifier(who: str, estimator: Any, probabilities: bool = False, advice: str = "") -> None:
     """Raise unless this is a fitted classifier that says what a display asks for."""
     name = type(estimator).__name__
     check_is_fitted(estimator)
@@ -112,12 +112,20 @@ def _check_classifier(who: str, estimator: Any, probabilities: bool, advice: str
 
 
 def ordered_scale(estimator: Any, y: Any, ranks: Any) -> RankScale:
-    """Ranks of a classifier; numbers descend where the classifier has learned that they do."""
+    """Ranks of a classifier, with its words; numbers descend where the classifier has learned that they do."""
     scale = scale_of_estimator(estimator, y, ranks=ranks)
     learned = [part.ranks_ for part in parts_with(estimator, "ranks_")]
     if ranks is None and holds_numbers(scale.ranks) and len(learned) == 1 and learned[0][0] > learned[0][-1]:
-        return scale_of(scale.ranks[::-1])
-    return scale
+        scale = scale_of(scale.ranks[::-1])
+    words = words_of(estimator)
+    return scale_of(scale.ranks, lambda label: words.get(label, default_name(label)))
+
+
+def words_of(estimator: Any) -> dict[Any, str]:
+    """Words of the labels that a classifier, or what it is made of, has learned them by; none where it numbers them."""
+    labels = set(check_labels(estimator.classes_, "classes_").tolist())
+    known = [part.rank_names_ for part in parts_with(estimator, "rank_names_")]
+    return known[0] if known and all(each == known[0] for each in known) and set(known[0]) == labels else {}
 
 
 # ------------------------------------------------------------------------ X

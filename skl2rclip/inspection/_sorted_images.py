@@ -91,8 +91,9 @@ class SortedPicturesDisplay(ContactSheet):
             The images, where X holds something else, such as stored embeddings.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
-        display_labels : sequence of K str, optional
-            Words for the ranks; by default the labels.
+        display_labels : sequence of K str, mapping from label to str, or "ranks", optional
+            Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
+            ``"ranks"`` shows the labels.
         ax : Axes, optional
         **kwargs
             For `plot`.
@@ -152,6 +153,7 @@ class SortedPicturesDisplay(ContactSheet):
 
     def _caption(self, place: int) -> list[str]:
         return [
+            *self._file(place),
             f"index {self.indices[place]}",
             *self._line("predicted", self.y_pred, place),
             *self._line("true", self.y_true, place),

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,3 +185,25 @@ def test_a_classifier_takes_what_is_read(fruit, make_classifier):
     model = make_classifier(ranks=found.ranks, rank_names=found.rank_names).fit(found.data, found.target)
     assert model.rank_names_ == {0: "unripe", 1: "ripe", 2: "overripe", 3: "rotten"}
     assert set(model.predict(found.data)) <= set(found.ranks)
+
+
+def test_the_description_shows_which_number_is_which_word_and_how_predictions_become_words(fruit, tmp_path):
+    words = load_image_folder(fruit)
+    counts = [
+        line.split() for line in words.DESCR.splitlines() if line.split()[1:2] and line.split()[1] in words.rank_names
+    ]
+    assert counts == [[str(k), name, "3"] for k, name in enumerate(words.rank_names)]
+    line = words.DESCR.splitlines()[-1].strip()
+    clf = SimpleNamespace(rank_names_=dict(enumerate(words.rank_names)), predict=lambda X: words.target[:2])
+    said = {"clf": clf, "X": words.data[:2]}
+    exec(f"predicted = {line}", said)
+    assert said["predicted"] == [words.rank_names[k] for k in words.target[:2]]
+    for name, number in (("unripe", "1"), ("ripe", "2.5"), ("overripe", "3")):
+        os.rename(fruit / name, fruit / number)
+    numbers = load_image_folder(fruit)
+    assert "rank_names_" not in numbers.DESCR
+    assert [line.split() for line in numbers.DESCR.splitlines() if line.startswith("    ")] == [
+        ["1", "3"],
+        ["2.5", "3"],
+        ["3", "3"],
+    ]

@@ -42,3 +42,12 @@ def model(tiny, shades):
 
     settings = {"prompt_epochs": 3, "n_context_tokens": 4, "random_state": 0, "device": "cpu"}
     return L2RCLIPClassifier(tiny, **settings).fit(*shades)
+
+
+@pytest.fixture(scope="session")
+def named(tiny, shades):
+    """A classifier of numbers that knows their words."""
+    from skl2rclip import L2RCLIPClassifier
+
+    settings = {"prompt_epochs": 1, "n_context_tokens": 4, "random_state": 0, "device": "cpu"}
+    return L2RCLIPClassifier(tiny, ranks=range(5), rank_names=GRADES, **settings).fit(*shades)

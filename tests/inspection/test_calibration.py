@@ -94,3 +94,14 @@ def test_columns_are_those_of_the_sorted_labels(graded):
 def test_probabilities_that_are_none_are_refused(y, probabilities, said):
     with pytest.raises(ValueError, match=said):
         inspection.RankCalibrationDisplay.from_predictions(y, probabilities)
+
+
+def test_the_figure_says_what_good_is():
+    probabilities, true = sampled(50, 5)
+    display = inspection.RankCalibrationDisplay.from_predictions(true, probabilities)
+    left, right = (ax.get_title(loc="left") for ax in display.axes_)
+    assert left.startswith("Good: the points lie in the grey band.")
+    assert right.startswith("Good: the bars end in the grey band.")
+    for ax in display.axes_:
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert "95 % of honest samples of 50 images" in names

@@ -42,8 +42,8 @@ def test_bands_outline_the_cells_within_their_distance_and_tell_their_share():
         }
         assert {side for side in sides if max(map(max, side)) < 5} == expected
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == [
-        "at most 1 off: 67%",
-        "at most 2 off: 83%",
+        "at most 1 rank off: 67%",
+        "at most 2 ranks off: 83%",
     ]
 
 
@@ -57,3 +57,31 @@ def test_bands_and_numbers_suit_the_number_of_ranks(K, bands):
     display = inspection.OrdinalConfusionDisplay.from_predictions(np.arange(K), np.arange(K))
     assert display.bands == bands
     assert (display.text_ is not None) == (K <= 15)
+
+
+@pytest.mark.parametrize("K", [2, 5, 62])
+def test_exact_has_a_mark_of_its_own_around_the_cells_that_it_counts(K):
+    display = inspection.OrdinalConfusionDisplay.from_predictions(np.arange(K), np.arange(K))
+    exact, *others = display.lines_
+    assert exact.get_label() == "exact: 100%"
+    corners = exact.get_xydata()[~np.isnan(exact.get_xdata())]
+    of_cells = {(k + i, k + j) for k in range(K) for i in (-0.5, 0.5) for j in (-0.5, 0.5)}
+    assert {tuple(corner) for corner in corners.tolist()} == of_cells - {(-0.5, -0.5)}  # that of the axes
+    seen = [(line.get_linestyle(), line.get_linewidth(), line._unscaled_dash_pattern) for line in display.lines_]
+    assert exact.get_linestyle() != "None"
+    assert all(other != seen[0] for other in seen[1:])
+    assert len(others) == len(display.bands) - 1
+
+
+@pytest.mark.parametrize(
+    ("normalize", "label"),
+    [(None, "number of images"), ("true", "share of the images of the true rank"), ("all", "share of all images")],
+)
+def test_the_colour_bar_says_whether_images_or_shares_are_shown(normalize, label):
+    true, predicted = [0, 0, 0, 1, 2], [0, 0, 1, 1, 2]
+    display = inspection.OrdinalConfusionDisplay.from_predictions(true, predicted, normalize=normalize)
+    assert display.im_.colorbar.ax.get_ylabel() == label
+    assert display.text_[2, 0].get_text() == "0"  # none at all, whatever is counted
+    if normalize == "true":
+        np.testing.assert_allclose(display.confusion_matrix.sum(axis=1), 1)
+        assert display.text_[0, 0].get_text() == "0.67"

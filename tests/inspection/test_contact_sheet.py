@@ -63,3 +63,18 @@ def test_rows_of_a_contact_sheet_are_as_high_as_their_images(shape, share):
     tops = sorted({round(min(image.get_extent()[2:]), 6) for image in display.images_})
     lines = 0.1 * max(text.get_text().count("\n") + 1 for text in display.texts_)
     assert np.diff(tops) == pytest.approx([share + lines + 0.12])
+
+
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_captions_name_files_and_ranks(sheet, tmp_path):
+    paths = [tmp_path / f"{number}$leaf_{number}$.png" for number in range(3)]
+    for path in paths:
+        Image.new("RGB", (10, 20), "red").save(path)
+    columns = {"y_true": ["low", "mid", "high"], "y_pred": ["mid", "high", "low"]}
+    display = sheet.from_predictions(paths, **columns, ranks=["low", "mid", "high"])
+    for index, text in zip(display.indices.tolist(), display.texts_, strict=True):
+        lines = text.get_text().splitlines()
+        assert f"{index}$leaf_{index}$.png" in lines
+        assert f"true {columns['y_true'][index]}" in lines
+        assert f"predicted {columns['y_pred'][index]}" in lines
+        assert not text.get_parse_math()

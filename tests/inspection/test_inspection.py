@@ -5,8 +5,10 @@ import sys
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.text import Text
 
 from skl2rclip import inspection
+from tests.support.displays import drawn_of
 
 
 def test_neither_matplotlib_nor_torch_is_imported_before_it_is_needed():
@@ -24,7 +26,7 @@ def test_without_matplotlib_the_error_names_the_extra_before_anything_is_asked(n
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=rf'{name} .*pip install "skl2rclip\[plot\]"'):
-        getattr(inspection, name).from_estimator(None, [], [])
+        drawn_of(name, None, [], [])
 
 
 def test_what_is_not_there_is_an_attribute_error():
@@ -35,9 +37,12 @@ def test_what_is_not_there_is_an_attribute_error():
 
 @pytest.mark.parametrize("name", inspection.__all__)
 def test_every_display_draws_the_fitted_classifier_and_has_axes_and_figure(name, model, shades):
-    display = getattr(inspection, name).from_estimator(model, *shades)
+    display = drawn_of(name, model, *shades)
     display.figure_.canvas.draw()
     assert display.ax_.figure is display.figure_
+    for text in display.figure_.findobj(Text):
+        if any(map(str.isalpha, text.get_text())):  # ticks that are not shown are numbers
+            assert display.figure_.bbox.padded(2).count_contains(text.get_window_extent().corners()) == 4
     assert isinstance(display, getattr(inspection, name))
     again = display.plot()
     assert again is display
@@ -49,7 +54,7 @@ def test_every_display_draws_the_fitted_classifier_and_has_axes_and_figure(name,
 def test_one_axes_of_the_users_holds_every_display(name, with_spec, model, shades):
     figure = plt.figure()
     ax = figure.add_subplot(1, 2, 2) if with_spec else figure.add_axes((0.5, 0.1, 0.4, 0.8))
-    display = getattr(inspection, name).from_estimator(model, *shades, ax=ax)
+    display = drawn_of(name, model, *shades, ax=ax)
     figure.canvas.draw()
     assert display.figure_ is figure
     assert display.ax_.get_position().x0 > 0.4

@@ -18,7 +18,10 @@ def test_errors_by_rank_equal_a_slow_loop_and_scikit_learns(graded):
     np.testing.assert_allclose(display.mae_by_rank, expected)
     assert display.mae == pytest.approx(mean_absolute_error(true, predicted))
     np.testing.assert_allclose([bar.get_height() for bar in display.bars_], expected)
-    assert [text.get_text() for text in display.axes_[1].texts] == [str(count) for count in np.bincount(true)]
+    ticks = [tick.get_text().replace("\n", ", ") for tick in display.axes_[1].get_xticklabels()]
+    assert ticks == [f"{name}, n = {count}" for name, count in zip(GRADES, np.bincount(true), strict=True)]
+    assert not display.axes_[1].texts  # where the line of the mean would cross them
+    assert "number n of images" in display.axes_[1].get_xlabel()
 
 
 def test_each_image_is_a_point_at_its_ranks_with_its_interval(graded):
@@ -90,3 +93,42 @@ def test_intervals_that_end_before_they_begin_and_impossible_coverages_are_refus
         inspection.RankPredictionDisplay.from_predictions([1, 2, 3], [1, 2, 3], y_interval=[[1, 2], [3, 2], [3, 3]])
     with pytest.raises(ValueError, match=r"coverage must be in \(0, 1\), got 2"):
         inspection.RankPredictionDisplay.from_predictions([1, 2, 3], [1, 2, 3], coverage=2)
+
+
+@pytest.mark.parametrize("max_points", [200, 0])
+def test_nothing_is_drawn_beyond_the_scale(max_points):
+    true, ends = [0, 1, 2, 2], [[0, 0], [0, 2], [1, 2], [2, 2]]
+    display = inspection.RankPredictionDisplay.from_predictions(true, [0, 1, 1, 2], y_interval=ends, coverage=0.8)
+    ax = display.plot(max_points=max_points, kind="predictions").ax_
+    heights = [line.get_ydata() for line in ax.lines]  # exact, and what stands in the legend alone
+    if max_points:
+        heights += [segment[:, 1] for segment in display.intervals_.get_segments()]
+    else:
+        heights += [[bar.get_y(), bar.get_y() + bar.get_height()] for bar in display.intervals_]
+    drawn = np.concatenate(heights)
+    assert drawn.min() == 0
+    assert drawn.max() == 2
+    assert all(np.ptp(each) > 0.1 for each in heights if len(each))  # an interval of one rank is seen
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [([0, 1] * 200, "all 400 images: 0.50"), ([0, 9, 3], "all 3 images: 4"), ([1], "all 1 image: 1")],
+)
+def test_the_mean_error_has_no_more_digits_than_mean_something(errors, said):
+    display = inspection.RankPredictionDisplay.from_predictions(np.zeros(len(errors)), errors, ranks=range(10))
+    assert said in [text.get_text() for text in display.axes_[1].get_legend().get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words", "unit"),
+    [
+        ([0, 1, 2], None, ""),
+        ([0, 1, 2], ["low", "mid", "high"], " in ranks"),
+        ([10, 20, 50], ["low", "mid", "high"], " in the unit of the labels"),
+        ([10, 20, 50], ["10 years", "20", "50"], " in the unit of the labels"),
+    ],
+)
+def test_where_words_stand_for_numbers_the_axis_says_what_errors_count(ranks, words, unit):
+    display = inspection.RankPredictionDisplay.from_predictions(ranks, ranks, display_labels=words)
+    assert display.axes_[1].get_ylabel() == f"mean absolute error{unit}"

@@ -1,5 +1,7 @@
 """What displays ask of a classifier, and whom they refuse."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from skl2rclip import inspection
-from tests.support.displays import GRADES, OF_LABELS, SHEETS
+from skl2rclip.inspection._responses import ordered_scale
+from tests.support.displays import GRADES, OF_LABELS, SHEETS, drawn_of
 
 
 @pytest.mark.parametrize("display", OF_LABELS)
@@ -85,3 +88,50 @@ def test_what_only_this_librarys_classifier_has_is_said(name, graded, make_class
     with pytest.raises(ValueError, match="CalibratedClassifierCV holds 2: give one of them"):
         display.from_estimator(calibrated)
     display.from_estimator(calibrated.calibrated_classifiers_[0].estimator)
+
+
+# ------------------------------------------------------------------------ words
+
+
+def shown_ranks(name, estimator, X, y, **options):
+    display = drawn_of(name, estimator, X, y, **options)
+    if name in ("LargestErrorsDisplay", "SortedPicturesDisplay"):
+        captions = [line for text in display.texts_ for line in text.get_text().splitlines()]
+        return {line.removeprefix("predicted ") for line in captions if line.startswith("predicted ")}
+    return {tick.get_text().split("\n")[0].split(", n =")[0] for tick in display.ax_.get_xticklabels()}
+
+
+OF_RANKS = sorted(set(inspection.__all__) - {"RankCalibrationDisplay", "TrainingHistoryDisplay", "PairedErrorsDisplay"})
+
+
+@pytest.mark.parametrize("name", OF_RANKS)
+def test_displays_show_the_words_that_the_classifier_knows_unless_the_ranks_are_asked_for(name, named, shades):
+    images, numbers = shades
+    wrong = (numbers + 1) % 5
+    shown = shown_ranks(name, named, images, wrong)
+    assert shown
+    assert shown <= set(GRADES)
+    assert shown_ranks(name, named, images, wrong, display_labels="ranks") <= set("01234")
+    others = {rank: f"grade {rank}" for rank in range(5)}
+    assert shown_ranks(name, named, images, wrong, display_labels=others) <= set(others.values())
+    assert shown_ranks(name, named, images, wrong, display_labels=list(others.values())) <= set(others.values())
+
+
+def test_words_are_found_in_pipelines_searches_and_calibrated_classifiers(make_classifier, shades):
+    plain = make_classifier(prompt_epochs=1, rank_names=GRADES)
+    search = GridSearchCV(plain, {"blend_ratio": [0.1]}, cv=2)
+    calibrated = CalibratedClassifierCV(plain, cv=2)
+    for estimator in (search, calibrated):
+        display = inspection.OrdinalConfusionDisplay.from_estimator(estimator.fit(*shades), *shades)
+        assert list(display.display_labels) == GRADES
+
+
+def test_words_of_a_part_that_knows_other_labels_are_not_shown(named):
+    of_other_labels = SimpleNamespace(classes_=np.arange(1, 6), best_estimator_=named)
+    assert ordered_scale(of_other_labels, None, range(1, 6)).names == ("1", "2", "3", "4", "5")
+
+
+def test_a_label_that_the_classifier_has_no_word_for_is_shown_itself(named, shades):
+    images, numbers = shades
+    display = inspection.OrdinalConfusionDisplay.from_estimator(named, images, numbers, ranks=range(6))
+    assert list(display.display_labels) == [*GRADES, "5"]

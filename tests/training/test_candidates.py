@@ -89,6 +89,7 @@ def test_the_state_that_predicts_best_is_kept(learner, data, measured):
     assert list(evaluations) == [2, 4, 6, 8, 10, 12]
     best = min(evaluations, key=evaluations.get)
     assert evaluations[best] < start_score
+    assert [entry["epoch"] for entry in learner.history if entry["kept"]] == [best]
     torch.testing.assert_close(learner.prototypes(), states[best - 1][0])
     torch.testing.assert_close(learner.adapt(data.images.features), states[best - 1][1])
 
@@ -97,5 +98,6 @@ def test_training_that_only_harms_is_undone(learner, data, measured):
     candidates = start(learner, data, measured, every=1, seed=0)
     before = learner.prototypes().detach(), learner.adapt(data.images.features).detach()
     run_stage(PromptStage(learner, settings_of(learning_rate=30.0), candidates), data, n_epochs=3, batch_size=N_IMAGES)
+    assert [entry["kept"] for entry in learner.history] == [0, 0, 0]
     torch.testing.assert_close(learner.prototypes(), before[0])
     torch.testing.assert_close(learner.adapt(data.images.features), before[1])

@@ -17,6 +17,7 @@ def test_a_stage_ends_without_improvement_and_the_best_weights_come_back():
     start = stage.learner.prompts.context.detach().clone()
     run_stage(stage, two_ranks(), n_epochs=9, batch_size=6, stopping=stopping)
     assert len(stage.learner.history) == 3  # the first is the best
+    assert [entry["kept"] for entry in stage.learner.history] == [1, 0, 0]
     moved = (stage.learner.prompts.context - start).abs().item()
     assert 0 < moved < 0.11  # by one step
 

@@ -21,6 +21,7 @@ def test_the_loop_lets_rates_fall_along_a_cosine_and_keeps_a_record_of_each_epoc
     assert [entry["learning_rate"] for entry in history] == pytest.approx(rates.tolist())
     assert history[-1]["loss"] < history[0]["loss"]
     assert all(entry["loss"] == pytest.approx(entry["contrastive"]) for entry in history)
+    assert [entry["kept"] for entry in history] == [0, 0, 0, 1]  # nobody has chosen another than the last
 
 
 def test_without_decay_the_rate_stays_and_the_optimiser_goes_on():
