@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from enum import Enum
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
+from skl2rclip._ordinal.columns import label_column, with_names
 from skl2rclip._utils.arguments import is_interval, is_missing, plain_label
 
 _MAX_LISTED = 10
@@ -43,13 +45,13 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise ValueError(f"{who} is None.")
     if np.ma.is_masked(y):
         raise ValueError(f"Input {name} contains masked labels (index {np.ma.getmaskarray(y).argmax()}); {_LEAVE_OUT}")
+    y = with_names(label_column(y, name))
     labels = column_or_1d(np.asarray(y), warn=True)
+    if labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
+        # NumPy has made words, or rounded numbers, of whatever was in the list: it cuts members of an enumeration
+        labels = np.asarray(y, dtype=object).reshape(-1)
     if labels.dtype.kind in "OT":
-        labels = _from_objects(labels.astype(object), name)
-    elif labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
-        # NumPy has made words, or rounded numbers, of whatever was in the list
-        objects = _from_objects(np.asarray(y, dtype=object).reshape(-1), name)
-        labels = objects if objects.dtype.kind in "biuf" else labels
+        labels = _from_objects(labels.astype(object), name, _hint_at_pandas(y))
     if labels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(labels))
         if len(bad):
@@ -68,21 +70,35 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     return labels
 
 
-def _from_objects(labels: np.ndarray, name: str) -> np.ndarray:
-    """Narrow an object array to numbers or to the words of intervals, or leave it as an array of strings."""
+def _from_objects(labels: np.ndarray, name: str, hint: str) -> np.ndarray:
+    """Narrow an object array to numbers, to strings of Python's own, or to the words of intervals."""
     kinds = {type(label) for label in labels.tolist()}
-    if all(issubclass(kind, str) for kind in kinds):
+    if kinds <= {str}:
         return labels
+    if all(issubclass(kind, str) for kind in kinds):
+        return np.array([plain_label(label) for label in labels.tolist()], dtype=object)
     if all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds):  # NaN counts, and is refused by the caller
         return _numbers(labels.tolist(), name)
     missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
     if missing:
-        raise ValueError(f"Input {name} contains NaN or None (index {missing[0]}); {_LEAVE_OUT}")
+        raise ValueError(f"Input {name} contains NaN or None (index {missing[0]}); {_LEAVE_OUT}{hint}")
     if all(is_interval(label) for label in labels.tolist()):
         return np.array([str(label) for label in labels.tolist()])
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     advice = "label.decode()" if bytes in kinds else "str(label)"
+    if all(issubclass(kind, Enum) for kind in kinds):
+        advice = f"their values, {name}=[label.value for label in {name}]"
     raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try {advice}.")
+
+
+def _hint_at_pandas(y: Any) -> str:
+    """Say of what came through pandas that it may have been a word: None is a grade beside mild and severe."""
+    if not type(y).__module__.startswith("pandas"):
+        return ""
+    return (
+        " If that is a word, such as the grade None, pandas has taken it for a missing cell: read the table with "
+        "keep_default_na=False."
+    )
 
 
 def _numbers(labels: list[Any], name: str) -> np.ndarray:
@@ -110,6 +126,21 @@ def _as_printed(labels: np.ndarray) -> np.ndarray:
         is_fraction = labels != np.floor(labels)
         result[is_fraction] = labels[is_fraction].astype(str).astype(np.float64)
     return result
+
+
+def array_of(labels: Sequence[Any], name: str) -> np.ndarray:
+    """Make an array of labels that are all words or all numbers, in which those that differ still differ.
+
+    NumPy makes words of numbers beside them, rounds large integers beside fractions, and drops null characters at the
+    end of a word.
+    """
+    array = np.array(labels)
+    kept = dict(zip(labels, array.tolist(), strict=True))
+    if len(set(kept.values())) < len(kept):
+        first_of: dict[Any, Any] = {}
+        one, other = next((first_of[k], label) for label, k in kept.items() if first_of.setdefault(k, label) != label)
+        raise ValueError(f"{name} has {one!r} and {other!r}, which would become the same: write them differently.")
+    return array
 
 
 # ------------------------------------------------------------------ comparison

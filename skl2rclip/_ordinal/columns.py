@@ -1,0 +1,106 @@
+"""What a column of another library knows of its labels beside their values: an order, or the names behind codes.
+
+Columns of pandas, polars, Arrow and Hugging Face are told by what they offer; none of these libraries is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping, Set, ValuesView
+from typing import Any
+
+import numpy as np
+
+from skl2rclip._ordinal.order_inference import plain_order
+
+
+def label_column(y: Any, name: str = "y") -> Any:
+    """Find the labels in what was given as `y`: the column of a table that has one, the entries of a dictionary's view.
+
+    Raises
+    ------
+    ValueError
+        For what has no length, no order of its entries, or several columns.
+    """
+    if isinstance(y, KeysView | ValuesView):
+        return list(y)
+    kind = type(y).__name__
+    if isinstance(y, Mapping):
+        raise ValueError(f"{name} must be a sequence of labels, got a {kind}: give its values, {name}={name}.values().")
+    if isinstance(y, Set):
+        raise ValueError(f"{name} must be a sequence with a label for each image, got a {kind}, which has no order.")
+    if hasattr(y, "__iter__") and not hasattr(y, "__len__") and not hasattr(y, "shape") and names_of_codes(y) is None:
+        raise ValueError(
+            f"{name} must be a sequence of labels, got a {kind}, which has no length: make it a list first, "
+            f"{name}=list({name})."
+        )
+    rows_of_lists = isinstance(y, list | tuple) and len(y) > 0 and np.ndim(y[0]) == 1
+    shape = np.shape(y) if rows_of_lists else getattr(y, "shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        return y
+    names: Any = getattr(y, "column_names", None) or getattr(y, "columns", None)  # of Arrow the latter are data
+    if shape[1] != 1:
+        raise ValueError(
+            f"{name} should be a 1d array, got an array of shape {tuple(shape)} instead.{_of_one_hot(y, names, name)}"
+        )
+    if names is None:
+        return y
+    return y.iloc[:, 0] if hasattr(y, "iloc") else y[names[0]]
+
+
+def _of_one_hot(y: Any, names: Any, name: str) -> str:
+    """Say how labels come from a column for each rank; those of a table may stand in alphabetical order."""
+    said = " If it has a column for each rank,"
+    if hasattr(y, "idxmax"):
+        return f"{said} give the names of the columns: {name}={name}.idxmax(axis=1)."
+    place = f"np.asarray({name}).argmax(axis=1)"
+    if names is not None:
+        return f"{said} give the names of the columns: {name}=[{name}.columns[k] for k in {place}]."
+    return (
+        f"{said} give the numbers of the columns: {name}={place}; they are ranks only where the columns are in rank "
+        "order, and not in the alphabetical one of LabelBinarizer and get_dummies."
+    )
+
+
+def categories_in_order(column: Any) -> list[Any] | None:
+    """All labels that a column's type puts in order, lowest first; None where it has no order.
+
+    An ordered Categorical of pandas has one, an Enum of polars, an ordered dictionary of Arrow, and names that codes
+    stand for where it is plain that they are in order.
+    """
+    kind: Any = getattr(column, "dtype", None)
+    if getattr(kind, "ordered", False) or type(kind).__name__ == "Enum":
+        return list(kind.categories)
+    if getattr(getattr(kind, "pyarrow_dtype", None), "ordered", False):
+        column = column.array.__arrow_array__()
+    if getattr(getattr(column, "type", None), "ordered", False):
+        return _dictionary_of(column)
+    names = names_of_codes(column)
+    return names if names is not None and plain_order(names) == names else None
+
+
+def _dictionary_of(column: Any) -> list[Any] | None:
+    """Values of an ordered dictionary of Arrow; None where its chunks have them in different orders."""
+    dictionaries = [part.dictionary.to_pylist() for part in getattr(column, "chunks", [column])]
+    longest: list[Any] = max(dictionaries, key=len, default=[])
+    in_order = all(each == [value for value in longest if value in set(each)] for each in dictionaries)
+    return longest if in_order and longest else None
+
+
+def names_of_codes(column: Any) -> list[str] | None:
+    """Names that the numbers of a column stand for, by number, where its data set knows them: a ``ClassLabel``.
+
+    Whoever made the data set may have numbered them in alphabetical order, so that the numbers are no ranks.
+    """
+    features: Any = getattr(getattr(column, "source", None), "features", None)
+    feature = features.get(getattr(column, "column_name", None)) if isinstance(features, Mapping) else None
+    names = getattr(feature, "names", None)
+    return names if isinstance(names, list) else None
+
+
+def with_names(column: Any) -> Any:
+    """Put names in place of codes, None where a code has none, such as -1; any other column comes back as it is."""
+    names = names_of_codes(column)
+    if names is None:
+        return column
+    codes = [int(code) if code is not None else -1 for code in column]
+    return [names[code] if 0 <= code < len(names) else None for code in codes]
