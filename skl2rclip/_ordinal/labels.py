@@ -47,7 +47,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise ValueError(f"Input {name} contains masked labels (index {np.ma.getmaskarray(y).argmax()}); {_LEAVE_OUT}")
     y = with_names(label_column(y, name))
     labels = column_or_1d(np.asarray(y), warn=True)
-    if labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
+    if labels.size and labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
         # NumPy has made words, or rounded numbers, of whatever was in the list: it cuts members of an enumeration
         labels = np.asarray(y, dtype=object).reshape(-1)
     if labels.dtype.kind in "OT":
