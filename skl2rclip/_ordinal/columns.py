@@ -5,12 +5,14 @@ Columns of pandas, polars, Arrow and Hugging Face are told by what they offer; n
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Set, ValuesView
+import json
+from collections.abc import Iterable, KeysView, Mapping, Set, ValuesView
 from typing import Any
 
 import numpy as np
 
 from skl2rclip._ordinal.order_inference import plain_order
+from skl2rclip._utils.arguments import is_missing
 
 
 def label_column(y: Any, name: str = "y") -> Any:
@@ -91,16 +93,38 @@ def names_of_codes(column: Any) -> list[str] | None:
 
     Whoever made the data set may have numbered them in alphabetical order, so that the numbers are no ranks.
     """
-    features: Any = getattr(getattr(column, "source", None), "features", None)
-    feature = features.get(getattr(column, "column_name", None)) if isinstance(features, Mapping) else None
-    names = getattr(feature, "names", None)
+    return code_names(getattr(column, "source", None), getattr(column, "column_name", None))
+
+
+def code_names(table: Any, name: Any) -> list[str] | None:
+    """Names that the numbers in a column of a table stand for, as Hugging Face writes them beside the data."""
+    features = getattr(table, "features", None)
+    written = getattr(getattr(table, "schema", None), "metadata", None) or {}  # of Arrow, and so of Parquet
+    if b"huggingface" in written:
+        features = json.loads(written[b"huggingface"]).get("info", {}).get("features")
+    feature = features.get(name) if isinstance(features, Mapping) else None
+    names = feature.get("names") if isinstance(feature, Mapping) else getattr(feature, "names", None)
     return names if isinstance(names, list) else None
 
 
+def lacks_its_order(table: Any, name: Any) -> bool:
+    """Whether pandas wrote an ordered Categorical of numbers to Parquet, which keeps the order of words alone."""
+    schema: Any = getattr(table, "schema", None)
+    written = json.loads((getattr(schema, "metadata", None) or {}).get(b"pandas", b"{}"))
+    was_ordered = any(
+        each.get("field_name") == name and (each.get("metadata") or {}).get("ordered")
+        for each in written.get("columns", ())
+    )
+    return was_ordered and not hasattr(schema.field(name).type, "ordered")
+
+
 def with_names(column: Any) -> Any:
-    """Put names in place of codes, None where a code has none, such as -1; any other column comes back as it is."""
+    """Put names in place of the codes of a column that has such; any other comes back as it is."""
     names = names_of_codes(column)
-    if names is None:
-        return column
-    codes = [int(code) if code is not None else -1 for code in column]
-    return [names[code] if 0 <= code < len(names) else None for code in codes]
+    return column if names is None else named_codes(column, names)
+
+
+def named_codes(codes: Iterable[Any], names: list[str]) -> list[str | None]:
+    """Put names in place of codes, None where a code has none, such as -1."""
+    numbers = [-1 if is_missing(code) else int(code) for code in codes]
+    return [names[number] if 0 <= number < len(names) else None for number in numbers]

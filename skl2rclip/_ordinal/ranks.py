@@ -242,7 +242,8 @@ def order_unknown(labels: np.ndarray) -> str:
             f"It looks like ranks={listing(proposed, _MAX_PASTED)}, lowest first: give that if it is right, or "
             "another order, or"
         )
-    return f"The labels are words and their order is not known. {advice} make y an ordered pandas Categorical."
+    near = near_word(distinct, distinct)
+    return f"The labels are words and their order is not known.{near} {advice} make y an ordered pandas Categorical."
 
 
 def values_of(ranks: np.ndarray) -> np.ndarray:

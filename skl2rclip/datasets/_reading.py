@@ -6,7 +6,7 @@ Nothing is known here of folders, tables or benchmarks, and images are opened fo
 from __future__ import annotations
 
 import os
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,15 @@ from sklearn.utils import Bunch
 
 from skl2rclip._images.decoding import find_unreadable
 from skl2rclip._images.files import stamped
-from skl2rclip._ordinal.labels import holds_numbers, listing
-from skl2rclip._ordinal.order_inference import plain_order
+from skl2rclip._ordinal.labels import array_of, check_labels, holds_numbers, listing
+from skl2rclip._ordinal.order_inference import plain_order, written_numbers
 from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.names import near_word
 from skl2rclip.errors import visible
 
 _MAX_NAMED = 3
 _MAX_LISTED = 100
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
-_WITH_COMMA = re.compile(r"[+-]?\d*(?:\d|,\d+)")  # or whole, where others have a comma
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 class Account:
@@ -42,6 +40,10 @@ class Account:
             named = list(examples)[:_MAX_NAMED]
             such = ", such as " if count > len(named) else ", namely "
             self.lines.append(f"{what}: {count}{such if named else ''}{'; '.join(named)}")
+
+    def remark(self, what: str, hint: str) -> None:
+        """Add a hint to what was noted as `what`, if anything was."""
+        self.lines = [f"{line} ({hint})" if line.startswith(f"{what}: ") else line for line in self.lines]
 
     def tell(self) -> None:
         """Warn once of everything, unless there is nothing."""
@@ -74,26 +76,31 @@ def keep_images(paths: Sequence[str], account: Account) -> np.ndarray:
 # -------------------------------------------------------------------- order
 
 
-def numbers_in(labels: Sequence[Any]) -> np.ndarray | None:
+def numbers_in(labels: Sequence[Any], source: str, ranks: Sequence[Any] | None = None) -> np.ndarray | None:
     """Make an array of int64 or float64 of labels, which may be written numbers, or return None where one is no number.
 
-    A comma is a decimal one where at least one of them cannot be that of thousands: 2,5 and 10 are numbers, 2,500 and
-    10 are not, for it may be either.
+    What may be a thousand or a fraction, as 2,500 beside 10, is what is among the `ranks`, and refused without them.
     """
-    if _has_decimal_commas(labels):
-        labels = [label.replace(",", ".") if isinstance(label, str) else label for label in labels]
-    if not all(isinstance(label, int | float) or _NUMBER.fullmatch(label) for label in labels):
+    words = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
+    numbers = [label for label in labels if not isinstance(label, str)]
+    found = [dict(zip(words, values, strict=True)) for values in written_numbers(words)]
+    if len(found) > 1 and ranks is not None:
+        found = [values for values in found if {*values.values(), *numbers} <= set(ranks)] or found[:1]
+    if len(found) > 1:
+        one, other = (listing(sorted({*values.values(), *numbers}), _MAX_LISTED) for values in found)
+        signed = [word for word in words if not word.isdecimal()]
+        raise ValueError(
+            f"{source} has ranks that may be thousands or fractions, {listing(signed, _MAX_NAMED)}: say which with "
+            f"ranks={one} or ranks={other}."
+        )
+    if not found:
         return None
-    values = np.array([float(label) for label in labels])
-    is_whole = np.isfinite(values).all() and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
+    values = array_of([found[0].get(label, label) for label in labels], source)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
+    values = check_labels(values, source)
+    is_whole = values.dtype.kind == "f" and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
     return values.astype(np.int64) if is_whole else values
-
-
-def _has_decimal_commas(labels: Sequence[Any]) -> bool:
-    written = [label for label in labels if isinstance(label, str)]
-    if not all(map(_WITH_COMMA.fullmatch, written)):
-        return False
-    return any("," in label and not _THOUSANDS.fullmatch(label) for label in written)
 
 
 def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.ndarray, list[Any], list[str]]:
@@ -119,20 +126,24 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
     """
     if ranks is not None:
         given = given_ranks(ranks)
+        given = given if holds_numbers(given) else given_ranks([plain_word(rank) for rank in given.tolist()])
         return _in_numbers(labels, given, source) if holds_numbers(given) else _in_words(labels, given.tolist(), source)
-    numbers = numbers_in(labels)
+    numbers = numbers_in(labels, source)
     if numbers is not None:
-        if not np.isfinite(numbers).all():
-            raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
         return _in_numbers(labels, np.unique(numbers), source)
     distinct = sorted({_word(label) for label in labels})
     order = plain_order(distinct)
     if order is None and len(distinct) > 1:
         raise ValueError(
-            f"The ranks of {source} are words and their order is not known. Give it, lowest first, for example "
-            f"ranks={listing(distinct, _MAX_LISTED)} put into the right order."
+            f"The ranks of {source} are words and their order is not known.{near_word(distinct, distinct)} Give it, "
+            f"lowest first, for example ranks={listing(distinct, _MAX_LISTED)} put into the right order."
         )
     return _in_words(labels, order or distinct, source)
+
+
+def plain_word(label: Any) -> Any:
+    """Put accents and their letters together, as they may stand apart in names of files; what is no word stays."""
+    return unicodedata.normalize("NFC", label) if isinstance(label, str) else label
 
 
 def _word(label: Any) -> str:
@@ -140,9 +151,9 @@ def _word(label: Any) -> str:
 
 
 def _in_numbers(labels: Sequence[Any], ranks: np.ndarray, source: str) -> tuple[np.ndarray, list[Any], list[str]]:
-    numbers = numbers_in(labels)
+    numbers = numbers_in(labels, source, ranks.tolist())
     if numbers is None:
-        words = sorted({label for label in labels if isinstance(label, str) and not _NUMBER.fullmatch(label)})
+        words = sorted({label for label in labels if isinstance(label, str) and not written_numbers([label])})
         raise ValueError(
             f"ranks holds numbers, and {source} has ranks that are none: {listing(words)}. Give ranks as strings, as "
             "they are written there, lowest first."
@@ -164,9 +175,10 @@ def _in_words(labels: Sequence[Any], order: list[str], source: str) -> tuple[np.
 def _check_listed(labels: list[Any], ranks: list[Any], source: str) -> None:
     missing = sorted(set(labels) - set(ranks))
     if missing:
+        near = near_word(*([label for label in each if isinstance(label, str)] for each in (missing, ranks)))
         raise ValueError(
-            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}. Add them there at their places, or "
-            f"take them out of {source}."
+            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}.{near} Add them there at their "
+            f"places, or take them out of {source}."
         )
 
 
