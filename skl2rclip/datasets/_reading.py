@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ from skl2rclip.errors import visible
 
 _MAX_NAMED = 3
 _MAX_LISTED = 100
+# what systems put beside images by themselves, and nobody wants to hear of: thumbnails, copies, what was thrown away
+_OF_SYSTEMS = frozenset(
+    "__macosx __pycache__ thumbs.db ehthumbs.db desktop.ini icon\r @eadir @recycle @recently-snapshot @tmp #recycle "
+    "#snapshot ~snapshot $recycle.bin recycler lost+found found.000".split(" ")
+) | {"system volume information", "network trash folder", "temporary items"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over: it is hidden, or of a system and not of its user."""
+    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
 
 
 class Account:
@@ -180,6 +191,20 @@ def _check_listed(labels: list[Any], ranks: list[Any], source: str) -> None:
             f"{source} has ranks that are not in ranks=[...]: {listing(missing)}.{near} Add them there at their "
             f"places, or take them out of {source}."
         )
+
+
+def interleaved(labels: Sequence[Any], ranks: Sequence[Any]) -> list[int]:
+    """Order of labels in which each part has all ranks in their shares, and those of one rank keep their order.
+
+    scikit-learn cuts labels that are fractions into folds as they stand.
+    """
+    place = {rank: index for index, rank in enumerate(ranks)}
+    counts, seen = Counter(labels), Counter[Any]()
+    keys = []
+    for label in labels:
+        keys.append(((seen[label] + 0.5) / counts[label], place[label]))
+        seen[label] += 1
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 # -------------------------------------------------------------------- bunch
