@@ -109,7 +109,8 @@ def _column_of_array(X: np.ndarray, name: str) -> list[Any] | None:
     if X.dtype.kind == "S":
         raise ValueError(
             f"{name} must hold images, got an array of dtype {X.dtype}, which drops zero bytes at the end of an "
-            "image's content: make it a list or an array of dtype object; of file names, X.astype(str)."
+            "image's content: make it a list or an array of dtype object; of file names, X=[os.fsdecode(name) for name "
+            "in X]."
         )
     if X.dtype.kind not in "OUT":
         return None

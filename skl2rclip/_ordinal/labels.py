@@ -62,7 +62,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if labels.dtype.kind not in "biufUO":
         dtype = f"dtype {labels.dtype}"
         advice = {
-            "S": "bytes; decode them: [label.decode() for label in labels]",
+            "S": f"bytes; decode them: {name}=[label.decode() for label in {name}]",
             "M": f"{dtype}; say what of a date is the rank, such as its year or its day as a number",
         }
         got = advice.get(labels.dtype.kind, dtype)
@@ -85,7 +85,8 @@ def _from_objects(labels: np.ndarray, name: str, hint: str) -> np.ndarray:
     if all(is_interval(label) for label in labels.tolist()):
         return np.array([str(label) for label in labels.tolist()])
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    advice = "label.decode()" if bytes in kinds else "str(label)"
+    decoded = "label.decode() if isinstance(label, bytes) else label"
+    advice = f"{name}=[{decoded if bytes in kinds else 'str(label)'} for label in {name}]"
     if all(issubclass(kind, Enum) for kind in kinds):
         advice = f"their values, {name}=[label.value for label in {name}]"
     raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try {advice}.")
@@ -97,7 +98,7 @@ def _hint_at_pandas(y: Any) -> str:
         return ""
     return (
         " If that is a word, such as the grade None, pandas has taken it for a missing cell: read the table with "
-        "keep_default_na=False."
+        "pandas.read_csv(..., keep_default_na=False)."
     )
 
 
@@ -111,10 +112,15 @@ def _numbers(labels: list[Any], name: str) -> np.ndarray:
         integers = [int(label) for label in labels]
         return np.array(integers, np.int64 if max(integers) < 2**63 else np.uint64)
     except OverflowError as error:
-        raise ValueError(
-            f"{name} holds numbers that 64 bits do not hold: subtract the same number from all labels, or make them "
-            "strings and list these in ranks=[...]."
-        ) from error
+        raise ValueError(f"{name} holds numbers that 64 bits do not hold: {kept_apart(labels, name)}") from error
+
+
+def kept_apart(labels: Sequence[Any], name: str) -> str:
+    """Say how integers stay what they are, of which neither their type nor double precision holds all digits."""
+    said = f"make them strings, {name}=[str(label) for label in {name}], and list these in ranks=[...]."
+    if all(isinstance(label, Integral) for label in labels) and int(max(labels)) - int(min(labels)) < 2**53:
+        return f"subtract the same number from all labels, {name}=np.subtract({name}, min({name})), or {said}"
+    return said
 
 
 def _as_printed(labels: np.ndarray) -> np.ndarray:
@@ -171,7 +177,8 @@ def difference(labels: np.ndarray, name: str, others: np.ndarray, others_name: s
         "cannot be compared."
     )
     if _are_written_numbers(words):
-        said += f" Make those of {words_name} numbers, for example np.asarray(labels).astype(float), or both strings."
+        labels_of = "ranks" if words_name == "the ranks" else words_name
+        said += f" Make those of {words_name} numbers, as with np.asarray({labels_of}).astype(float), or both strings."
     return f"{said} {NUMBERED}" if holds_numbers(labels) and numbers is labels else said
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from skl2rclip._ordinal.columns import categories_in_order, label_column
-from skl2rclip._ordinal.labels import NUMBERED, array_of, check_labels, difference, holds_numbers, listing
+from skl2rclip._ordinal.labels import NUMBERED, array_of, check_labels, difference, holds_numbers, kept_apart, listing
 from skl2rclip._ordinal.order_inference import plain_order
 from skl2rclip._utils.arguments import is_interval, keys_as_words, plain_label, warn_user
 from skl2rclip._utils.names import near_word
@@ -169,7 +169,7 @@ def _check_values(ranks: np.ndarray) -> None:
             one, other = ranks[same[0] : same[0] + 2].tolist()
             raise ValueError(
                 f"The labels {one} and {other} are the same number in double precision, so that their distance is "
-                "lost: subtract the same number from all labels."
+                f"lost: {kept_apart(ranks.tolist(), 'y')}"
             )
 
 
