@@ -67,7 +67,7 @@ def read_image_table(
         Column of their ranks. Codes of a ``ClassLabel`` of Hugging Face are the names that they stand for.
     group : str or int, optional
         Column that says whose image each is: subject, plant or burst. They are `groups` of the result, for
-        ``GroupKFold`` and for `L2RCLIPClassifier.fit`.
+        ``StratifiedGroupKFold`` and for `L2RCLIPClassifier.fit`.
     root : str or path-like, optional
         Folder that relative paths start from; by default that of the table's file, and for frames the current one.
     ranks : array-like of shape (K,), optional
@@ -132,7 +132,8 @@ def read_image_table(
     --------
     >>> from skl2rclip.datasets import read_image_table
     >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
-    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=GroupKFold(5))  # doctest: +SKIP
+    >>> folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)  # doctest: +SKIP
+    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds)  # doctest: +SKIP
     """
     check_choice("repeated", repeated, ("error", "median"))
     chosen = {"image": image, "rank": rank, "group": group}

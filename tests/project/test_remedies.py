@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn import model_selection
 
 from skl2rclip import find_unreadable
 from skl2rclip._images.collection import as_image_list
@@ -119,7 +120,7 @@ def test_categories_without_images_are_removed(wrap):
 
 
 def test_intervals_become_words_in_their_order_as_the_page_says():
-    code = re.search(r"first: `(y\.astype.*)`", (ROOT / "docs" / "inputs.md").read_text())[1]
+    code = re.search(r"first: `(y\.astype.*)`", page("inputs.md"))[1]
     y = pd.Series(pd.cut([15, 1, 9], [0, 2, 10, 100]))
     assert rank_scale(run(code, y=y))[1].tolist() == rank_scale(y)[1].tolist() == [2, 0, 1]
 
@@ -138,20 +139,20 @@ def test_mappings_that_were_json_get_their_numbers_back():
 
 
 @pytest.fixture
-def picture(tmp_path):
+def photo(tmp_path):
     path = tmp_path / "ä.png"
     Image.fromarray(np.arange(90, dtype=np.uint8).reshape(5, 6, 3)).save(path)
     return path
 
 
-def array_of(picture):
-    return np.asarray(Image.open(picture))
+def array_of(photo):
+    return np.asarray(Image.open(photo))
 
 
-def stream_of(picture):
+def stream_of(photo):
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as file:
-        file.write(picture.read_bytes())
+        file.write(photo.read_bytes())
     return os.fdopen(reading, "rb")
 
 
@@ -200,15 +201,21 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_images_are_taken_as_the_error_says(picture, kind, monkeypatch):
-    monkeypatch.setenv("HOME", str(picture.parent))
+def test_images_are_taken_as_the_error_says(photo, kind, monkeypatch):
+    monkeypatch.setenv("HOME", str(photo.parent))
     make, pattern, name = IMAGES[kind]
-    X = make(picture)
+    X = make(photo)
     code = remedy_of(lambda: find_unreadable(X), pattern)
     is_whole = isinstance(X, str | np.ndarray | dict | Records) or name in ("pairs", "X")
     made = run(code, **{name or "_": X if is_whole else X[0], "name": "train"})
     made = made["X"] if isinstance(made, dict) else made
     assert find_unreadable(made if isinstance(made, list) or getattr(made, "ndim", 0) == 4 else [made]) == {}
+
+
+def test_colours_in_the_order_of_opencv_are_turned_as_the_page_says(photo):
+    code = re.search(r"of `cv2\.imread` give `(.*?)`", page("inputs.md"))[1]
+    turned = run(code, image=array_of(photo)[..., ::-1])  # what cv2.imread returns
+    np.testing.assert_array_equal(as_image_list([turned])[0], array_of(photo))
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int8, np.float32])
@@ -295,6 +302,30 @@ def test_ranks_that_may_be_thousands_are_listed_as_the_error_says(folder):
         pattern = rf"say which with (?:ranks=.* or ){{{number - 1}}}(ranks=\[[\d., ]+\])"
         ranks = run(remedy_of(lambda: read_image_table(folder / "t.csv"), pattern))["ranks"]
         assert read_image_table(folder / "t.csv", ranks=ranks).ranks == ranks
+
+
+def page(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_folds_of_a_table_in_order_have_all_ranks_as_the_page_says(tmp_path):
+    n_images, ranks = 8, [1, 1.5, 2, 2.5, 3]
+    rows = [(f"{rank}-{i}.png", rank, f"plant {rank}-{i // 2}") for rank in ranks for i in range(n_images)]
+    for name, _, _ in rows:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    table = pd.DataFrame(rows, columns=["file", "severity", "plant"])
+    how = {"image": "file", "rank": "severity", "root": tmp_path}
+    X, y = read_image_table(table, return_X_y=True, **how)
+    folds = run(re.search(r"cv=(KFold\(.*?\))`", page("datasets.md"))[1], KFold=model_selection.KFold)
+    numbered = read_image_table(table, ranks=["1", "1.5", "2", "2.5", "3"], **how).target
+    for labels, cv in ((y, folds), (numbered, model_selection.check_cv(5, numbered, classifier=True))):
+        assert all(len(np.unique(labels[train])) == 5 for train, _ in cv.split(X, labels))
+    grouped = read_image_table(table, group="plant", ranks=["1", "1.5", "2", "2.5", "3"], **how)
+    said = re.search(r"# where ranks are fractions (.*)\nfolds = (.*)", page("datasets.md"))
+    for code in said.groups():
+        labels = y if code.startswith("GroupKFold") else grouped.target
+        cv = run(code, **vars(model_selection))
+        assert all(len(np.unique(labels[train])) == 5 for train, _ in cv.split(X, labels, grouped.groups))
 
 
 def test_an_order_that_is_asked_for_is_taken(folder):
