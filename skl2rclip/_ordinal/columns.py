@@ -27,12 +27,12 @@ def label_column(y: Any, name: str = "y") -> Any:
         return list(y)
     kind = type(y).__name__
     if isinstance(y, Mapping):
-        raise ValueError(f"{name} must be a sequence of labels, got a {kind}: give its values, {name}={name}.values().")
+        raise ValueError(f"{name} must be a sequence of labels, got {kind}: give its values, {name}={name}.values().")
     if isinstance(y, Set):
-        raise ValueError(f"{name} must be a sequence with a label for each image, got a {kind}, which has no order.")
+        raise ValueError(f"{name} must be a sequence with a label for each image, got {kind}, which has no order.")
     if hasattr(y, "__iter__") and not hasattr(y, "__len__") and not hasattr(y, "shape") and names_of_codes(y) is None:
         raise ValueError(
-            f"{name} must be a sequence of labels, got a {kind}, which has no length: make it a list first, "
+            f"{name} must be a sequence of labels, got {kind}, which has no length: make it a list first, "
             f"{name}=list({name})."
         )
     rows_of_lists = isinstance(y, list | tuple) and len(y) > 0 and np.ndim(y[0]) == 1
@@ -108,7 +108,7 @@ def code_names(table: Any, name: Any) -> list[str] | None:
 
 
 def lacks_its_order(table: Any, name: Any) -> bool:
-    """Whether pandas wrote an ordered Categorical of numbers to Parquet, which keeps the order of words alone."""
+    """Whether pandas says of a column of Arrow that it was ordered, and its type does not, as of numbers in Parquet."""
     schema: Any = getattr(table, "schema", None)
     written = json.loads((getattr(schema, "metadata", None) or {}).get(b"pandas", b"{}"))
     was_ordered = any(

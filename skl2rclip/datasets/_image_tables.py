@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skl2rclip._images.files import address_hint
+from skl2rclip._images.files import address_hint, is_base64
 from skl2rclip._ordinal.labels import array_of, listing
 from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import given_ranks
@@ -142,13 +142,14 @@ def read_image_table(
     account.add(len(read.above), "lines above the header", map(visible, read.above))
     nothing = None if missing is None else _words_of(missing)
     rank_column = read.columns["rank"]
-    if rank_column.lacks_order and ranks is None:
-        raise ValueError(
-            f"{read.source} has {rank!r} as an ordered Categorical of numbers, whose order Parquet does not keep: list "
-            f"all ranks, lowest first, as in ranks={listing(sorted(set(rank_column.cells)), 100)} or its reverse."
-        )
     images = [_path_cell(cell, image, nothing or ()) for cell in read.columns["image"].cells]
     labels = _label_cells(rank_column, nothing, ranks)
+    if rank_column.lacks_order and ranks is None:
+        distinct = sorted({label for label in labels if label is not None})
+        raise ValueError(
+            f"{read.source} has {rank!r} as an ordered Categorical whose order was not kept, as Parquet keeps none of "
+            f"numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right order."
+        )
     if len(images) != len(labels):
         raise ValueError(
             f"Columns of {read.source} differ in length: {image!r} has {len(images)} rows, {rank!r} has {len(labels)}."
@@ -227,7 +228,7 @@ def _label_cell(cell: Any) -> Any:
 def _words_of(missing: Any) -> set[str]:
     if isinstance(missing, str) or not hasattr(missing, "__iter__"):
         raise TypeError(f"missing must be a list of what stands for nothing, such as ['unknown'], got {missing!r}.")
-    return {str(_label_cell(each)) for each in missing}
+    return {str(_label_cell(each)) for each in missing if not is_missing(each)}
 
 
 def _label_cells(column: TableColumn, nothing: set[str] | None, ranks: Any = None) -> list[Any]:
@@ -297,21 +298,28 @@ def _found(rows: dict[int, Row], folder: Path, account: Account, written_as: str
         else:
             found[number] = (path, label, group)
     if absent and not found:
-        address = address_hint(absent[0], "store the files, and list their paths")
-        tried = os.path.join(folder, absent[0])
         raise FileNotFoundError(
             f"None of the {len(absent)} files that {account.source} lists is there; the first "
-            + (f"is {address}." if address else f"was looked for at {visible(os.path.abspath(tried))}. ")
-            + (
-                ""
-                if address
-                else _ending(tried, written_as) or hint or "Give the folder that paths start from with root=..."
-            )
+            f"{_why_absent(absent[0], folder, written_as, hint)}"
         )
     account.add(len(absent), "files that are not there", (_absent(folder, name) for name in absent))
     if hint:
         account.remark("files that are not there", hint.rstrip("."))
     return found
+
+
+def _why_absent(name: str, folder: Path, column: str | int, hint: str) -> str:
+    """Say where a file was looked for, or what its name is instead, and what to do; `hint` says it of numbers."""
+    address = address_hint(name, "store the files, and list their paths")
+    if address is not None:
+        return f"is {address}."
+    if is_base64(name[:64].encode(errors="replace")):
+        return (
+            "is the text of an image in base64: fit takes such images as X=[base64.b64decode(text) for text in column]."
+        )
+    tried = os.path.join(folder, name)
+    advice = _ending(tried, column) or hint or "Give the folder that paths start from with root=..."
+    return f"was looked for at {visible(os.path.abspath(tried))}. {advice}"
 
 
 def _ending(tried: str, column: str | int) -> str:

@@ -29,7 +29,7 @@ _MAX_LISTED = 100
 # what systems put beside images by themselves, and nobody wants to hear of: thumbnails, copies, what was thrown away
 _OF_SYSTEMS = frozenset(
     "__macosx __pycache__ thumbs.db ehthumbs.db desktop.ini icon\r @eadir @recycle @recently-snapshot @tmp #recycle "
-    "#snapshot ~snapshot $recycle.bin recycler lost+found found.000".split(" ")
+    "#snapshot ~snapshot $recycle.bin recycler trashbox lost+found found.000".split(" ")
 ) | {"system volume information", "network trash folder", "temporary items"}
 
 

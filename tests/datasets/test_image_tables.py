@@ -1,5 +1,6 @@
 """Tables of images: kinds of tables, what spreadsheets do to cells, and what is said of rows that are left out."""
 
+import base64
 import csv
 import enum
 import io
@@ -421,6 +422,11 @@ def test_what_stands_for_nothing_can_be_said(folder):
     assert "namely b.png; inner/c.png" in str(caught[0].message)
 
 
+def test_a_missing_cell_is_no_word(folder):
+    table = written(folder, "path,rank\na.png,None\nb.png,mild\nd.png,severe\n")
+    assert read_image_table(table, missing=[None, np.nan]).rank_names == ["None", "mild", "severe"]
+
+
 def test_nothing_stands_for_nothing_where_that_is_said(folder):
     table = written(folder, "path,rank\na.png,1\nb.png,NA\nd.png,2\n")
     with pytest.raises(ValueError, match=r"order is not known.*'1', '2', 'NA'"):
@@ -550,6 +556,14 @@ def test_a_column_that_differs_only_in_letter_case_is_named(folder):
 def test_addresses_are_not_fetched(folder):
     with pytest.raises(FileNotFoundError, match=r"the first is an address, 'https://x/a.png', and nothing is fetched"):
         read_image_table({"path": ["https://x/a.png"], "rank": [1]}, root=folder)
+
+
+def test_images_in_base64_are_no_paths(folder):
+    text = base64.b64encode((folder / "a.png").read_bytes()).decode()
+    with pytest.raises(FileNotFoundError, match="text of an image in base64: fit takes such images as X=") as error:
+        read_image_table({"path": [text], "rank": [1]}, root=folder)
+    code = str(error.value).split("X=")[1].rstrip(".")
+    assert eval(code, {"base64": base64, "column": [text]}) == [(folder / "a.png").read_bytes()]  # noqa: S307
 
 
 def test_columns_of_two_lengths_are_named(folder):
