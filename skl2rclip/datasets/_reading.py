@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._images.decoding import find_unreadable
-from skl2rclip._images.files import stamped
+from skl2rclip._images.files import address_hint, stamped
 from skl2rclip._ordinal.labels import array_of, check_labels, holds_numbers, listing
 from skl2rclip._ordinal.order_inference import plain_order, written_numbers
 from skl2rclip._ordinal.ranks import default_name, given_ranks
@@ -69,6 +69,9 @@ def existing_folder(name: str, folder: Any) -> Path:
     path = Path(folder).expanduser()
     if path.is_dir():
         return path
+    address = address_hint(os.fspath(folder), "copy the folder, and give its path")
+    if address is not None:
+        raise FileNotFoundError(f"{name} must be a folder, got {address}.")
     if path.exists():
         raise NotADirectoryError(f"{name} must be a folder, got a file: {visible(str(path))}.")
     raise FileNotFoundError(f"{name} must be a folder, and there is none at {visible(str(path))}.")

@@ -241,9 +241,11 @@ def _read_excel(path: Path, names: Sequence[str], source: str) -> FileTable:
 
 def _starts(sheets: Sequence[Any], is_header: Callable[[Sequence[Any]], bool]) -> dict[str, int]:
     """First row, counted from 0, that may be the header, by the title of each sheet that has one."""
-    rows = {sheet.title: enumerate(sheet.iter_rows(max_row=_MAX_ABOVE, values_only=True)) for sheet in sheets}
-    found = ((title, next((i for i, row in numbered if is_header(row)), -1)) for title, numbered in rows.items())
-    return {title: start for title, start in found if start >= 0}
+    found = {}
+    for sheet in sheets:
+        rows = sheet.iter_rows(max_row=min(_MAX_ABOVE, sheet.max_row), values_only=True)
+        found[sheet.title] = next((number for number, row in enumerate(rows) if is_header(row)), -1)
+    return {title: start for title, start in found.items() if start >= 0}
 
 
 def _read_parquet(path: Path, source: str) -> FileTable:

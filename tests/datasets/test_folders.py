@@ -195,6 +195,8 @@ def test_what_is_no_path_is_refused_by_name(root):
 def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):
     with pytest.raises(FileNotFoundError, match="root must be a folder, and there is none at"):
         load_image_folder(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="root must be a folder, got an address, 's3://bucket'"):
+        load_image_folder("s3://bucket")
     with pytest.raises(NotADirectoryError, match="root must be a folder, got a file"):
         load_image_folder(fruit / "ripe" / "0.png")
     with pytest.raises(ValueError, match="a folder of images for each rank is expected"):

@@ -365,7 +365,7 @@ def test_an_order_of_numbers_is_kept(folder):
 
 
 def data_set():
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", minversion="4")
     label = datasets.ClassLabel(names=["mild", "moderate", "none", "severe"])  # in alphabetical order
     features = datasets.Features({"path": datasets.Value("string"), "rank": label})
     columns = {"path": ["a.png", "b.png", "inner/c.png"], "rank": [2, 3, 0]}
