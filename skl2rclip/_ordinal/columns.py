@@ -25,15 +25,17 @@ def label_column(y: Any, name: str = "y") -> Any:
     """
     if isinstance(y, KeysView | ValuesView):
         return list(y)
-    kind = type(y).__name__
+    kind, labels = type(y).__name__, variable(name)
     if isinstance(y, Mapping):
-        raise ValueError(f"{name} must be a sequence of labels, got {kind}: give its values, {name}={name}.values().")
+        raise ValueError(
+            f"{name} must be a sequence of labels, got {kind}: give its values, {labels}={labels}.values()."
+        )
     if isinstance(y, Set):
         raise ValueError(f"{name} must be a sequence with a label for each image, got {kind}, which has no order.")
     if hasattr(y, "__iter__") and not hasattr(y, "__len__") and not hasattr(y, "shape") and names_of_codes(y) is None:
         raise ValueError(
             f"{name} must be a sequence of labels, got {kind}, which has no length: make it a list first, "
-            f"{name}=list({name})."
+            f"{labels}=list({labels})."
         )
     rows_of_lists = isinstance(y, list | tuple) and len(y) > 0 and np.ndim(y[0]) == 1
     shape = np.shape(y) if rows_of_lists else getattr(y, "shape", None)
@@ -42,11 +44,16 @@ def label_column(y: Any, name: str = "y") -> Any:
     names: Any = getattr(y, "column_names", None) or getattr(y, "columns", None)  # of Arrow the latter are data
     if shape[1] != 1:
         raise ValueError(
-            f"{name} should be a 1d array, got an array of shape {tuple(shape)} instead.{_of_one_hot(y, names, name)}"
+            f"{name} should be a 1d array, got an array of shape {tuple(shape)} instead.{_of_one_hot(y, names, labels)}"
         )
     if names is None:
         return y
     return y.iloc[:, 0] if hasattr(y, "iloc") else y[names[0]]
+
+
+def variable(name: str) -> str:
+    """Name what messages call `name` in the code that they print."""
+    return name if name.isidentifier() else "labels"
 
 
 def _of_one_hot(y: Any, names: Any, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skl2rclip._ordinal.columns import label_column, with_names
+from skl2rclip._ordinal.columns import label_column, variable, with_names
 from skl2rclip._utils.arguments import is_interval, is_missing, plain_label
 
 _MAX_LISTED = 10
@@ -62,7 +62,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if labels.dtype.kind not in "biufUO":
         dtype = f"dtype {labels.dtype}"
         advice = {
-            "S": f"bytes; decode them: {name}=[label.decode() for label in {name}]",
+            "S": "bytes; decode them: {0}=[label.decode() for label in {0}]".format(variable(name)),
             "M": f"{dtype}; say what of a date is the rank, such as its year or its day as a number",
         }
         got = advice.get(labels.dtype.kind, dtype)
@@ -85,11 +85,12 @@ def _from_objects(labels: np.ndarray, name: str, hint: str) -> np.ndarray:
     if all(is_interval(label) for label in labels.tolist()):
         return np.array([str(label) for label in labels.tolist()])
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    decoded = "label.decode() if isinstance(label, bytes) else label"
-    advice = f"{name}=[{decoded if bytes in kinds else 'str(label)'} for label in {name}]"
-    if all(issubclass(kind, Enum) for kind in kinds):
-        advice = f"their values, {name}=[label.value for label in {name}]"
-    raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try {advice}.")
+    mended = "label.decode() if isinstance(label, bytes) else label" if bytes in kinds else "str(label)"
+    mended = "label.value" if all(issubclass(kind, Enum) for kind in kinds) else mended
+    raise ValueError(
+        f"Unknown label type: labels must be all numbers or all strings, got {names}; try "
+        f"{variable(name)}=[{mended} for label in {variable(name)}]."
+    )
 
 
 def _hint_at_pandas(y: Any) -> str:
@@ -117,9 +118,10 @@ def _numbers(labels: list[Any], name: str) -> np.ndarray:
 
 def kept_apart(labels: Sequence[Any], name: str) -> str:
     """Say how integers stay what they are, of which neither their type nor double precision holds all digits."""
-    said = f"make them strings, {name}=[str(label) for label in {name}], and list these in ranks=[...]."
+    y = variable(name)
+    said = f"make them strings, {y}=[str(label) for label in {y}], and list these in ranks=[...]."
     if all(isinstance(label, Integral) for label in labels) and int(max(labels)) - int(min(labels)) < 2**53:
-        return f"subtract the same number from all labels, {name}=np.subtract({name}, min({name})), or {said}"
+        return f"subtract the same number from all labels, {y}=np.subtract({y}, min({y})), or {said}"
     return said
 
 
@@ -177,7 +179,7 @@ def difference(labels: np.ndarray, name: str, others: np.ndarray, others_name: s
         "cannot be compared."
     )
     if _are_written_numbers(words):
-        labels_of = "ranks" if words_name == "the ranks" else words_name
+        labels_of = "ranks" if words_name == "the ranks" else variable(words_name)
         said += f" Make those of {words_name} numbers, as with np.asarray({labels_of}).astype(float), or both strings."
     return f"{said} {NUMBERED}" if holds_numbers(labels) and numbers is labels else said
 

@@ -61,7 +61,7 @@ class RankScale:
         if unknown:
             raise ValueError(
                 f"{name} contains labels that are not among the ranks: {listing(unknown)}. The ranks are "
-                f"{listing(self.ranks.tolist())}.{_near(unknown, self.ranks.tolist())} {self._advice(y, name)}"
+                f"{listing(self.ranks.tolist())}.{near_word(unknown, self.ranks.tolist())} {self._advice(y, name)}"
             )
         return np.array([index[label] for label in y.tolist()], dtype=np.int64)
 
@@ -79,10 +79,6 @@ class RankScale:
             f"{difference(y, name, self.ranks, 'the ranks')} List the labels as they are in {name}, lowest first, such "
             f"as ranks={listing(proposed, _MAX_PASTED)}."
         )
-
-
-def _near(unknown: list[Any], ranks: list[Any]) -> str:
-    return near_word(*([label for label in labels if isinstance(label, str)] for labels in (unknown, ranks)))
 
 
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:
@@ -151,7 +147,7 @@ def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray, y: Any) -> None:
     if not unused:
         return
     is_series = hasattr(getattr(y, "cat", None), "remove_unused_categories")
-    what, advice = "has labels in an order, with such", ""
+    what, advice = "has an order with labels", ""
     if is_series or hasattr(y, "remove_unused_categories"):
         what = "is an ordered Categorical with categories"
         advice = f"Leave them out with y{'.cat' if is_series else ''}.remove_unused_categories(), or list"

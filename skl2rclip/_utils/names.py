@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from skl2rclip.errors import visible
 
@@ -71,10 +72,10 @@ def unseen_difference(one: str, other: str) -> str | None:
     return next(found, "characters that one hardly sees")
 
 
-def near_word(words: Iterable[str], others: Iterable[str]) -> str:
+def near_word(words: Iterable[Any], others: Iterable[Any]) -> str:
     """Say which of some words differs from one of the others in what one hardly sees; empty where none does."""
-    by_essence = {_essence(other): other for other in others}
-    for word in words:
+    by_essence = {_essence(other): other for other in others if isinstance(other, str)}
+    for word in (word for word in words if isinstance(word, str)):
         other = by_essence.get(_essence(word), word)
         if other != word:
             return f" {visible(word)} differs from {visible(other)} only in {unseen_difference(word, other)}."

@@ -27,7 +27,7 @@ from skl2rclip.datasets._reading import (
     put_in_order,
 )
 from skl2rclip.datasets._table_files import BLANKS
-from skl2rclip.datasets._tables import TableColumn, read_table
+from skl2rclip.datasets._tables import Table, TableColumn, read_table
 from skl2rclip.errors import visible
 
 # what R, pandas, spreadsheets and databases write for a missing value
@@ -140,23 +140,10 @@ def read_image_table(
     read = read_table(table, {parameter: name for parameter, name in chosen.items() if name is not None})
     account = Account(read.source)
     account.add(len(read.above), "lines above the header", map(visible, read.above))
-    nothing = None if missing is None else _words_of(missing)
-    rank_column = read.columns["rank"]
-    images = [_path_cell(cell, image, nothing or ()) for cell in read.columns["image"].cells]
-    labels = _label_cells(rank_column, nothing, ranks)
-    if rank_column.lacks_order and ranks is None:
-        distinct = sorted({label for label in labels if label is not None})
-        raise ValueError(
-            f"{read.source} has {rank!r} as an ordered Categorical whose order was not kept, as Parquet keeps none of "
-            f"numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right order."
-        )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"Columns of {read.source} differ in length: {image!r} has {len(images)} rows, {rank!r} has {len(labels)}."
-        )
-    groups = [None] * len(labels) if group is None else _label_cells(read.columns["group"], nothing)
-    rows = _complete(dict(enumerate(zip(images, labels, groups, strict=True))), group, account)
-    if type(table).__module__.startswith("pandas") and any(isinstance(label, str) for label in labels):
+    rows = _all_rows(read, chosen, missing, ranks)
+    images = [row[0] for row in rows.values()]
+    rows = _complete(rows, group, account)
+    if type(table).__module__.startswith("pandas") and any(isinstance(label, str) for _, label, _ in rows.values()):
         account.remark(
             "rows without a rank",
             "where a word such as None is a rank, read the table with pandas.read_csv(..., keep_default_na=False)",
@@ -169,7 +156,8 @@ def read_image_table(
     if not rows_of:
         raise ValueError("\n  ".join([f"{read.source} lists no image with a rank.", *account.lines]))
     ratings = [rows[number][1] for each in rows_of.values() for number in each]
-    target, all_ranks, rank_names = put_in_order(ratings, rank_column.order if ranks is None else ranks, read.source)
+    order = read.columns["rank"].order if ranks is None else ranks
+    target, all_ranks, rank_names = put_in_order(ratings, order, read.source)
     label_std = None
     if repeated == "median":
         ends = np.cumsum([len(each) for each in rows_of.values()])[:-1]
@@ -198,6 +186,27 @@ def _medians(ratings: list[np.ndarray], ranks: list[Any]) -> tuple[np.ndarray, n
 # ------------------------------------------------------------------- cells
 
 
+def _all_rows(read: Table, names: dict[str, Any], missing: Any, ranks: Any) -> dict[int, Row]:
+    """Image, rank and group of each row, by its place below the header; `names` are those of the columns."""
+    column, nothing = read.columns["rank"], None if missing is None else _words_of(missing)
+    images = [_path_cell(cell, names["image"], nothing or ()) for cell in read.columns["image"].cells]
+    labels = _label_cells(column, nothing, ranks)
+    if column.lacks_order and ranks is None:
+        distinct = sorted({label for label in labels if label is not None})
+        raise ValueError(
+            f"{read.source} has {names['rank']!r} as an ordered Categorical whose order was not kept, as Parquet keeps "
+            f"none of numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right "
+            "order."
+        )
+    if len(images) != len(labels):
+        raise ValueError(
+            f"Columns of {read.source} differ in length: {names['image']!r} has {len(images)} rows, {names['rank']!r} "
+            f"has {len(labels)}."
+        )
+    groups = _label_cells(read.columns["group"], nothing) if "group" in read.columns else [None] * len(labels)
+    return dict(enumerate(zip(images, labels, groups, strict=True)))
+
+
 def _path_cell(cell: Any, column: str | int, nothing: Collection[str]) -> str:
     if isinstance(cell, str | os.PathLike):
         path = os.fspath(cell)
@@ -205,7 +214,7 @@ def _path_cell(cell: Any, column: str | int, nothing: Collection[str]) -> str:
     if np.ndim(cell) == 0 and is_missing(cell):
         return ""
     if isinstance(cell, int | float):  # of a table that took a name for a number
-        name = str(int(cell) if cell == int(cell) else cell)
+        name = str(_label_cell(cell))
         return "" if name in nothing else name
     raise TypeError(
         f"Column {column!r} must hold paths, got {type(cell).__name__}. Images themselves need no reader: give the "

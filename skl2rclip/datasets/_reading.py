@@ -97,7 +97,9 @@ def numbers_in(labels: Sequence[Any], source: str, ranks: Sequence[Any] | None =
     """
     words = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
     numbers = [label for label in labels if not isinstance(label, str)]
-    found = [dict(zip(words, values, strict=True)) for values in written_numbers(words)]
+    # beside a number 1.000 may be a thousand, as beside 500
+    readings = written_numbers([*words, "1"] if numbers else words)
+    found = [dict(zip(words, values[: len(words)], strict=True)) for values in readings]
     if len(found) > 1 and ranks is not None:
         found = [values for values in found if {*values.values(), *numbers} <= set(ranks)] or found[:1]
     if len(found) > 1:
@@ -189,10 +191,9 @@ def _in_words(labels: Sequence[Any], order: list[str], source: str) -> tuple[np.
 def _check_listed(labels: list[Any], ranks: list[Any], source: str) -> None:
     missing = sorted(set(labels) - set(ranks))
     if missing:
-        near = near_word(*([label for label in each if isinstance(label, str)] for each in (missing, ranks)))
         raise ValueError(
-            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}.{near} Add them there at their "
-            f"places, or take them out of {source}."
+            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}.{near_word(missing, ranks)} Add them "
+            f"there at their places, or take them out of {source}."
         )
 
 

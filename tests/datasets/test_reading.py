@@ -55,6 +55,13 @@ def test_thousands_that_may_be_fractions_are_refused_with_both(written, one, oth
         assert names == [f"{rank:g}" for rank in ranks]
 
 
+def test_a_thousand_beside_a_number_that_is_none_of_text_may_be_a_fraction():
+    with pytest.raises(ValueError, match=r"\['1.000'\]: say which with ranks=\[1.0, 500\] or ranks=\[500, 1000\]"):
+        put_in_order(["1.000", 500], None, "t.xlsx")
+    assert numbers_in(["1.000", 500], "t.xlsx", [500, 1000]).tolist() == [1000, 500]
+    assert numbers_in(["0.5", 500], "t.xlsx").tolist() == [0.5, 500]
+
+
 @pytest.mark.parametrize(
     ("written", "said"), [(["1", "1e999"], "infinite ranks"), ([2**53 + 1, 2**53, 0.5], "the same")]
 )

@@ -55,7 +55,7 @@ def test_large_integers_are_numbers_or_refused_by_name():
         (np.eye(3, dtype=int), r"a 1d array, got an array of shape \(3, 3\) .*columns: y=np.asarray\(y\).argmax"),
         (np.eye(3).tolist(), r"of shape \(3, 3\) .*they are ranks only where the columns are in rank order"),
         (pd.get_dummies(["low", "high"]), r"of shape \(2, 2\) .*names of the columns: y=y.idxmax\(axis=1\)"),
-        (enum.Enum("grade", "low high"), r"try their values, y=\[label.value for label in y\]"),
+        (enum.Enum("grade", "low high"), r"try y=\[label.value for label in y\]"),
         (pd.Series(["mild", None]), r"index 1\).* such as the grade None, pandas .*keep_default_na=False"),
     ],
 )
