@@ -212,6 +212,21 @@ def test_images_are_taken_as_the_error_says(photo, kind, monkeypatch):
     assert find_unreadable(made if isinstance(made, list) or getattr(made, "ndim", 0) == 4 else [made]) == {}
 
 
+def test_images_of_data_sets_and_names_in_bytes_are_given_as_the_page_says(photo):
+    assert "not an image" in find_unreadable([os.fsencode(photo)])[0]
+    code = re.search(r"cannot be read: give `(os\.fsdecode\(name\))`", page("inputs.md"))[1]
+    assert find_unreadable([run(code, name=os.fsencode(photo))]) == {}
+    datasets = pytest.importorskip("datasets")
+    code = re.search(r"`(data_set\.cast_column\(.*?\)\[.*?\])`", page("inputs.md"))[1]
+    features = datasets.Features({"image": datasets.Image()})
+    data_set = datasets.Dataset.from_dict({"image": [str(photo)]}, features=features)
+    undecoded = run(code, data_set=data_set, Image=datasets.Image)
+    assert [type(image) for image in as_image_list(undecoded)] in ([bytes], [str])
+    assert find_unreadable(undecoded) == {}
+    code = re.search(r"torchvision `(\[path for .*?\])`", page("inputs.md"))[1]
+    assert run(code, data_set=type("Folder", (), {"samples": [(str(photo), 0)]})) == [str(photo)]
+
+
 def test_colours_in_the_order_of_opencv_are_turned_as_the_page_says(photo):
     code = re.search(r"of `cv2\.imread` give `(.*?)`", page("inputs.md"))[1]
     turned = run(code, image=array_of(photo)[..., ::-1])  # what cv2.imread returns
