@@ -11,6 +11,7 @@ import importlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,40 +213,53 @@ def _strict_rows(
 def _read_excel(path: Path, names: Sequence[str], source: str) -> FileTable:
     """Read the sheet that has the columns, formulas as the values that were last computed, merged cells each as one."""
     pandas = _import("pandas", "Tables")
-    _import("openpyxl", "Excel files")
-    try:  # not read-only, for the cells that are there and not those that the file says, and for merged ones
-        file = pandas.ExcelFile(path, engine="openpyxl", engine_kwargs={"read_only": False})
-    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+    openpyxl = _import("openpyxl", "Excel files")
+    try:
+        with pandas.ExcelFile(path, engine="openpyxl") as file:
+            title, start = _sheet_of(file.book, names, path, source)
+            frame = pandas.read_excel(file, sheet_name=title, header=None, dtype=object, keep_default_na=False)
+        if _has_merged_cells(path):
+            for merged in openpyxl.load_workbook(path)[title].merged_cells.ranges:
+                row, column = merged.min_row - 1, merged.min_col - 1
+                if start < row < len(frame) and column < frame.shape[1]:
+                    frame.iloc[row : merged.max_row, column] = frame.iat[row, column]
+    except (zipfile.BadZipFile, zlib.error, KeyError, SyntaxError) as error:
         raise _damaged(source, "an Excel file (.xlsx) without a password", error) from error
-    with file:
-        sheets = [sheet for sheet in file.book.worksheets if sheet.sheet_state == "visible"]
-        starts = _starts(sheets, lambda row: _holds(row, names))
-        if len(starts) > 1:
-            raise ValueError(
-                f"{source} has several sheets with these columns, {listing(list(starts))}: choose one, as in "
-                f"table=pandas.read_excel({str(path)!r}, sheet_name={next(iter(starts))!r})."
-            )
-        starts = starts or _starts(sheets, lambda row: not all(map(_is_blank, row)))
-        if not starts:
-            raise _empty(source)
-        title, start = next(iter(starts.items()))
-        frame = pandas.read_excel(file, sheet_name=title, header=None, dtype=object, keep_default_na=False)
-        for merged in file.book[title].merged_cells.ranges:
-            row, column = merged.min_row - 1, merged.min_col - 1
-            if row > start:
-                frame.iloc[row : merged.max_row, column] = frame.iat[row, column]
     rows = frame.iloc[:start].itertuples(index=False, name=None)
     above = (" ".join(str(cell) for cell in row if not _is_blank(cell)) for row in rows)
     return FileTable(_below_header(frame, start), tuple(line for line in above if line))
+
+
+def _sheet_of(book: Any, names: Sequence[str], path: Path, source: str) -> tuple[str, int]:
+    """Title of the visible sheet that has the columns, else of the first that holds anything, and its header's row."""
+    sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    starts = _starts(sheets, lambda row: _holds(row, names))
+    if len(starts) > 1:
+        raise ValueError(
+            f"{source} has several sheets with these columns, {listing(list(starts))}: choose one, as in "
+            f"table=pandas.read_excel({str(path)!r}, sheet_name={next(iter(starts))!r})."
+        )
+    starts = starts or _starts(sheets, lambda row: not all(map(_is_blank, row)))
+    if not starts:
+        raise _empty(source)
+    return next(iter(starts.items()))
 
 
 def _starts(sheets: Sequence[Any], is_header: Callable[[Sequence[Any]], bool]) -> dict[str, int]:
     """First row, counted from 0, that may be the header, by the title of each sheet that has one."""
     found = {}
     for sheet in sheets:
-        rows = sheet.iter_rows(max_row=min(_MAX_ABOVE, sheet.max_row), values_only=True)
+        sheet.reset_dimensions()  # which the file may have wrong
+        rows = sheet.iter_rows(max_row=_MAX_ABOVE, values_only=True)
         found[sheet.title] = next((number for number, row in enumerate(rows) if is_header(row)), -1)
     return {title: start for title, start in found.items() if start >= 0}
+
+
+def _has_merged_cells(path: Path) -> bool:
+    """Whether any sheet has them, which a book that is read row by row does not tell."""
+    with zipfile.ZipFile(path) as file:
+        sheets = [name for name in file.namelist() if name.startswith("xl/worksheets/")]
+        return any(b"<mergeCell " in file.read(name) for name in sheets)
 
 
 def _read_parquet(path: Path, source: str) -> FileTable:

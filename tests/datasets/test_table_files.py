@@ -1,6 +1,5 @@
 """Files that hold a table: which row is the header, which sheet, and that all rows come or an error says why not."""
 
-import io
 import re
 import zipfile
 
@@ -143,20 +142,22 @@ def book(*sheets, setup=lambda book: None):
     return write
 
 
-@pytest.mark.parametrize("dimension", ["A1", "A1:B3", "A1:A13"])
+def change_first_sheet(path, change):
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet], before = change(parts[sheet]), parts[sheet]
+    assert parts[sheet] != before
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in parts.items():
+            file.writestr(name, part)
+
+
+@pytest.mark.parametrize("dimension", [b"A1", b"A1:B3", b"A1:A13"])
 def test_the_cells_of_a_sheet_are_read_and_not_its_stated_dimension(read, dimension):
     def write(path):
         book(ROWS)(path)
-        with zipfile.ZipFile(path) as file:
-            parts = {name: file.read(name) for name in file.namelist()}
-        sheet = "xl/worksheets/sheet1.xml"
-        parts[sheet], n = re.subn(rb'dimension ref="[^"]*"', f'dimension ref="{dimension}"'.encode(), parts[sheet])
-        assert n == 1
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as file:
-            for name, part in parts.items():
-                file.writestr(name, part)
-        path.write_bytes(content.getvalue())
+        change_first_sheet(path, lambda xml: re.sub(rb'dimension ref="[^"]*"', b'dimension ref="%s"' % dimension, xml))
 
     assert read(write, "table.xlsx").target.tolist() == GRADES
 
@@ -198,6 +199,25 @@ def test_rows_of_a_sheet_are_those_that_pandas_counts(read, tmp_path):
     with pytest.warns(UserWarning, match="empty rows: 1"):
         found = read(book([*ROWS[:3], [], ["e.png", 5]]), "table.xlsx")
     assert pandas.read_excel(tmp_path / "table.xlsx").iloc[found.rows]["path"].tolist() == ["a.png", "b.png", "e.png"]
+
+
+def test_a_formatted_cell_far_away_costs_nothing(read):
+    def far(book):
+        openpyxl = pytest.importorskip("openpyxl")
+        for place in ("XFD3", "B5000", "XFD5000"):
+            book.worksheets[0][place].font = openpyxl.styles.Font(bold=True)
+        book.worksheets[0].merge_cells("D2:D3")
+
+    assert read(book(ROWS, setup=far), "table.xlsx").target.tolist() == GRADES
+
+
+def test_a_damaged_sheet_is_named(read):
+    def write(path):
+        book(ROWS)(path)
+        change_first_sheet(path, lambda xml: xml[:200])
+
+    with pytest.raises(ValueError, match=r"cannot be read as an Excel file .* whatever its name says"):
+        read(write, "table.xlsx")
 
 
 def test_an_empty_book_is_named(read):
