@@ -82,7 +82,7 @@ _ROMAN = dict(zip("i ii iii iv v vi vii viii ix x xi xii".split(), range(1, 13),
 # as English and as continental writers have them: signs of thousands, and the one before decimals
 _WRITINGS = tuple(
     re.compile(
-        rf"(?P<whole>[+-]?(?:\d+|[1-9]\d{{0,2}}(?P<sign>[{thousands} '’\xa0\u202f])\d{{3}}(?:(?P=sign)\d{{3}})*)?)"
+        rf"(?P<whole>[+−-]?(?:\d+|[1-9]\d{{0,2}}(?P<sign>[{thousands} '’\xa0\u202f])\d{{3}}(?:(?P=sign)\d{{3}})*)?)"
         rf"(?P<decimals>(?:[{decimals}]\d*)?(?:[eE][+-]?\d+)?)"
     )
     for thousands, decimals in (",.", ".,")
@@ -142,7 +142,7 @@ def _written(word: str, writing: re.Pattern[str]) -> float | None:
     match = writing.fullmatch(word)
     if match is None or not re.search(r"\d", word.partition("e")[0].partition("E")[0]):
         return None
-    whole = re.sub(r"[^\d+-]", "", match["whole"])
+    whole = re.sub(r"[^\d+-]", "", match["whole"].replace("−", "-"))
     return int(whole) if not match["decimals"] else float(whole + match["decimals"].replace(",", "."))
 
 

@@ -75,12 +75,12 @@ def _columns(frame: Any, chosen: dict[str, str | int], source: str) -> dict[str,
         frame.keys() if isinstance(frame, Mapping) else getattr(frame, "column_names" if by_name else "columns", None)
     )
     if names is None or isinstance(names, Mapping) or not all(isinstance(name, str | int) for name in names):
-        opened = (
-            " Read it with pandas, as in table=pandas.read_csv(table.open('rb'))." if _can(frame, "read_bytes") else ""
-        )
-        raise TypeError(f"table must be {KINDS}, got {type(frame).__name__}.{opened}")
+        opened = "table.open('rb')" if _can(frame, "read_bytes") else "table" if _can(frame, "read") else ""
+        advice = f" Read it with pandas, as in table=pandas.read_csv({opened})." if opened else ""
+        raise TypeError(f"table must be {KINDS}, got {type(frame).__name__}.{advice}")
     names = list(names)
-    if by_name and names and all(_can(frame[name], "column_names") for name in names[:1]):
+    part = frame[names[0]] if isinstance(frame, Mapping) and names else None
+    if _can(part, "column_names") or _can(part, "columns"):
         raise ValueError(f"table holds tables, {listing(names)}: choose one, as in table=table[{names[0]!r}].")
     plain = [_plain_name(name) for name in names]
     places = {parameter: _place(parameter, _plain_name(name), plain, source) for parameter, name in chosen.items()}

@@ -396,9 +396,11 @@ def test_codes_are_the_names_that_they_stand_for(folder, kind):
 
 def test_a_data_set_of_several_parts_is_asked_which(folder):
     datasets = pytest.importorskip("datasets")
-    parts = datasets.DatasetDict({"train": data_set()})
-    with pytest.raises(ValueError, match=r"table holds tables, \['train'\]: choose one, as in table=table\['train'\]"):
-        read_image_table(parts, root=folder)
+    for parts in (datasets.DatasetDict({"train": data_set()}), {"train": ordered_frame(), "test": ordered_frame()}):
+        with pytest.raises(
+            ValueError, match=r"table holds tables, \['train'.*\]: choose one, .* table=table\['train'\]"
+        ):
+            read_image_table(parts, root=folder)
 
 
 def test_members_of_an_enumeration_are_the_words_that_they_equal(folder):

@@ -2,10 +2,12 @@
 
 import base64
 import enum
+import io
 import json
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -309,6 +311,11 @@ def test_tables_at_an_address_or_opened_are_read_as_the_error_says(folder):
     (folder / "t.csv").write_text(ROWS)
     code = remedy_of(lambda: read_image_table((folder / "t.csv").as_uri()), r"give its path, ('.*')\.$")
     assert len(read_image_table(run(code)).data) == 3
+    with zipfile.ZipFile(folder / "t.zip", "w") as archive:
+        archive.write(folder / "t.csv", "t.csv")
+    for table in (zipfile.Path(folder / "t.zip", "t.csv"), io.BytesIO(ROWS.encode()), io.StringIO(ROWS)):
+        code = remedy_of(lambda table=table: read_image_table(table), r"(table=pandas\.read_csv\(.*\))\.$")
+        assert len(read_image_table(run(code, table=table)["table"], root=folder).data) == 3
 
 
 def test_ranks_that_may_be_thousands_are_listed_as_the_error_says(folder):
