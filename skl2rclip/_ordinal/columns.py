@@ -63,7 +63,8 @@ def _of_one_hot(y: Any, names: Any, name: str) -> str:
         return f"{said} give the names of the columns: {name}={name}.idxmax(axis=1)."
     place = f"np.asarray({name}).argmax(axis=1)"
     if names is not None:
-        return f"{said} give the names of the columns: {name}=[{name}.columns[k] for k in {place}]."
+        of_table = f"{name}.column_names" if hasattr(y, "column_names") else f"{name}.columns"
+        return f"{said} give the names of the columns: {name}=[{of_table}[k] for k in {place}]."
     return (
         f"{said} give the numbers of the columns: {name}={place}; they are ranks only where the columns are in rank "
         "order, and not in the alphabetical one of LabelBinarizer and get_dummies."

@@ -151,7 +151,7 @@ def _find_header(lines: list[str], delimiters: str, names: Sequence[str], source
     """
     said = next((match[1] for line in lines[:1] if (match := _DELIMITER_LINE.fullmatch(line))), "")
     for number, line in enumerate(lines[:_MAX_ABOVE]):
-        for delimiter in said or delimiters:
+        for delimiter in (said or delimiters) if len(line) < csv.field_size_limit() else "":
             if _holds(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), ()), names):
                 return number, delimiter
     first = 1 if said else 0

@@ -105,6 +105,12 @@ def test_a_cell_that_is_too_long_is_not_called_an_unclosed_quote(read, name):
         read(text_of(rows, delimiter), name)
 
 
+def test_a_long_line_hides_no_missing_column(read):
+    wide = [["path", "rank", *range(150)], ["a.png", 1, *["x" * 1000] * 150]]
+    with pytest.raises(ValueError, match=r"has no column 'grade'; it has \['path', 'rank', '0', "):
+        read(text_of(wide, ";"), rank="grade")
+
+
 def test_rows_that_pandas_would_not_count_are_an_error(read, monkeypatch):
     pandas = pytest.importorskip("pandas")
     honest = pandas.read_csv

@@ -71,6 +71,11 @@ LABELS = {
         r"(y=\[y\.columns\[k\] for k in np\.asarray\(y\)\.argmax\(axis=1\)\])",
         [1, 0, 1],
     ),
+    "one-hot Arrow": (
+        lambda: pytest.importorskip("pyarrow").table(pd.get_dummies(pd.Series(WORDS))),
+        r"(y=\[y\.column_names\[k\] for k in np\.asarray\(y\)\.argmax\(axis=1\)\])",
+        [1, 0, 1],
+    ),
     "enumeration": (lambda: [Grade.HIGH, Grade.LOW], r"(y=\[label\.value for label in y\])", [1, 0]),
     "bytes": (lambda: [b"high", "low"], r"try (y=\[.*\])\.$", [1, 0]),
     "array of bytes": (lambda: np.array([b"high", b"low"]), r"decode them: (y=\[.*\])\.$", [1, 0]),
