@@ -262,7 +262,8 @@ class L2RCLIPClassifier(
     Notes
     -----
     X is a sequence of images: paths, PIL images or uint8 arrays of shape (H, W), (H, W, 3) or (H, W, 4), or one stacked
-    array; a pandas Series or a one-column frame of paths will do.
+    array, of colours in the order red, green, blue (of OpenCV's give ``image[..., ::-1]``); a pandas Series or a
+    one-column frame of paths will do.
 
     The authors published no implementation; this one follows the abstract and the fragments of their code, and where
     those are silent OrdinalCLIP, CLIP-ReID and its own choice.

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skl2rclip._images.files import Unread
+from skl2rclip._images.files import Unread, address_hint
 from skl2rclip._utils.arguments import is_missing
 
 _PATH = str | os.PathLike
 _CONTENT = bytes | bytearray | memoryview
-_ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://", "data:image/")
 _KINDS = "a path, the content of a file, a PIL image or a uint8 array"
 
 
@@ -38,7 +37,8 @@ def as_image_list(X: Any, name: str = "X") -> list[Any]:
         images = [_checked(f"{name}[{index}]", image) for index, image in enumerate(_from_array(X, name))]
     else:
         entries = enumerate(_entries(column))
-        images = [_checked(where := f"{name}[{index}]", _plain(where, entry)) for index, entry in entries]
+        pairs = _advice_of_pairs(X)
+        images = [_checked(where := f"{name}[{index}]", _plain(where, entry), pairs) for index, entry in entries]
     if not images:
         used_up = " An iterator can be gone through once only: make it a list first." if _is_iterator(X) else ""
         raise ValueError(
@@ -52,7 +52,7 @@ def holds_images(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return X.ndim > 2
     first = _unwrapped(_first_of(X))
-    is_image = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read")
+    is_image = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read") or _is_remote(first)
     return is_image or (isinstance(first, np.ndarray) and first.ndim > 1)
 
 
@@ -109,7 +109,8 @@ def _column_of_array(X: np.ndarray, name: str) -> list[Any] | None:
     if X.dtype.kind == "S":
         raise ValueError(
             f"{name} must hold images, got an array of dtype {X.dtype}, which drops zero bytes at the end of an "
-            "image's content: make it a list or an array of dtype object; of file names, X.astype(str)."
+            "image's content: make it a list or an array of dtype object; of file names, X=[os.fsdecode(name) for name "
+            "in X]."
         )
     if X.dtype.kind not in "OUT":
         return None
@@ -178,9 +179,26 @@ def _plain(where: str, entry: Any) -> Any:
         return bytes(entry)
     if isinstance(entry, memoryview) and entry.ndim == 1 and entry.itemsize == 1:
         return entry.tobytes()
-    if hasattr(entry, "read") and not isinstance(entry, _PATH):
+    if isinstance(entry, _PATH):
+        return entry
+    if hasattr(entry, "read"):
         return _content_of(where, entry)
-    return entry
+    return _content_of_remote(where, entry) if _is_remote(entry) else entry
+
+
+def _is_remote(entry: Any) -> bool:
+    """Whether this names a file that is not the system's, and opens it: of an archive, or of fsspec."""
+    return hasattr(entry, "read_bytes") or (hasattr(entry, "__enter__") and hasattr(entry, "fs"))
+
+
+def _content_of_remote(where: str, entry: Any) -> Any:
+    try:
+        if hasattr(entry, "read_bytes"):
+            return bytes(entry.read_bytes())
+        with entry as file:
+            return _content_of(where, file)
+    except (OSError, KeyError) as error:  # an archive misses a name as a dictionary does
+        return Unread(f"{type(entry).__name__} cannot read it: {error}")
 
 
 def _unwrapped(entry: Any) -> Any:
@@ -226,20 +244,18 @@ def _content_of(where: str, file: Any) -> Any:
     return content
 
 
-def _checked(where: str, image: Any) -> Any:
-    """Return an entry if it may be an image, as far as its type tells."""
-    if isinstance(image, str) and image[:12].lower().startswith(_ADDRESSES):
-        raise ValueError(
-            f"{where} is an address, {image[:80]!r}, and nothing is fetched by this library: give the content of the "
-            "file, as bytes."
-        )
+def _checked(where: str, image: Any, pairs: str = "") -> Any:
+    """Return an entry if it may be an image, as far as its type tells; `pairs` says what to do with pairs."""
+    address = address_hint(image, "give the content of the file, as bytes") if isinstance(image, str) else None
+    if address is not None:
+        raise ValueError(f"{where} is {address}.")
     if isinstance(image, Image.Image) and 0 in image.size:
         raise ValueError(f"{where} must have at least one pixel, got a PIL image of {image.width} x {image.height}.")
     if isinstance(image, str | bytes | os.PathLike | Image.Image | Unread):
         return image
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
-        raise TypeError(f"{where} must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image)}")
+        raise TypeError(f"{where} must be {_KINDS}, got {type(image).__name__} ({shown}).{_hint(image, pairs)}")
     if np.ma.is_masked(image):
         raise ValueError(f"{where} has masked values: fill them first, as with {where}.filled(0).")
     if image.dtype.kind not in "biuf":
@@ -248,20 +264,54 @@ def _checked(where: str, image: Any) -> Any:
     if not is_image or image.size == 0:
         raise ValueError(
             f"{where} must have shape (H, W), (H, W, 3) or (H, W, 4) with at least one pixel, got {image.shape}."
+            f"{_hint_at_shape(image)}"
         )
     return image.astype(np.uint8) * np.uint8(255) if image.dtype == bool else image
 
 
-def _hint(image: Any) -> str:
+def _hint_at_shape(image: np.ndarray) -> str:
+    if image.ndim == 1 and image.dtype == np.uint8:
+        return " If it holds the bytes of a file, give them: image.tobytes()."
+    is_channels_first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
+    return " Its channels come first: np.moveaxis(image, 0, -1) puts them last." if is_channels_first else ""
+
+
+def _hint(image: Any, pairs: str) -> str:
     if isinstance(image, Mapping):
         names = ", ".join(repr(name) for name in list(image)[:5])
         return f" It is a record with the fields {names}: choose the column of the images, such as X=data_set['image']."
     if isinstance(image, tuple | list) and len(image) > 1:
-        types = ", ".join(type(each).__name__ for each in image[:5])
-        return (
-            f" It holds {types}: of pairs of images and labels, take X = [image for image, _ in pairs] and "
-            "y = [label for _, label in pairs]."
-        )
+        return f" It holds {', '.join(type(each).__name__ for each in image[:5])}: {pairs}"
     if type(image).__module__.partition(".")[0] == "torch":
-        return " Make it an array: tensor.permute(1, 2, 0).numpy() of a uint8 tensor of shape (3, H, W)."
+        return _hint_at_tensor(image)
     return " The entry is missing." if is_missing(image) else ""
+
+
+def _hint_at_tensor(tensor: Any) -> str:
+    if tensor.ndim == 1:
+        return " If it holds the bytes of a file, give them: tensor.numpy().tobytes()."
+    if tensor.ndim == 2:
+        return " Make it an array: tensor.numpy()."
+    return " Make it an array: tensor.permute(1, 2, 0).numpy() of a uint8 tensor of shape (3, H, W)."
+
+
+def _advice_of_pairs(X: Any) -> str:
+    """Say how pairs are taken apart; where the container knows what its numbers stand for, by these names.
+
+    torchvision numbers folders in alphabetical order: mild, none, severe.
+    """
+    whole, names = "data_set", getattr(X, "classes", None)
+    if names is None and hasattr(X, "dataset"):  # a part of another one
+        whole, names = "data_set.dataset", getattr(X.dataset, "classes", None)
+    if not isinstance(names, list | tuple):
+        return (
+            "of pairs of images and labels, take X = [image for image, _ in pairs] and y = [label for _, label in "
+            "pairs]."
+        )
+    has_paths = whole == "data_set" and isinstance(getattr(X, "samples", None), list)
+    pairs = "data_set.samples" if has_paths else "data_set"
+    why = ": its numbers are in the alphabetical order of their names" if list(names) == sorted(names) else ""
+    said = f"take X = [image for image, _ in {pairs}] and y = [{whole}.classes[label] for _, label in {pairs}]{why}."
+    if has_paths and hasattr(X, "root"):
+        said += " skl2rclip.datasets.load_image_folder(data_set.root) reads the same folders, and finds the order."
+    return said

@@ -5,13 +5,17 @@ A path is asked about once, by `stamped`, and what the system said goes along wi
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image
@@ -21,7 +25,9 @@ from skl2rclip._utils.names import near_name
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 IS_FOLDER = "this is a folder, not an image file"
-_ADDRESSES = ("http:/", "https:/", "ftp:/", "s3:/", "gs:/")
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:/|data:image/)", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{64}")
+_FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 _KINDS = {  # what is opened in vain, or waited for
     stat.S_ISDIR: IS_FOLDER,
     stat.S_ISFIFO: "this is a pipe, not a regular file",
@@ -74,8 +80,12 @@ def _location_of(path: str | os.PathLike) -> str:
 
 
 def _why_no_status(error: Exception, name: str, location: str) -> str:
-    if name[:8].lower().startswith(_ADDRESSES):
+    if _ADDRESS.match(name):
         return "no such file; it was an address before it became a Path, and nothing is fetched"
+    if is_base64(name[:64].encode(errors="replace")):
+        return "this is the text of an image in base64, and no name of a file: give base64.b64decode(text)"
+    if name.startswith("~"):
+        return "no such file; ~ is no name of a folder here: give os.path.expanduser(path)"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         near = near_name(location)
         return "no such file" if near is None else f"no such file; {near}"
@@ -91,6 +101,22 @@ def _problem_of(status: os.stat_result) -> str | None:
     if not stat.S_ISREG(status.st_mode):
         return "this is not a regular file"
     return "the file is empty" if status.st_size == 0 else None
+
+
+def address_hint(name: str, remedy: str) -> str | None:
+    """Say of an address that nothing is fetched, and what to do instead; None where it is none."""
+    if not _ADDRESS.match(name) or not ("://" in name or name.startswith("data:")):
+        return None
+    said = f"an address, {name[:80]!r}, and nothing is fetched by this library: "
+    if name.lower().startswith("file://"):
+        return f"{said}give its path, {url2pathname(urlsplit(name).path)!r}"
+    return f"{said}{remedy}"
+
+
+def is_base64(content: bytes) -> bool:
+    """Whether what should be an image, or its name, is the content of an image that was made text."""
+    beginning = content[:64].decode("latin-1")
+    return bool(_BASE64.match(beginning)) and base64.b64decode(beginning).startswith(_FIRST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +148,8 @@ def rows_of_each(images: Sequence[ImageLike], rows: Iterable[int]) -> dict[int, 
 def known_problem(image: ImageLike) -> str | None:
     """Why an image cannot be read, as far as is known without looking."""
     if isinstance(image, bytes):
+        if is_base64(image):
+            return "its content is the text of an image in base64: give base64.b64decode(content)"
         return None if image else "its content is empty"
     return image.problem if isinstance(image, ImageFile | Unread) else None
 

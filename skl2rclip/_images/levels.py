@@ -120,7 +120,10 @@ def _as_array(image: Image.Image | np.ndarray) -> str:
 
 def _check_within(low: float, high: float, level: float, image: Image.Image | np.ndarray, is_cut: bool) -> None:
     if low < _MIN_SHARE * level or high > _MAX_SHARE * level:
-        remedy = "scale them" if low < _MIN_SHARE * level else f"white_level={_proposal(high)} says that this is white"
+        remedy = f"white_level={_proposal(high)} says that this is white"
+        if low < _MIN_SHARE * level:  # integers of the same type would wrap
+            ends = f"({low:.6g}, {high:.6g}), (0, {level:.6g})"
+            remedy = f"scale them, all images alike, as with np.interp(image, {ends})"
         raise ValueError(f"its values go from {low:.6g} to {high:.6g} instead of 0 to {level:.6g}: {remedy}")
     if is_cut and level < _SIXTEEN_BITS:
         raise ValueError(

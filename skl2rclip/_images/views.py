@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from skl2rclip._images.preprocessing import Preprocessing
+if TYPE_CHECKING:  # which imports torch, and readers of data sets do without
+    from skl2rclip._images.preprocessing import Preprocessing
 
 # of the image's area, that a window has at least
 _LEAST_AREA = 0.6

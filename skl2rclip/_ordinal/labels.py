@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from enum import Enum
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
+from skl2rclip._ordinal.columns import label_column, variable, with_names
 from skl2rclip._utils.arguments import is_interval, is_missing, plain_label
 
 _MAX_LISTED = 10
@@ -43,13 +45,13 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
         raise ValueError(f"{who} is None.")
     if np.ma.is_masked(y):
         raise ValueError(f"Input {name} contains masked labels (index {np.ma.getmaskarray(y).argmax()}); {_LEAVE_OUT}")
+    y = with_names(label_column(y, name))
     labels = column_or_1d(np.asarray(y), warn=True)
+    if labels.size and labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
+        # NumPy has made words, or rounded numbers, of whatever was in the list: it cuts members of an enumeration
+        labels = np.asarray(y, dtype=object).reshape(-1)
     if labels.dtype.kind in "OT":
-        labels = _from_objects(labels.astype(object), name)
-    elif labels.dtype.kind in "fSU" and not hasattr(y, "dtype"):
-        # NumPy has made words, or rounded numbers, of whatever was in the list
-        objects = _from_objects(np.asarray(y, dtype=object).reshape(-1), name)
-        labels = objects if objects.dtype.kind in "biuf" else labels
+        labels = _from_objects(labels.astype(object), name, _hint_at_pandas(y))
     if labels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(labels))
         if len(bad):
@@ -60,7 +62,7 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     if labels.dtype.kind not in "biufUO":
         dtype = f"dtype {labels.dtype}"
         advice = {
-            "S": "bytes; decode them: [label.decode() for label in labels]",
+            "S": "bytes; decode them: {0}=[label.decode() for label in {0}]".format(variable(name)),
             "M": f"{dtype}; say what of a date is the rank, such as its year or its day as a number",
         }
         got = advice.get(labels.dtype.kind, dtype)
@@ -68,21 +70,37 @@ def check_labels(y: Any, name: str = "y") -> np.ndarray:
     return labels
 
 
-def _from_objects(labels: np.ndarray, name: str) -> np.ndarray:
-    """Narrow an object array to numbers or to the words of intervals, or leave it as an array of strings."""
+def _from_objects(labels: np.ndarray, name: str, hint: str) -> np.ndarray:
+    """Narrow an object array to numbers, to strings of Python's own, or to the words of intervals."""
     kinds = {type(label) for label in labels.tolist()}
-    if all(issubclass(kind, str) for kind in kinds):
+    if kinds <= {str}:
         return labels
+    if all(issubclass(kind, str) for kind in kinds):
+        return np.array([plain_label(label) for label in labels.tolist()], dtype=object)
     if all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds):  # NaN counts, and is refused by the caller
         return _numbers(labels.tolist(), name)
     missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
     if missing:
-        raise ValueError(f"Input {name} contains NaN or None (index {missing[0]}); {_LEAVE_OUT}")
+        raise ValueError(f"Input {name} contains NaN or None (index {missing[0]}); {_LEAVE_OUT}{hint}")
     if all(is_interval(label) for label in labels.tolist()):
         return np.array([str(label) for label in labels.tolist()])
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    advice = "label.decode()" if bytes in kinds else "str(label)"
-    raise ValueError(f"Unknown label type: labels must be all numbers or all strings, got {names}; try {advice}.")
+    mended = "label.decode() if isinstance(label, bytes) else label" if bytes in kinds else "str(label)"
+    mended = "label.value" if all(issubclass(kind, Enum) for kind in kinds) else mended
+    raise ValueError(
+        f"Unknown label type: labels must be all numbers or all strings, got {names}; try "
+        f"{variable(name)}=[{mended} for label in {variable(name)}]."
+    )
+
+
+def _hint_at_pandas(y: Any) -> str:
+    """Say of what came through pandas that it may have been a word: None is a grade beside mild and severe."""
+    if not type(y).__module__.startswith("pandas"):
+        return ""
+    return (
+        " If that is a word, such as the grade None, pandas has taken it for a missing cell: read the table with "
+        "pandas.read_csv(..., keep_default_na=False)."
+    )
 
 
 def _numbers(labels: list[Any], name: str) -> np.ndarray:
@@ -95,10 +113,16 @@ def _numbers(labels: list[Any], name: str) -> np.ndarray:
         integers = [int(label) for label in labels]
         return np.array(integers, np.int64 if max(integers) < 2**63 else np.uint64)
     except OverflowError as error:
-        raise ValueError(
-            f"{name} holds numbers that 64 bits do not hold: subtract the same number from all labels, or make them "
-            "strings and list these in ranks=[...]."
-        ) from error
+        raise ValueError(f"{name} holds numbers that 64 bits do not hold: {kept_apart(labels, name)}") from error
+
+
+def kept_apart(labels: Sequence[Any], name: str) -> str:
+    """Say how integers stay what they are, of which neither their type nor double precision holds all digits."""
+    y = variable(name)
+    said = f"make them strings, {y}=[str(label) for label in {y}], and list these in ranks=[...]."
+    if all(isinstance(label, Integral) for label in labels) and int(max(labels)) - int(min(labels)) < 2**53:
+        return f"subtract the same number from all labels, {y}=np.subtract({y}, min({y})), or {said}"
+    return said
 
 
 def _as_printed(labels: np.ndarray) -> np.ndarray:
@@ -110,6 +134,21 @@ def _as_printed(labels: np.ndarray) -> np.ndarray:
         is_fraction = labels != np.floor(labels)
         result[is_fraction] = labels[is_fraction].astype(str).astype(np.float64)
     return result
+
+
+def array_of(labels: Sequence[Any], name: str) -> np.ndarray:
+    """Make an array of labels that are all words or all numbers, in which those that differ still differ.
+
+    NumPy makes words of numbers beside them, rounds large integers beside fractions, and drops null characters at the
+    end of a word.
+    """
+    array = np.array(labels)
+    kept = dict(zip(labels, array.tolist(), strict=True))
+    if len(set(kept.values())) < len(kept):
+        first_of: dict[Any, Any] = {}
+        one, other = next((first_of[k], label) for label, k in kept.items() if first_of.setdefault(k, label) != label)
+        raise ValueError(f"{name} has {one!r} and {other!r}, which would become the same: write them differently.")
+    return array
 
 
 # ------------------------------------------------------------------ comparison
@@ -140,7 +179,8 @@ def difference(labels: np.ndarray, name: str, others: np.ndarray, others_name: s
         "cannot be compared."
     )
     if _are_written_numbers(words):
-        said += f" Make those of {words_name} numbers, for example np.asarray(labels).astype(float), or both strings."
+        labels_of = "ranks" if words_name == "the ranks" else variable(words_name)
+        said += f" Make those of {words_name} numbers, as with np.asarray({labels_of}).astype(float), or both strings."
     return f"{said} {NUMBERED}" if holds_numbers(labels) and numbers is labels else said
 
 

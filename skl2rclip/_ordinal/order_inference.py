@@ -79,6 +79,14 @@ _STEPS = _parsed(_SCALES)
 
 _ROMAN = dict(zip("i ii iii iv v vi vii viii ix x xi xii".split(), range(1, 13), strict=True))
 
+# as English and as continental writers have them: signs of thousands, and the one before decimals
+_WRITINGS = tuple(
+    re.compile(
+        rf"(?P<whole>[+−-]?(?:\d+|[1-9]\d{{0,2}}(?P<sign>[{thousands} '’\xa0\u202f])\d{{3}}(?:(?P=sign)\d{{3}})*)?)"
+        rf"(?P<decimals>(?:[{decimals}]\d*)?(?:[eE][+-]?\d+)?)"
+    )
+    for thousands, decimals in (",.", ".,")
+)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _NUMBER = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _BELOW = r"<=?|≤|(?<![a-z])(?:under|below|before|pre|up to|less than|younger than|at most|until)"
@@ -108,11 +116,34 @@ def plain_order(labels: Iterable[str]) -> list[str] | None:
     if len(words) < 2 or max(map(len, words)) > _MAX_LENGTH:
         return None
     simple = [_simple(word) for word in words]
+    if len(written_numbers(simple)) > 1:
+        return None
     for keys_of in (_of_numbers, _of_intervals, _of_dates, _of_ranges, _of_scales, _of_numerals, _of_places):
         keys = keys_of(simple)
         if keys is not None and len(set(keys)) == len(words):
             return [words[i] for i in sorted(range(len(words)), key=keys.__getitem__)]
     return None
+
+
+def written_numbers(words: Sequence[str]) -> list[list[float]]:
+    """Numbers that words may be, all of them written in the same way; several where they may be read in two ways.
+
+    2,5 and 10 are 2.5 and 10, 1,000,000 and 500 are whole, and 2,500 beside 10 may be 2.5 or 2500. Where all have a
+    point and three digits behind it, as 1.000 and 1.500, it is that of decimals, which changes no order.
+    """
+    english, continental = ([_written(word, writing) for word in words] for writing in _WRITINGS)
+    found: list[list[float]] = [each for each in (english, continental) if None not in each]  # type: ignore[misc]
+    if len(found) == 2 and (found[0] == found[1] or all("." in word for word in words)):
+        return found[:1]
+    return found
+
+
+def _written(word: str, writing: re.Pattern[str]) -> float | None:
+    match = writing.fullmatch(word)
+    if match is None or not re.search(r"\d", word.partition("e")[0].partition("E")[0]):
+        return None
+    whole = re.sub(r"[^\d+-]", "", match["whole"].replace("−", "-"))
+    return int(whole) if not match["decimals"] else float(whole + match["decimals"].replace(",", "."))
 
 
 def _simple(word: str) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._ordinal.labels import NUMBERED, check_labels, difference, holds_numbers, listing
+from skl2rclip._ordinal.columns import categories_in_order, label_column
+from skl2rclip._ordinal.labels import NUMBERED, array_of, check_labels, difference, holds_numbers, kept_apart, listing
 from skl2rclip._ordinal.order_inference import plain_order
-from skl2rclip._utils.arguments import is_interval, plain_label, warn_user
+from skl2rclip._utils.arguments import is_interval, keys_as_words, plain_label, warn_user
+from skl2rclip._utils.names import near_word
 from skl2rclip.errors import InvalidParameterError
 
 # of a list that is there to be pasted
@@ -59,7 +61,7 @@ class RankScale:
         if unknown:
             raise ValueError(
                 f"{name} contains labels that are not among the ranks: {listing(unknown)}. The ranks are "
-                f"{listing(self.ranks.tolist())}. {self._advice(y, name)}"
+                f"{listing(self.ranks.tolist())}.{near_word(unknown, self.ranks.tolist())} {self._advice(y, name)}"
             )
         return np.array([index[label] for label in y.tolist()], dtype=np.int64)
 
@@ -96,7 +98,7 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
         ordered = given_ranks(ranks)
     elif own is not None:
         ordered = own
-        _warn_of_unused(ordered, labels)
+        _warn_of_unused(ordered, labels, label_column(y))
     else:
         ordered = _inferred_ranks(labels)
     if len(ordered) < 2:
@@ -115,9 +117,11 @@ def scale_of(ordered: np.ndarray, rank_names: RankNames = None) -> RankScale:
 
 
 def own_order(y: Any) -> np.ndarray | None:
-    """Order that labels bring themselves, lowest first: of an ordered Categorical, or of intervals in a row."""
-    if getattr(getattr(y, "dtype", None), "ordered", False):
-        return given_ranks(y.dtype.categories)
+    """Order that labels bring themselves, lowest first: that of their type, or of intervals in a row."""
+    y = label_column(y)
+    categories = categories_in_order(y)
+    if categories is not None:
+        return given_ranks(categories)
     labels = np.asarray(y)
     if labels.dtype.kind != "O" or not labels.size or not all(is_interval(label) for label in labels.ravel()):
         return None
@@ -137,15 +141,20 @@ def union_of(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return given_ranks(sorted({label for array in arrays for label in np.unique(array).tolist()}))
 
 
-def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray) -> None:
+def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray, y: Any) -> None:
     shown = set(labels.tolist())
     unused = [label for label in ordered.tolist() if label not in shown]
-    if unused:
-        warn_user(
-            f"y is an ordered Categorical with categories that no image shows: {listing(unused)}. They stay ranks and "
-            "can be predicted. Leave them out with remove_unused_categories() of y (of a Series: of y.cat), or list "
-            "all ranks with ranks=[...]."
-        )
+    if not unused:
+        return
+    is_series = hasattr(getattr(y, "cat", None), "remove_unused_categories")
+    what, advice = "has an order with labels", ""
+    if is_series or hasattr(y, "remove_unused_categories"):
+        what = "is an ordered Categorical with categories"
+        advice = f"Leave them out with y{'.cat' if is_series else ''}.remove_unused_categories(), or list"
+    warn_user(
+        f"y {what} that no image shows: {listing(unused)}. They stay ranks and can be predicted. {advice or 'List'} "
+        "all ranks with ranks=[...]."
+    )
 
 
 def _check_values(ranks: np.ndarray) -> None:
@@ -156,7 +165,7 @@ def _check_values(ranks: np.ndarray) -> None:
             one, other = ranks[same[0] : same[0] + 2].tolist()
             raise ValueError(
                 f"The labels {one} and {other} are the same number in double precision, so that their distance is "
-                "lost: subtract the same number from all labels."
+                f"lost: {kept_apart(ranks.tolist(), 'y')}"
             )
 
 
@@ -196,7 +205,7 @@ def given_ranks(ranks: Any) -> np.ndarray:
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         raise InvalidParameterError(f"ranks must not repeat a label, got {listing(repeated)} more than once.")
     if not holds_numbers(array):
-        return np.array(labels)
+        return array_of(labels, "ranks")
     steps = np.diff(array.astype(np.float64))
     if not ((steps >= 0).all() or (steps <= 0).all()):
         raise InvalidParameterError(
@@ -229,7 +238,8 @@ def order_unknown(labels: np.ndarray) -> str:
             f"It looks like ranks={listing(proposed, _MAX_PASTED)}, lowest first: give that if it is right, or "
             "another order, or"
         )
-    return f"The labels are words and their order is not known. {advice} make y an ordered pandas Categorical."
+    near = near_word(distinct, distinct)
+    return f"The labels are words and their order is not known.{near} {advice} make y an ordered pandas Categorical."
 
 
 def values_of(ranks: np.ndarray) -> np.ndarray:
@@ -258,7 +268,7 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
         plain = {plain_label(label): name for label, name in rank_names.items()}
         missing = [label for label in labels if label not in rank_names and label not in plain]
         if missing:
-            hint = f" {NUMBERED}" if holds_numbers(ranks) else ""
+            hint = keys_as_words("rank_names", plain, labels) or (f" {NUMBERED}" if holds_numbers(ranks) else "")
             raise InvalidParameterError(f"rank_names has no name for {listing(missing)}; add what is missing.{hint}")
         names = [rank_names[label] if label in rank_names else plain[label] for label in labels]
     elif callable(rank_names):

@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import zip_longest
@@ -367,7 +367,9 @@ def plain_label(label: Any) -> Any:
     """
     if isinstance(label, bool | np.bool_):
         return bool(label)
-    if isinstance(label, str) or is_interval(label):
+    if isinstance(label, str):
+        return str.__str__(label)  # the word itself: str() of an enumeration's member is its name
+    if is_interval(label):
         return str(label)
     if isinstance(label, Integral):
         return int(label)
@@ -376,6 +378,21 @@ def plain_label(label: Any) -> Any:
     with suppress(OverflowError, ValueError):
         return float(label) if isinstance(label, Real | Decimal) else label
     return label
+
+
+def keys_as_words(name: str, mapping: Mapping[Any, Any], labels: Sequence[Any]) -> str:
+    """Say how a mapping from labels that was JSON gets its numbers back; empty where its keys are no such words."""
+    kind = int if all(isinstance(label, int) for label in labels) else float
+    try:
+        are_words = all(isinstance(key, str) for key in mapping) and set(map(kind, mapping)) & set(labels)
+    except ValueError:
+        return ""
+    if not are_words:
+        return ""
+    return (
+        f" Its keys are words, as JSON makes them of numbers: {name}={{{kind.__name__}(label): each for label, each in "
+        f"{name}.items()}}."
+    )
 
 
 def in_range(weight: np.ndarray) -> np.ndarray:
@@ -408,6 +425,7 @@ def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, coun
         if unknown:
             raise InvalidParameterError(
                 f"class_weight names {unknown[0]!r}, which is not a label; the labels are {classes.tolist()}."
+                f"{keys_as_words('class_weight', class_weight, classes.tolist())}"
             )
         for label, weight in class_weight.items():
             check_real(f"class_weight[{label!r}]", weight, 0)

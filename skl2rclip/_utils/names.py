@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from skl2rclip.errors import visible
 
@@ -42,7 +43,7 @@ IN_ORDER = EntryNames()
 def near_name(path: str) -> str | None:
     """Say what the folder has instead of a file that it has not, where that differs in what one hardly sees.
 
-    That is in blanks, letter case, the form of accents and characters that do not show. The path starts from the root.
+    That is in letter case, blanks, the form of accents and characters that do not show. The path starts from the root.
     """
     folder, name = os.path.split(path)
     try:
@@ -50,7 +51,35 @@ def near_name(path: str) -> str | None:
         others = _names_in(folder, changed).get(_essence(name), ())
     except (OSError, ValueError):
         return None
-    return next((f"the folder has {visible(other)}" for other in others if other != name), None)
+    near = next((other for other in others if other != name), None)
+    return (
+        None
+        if near is None
+        else f"the folder has {visible(near)}, which differs only in {unseen_difference(name, near)}"
+    )
+
+
+def unseen_difference(one: str, other: str) -> str | None:
+    """Say in what two words differ where one hardly sees it; None where they are the same, or differ in more."""
+    if one == other or _essence(one) != _essence(other):
+        return None
+    ways = {
+        "letter case": str.casefold,
+        "blanks": lambda word: " ".join(word.split()),
+        "how accents are written": lambda word: unicodedata.normalize("NFC", word),
+    }
+    found = (what for what, same in ways.items() if same(one) == same(other))
+    return next(found, "characters that one hardly sees")
+
+
+def near_word(words: Iterable[Any], others: Iterable[Any]) -> str:
+    """Say which of some words differs from one of the others in what one hardly sees; empty where none does."""
+    by_essence = {_essence(other): other for other in others if isinstance(other, str)}
+    for word in (word for word in words if isinstance(word, str)):
+        other = by_essence.get(_essence(word), word)
+        if other != word:
+            return f" {visible(word)} differs from {visible(other)} only in {unseen_difference(word, other)}."
+    return ""
 
 
 @lru_cache(maxsize=4)

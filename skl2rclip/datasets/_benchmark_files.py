@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import listing
-from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, image_bunch
+from skl2rclip.datasets._reading import Account, counts_by_rank, existing_folder, image_bunch, is_hidden
 from skl2rclip.datasets._splitters import ListedSplits
 from skl2rclip.errors import visible
 
@@ -68,7 +68,7 @@ class Files:
         self._paths: dict[str, list[str]] = {}
         for place in dict.fromkeys(self.roots):
             for folder, inner, names in os.walk(place):
-                inner.sort()
+                inner[:] = sorted(name for name in inner if not is_hidden(name))
                 for name in sorted(names):
                     self._paths.setdefault(name.casefold(), []).append(os.path.join(folder, name))
 

@@ -15,13 +15,13 @@ from skl2rclip.datasets._reading import (
     described,
     existing_folder,
     image_bunch,
+    interleaved,
+    is_hidden,
     keep_images,
+    plain_word,
     put_in_order,
 )
 from skl2rclip.errors import visible
-
-# what systems put beside images by themselves, and nobody wants to hear of
-_OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False) -> Bunch | tuple[Any, Any]:
@@ -47,7 +47,8 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
         With the attributes
 
         data : ndarray of shape (n,), str
-            Paths, rank by rank and by name within each.
+            Paths, by name within each rank, and the ranks mixed in their shares: parts without shuffling, into which
+            scikit-learn cuts labels that are fractions, have all ranks.
         target : ndarray of shape (n,)
             The numbers that the folders are named for, or where they are words 0, 1, ... in rank order.
         ranks : list of length K
@@ -68,7 +69,8 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     UserWarning
         Once, counting the files that are no images, those that lie beside the folders, and folders without images
         or that could not be opened.
-        Names that begin with a dot are passed over. Another, if all images are of one rank.
+        Names that begin with a dot are passed over, and so is what systems put beside images by themselves, such as
+        ``@eaDir``, ``#recycle``, ``$RECYCLE.BIN`` and ``lost+found``. Another, if all images are of one rank.
 
     See Also
     --------
@@ -107,7 +109,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     empty = [folder for folder in folders if folder not in set(labels)]
     account.add(len(empty), "folders without an image, ranks only where ranks=[...] lists them", map(visible, empty))
     try:
-        parts = put_in_order(labels, ranks, account.source)
+        parts = put_in_order([plain_word(label) for label in labels], ranks, account.source)
     except ValueError as error:
         raise type(error)(f"{error}{_deeper(root, folders)}") from None
     if len(parts[1]) == 1:
@@ -115,7 +117,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
             f"All images in {account.source} are of one rank, {parts[2][0]!r}. root must be the folder whose "
             "own folders are the ranks."
         )
-    order = np.argsort([parts[1].index(label) for label in parts[0].tolist()], kind="stable")
+    order = interleaved(parts[0].tolist(), parts[1])
     data, parts = [paths[row] for row in order], (parts[0][order], *parts[1:])
     account.tell()
     descr = described(f"Images in a folder for each rank: {account.source}", parts, account)
@@ -136,7 +138,7 @@ def _folders_of(root: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     files: list[str] = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if not _is_hidden(entry.name):
+        if not is_hidden(entry.name):
             (folders if entry.is_dir() else files).append(entry.name)
     return folders, files
 
@@ -150,10 +152,6 @@ def _files_below(folder: Path, unopened: list[OSError]) -> list[str]:
             inner.clear()
             continue
         seen.add(real)
-        inner[:] = sorted(name for name in inner if not _is_hidden(name))
-        found += [os.path.join(place, name) for name in sorted(files) if not _is_hidden(name)]
+        inner[:] = sorted(name for name in inner if not is_hidden(name))
+        found += [os.path.join(place, name) for name in sorted(files) if not is_hidden(name)]
     return found
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _OF_SYSTEMS

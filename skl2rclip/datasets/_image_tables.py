@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from skl2rclip._images.files import address_hint, is_base64
+from skl2rclip._ordinal.labels import array_of, listing
+from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import given_ranks
-from skl2rclip._utils.arguments import is_missing, plain_label
+from skl2rclip._utils.arguments import check_choice, is_missing, plain_label
 from skl2rclip._utils.names import near_name
 from skl2rclip.datasets._reading import (
     Account,
@@ -18,13 +23,13 @@ from skl2rclip.datasets._reading import (
     existing_folder,
     image_bunch,
     keep_images,
-    numbers_in,
+    plain_word,
     put_in_order,
 )
-from skl2rclip.datasets._tables import cells_of, order_of, read_table
+from skl2rclip.datasets._table_files import BLANKS
+from skl2rclip.datasets._tables import Table, TableColumn, read_table
 from skl2rclip.errors import visible
 
-_BLANKS = "\ufeff\u200b \t\r\n\xa0"
 # what R, pandas, spreadsheets and databases write for a missing value
 _NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
@@ -39,33 +44,44 @@ def read_image_table(
     group: str | int | None = None,
     root: Any = None,
     ranks: Any = None,
+    missing: Any = None,
+    repeated: str = "error",
     return_X_y: bool = False,
 ) -> Bunch | tuple[Any, Any]:
     """Read images and their ranks from a table with a header row.
 
-    Blanks around cells and names of columns, byte order marks and backslashes in paths do no harm. Rows that are empty,
-    repeated or without an image or rank, and files that are absent or no images, are left out and counted in one
-    warning.
+    Blanks around cells and names of columns, byte order marks, lines above the header and backslashes in paths do no
+    harm. Rows that are empty, repeated or without an image or rank, and files that are absent or no images, are left
+    out and counted in one warning.
 
     Parameters
     ----------
     table : str, path-like or data frame
         A file that ends in .csv, .tsv, .txt (UTF-8, or UTF-16 with its mark; commas, semicolons, tabs or bars), .xlsx
-        (its first sheet) or .parquet, which pandas reads; a frame of pandas, or of polars, Arrow or another library
-        that converts it to one of pandas; a table of Hugging Face ``datasets``, or a mapping from names to columns.
+        (the visible sheet that has the columns) or .parquet, which pandas reads; a frame of pandas, or of polars, Arrow
+        or another library that converts it to one of pandas; a table of Hugging Face ``datasets``, or a mapping from
+        names to columns.
     image : str or int, default="path"
         Column of the paths of the images; an int where a frame numbers its columns.
     rank : str or int, default="rank"
-        Column of their ranks. Where all other ranks are numbers, NA, NaN, N/A, null and None stand for a missing one.
+        Column of their ranks. Codes of a ``ClassLabel`` of Hugging Face are the names that they stand for.
     group : str or int, optional
         Column that says whose image each is: subject, plant or burst. They are `groups` of the result, for
-        ``GroupKFold`` and for `L2RCLIPClassifier.fit`.
+        ``StratifiedGroupKFold`` and for `L2RCLIPClassifier.fit`.
     root : str or path-like, optional
         Folder that relative paths start from; by default that of the table's file, and for frames the current one.
     ranks : array-like of shape (K,), optional
         All ranks as the table writes them, lowest first. By default numbers are their own order, an ordered Categorical
-        of pandas or an Enum of polars has one, and words get the order that they show by themselves, such as bad < poor
-        < fair; where they show none, it is asked for.
+        of pandas, an ordered dictionary of Arrow or an Enum of polars has one, and words get the order that they show
+        by themselves, such as bad < poor < fair; where they show none, it is asked for.
+    missing : list, optional
+        What stands for a missing image, rank or group, as the table writes it, such as ``["unknown", "-", 999]``; empty
+        cells do anyway. By default NA, NaN, N/A, null and None do where all other cells of a column of ranks or groups
+        are numbers, and no type of the column names them.
+    repeated : {"error", "median"}, default="error"
+        What to do with an image of several ranks, as several raters give it: "median" takes the middle one, of an even
+        number the lower one of the two in the middle, and counts each row as a rating. Groups of an image must agree
+        anyway.
     return_X_y : bool, default=False
         Return ``(data, target)`` alone.
 
@@ -84,9 +100,12 @@ def read_image_table(
             The words of the ranks, in the same order: `rank_names` of `L2RCLIPClassifier`.
         groups : ndarray of shape (n,)
             Where `group` names a column.
+        label_std : ndarray of shape (n,), float64
+            With ``repeated="median"``, the standard deviation of each image's ratings in the unit of `target`, for
+            `L2RCLIPClassifier.fit`; where it has one rating, that of all others together.
         rows : ndarray of shape (n,), int64
-            Which row of the table each image is from, for its other columns. Rows count from 0 below the header and
-            blank lines do not count, as with ``pandas.read_csv(table).iloc``.
+            Which row of the table each image is from, for its other columns, of several the first. Rows count from 0
+            below the header and blank lines do not count, as with ``pandas.read_csv(table).iloc``, in messages too.
         DESCR : str
             How many images each rank has, and what was left out.
 
@@ -94,7 +113,7 @@ def read_image_table(
     ------
     ValueError
         If a column is not there, the order of words is not plain, a rank is not among `ranks`, or one image has two
-        ranks or groups: which of them holds is for those to say who know the images.
+        ranks or groups: which of them holds is for those to say who know the images. If rows of a file would be lost.
     FileNotFoundError
         If there is no such table, or none of the images is there.
     ImportError
@@ -113,43 +132,90 @@ def read_image_table(
     --------
     >>> from skl2rclip.datasets import read_image_table
     >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
-    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=GroupKFold(5))  # doctest: +SKIP
+    >>> folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)  # doctest: +SKIP
+    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds)  # doctest: +SKIP
     """
+    check_choice("repeated", repeated, ("error", "median"))
     chosen = {"image": image, "rank": rank, "group": group}
     read = read_table(table, {parameter: name for parameter, name in chosen.items() if name is not None})
     account = Account(read.source)
-    rank_column, group_column = read.columns["rank"], read.columns.get("group")
-    images = [_path_cell(cell, image) for cell in cells_of(read.columns["image"])]
-    labels = _without_words_for_nothing([_label_cell(cell) for cell in cells_of(rank_column)], ranks)
+    account.add(len(read.above), "lines above the header", map(visible, read.above))
+    rows = _all_rows(read, chosen, missing, ranks)
+    images = [row[0] for row in rows.values()]
+    rows = _complete(rows, group, account)
+    if type(table).__module__.startswith("pandas") and any(isinstance(label, str) for _, label, _ in rows.values()):
+        account.remark(
+            "rows without a rank",
+            "where a word such as None is a rank, read the table with pandas.read_csv(..., keep_default_na=False)",
+        )
+    folder = existing_folder("root", root) if root is not None else read.folder or Path()
+    rows = _found(rows, folder, account, image, _hint_at_numbers(read.columns["image"], image))
+    rows_of = _rows_of_each(rows, images, account, repeated)
+    kept = keep_images([rows[first][0] for first in rows_of], account)
+    rows_of = {first: each for (first, each), keep in zip(rows_of.items(), kept, strict=True) if keep}
+    if not rows_of:
+        raise ValueError("\n  ".join([f"{read.source} lists no image with a rank.", *account.lines]))
+    ratings = [rows[number][1] for each in rows_of.values() for number in each]
+    order = read.columns["rank"].order if ranks is None else ranks
+    target, all_ranks, rank_names = put_in_order(ratings, order, read.source)
+    label_std = None
+    if repeated == "median":
+        ends = np.cumsum([len(each) for each in rows_of.values()])[:-1]
+        target, label_std = _medians(np.split(target, ends), all_ranks)
+    account.tell()
+    data, parts = [rows[first][0] for first in rows_of], (target, all_ranks, rank_names)
+    if return_X_y:
+        return np.array(data), target
+    descr = described(f"Images of a table: {read.source}", parts, account)
+    subjects = None if group is None else array_of([rows[first][2] for first in rows_of], f"Column {group!r}")
+    return image_bunch(data, *parts, descr, groups=subjects, label_std=label_std, rows=np.array(list(rows_of)))
+
+
+def _medians(ratings: list[np.ndarray], ranks: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower median of each image's ratings along the ranks, and their standard deviation."""
+    place = {rank: index for index, rank in enumerate(ranks)}
+    in_order = [sorted(each.tolist(), key=place.__getitem__) for each in ratings]
+    target = np.array([each[(len(each) - 1) // 2] for each in in_order], ratings[0].dtype)
+    several = np.array([len(each) > 1 for each in ratings])
+    std = np.array([float(np.std(each)) for each in ratings])
+    if several.any():
+        std[~several] = np.sqrt(np.mean(std[several] ** 2))
+    return target, std
+
+
+# ------------------------------------------------------------------- cells
+
+
+def _all_rows(read: Table, names: dict[str, Any], missing: Any, ranks: Any) -> dict[int, Row]:
+    """Image, rank and group of each row, by its place below the header; `names` are those of the columns."""
+    column, nothing = read.columns["rank"], None if missing is None else _words_of(missing)
+    images = [_path_cell(cell, names["image"], nothing or ()) for cell in read.columns["image"].cells]
+    labels = _label_cells(column, nothing, ranks)
+    if column.lacks_order and ranks is None:
+        distinct = sorted({label for label in labels if label is not None})
+        raise ValueError(
+            f"{read.source} has {names['rank']!r} as an ordered Categorical whose order was not kept, as Parquet keeps "
+            f"none of numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right "
+            "order."
+        )
     if len(images) != len(labels):
         raise ValueError(
-            f"Columns of {read.source} differ in length: {image!r} has {len(images)} rows, {rank!r} has {len(labels)}."
+            f"Columns of {read.source} differ in length: {names['image']!r} has {len(images)} rows, {names['rank']!r} "
+            f"has {len(labels)}."
         )
-    groups = [None] * len(labels) if group_column is None else [_label_cell(cell) for cell in cells_of(group_column)]
-    rows = _complete(dict(enumerate(zip(images, labels, groups, strict=True))), group, account)
-    folder = existing_folder("root", root) if root is not None else read.folder or Path()
-    rows = _distinct(_found(rows, folder, account), images, account)
-    kept = keep_images([path for path, _, _ in rows.values()], account)
-    rows = {number: row for (number, row), keep in zip(rows.items(), kept, strict=True) if keep}
-    if not rows:
-        raise ValueError("\n  ".join([f"{read.source} lists no image with a rank.", *account.lines]))
-    data, labels, groups = (list(column) for column in zip(*rows.values(), strict=True))
-    parts = put_in_order(labels, order_of(rank_column) if ranks is None else ranks, read.source)
-    account.tell()
-    if return_X_y:
-        return np.array(data), parts[0]
-    descr = described(f"Images of a table: {read.source}", parts, account)
-    subjects = None if group is None else np.array(groups)
-    return image_bunch(data, *parts, descr, groups=subjects, rows=np.array(list(rows)))
+    groups = _label_cells(read.columns["group"], nothing) if "group" in read.columns else [None] * len(labels)
+    return dict(enumerate(zip(images, labels, groups, strict=True)))
 
 
-def _path_cell(cell: Any, column: str | int) -> str:
+def _path_cell(cell: Any, column: str | int, nothing: Collection[str]) -> str:
     if isinstance(cell, str | os.PathLike):
-        return os.fspath(cell)
+        path = os.fspath(cell)
+        return "" if path.strip(BLANKS) in nothing else path
     if np.ndim(cell) == 0 and is_missing(cell):
         return ""
-    if isinstance(cell, int):  # of a table that took a name for a number
-        return str(cell)
+    if isinstance(cell, int | float):  # of a table that took a name for a number
+        name = str(_label_cell(cell))
+        return "" if name in nothing else name
     raise TypeError(
         f"Column {column!r} must hold paths, got {type(cell).__name__}. Images themselves need no reader: give the "
         "column to fit as X."
@@ -165,17 +231,28 @@ def _label_cell(cell: Any) -> Any:
         return int(label)
     if isinstance(label, float) and label.is_integer():  # integers beside an empty cell
         return int(label)
-    return label if isinstance(label, int | float) else str(label).strip(_BLANKS) or None
+    return label if isinstance(label, int | float) else plain_word(str(label).strip(BLANKS)) or None
 
 
-def _without_words_for_nothing(labels: list[Any], ranks: Any) -> list[Any]:
-    """Make None of NA and the like where all others are numbers; among words they may be a rank, such as none."""
-    words = {label for label in labels if isinstance(label, str) and label.casefold() in _NOTHING}
-    if not words or (ranks is not None and words & set(map(str, given_ranks(ranks).tolist()))):
-        return labels
-    if numbers_in([label for label in labels if label is not None and label not in words]) is None:
-        return labels
-    return [None if label in words else label for label in labels]
+def _words_of(missing: Any) -> set[str]:
+    if isinstance(missing, str) or not hasattr(missing, "__iter__"):
+        raise TypeError(f"missing must be a list of what stands for nothing, such as ['unknown'], got {missing!r}.")
+    return {str(_label_cell(each)) for each in missing if not is_missing(each)}
+
+
+def _label_cells(column: TableColumn, nothing: set[str] | None, ranks: Any = None) -> list[Any]:
+    """Ranks or groups, None where nothing stands: `nothing`, or else NA and the like where all others are numbers.
+
+    Among words that may be a rank, such as none, and it is one where `ranks` or the type of the column names it.
+    """
+    labels = [_label_cell(cell) for cell in column.cells]
+    if nothing is None:
+        declared = column.declared if ranks is None else given_ranks(ranks).tolist()
+        words = {label for label in labels if isinstance(label, str)}
+        nothing = {word for word in words if word.casefold() in _NOTHING} - set(map(str, declared))
+        if not written_numbers(sorted(words - nothing)):
+            return labels
+    return [None if label is None or str(label) in nothing else label for label in labels]
 
 
 def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -> dict[int, Row]:
@@ -183,7 +260,7 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
 
     def lacking(number: int) -> str:
         image, label, subject = rows[number]
-        if not image.strip(_BLANKS):
+        if not image.strip(BLANKS):
             return "an image" if label is not None or subject is not None else "everything"
         if label is None:
             return "a rank"
@@ -200,14 +277,24 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
 
 def _place(rows: dict[int, Row], number: int) -> str:
     """Name a row as one finds it: by its image, or by its place below the header."""
-    image = rows[number][0].strip(_BLANKS)
+    image = rows[number][0].strip(BLANKS)
     return visible(image) if image else f"row {number}, counted from 0 below the header"
 
 
 # ---------------------------------------------------------------- images
 
 
-def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Row]:
+def _hint_at_numbers(column: TableColumn, name: str | int) -> str:
+    """Say how names that a frame took for numbers come back with their zeros: 007."""
+    if not any(isinstance(cell, int | float) and not is_missing(cell) for cell in column.cells):
+        return ""
+    return (
+        f"Names in column {name!r} became numbers, without the zeros at their beginning: read the table with "
+        f"pandas.read_csv(..., dtype={{{name!r}: str}})."
+    )
+
+
+def _found(rows: dict[int, Row], folder: Path, account: Account, written_as: str | int, hint: str) -> dict[int, Row]:
     """Put the path that exists in place of each cell, and leave out rows whose file is absent.
 
     If no file is there at all, the folder is wrong, which is an error.
@@ -216,34 +303,59 @@ def _found(rows: dict[int, Row], folder: Path, account: Account) -> dict[int, Ro
     for number, (cell, label, group) in rows.items():
         path = _existing(cell, folder)
         if path is None:
-            absent.append(cell.strip(_BLANKS))
+            absent.append(cell.strip(BLANKS))
         else:
             found[number] = (path, label, group)
     if absent and not found:
-        tried = os.path.join(folder, absent[0])
         raise FileNotFoundError(
-            f"None of the {len(absent)} files that {account.source} lists is there; the first was looked for at "
-            f"{visible(os.path.abspath(tried))}. {_advice(tried)}"
+            f"None of the {len(absent)} files that {account.source} lists is there; the first "
+            f"{_why_absent(absent[0], folder, written_as, hint)}"
         )
     account.add(len(absent), "files that are not there", (_absent(folder, name) for name in absent))
+    if hint:
+        account.remark("files that are not there", hint.rstrip("."))
     return found
 
 
-def _advice(tried: str) -> str:
+def _why_absent(name: str, folder: Path, column: str | int, hint: str) -> str:
+    """Say where a file was looked for, or what its name is instead, and what to do; `hint` says it of numbers."""
+    address = address_hint(name, "store the files, and list their paths")
+    if address is not None:
+        return f"is {address}."
+    if is_base64(name[:64].encode(errors="replace")):
+        return (
+            "is the text of an image in base64: fit takes such images as X=[base64.b64decode(text) for text in column]."
+        )
+    tried = os.path.join(folder, name)
+    advice = _ending(tried, column) or hint or "Give the folder that paths start from with root=..."
+    return f"was looked for at {visible(os.path.abspath(tried))}. {advice}"
+
+
+def _ending(tried: str, column: str | int) -> str:
+    """Say how names get their ending where a file has it and the table has not; empty where there is no such file."""
     folder, name = os.path.split(tried)
     try:
         ended = sorted(file for file in os.listdir(folder or ".") if os.path.splitext(file)[0] == name)
     except (OSError, ValueError):
         ended = []
     if not ended:
-        return "Give the folder that paths start from with root=..."
-    return f"The folder has {visible(ended[0])}: read the table into a frame, and add the ending to its names."
+        return ""
+    return (
+        f"The folder has {visible(ended[0])}: read the table into a frame, and add the ending to its names, "
+        f"table[{column!r}] = table[{column!r}].astype(str) + {os.path.splitext(ended[0])[1]!r}."
+    )
 
 
 def _existing(cell: str, folder: Path) -> str | None:
-    """Find the file that a cell names: as it is, without blanks around, with slashes for backslashes."""
-    stripped = cell.strip(_BLANKS)
-    for name in dict.fromkeys((cell, stripped, stripped.replace("\\", "/"))):
+    """Find the file that a cell names: as it is, without blanks around, with slashes for backslashes.
+
+    Accents may stand apart from their letters in the table or in the folder, and ~ is the user's own one.
+    """
+    stripped = cell.strip(BLANKS)
+    plain = os.path.expanduser(stripped.replace("\\", "/"))
+    for name in dict.fromkeys(
+        (cell, stripped, plain, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD")))
+    ):
         path = os.path.normpath(os.path.join(folder, name))
         if "\0" not in path and os.path.isfile(path):
             return path
@@ -255,23 +367,31 @@ def _absent(folder: Path, name: str) -> str:
     return visible(name) + (f" ({near})" if near else "")
 
 
-def _distinct(rows: dict[int, Row], written: list[str], account: Account) -> dict[int, Row]:
-    """Keep the first of the rows of each image, which must agree on its rank and group; `written` is every path."""
-    first: dict[str, int] = {}
-    for number, row in rows.items():
-        first.setdefault(row[0], number)
-    for place, what in ((1, "rank"), (2, "group")):
-        others = {
-            path: (rows[first[path]][place], row[place])
-            for row in rows.values()
-            if row[place] != rows[first[path := row[0]]][place]
-        }
+def _rows_of_each(rows: dict[int, Row], written: list[str], account: Account, repeated: str) -> dict[int, list[int]]:
+    """Rows of each image, by the first of them; one file may be named by several paths.
+
+    They must agree on its group, and with ``repeated="error"`` on its rank, so that the first says everything.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for number, (path, _, _) in rows.items():
+        rows_of.setdefault(os.path.realpath(path), []).append(number)
+    checked = (
+        [(2, "group", "")]
+        if repeated == "median"
+        else [(1, "rank", '; repeated="median" takes the one in the middle'), (2, "group", "")]
+    )
+    for place, what, way_out in checked:
+        others = [each for each in rows_of.values() if len({rows[number][place] for number in each}) > 1]
         if others:
-            path, (one, other) = next(iter(others.items()))
+            first = others[0][0]
+            other = next(number for number in others[0] if rows[number][place] != rows[first][place])
             raise ValueError(
                 f"{account.source} gives more than one {what} to {len(others)} of its images, the first of them: "
-                f"{visible(written[first[path]])} {one!r} and {other!r}. Decide which holds, or take these rows out."
+                f"{visible(written[first])} {rows[first][place]!r} and {rows[other][place]!r}. Decide which holds, or "
+                f"take these rows out (rows {first} and {other}, counted from 0 below the header){way_out}."
             )
-    repeated = [number for number, row in rows.items() if first[row[0]] != number]
-    account.add(len(repeated), "rows that repeat another", (visible(written[number]) for number in repeated))
-    return {number: rows[number] for number in first.values()}
+    if repeated == "median":
+        return {each[0]: each for each in rows_of.values()}
+    repeats = sorted(number for each in rows_of.values() for number in each[1:])
+    account.add(len(repeats), "rows that repeat another", (visible(written[number]) for number in repeats))
+    return {each[0]: each[:1] for each in rows_of.values()}

@@ -6,7 +6,8 @@ Nothing is known here of folders, tables or benchmarks, and images are opened fo
 from __future__ import annotations
 
 import os
-import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._images.decoding import find_unreadable
-from skl2rclip._images.files import stamped
-from skl2rclip._ordinal.labels import holds_numbers, listing
-from skl2rclip._ordinal.order_inference import plain_order
+from skl2rclip._images.files import address_hint, stamped
+from skl2rclip._ordinal.labels import array_of, check_labels, holds_numbers, listing
+from skl2rclip._ordinal.order_inference import plain_order, written_numbers
 from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.names import near_word
 from skl2rclip.errors import visible
 
 _MAX_NAMED = 3
@@ -28,9 +30,16 @@ target and predictions are the numbers. Of a classifier that was given rank_name
 
     [clf.rank_names_[label] for label in clf.predict(X)]"""
 _MAX_LISTED = 100
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)")
-_WITH_COMMA = re.compile(r"[+-]?\d*(?:\d|,\d+)")  # or whole, where others have a comma
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+# what systems put beside images by themselves, and nobody wants to hear of: thumbnails, copies, what was thrown away
+_OF_SYSTEMS = frozenset(
+    "__macosx __pycache__ thumbs.db ehthumbs.db desktop.ini icon\r @eadir @recycle @recently-snapshot @tmp #recycle "
+    "#snapshot ~snapshot $recycle.bin recycler trashbox lost+found found.000".split(" ")
+) | {"system volume information", "network trash folder", "temporary items"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over: it is hidden, or of a system and not of its user."""
+    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
 
 
 class Account:
@@ -47,6 +56,10 @@ class Account:
             such = ", such as " if count > len(named) else ", namely "
             self.lines.append(f"{what}: {count}{such if named else ''}{'; '.join(named)}")
 
+    def remark(self, what: str, hint: str) -> None:
+        """Add a hint to what was noted as `what`, if anything was."""
+        self.lines = [f"{line} ({hint})" if line.startswith(f"{what}: ") else line for line in self.lines]
+
     def tell(self) -> None:
         """Warn once of everything, unless there is nothing."""
         if self.lines:
@@ -60,6 +73,9 @@ def existing_folder(name: str, folder: Any) -> Path:
     path = Path(folder).expanduser()
     if path.is_dir():
         return path
+    address = address_hint(os.fspath(folder), "copy the folder, and give its path")
+    if address is not None:
+        raise FileNotFoundError(f"{name} must be a folder, got {address}.")
     if path.exists():
         raise NotADirectoryError(f"{name} must be a folder, got a file: {visible(str(path))}.")
     raise FileNotFoundError(f"{name} must be a folder, and there is none at {visible(str(path))}.")
@@ -78,26 +94,33 @@ def keep_images(paths: Sequence[str], account: Account) -> np.ndarray:
 # -------------------------------------------------------------------- order
 
 
-def numbers_in(labels: Sequence[Any]) -> np.ndarray | None:
+def numbers_in(labels: Sequence[Any], source: str, ranks: Sequence[Any] | None = None) -> np.ndarray | None:
     """Make an array of int64 or float64 of labels, which may be written numbers, or return None where one is no number.
 
-    A comma is a decimal one where at least one of them cannot be that of thousands: 2,5 and 10 are numbers, 2,500 and
-    10 are not, for it may be either.
+    What may be a thousand or a fraction, as 2,500 beside 10, is what is among the `ranks`, and refused without them.
     """
-    if _has_decimal_commas(labels):
-        labels = [label.replace(",", ".") if isinstance(label, str) else label for label in labels]
-    if not all(isinstance(label, int | float) or _NUMBER.fullmatch(label) for label in labels):
+    words = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
+    numbers = [label for label in labels if not isinstance(label, str)]
+    # beside a number 1.000 may be a thousand, as beside 500
+    readings = written_numbers([*words, "1"] if numbers else words)
+    found = [dict(zip(words, values[: len(words)], strict=True)) for values in readings]
+    if len(found) > 1 and ranks is not None:
+        found = [values for values in found if {*values.values(), *numbers} <= set(ranks)] or found[:1]
+    if len(found) > 1:
+        one, other = (listing(sorted({*values.values(), *numbers}), _MAX_LISTED) for values in found)
+        signed = [word for word in words if not word.isdecimal()]
+        raise ValueError(
+            f"{source} has ranks that may be thousands or fractions, {listing(signed, _MAX_NAMED)}: say which with "
+            f"ranks={one} or ranks={other}."
+        )
+    if not found:
         return None
-    values = np.array([float(label) for label in labels])
-    is_whole = np.isfinite(values).all() and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
+    values = array_of([found[0].get(label, label) for label in labels], source)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
+    values = check_labels(values, source)
+    is_whole = values.dtype.kind == "f" and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all()
     return values.astype(np.int64) if is_whole else values
-
-
-def _has_decimal_commas(labels: Sequence[Any]) -> bool:
-    written = [label for label in labels if isinstance(label, str)]
-    if not all(map(_WITH_COMMA.fullmatch, written)):
-        return False
-    return any("," in label and not _THOUSANDS.fullmatch(label) for label in written)
 
 
 def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.ndarray, list[Any], list[str]]:
@@ -123,20 +146,24 @@ def put_in_order(labels: Sequence[Any], ranks: Any, source: str) -> tuple[np.nda
     """
     if ranks is not None:
         given = given_ranks(ranks)
+        given = given if holds_numbers(given) else given_ranks([plain_word(rank) for rank in given.tolist()])
         return _in_numbers(labels, given, source) if holds_numbers(given) else _in_words(labels, given.tolist(), source)
-    numbers = numbers_in(labels)
+    numbers = numbers_in(labels, source)
     if numbers is not None:
-        if not np.isfinite(numbers).all():
-            raise ValueError(f"{source} has infinite ranks: give them a number, or take them out of {source}.")
         return _in_numbers(labels, np.unique(numbers), source)
     distinct = sorted({_word(label) for label in labels})
     order = plain_order(distinct)
     if order is None and len(distinct) > 1:
         raise ValueError(
-            f"The ranks of {source} are words and their order is not known. Give it, lowest first, for example "
-            f"ranks={listing(distinct, _MAX_LISTED)} put into the right order."
+            f"The ranks of {source} are words and their order is not known.{near_word(distinct, distinct)} Give it, "
+            f"lowest first, for example ranks={listing(distinct, _MAX_LISTED)} put into the right order."
         )
     return _in_words(labels, order or distinct, source)
+
+
+def plain_word(label: Any) -> Any:
+    """Put accents and their letters together, as they may stand apart in names of files; what is no word stays."""
+    return unicodedata.normalize("NFC", label) if isinstance(label, str) else label
 
 
 def _word(label: Any) -> str:
@@ -144,9 +171,9 @@ def _word(label: Any) -> str:
 
 
 def _in_numbers(labels: Sequence[Any], ranks: np.ndarray, source: str) -> tuple[np.ndarray, list[Any], list[str]]:
-    numbers = numbers_in(labels)
+    numbers = numbers_in(labels, source, ranks.tolist())
     if numbers is None:
-        words = sorted({label for label in labels if isinstance(label, str) and not _NUMBER.fullmatch(label)})
+        words = sorted({label for label in labels if isinstance(label, str) and not written_numbers([label])})
         raise ValueError(
             f"ranks holds numbers, and {source} has ranks that are none: {listing(words)}. Give ranks as strings, as "
             "they are written there, lowest first."
@@ -169,9 +196,23 @@ def _check_listed(labels: list[Any], ranks: list[Any], source: str) -> None:
     missing = sorted(set(labels) - set(ranks))
     if missing:
         raise ValueError(
-            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}. Add them there at their places, or "
-            f"take them out of {source}."
+            f"{source} has ranks that are not in ranks=[...]: {listing(missing)}.{near_word(missing, ranks)} Add them "
+            f"there at their places, or take them out of {source}."
         )
+
+
+def interleaved(labels: Sequence[Any], ranks: Sequence[Any]) -> list[int]:
+    """Order of labels in which each part has all ranks in their shares, and those of one rank keep their order.
+
+    scikit-learn cuts labels that are fractions into folds as they stand.
+    """
+    place = {rank: index for index, rank in enumerate(ranks)}
+    counts, seen = Counter(labels), Counter[Any]()
+    keys = []
+    for label in labels:
+        keys.append(((seen[label] + 0.5) / counts[label], place[label]))
+        seen[label] += 1
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 # -------------------------------------------------------------------- bunch

@@ -51,6 +51,16 @@ def test_readers_agree_on_what_they_return(stand_in):
     np.testing.assert_array_equal(y, read.target)
 
 
+def test_copies_in_folders_of_systems_do_not_count(stand_in):
+    load, root = stand_in
+    before = load(root).data.tolist()
+    for path in before[:3]:
+        copy = Path(path).parent / "@eaDir" / Path(path).parent.name / Path(path).name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(Path(path).read_bytes())
+    assert load(root).data.tolist() == before
+
+
 def test_scikit_learn_takes_the_official_folds(stand_in):
     load, root = stand_in
     read = load(root)

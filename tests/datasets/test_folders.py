@@ -1,6 +1,7 @@
 """A folder for each rank: which files are images, in which order the ranks are, and what is said of the rest."""
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_files
+from sklearn.model_selection import KFold, check_cv
 
 from skl2rclip.datasets import load_image_folder
 
@@ -38,8 +40,9 @@ def test_words_become_places_in_the_order_that_they_show(fruit):
     found = load_image_folder(fruit)
     assert found.rank_names == ["unripe", "ripe", "overripe"]
     assert found.ranks == [0, 1, 2]
-    assert found.target.tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    assert [Path(path).parent.name for path in found.data] == ["unripe"] * 3 + ["ripe"] * 3 + ["overripe"] * 3
+    assert found.target.tolist() == [0, 1, 2] * 3
+    assert [Path(path).parent.name for path in found.data] == ["unripe", "ripe", "overripe"] * 3
+    assert [Path(path).name for path in found.data] == ["0.png"] * 3 + ["1.png"] * 3 + ["2.png"] * 3
 
 
 def test_numbers_stay_and_sort_as_numbers(tmp_path):
@@ -148,6 +151,42 @@ def test_a_link_that_leads_back_ends(fruit):
     assert len(load_image_folder(fruit).data) == 9
 
 
+@pytest.mark.parametrize("n_folds", [3, 5, 10])
+def test_folds_of_fractions_without_shuffling_have_all_ranks_to_learn_from(tmp_path, n_folds):
+    for folder, n_images in {"1": 12, "1.5": 3, "2": 20, "2.5": 7, "3": 5}.items():
+        for i in range(n_images):
+            draw(tmp_path / folder / f"{i:02d}.png")
+    X, y = load_image_folder(tmp_path, return_X_y=True)
+    folds = check_cv(n_folds, y, classifier=True)
+    assert isinstance(folds, KFold)  # which neither shuffles nor looks at the labels
+    for train, test in folds.split(X, y):
+        assert np.unique(y[train]).tolist() == [1, 1.5, 2, 2.5, 3]
+        expected = len(test) * np.array([12, 3, 20, 7, 5]) / 47
+        assert (np.abs([np.sum(y[test] == rank) for rank in (1, 1.5, 2, 2.5, 3)] - expected) < 2).all()
+    assert [Path(path).name for path in X[y == 1]] == [f"{i:02d}.png" for i in range(12)]
+
+
+OF_SYSTEMS = ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "System Volume Information", "@Recycle", "__MACOSX"]
+
+
+@pytest.mark.parametrize("name", [*OF_SYSTEMS, "$Recycle.Bin", ".Trash-1000"])
+def test_copies_in_folders_of_systems_are_no_images(fruit, name):
+    before = load_image_folder(fruit)
+    for place in (fruit, fruit / "ripe", fruit / "ripe" / "plot 3"):
+        draw(place / name / "0.png")
+        draw(place / name / "1.png" / "thumbnail.png")
+    after = load_image_folder(fruit)
+    assert (after.data.tolist(), after.rank_names) == (before.data.tolist(), before.rank_names)
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="such names are the same folder there")
+def test_accents_may_stand_apart_in_names_of_folders(tmp_path):
+    for folder in ("faible", "se\u0301ve\u0300re"):
+        draw(tmp_path / folder / "a.png")
+    found = load_image_folder(tmp_path, ranks=["faible", "s\u00e9v\u00e8re"])
+    assert (found.target.tolist(), found.rank_names) == ([0, 1], ["faible", "s\u00e9v\u00e8re"])
+
+
 @pytest.mark.parametrize("root", [None, 3, b"fruit"])
 def test_what_is_no_path_is_refused_by_name(root):
     with pytest.raises(TypeError, match="root must be the path of a folder, got"):
@@ -157,6 +196,8 @@ def test_what_is_no_path_is_refused_by_name(root):
 def test_where_there_is_nothing_to_read_the_error_names_it(fruit, tmp_path):
     with pytest.raises(FileNotFoundError, match="root must be a folder, and there is none at"):
         load_image_folder(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="root must be a folder, got an address, 's3://bucket'"):
+        load_image_folder("s3://bucket")
     with pytest.raises(NotADirectoryError, match="root must be a folder, got a file"):
         load_image_folder(fruit / "ripe" / "0.png")
     with pytest.raises(ValueError, match="a folder of images for each rank is expected"):

@@ -1,8 +1,13 @@
 """Tables of images: kinds of tables, what spreadsheets do to cells, and what is said of rows that are left out."""
 
+import base64
 import csv
+import enum
+import io
+import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from skl2rclip.datasets import read_image_table
 
 pytestmark = pytest.mark.filterwarnings("error")
 
+EMPTY_ARCHIVE = b"PK\x05\x06" + bytes(18)
 COLUMNS = {
     "file": ["a.png", "b.png", "inner/c.png", "d.png"],
     "grade": ["good", "poor", "fair", "good"],
@@ -134,7 +140,7 @@ def test_what_is_left_out_is_counted_in_one_warning(folder):
         "empty rows: 2",
         "rows without an image: 1, namely row 4, counted from 0 below the header",
         "rows without a rank: 1, namely b.png",
-        "files that are not there: 1, namely B.png (the folder has b.png)",
+        "files that are not there: 1, namely B.png (the folder has b.png, which differs only in letter case)",
         "rows that repeat another: 2, namely a.png; ./a.png",
         "files that cannot be opened as images: 1, namely notes.png (not an image, or of a format that Pillow cannot "
         "read)",
@@ -216,9 +222,13 @@ def test_decimal_commas_are_those_of_numbers(folder):
     assert (listed.ranks, listed.target.tolist()) == ([-1, 0, 2.5, 10], [2.5, 10, -1])
 
 
-def test_a_comma_that_may_be_that_of_thousands_makes_no_number(folder):
-    found = read_image_table(written(folder, "path;rank\na.png;1,500\nb.png;10\n"))
-    assert found.rank_names == ["10", "1,500"]
+def test_what_may_be_a_thousand_or_a_fraction_is_asked_for_and_taken_as_the_ranks_have_it(folder):
+    table = written(folder, "path;rank\na.png;1,500\nb.png;10\n")
+    with pytest.raises(ValueError, match=r"'1,500'\]: say which with ranks=\[10, 1500\] or ranks=\[1.5, 10\]"):
+        read_image_table(table)
+    assert read_image_table(table, ranks=[10, 1500]).target.tolist() == [1500, 10]
+    assert read_image_table(table, ranks=[1.5, 10]).target.tolist() == [1.5, 10]
+    assert read_image_table(table, ranks=["10", "1,500"]).rank_names == ["10", "1,500"]
 
 
 def test_words_for_nothing_are_missing_among_numbers_and_words_among_words(folder):
@@ -276,6 +286,286 @@ def test_lines_and_quotes_within_a_cell_are_left_alone(folder):
         '15" wide',
         "1",
     ]
+
+
+# ------------------------------------------------------- orders and codes
+
+
+ORDER = ["low", "high"]  # against the alphabet
+
+
+def ordered_frame():
+    pandas = pytest.importorskip("pandas")
+    grade = pandas.Categorical(["high", "low"], ORDER, ordered=True)
+    return pandas.DataFrame({"path": ["a.png", "b.png"], "rank": grade})
+
+
+def ordered_arrow(folder=None):
+    pyarrow = pytest.importorskip("pyarrow")
+    grade = pyarrow.DictionaryArray.from_arrays(pyarrow.array([1, 0]), pyarrow.array(ORDER), ordered=True)
+    return pyarrow.table({"path": ["a.png", "b.png"], "rank": grade})
+
+
+def ordered_polars(folder=None):
+    polars = pytest.importorskip("polars")
+    return polars.DataFrame(
+        {"path": ["a.png", "b.png"], "rank": ["high", "low"]}, schema_overrides={"rank": polars.Enum(ORDER)}
+    )
+
+
+def through_parquet(write):
+    def path(folder):
+        write(folder)
+        return folder / "table.parquet"
+
+    return path
+
+
+def arrow_parquet(folder):
+    pytest.importorskip("pyarrow.parquet").write_table(ordered_arrow(), folder / "table.parquet")
+
+
+def pandas_in_arrow(folder):
+    arrow_parquet(folder)
+    return pytest.importorskip("pandas").read_parquet(folder / "table.parquet", dtype_backend="pyarrow")
+
+
+def speaking_of_order(protocol):
+    table = ordered_arrow()
+    return type("Frame", (), {protocol: lambda self, *args, **named: getattr(table, protocol)(*args, **named)})()
+
+
+CARRIERS = {
+    "pandas": lambda folder: ordered_frame(),
+    "pandas in nullable types": lambda folder: ordered_frame().convert_dtypes(),
+    "pandas in Arrow": pandas_in_arrow,
+    "Arrow": ordered_arrow,
+    "column of Arrow": lambda folder: {"path": ["a.png", "b.png"], "rank": ordered_arrow()["rank"]},
+    "polars": ordered_polars,
+    "column of polars": lambda folder: {"path": ["a.png", "b.png"], "rank": ordered_polars()["rank"]},
+    "Parquet of pandas": through_parquet(lambda folder: ordered_frame().to_parquet(folder / "table.parquet")),
+    "Parquet of Arrow": through_parquet(arrow_parquet),
+    "Parquet of polars": through_parquet(lambda folder: ordered_polars().write_parquet(folder / "table.parquet")),
+    "dataframe interchange": lambda folder: speaking_of_order("__dataframe__"),
+    "arrow stream": lambda folder: speaking_of_order("__arrow_c_stream__"),
+}
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_an_order_that_a_column_carries_is_kept(folder, carrier):
+    found = read_image_table(CARRIERS[carrier](folder), root=folder)
+    assert (found.rank_names, found.target.tolist()) == (ORDER, [1, 0])
+
+
+def test_an_order_of_numbers_is_kept(folder):
+    pandas = pytest.importorskip("pandas")
+    grade = pandas.Categorical([1, 2], [3, 2, 1], ordered=True)
+    found = read_image_table(pandas.DataFrame({"path": ["a.png", "b.png"], "rank": grade}), root=folder)
+    assert (found.ranks, found.target.tolist()) == ([3, 2, 1], [1, 2])
+
+
+def data_set():
+    datasets = pytest.importorskip("datasets", minversion="4")
+    label = datasets.ClassLabel(names=["mild", "moderate", "none", "severe"])  # in alphabetical order
+    features = datasets.Features({"path": datasets.Value("string"), "rank": label})
+    columns = {"path": ["a.png", "b.png", "inner/c.png"], "rank": [2, 3, 0]}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+CODED = {
+    "data set": lambda folder: data_set(),
+    "streamed": lambda folder: data_set().to_iterable_dataset(),
+    "column": lambda folder: {"path": data_set()["path"], "rank": data_set()["rank"]},
+    "Arrow": lambda folder: data_set().with_format("arrow")[:],
+    "Parquet": through_parquet(
+        lambda folder: pytest.importorskip("pyarrow.parquet").write_table(
+            data_set().data.table, folder / "table.parquet"
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_codes_are_the_names_that_they_stand_for(folder, kind):
+    found = read_image_table(CODED[kind](folder), root=folder)
+    assert found.rank_names == ["none", "mild", "moderate", "severe"]  # those without an image too
+    assert found.target.tolist() == [0, 3, 1]
+    named = read_image_table(CODED[kind](folder), root=folder, ranks=["severe", "mild", "none"])
+    assert named.target.tolist() == [2, 0, 1]
+
+
+def test_a_data_set_of_several_parts_is_asked_which(folder):
+    datasets = pytest.importorskip("datasets")
+    for parts in (datasets.DatasetDict({"train": data_set()}), {"train": ordered_frame(), "test": ordered_frame()}):
+        with pytest.raises(
+            ValueError, match=r"table holds tables, \['train'.*\]: choose one, .* table=table\['train'\]"
+        ):
+            read_image_table(parts, root=folder)
+
+
+def test_members_of_an_enumeration_are_the_words_that_they_equal(folder):
+    grade = enum.Enum("Grade", {"NONE": "none", "MILD": "mild"}, type=str)
+    table = {"path": ["a.png", "b.png"], "rank": [grade.MILD, grade.NONE]}
+    for ranks in (None, list(grade)):
+        found = read_image_table(table, root=folder, ranks=ranks)
+        assert (found.rank_names, found.target.tolist()) == (["none", "mild"], [1, 0])
+
+
+# -------------------------------------------------------- missing, repeated
+
+
+def test_what_stands_for_nothing_can_be_said(folder):
+    table = written(folder, "path,rank,who\na.png,1,x\nb.png,unknown,x\nd.png,2,?\n?,2,y\ninner/c.png,-1,y\n")
+    with pytest.warns(
+        UserWarning, match="without an image: 1.*\n.*without a rank: 2.*\n.*without a group: 1"
+    ) as caught:
+        found = read_image_table(table, group="who", missing=["unknown", "?", -1])
+    assert found.target.tolist() == [1]
+    assert "namely b.png; inner/c.png" in str(caught[0].message)
+
+
+def test_a_missing_cell_is_no_word(folder):
+    table = written(folder, "path,rank\na.png,None\nb.png,mild\nd.png,severe\n")
+    assert read_image_table(table, missing=[None, np.nan]).rank_names == ["None", "mild", "severe"]
+
+
+def test_nothing_stands_for_nothing_where_that_is_said(folder):
+    table = written(folder, "path,rank\na.png,1\nb.png,NA\nd.png,2\n")
+    with pytest.raises(ValueError, match=r"order is not known.*'1', '2', 'NA'"):
+        read_image_table(table, missing=[])
+    with pytest.raises(TypeError, match=r"missing must be a list .*such as \['unknown'\], got 'NA'"):
+        read_image_table(table, missing="NA")
+
+
+def test_a_category_that_is_declared_is_a_rank_whatever_its_name(folder):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"path": COLUMNS["file"][:3], "rank": ["1", "none", "2"]})
+    with pytest.warns(UserWarning, match=r"rows without a rank: 1, namely b.png \(where a word such as None is a rank"):
+        read_image_table(table, root=folder)
+    table["rank"] = table["rank"].astype(pandas.CategoricalDtype(["none", "1", "2"], ordered=True))
+    assert read_image_table(table, root=folder).target.tolist() == [1, 0, 2]
+
+
+def test_words_for_nothing_are_missing_among_groups_that_are_numbers(folder):
+    table = written(folder, "path,rank,who\na.png,1,7\nb.png,2,NA\nd.png,2,8\n")
+    with pytest.warns(UserWarning, match="rows without a group: 1, namely b.png"):
+        assert read_image_table(table, group="who").groups.tolist() == ["7", "8"]
+
+
+def test_groups_that_an_array_makes_the_same_are_refused(folder):
+    with pytest.raises(ValueError, match="Column 'who' has 7 and '7', which would become the same"):
+        read_image_table({"path": ["a.png", "b.png"], "rank": [1, 2], "who": [7, "7"]}, group="who", root=folder)
+
+
+RATED = "path,rank,who\na.png,1,x\nb.png,2,y\na.png,4,x\n./a.png,2,x\nd.png,5,z\na.png,7,x\nd.png,5,z\n"
+
+
+def test_several_ranks_of_an_image_are_their_lower_median(folder):
+    table = written(folder, RATED)
+    with pytest.raises(ValueError, match=r"'1' and '4'.*\(rows 0 and 2, counted .*; repeated=\"median\" takes the one"):
+        read_image_table(table)
+    found = read_image_table(table, group="who", repeated="median")
+    assert found.data.tolist() == [str(folder / name) for name in ("a.png", "b.png", "d.png")]
+    assert (found.target.tolist(), found.ranks) == ([2, 2, 5], [1, 2, 4, 5, 7])
+    assert (found.rows.tolist(), found.groups.tolist()) == ([0, 1, 4], ["x", "y", "z"])
+    spread = np.std([1, 2, 4, 7])
+    np.testing.assert_allclose(found.label_std, [spread, np.sqrt(spread**2 / 2), 0])  # of the single rating that of all
+    assert "3 images of 5 ranks" in found.DESCR
+
+
+def test_the_median_of_words_is_one_along_their_order(folder):
+    rows = [("a.png", word) for word in ("good", "poor", "fair", "excellent")] + [("b.png", "poor"), ("b.png", "good")]
+    table = {"path": [path for path, _ in rows], "rank": [word for _, word in rows]}
+    found = read_image_table(table, root=folder, repeated="median")
+    assert [found.rank_names[rank] for rank in found.target] == ["fair", "poor"]
+    np.testing.assert_allclose(found.label_std, [np.std([0, 1, 2, 3]), 1])
+    reversed_ranks = read_image_table(table, root=folder, repeated="median", ranks=found.rank_names[::-1])
+    assert [reversed_ranks.rank_names[rank] for rank in reversed_ranks.target] == ["good", "good"]
+
+
+def test_a_single_rating_each_has_no_spread(folder):
+    found = read_image_table(written(folder, "path,rank\na.png,1\nb.png,2\n"), repeated="median")
+    assert found.label_std.tolist() == [0, 0]
+    assert "label_std" not in read_image_table(folder / "table.csv")
+
+
+def test_groups_of_an_image_must_agree_whatever_its_ranks_become(folder):
+    table = written(folder, "path,rank,who\na.png,1,x\na.png,2,y\n")
+    with pytest.raises(ValueError, match="more than one group to 1 of its images"):
+        read_image_table(table, group="who", repeated="median")
+    with pytest.raises(ValueError, match="repeated must be one of 'error', 'median', got 'mean'"):
+        read_image_table(table, repeated="mean")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_file_is_one_image_however_its_path_is_written(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    os.symlink(folder / "a.png", folder / "link.png")
+    for other in (str(folder / "a.png"), "inner/../a.png", "link.png"):
+        with pytest.raises(ValueError, match="more than one rank to 1 of its images"):
+            read_image_table({"path": ["a.png", other], "rank": [1, 2]})
+        with pytest.warns(UserWarning, match="rows that repeat another: 1"):
+            assert read_image_table({"path": ["a.png", other], "rank": [1, 1]}).data.tolist() == ["a.png"]
+
+
+# ------------------------------------------------------------ names of files
+
+
+def test_names_that_became_numbers_are_told_how_to_be_names_again(folder):
+    pandas = pytest.importorskip("pandas")
+    for name in ("007.png", "008.png"):
+        Image.new("RGB", (4, 4)).save(folder / name)
+    table = written(folder, "path,rank\n007,1\n008,2\n")
+    for frame in (pandas.read_csv(table), pandas.read_csv(table).astype(float)):
+        with pytest.raises(
+            FileNotFoundError, match=r"became numbers, .* pandas.read_csv\(..., dtype=\{'path': str\}\)"
+        ):
+            read_image_table(frame, root=folder)
+    frame = pandas.read_csv(table, dtype={"path": str})
+    with pytest.raises(FileNotFoundError, match=r"The folder has 007.png: .* add the ending") as error:
+        read_image_table(frame, root=folder)
+    exec(str(error.value).split("its names, ")[1].rstrip("."), {"table": frame})
+    assert read_image_table(frame, root=folder).target.tolist() == [1, 2]
+
+
+def test_numbers_that_name_files_are_names(folder):
+    for name in ("7", "8"):
+        Image.new("RGB", (4, 4)).save(folder / name, "PNG")
+    assert read_image_table({"path": [7.0, 8], "rank": [1, 2]}, root=folder).target.tolist() == [1, 2]
+    with pytest.warns(UserWarning, match="not there: 1, namely 9 .Names in column 'path' became numbers"):
+        read_image_table({"path": [7, 8, 9], "rank": [1, 2, 2]}, root=folder)
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="such names are the same file there")
+@pytest.mark.parametrize(("there", "asked"), [("caf\u00e9.png", "cafe\u0301.png"), ("cafe\u0301.png", "caf\u00e9.png")])
+def test_accents_may_stand_apart_in_names_of_files_and_columns(folder, there, asked):
+    Image.new("RGB", (4, 4)).save(folder / there)
+    table = written(folder, f"{asked},se\u0301v\n{asked},1\n")
+    assert read_image_table(table, image=there, rank="s\u00e9v").data.tolist() == [str(folder / there)]
+
+
+def test_the_users_own_folder_may_be_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    assert read_image_table({"path": ["~/a.png"], "rank": [1]}).data.tolist() == [str(folder / "a.png")]
+
+
+def test_a_column_that_differs_only_in_letter_case_is_named(folder):
+    with pytest.raises(ValueError, match=r"no column 'path'; .* Path differs from path only in letter case\. Name the"):
+        read_image_table(written(folder, "Path,rank\na.png,1\n"))
+
+
+def test_addresses_are_not_fetched(folder):
+    with pytest.raises(FileNotFoundError, match=r"the first is an address, 'https://x/a.png', and nothing is fetched"):
+        read_image_table({"path": ["https://x/a.png"], "rank": [1]}, root=folder)
+
+
+def test_images_in_base64_are_no_paths(folder):
+    text = base64.b64encode((folder / "a.png").read_bytes()).decode()
+    with pytest.raises(FileNotFoundError, match="text of an image in base64: fit takes such images as X=") as error:
+        read_image_table({"path": [text], "rank": [1]}, root=folder)
+    code = str(error.value).split("X=")[1].rstrip(".")
+    assert eval(code, {"base64": base64, "column": [text]}) == [(folder / "a.png").read_bytes()]  # noqa: S307
 
 
 def test_columns_of_two_lengths_are_named(folder):
@@ -411,6 +701,13 @@ def test_names_without_their_ending_are_told_from_a_wrong_folder(folder):
         ("absent.csv", FileNotFoundError, "there is no file absent.csv"),
         (".", FileNotFoundError, "is a folder"),
         (__file__, ValueError, "Save it as one of them"),
+        ("s3://bucket/t.csv", ValueError, "an address, 's3://bucket/t.csv', .*: .* table=pandas.read_csv"),
+        ("file:///data/t.csv", ValueError, "an address, .* give its path, '.data.t.csv'"),
+        (
+            zipfile.Path(io.BytesIO(EMPTY_ARCHIVE), "t.csv"),
+            TypeError,
+            "got Path. Read it with pandas, as in table=.*open",
+        ),
         ({"path": [np.zeros((2, 2))], "rank": [1]}, TypeError, "must hold paths, got ndarray.*give the column to fit"),
     ],
 )

@@ -1,9 +1,11 @@
 """Whatever is handed over as X is read entry by entry, without a change to any image, or refused by name."""
 
+import base64
 import io
 import mmap
 import os
 import tempfile
+import zipfile
 from collections import UserList, deque
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from PIL import Image
 from skl2rclip._images import decoding as images_module
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.decoding import open_image, read_image
-from skl2rclip._images.files import Unread, stamped
+from skl2rclip._images.files import Unread, known_problem, stamped
 from skl2rclip._utils.arguments import check_no_embeddings
 from tests.support.helpers import SQUARE, cache_for_tests, embedded, write_images
 
@@ -188,17 +190,101 @@ def test_a_data_set_of_pairs_is_refused_at_its_first_entry():
         (b"content", ValueError, r"got a single bytes: write \[image\]"),
         (io.BytesIO(b"content"), ValueError, r"got a single BytesIO: write \[image\]"),
         (Frame(a=["a.png"], b=["b.png"]), ValueError, "one column of images, got an array of shape"),
-        (np.array([b"a.png", b"b.png"]), ValueError, r"drops zero bytes .* X.astype\(str\)"),
+        (np.array([b"a.png", b"b.png"]), ValueError, r"drops zero bytes .* X=\[os.fsdecode\(name\)"),
         ([torch.zeros((3, 4, 4), dtype=torch.uint8)], TypeError, r"X\[0\] .*tensor.permute\(1, 2, 0\)"),
         (["a.png", float("nan")], TypeError, r"X\[1\] .*The entry is missing"),
         (pd.Series(["a.png", None], dtype="string"), TypeError, r"X\[1\] .*The entry is missing"),
         (["a.png", "HTTPS://example.org/a.png"], ValueError, r"X\[1\] is an address.*nothing is fetched"),
         (["s3://bucket/a.png"], ValueError, "give the content of the file, as bytes"),
+        (["zip://a.png::b.zip"], ValueError, r"X\[0\] is an address.*nothing is fetched"),
+        (["hf://datasets/a/b.png"], ValueError, r"X\[0\] is an address.*nothing is fetched"),
+        (["data:image/png;base64,iVBORw0KGgo="], ValueError, r"X\[0\] is an address.*nothing is fetched"),
+        (["file:///data/a%20b.png"], ValueError, r"X\[0\] is an address.*give its path, '.data.a b.png'"),
+        (
+            [np.zeros(9, np.uint8)],
+            ValueError,
+            r"got \(9,\)\. If it holds the bytes of a file, give them: image.tobytes",
+        ),
+        ([np.zeros((3, 8, 9), np.uint8)], ValueError, r"Its channels come first: np.moveaxis\(image, 0, -1\)"),
+        ([torch.zeros(9, dtype=torch.uint8)], TypeError, r"the bytes of a file, give them: tensor.numpy\(\).tobytes"),
     ],
 )
 def test_what_is_no_image_is_refused_by_name(X, error, message):
     with pytest.raises(error, match=message):
         as_image_list(X)
+
+
+class Coded(list):
+    """Pairs whose numbers stand for names, as of torchvision."""
+
+    classes = ["mild", "none"]  # noqa: RUF012
+
+
+class InFiles(Coded):
+    root = "grades"
+
+    @property
+    def samples(self):
+        return [("a.png", label) for _, label in self]
+
+
+PAIR = (Image.new("L", (2, 2)), 0)
+
+
+@pytest.mark.parametrize(
+    ("X", "said"),
+    [
+        (
+            Coded([PAIR]),
+            r"for image, _ in data_set\] and y = \[data_set.classes\[label\] for _, label in data_set\]: its",
+        ),
+        (InFiles([PAIR]), r"for image, _ in data_set.samples\] .*_, label in data_set.samples\]: .*load_image_folder"),
+        (
+            torch.utils.data.Subset(InFiles([PAIR]), [0]),
+            r"y = \[data_set.dataset.classes\[label\] .* in data_set\]: its",
+        ),
+        (
+            type("InOrder", (Coded,), {"classes": ["none", "mild"]})([PAIR]),
+            r"classes\[label\] for _, label in data_set\]\.$",
+        ),
+    ],
+)
+def test_numbers_of_pairs_are_mapped_through_their_names_where_these_are_known(X, said):
+    with pytest.raises(TypeError, match=said):
+        as_image_list(X)
+
+
+def test_files_within_archives_and_file_systems_are_their_content(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4), "green").save(path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "a.png")
+    fsspec.filesystem("memory").pipe("/collection/a.png", path.read_bytes())
+    entries = [
+        zipfile.Path(tmp_path / "a.zip", "a.png"),
+        fsspec.open(f"zip://a.png::{tmp_path / 'a.zip'}"),
+        fsspec.open("memory://collection/a.png"),
+        fsspec.open("memory://collection/a.png").open(),
+    ]
+    assert as_image_list(entries) == [path.read_bytes()] * 4
+    assert all(holds_images([entry]) for entry in entries)
+    absent = [zipfile.Path(tmp_path / "a.zip", "b.png"), fsspec.open("memory://collection/b.png")]
+    assert all("cannot read it" in image.problem for image in as_image_list(absent))
+
+
+def test_text_of_an_image_is_no_name_of_a_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 64), "green").save(path)
+    text = base64.b64encode(path.read_bytes())
+    for entry in (text.decode(), text, base64.encodebytes(path.read_bytes()).decode()):
+        assert "text of an image in base64" in known_problem(stamped([entry])[0])
+    assert "base64" not in stamped(["A" * 5000])[0].problem
+    assert known_problem(path.read_bytes()) is None
+
+
+def test_the_users_own_folder_is_not_expanded():
+    assert "give os.path.expanduser(path)" in stamped(["~/no such file.png"])[0].problem
 
 
 @pytest.mark.parametrize("X", [np.zeros((2, 3, 3), np.uint8), torch.zeros((2, 4, 5), dtype=torch.uint8)], ids=type)

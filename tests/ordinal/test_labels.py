@@ -1,12 +1,13 @@
 """What labels may be."""
 
+import enum
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skl2rclip._ordinal.labels import check_labels
+from skl2rclip._ordinal.labels import array_of, check_labels
 from skl2rclip._ordinal.ranks import rank_scale
 
 
@@ -48,8 +49,23 @@ def test_large_integers_are_numbers_or_refused_by_name():
         (np.array([b"a", b"b"]), "got bytes; decode them"),
         (["a", b"b"], "all numbers or all strings, got bytes, str"),
         ([True, "a"], "all numbers or all strings, got bool, str"),
+        ({"a.png": 1}, r"got dict: give its values, y=y\.values\(\)"),
+        ({1, 2}, "got set, which has no order"),
+        ((label for label in "ab"), r"got generator, which has no length: make it a list first, y=list\(y\)"),
+        (np.eye(3, dtype=int), r"a 1d array, got an array of shape \(3, 3\) .*columns: y=np.asarray\(y\).argmax"),
+        (np.eye(3).tolist(), r"of shape \(3, 3\) .*they are ranks only where the columns are in rank order"),
+        (pd.get_dummies(["low", "high"]), r"of shape \(2, 2\) .*names of the columns: y=y.idxmax\(axis=1\)"),
+        (enum.Enum("grade", "low high"), r"try y=\[label.value for label in y\]"),
+        (pd.Series(["mild", None]), r"index 1\).* such as the grade None, pandas .*keep_default_na=False"),
     ],
 )
 def test_unusable_labels_are_named(y, message):
     with pytest.raises(ValueError, match=message):
-        check_labels(y)
+        check_labels(list(y) if isinstance(y, type) else y)
+
+
+@pytest.mark.parametrize("labels", [["a", "a\0"], [7, "7"], [2**53 + 1, 2**53, 0.5]])
+def test_labels_that_an_array_makes_the_same_are_named(labels):
+    with pytest.raises(ValueError, match=r"which has .* and .*, which would become the same: write them differently"):
+        array_of(labels, "which")
+    assert array_of([labels[0]] * 2, "which").tolist() == [labels[0]] * 2

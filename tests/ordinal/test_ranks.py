@@ -1,4 +1,6 @@
 import ast
+import json
+import re
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -267,6 +269,29 @@ def test_names_by_mapping_list_and_function(rank_names):
 def test_unusable_names_are_named(rank_names, message):
     with pytest.raises(InvalidParameterError, match=message):
         rank_scale([1, 2], None, rank_names)
+
+
+@pytest.mark.parametrize(("labels", "kind"), [([0, 1], "int"), ([0.5, 1.0], "float")])
+def test_names_whose_keys_json_made_words_are_told_how_to_be_numbers_again(labels, kind):
+    names = json.loads(json.dumps(dict(zip(labels, "ab", strict=True))))
+    with pytest.raises(InvalidParameterError, match="Its keys are words, as JSON makes them of numbers") as error:
+        names_of(np.array(labels), names)
+    remedy = re.search(r"rank_names=(\{.*\})\.$", str(error.value))[1]
+    assert remedy.startswith(f"{{{kind}(label)")
+    assert names_of(np.array(labels), eval(remedy, {"rank_names": names})) == ("a", "b")  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("Mild", "Mild differs from mild only in letter case"),
+        ("se\u0301ve\u0300re", r"s.* differs from sévère only in how accents are written"),
+        (" mild", "' mild' differs from mild only in blanks"),
+    ],
+)
+def test_a_label_that_is_a_rank_but_for_what_one_hardly_sees_is_told(label, said):
+    with pytest.raises(ValueError, match=rf"not among the ranks: .*\. '?.*{said}\. Add what"):
+        rank_scale([label, "mild"], ["mild", "sévère"])
 
 
 def test_parts_of_the_scale_can_be_had_alone():

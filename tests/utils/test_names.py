@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skl2rclip import find_unreadable
-from skl2rclip._utils.names import near_name
+from skl2rclip._utils.names import near_name, near_word, unseen_difference
 from skl2rclip.errors import UnreadableImagesError, visible
 from tests.support.helpers import embedded, within, write_images
 
@@ -53,7 +53,7 @@ def test_long_names_are_shortened():
         ("a.png", "a\u200b.png", "the folder has a.png"),
         ("a b.png", "a\xa0b.png", "the folder has a b.png"),
         ("a.png ", "a.png", "the folder has 'a.png '"),
-        ("a.PNG", "a.png", "the folder has a.PNG"),
+        ("a.PNG", "a.png", "the folder has a.PNG, which differs only in letter case"),
         (APART, ACCENTED, r"the folder has 'cafe\u0301.png'"),
         (ACCENTED, APART, f"the folder has {ACCENTED}"),
         ("b.png", "a.png", None),
@@ -66,6 +66,25 @@ def test_what_was_meant_is_named(tmp_path, there, asked, expected):
     assert found is None if expected is None else expected in found
     reason = find_unreadable([tmp_path / asked])[0]
     assert reason == "no such file" if expected is None else expected in reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        ("Mild", "mild", "letter case"),
+        ("mild ", "mild", "blanks"),
+        ("very\xa0mild", "very mild", "blanks"),
+        (APART, ACCENTED, "how accents are written"),
+        ("mild\u200b", "mild", "characters that one hardly sees"),
+        ("Mild ", "mild", "characters that one hardly sees"),
+        ("mild", "mild", None),
+        ("mild", "severe", None),
+    ],
+)
+def test_what_one_hardly_sees_is_said(one, other, difference):
+    assert unseen_difference(one, other) == unseen_difference(other, one) == difference
+    said = f" {visible(one)} differs from {visible(other)} only in {difference}."
+    assert near_word([one, "severe"], ["moderate", other]) == ("" if difference is None else said)
 
 
 def test_a_file_that_is_added_is_found(tmp_path):
