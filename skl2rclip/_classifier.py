@@ -91,9 +91,10 @@ class L2RCLIPClassifier(
     prompt : str, default="a photo of"
         Words that the context tokens start from; say what is graded. One ``{}`` places the rank among them, as in
         ``"a photo of a {} year old person"``.
-    n_context_tokens : int, default=8
-        Number m of learned context tokens. More of them fit more, and cost in each step; a shorter prompt is filled up
-        at its end from N(0, 0.02^2), a longer one is cut there with a warning. See `prompt_`.
+    n_context_tokens : int or "auto", default="auto"
+        Number m of learned context tokens; "auto" is as many as `prompt` has. With more of them it is filled up at its
+        end from N(0, 0.02^2), which costs in each step and was not seen to help; with fewer it is cut there, with a
+        warning. See `prompt_`.
     rank_position : {"tail", "front", "middle"}, default="tail"
         Where the rank stands: after the context, before it, or after its first m // 2 tokens. Only with ``"tail"`` do
         all ranks share the computation of the whole context. A ``{}`` in `prompt` says it instead.
@@ -222,7 +223,7 @@ class L2RCLIPClassifier(
         Unit text embedding of each rank, in the order of `ranks_`.
     prompt_ : str
         What the prompts start from in plain words, with ``{}`` where the rank stands and the number of tokens that are
-        drawn at random: ``"a photo of [5 random tokens] {}"``.
+        drawn at random: ``"a photo of [5 random tokens] {}"`` with ``n_context_tokens=8``.
     ordinality_ : float
         Share of neighbouring prototype similarities in the right order, see `skl2rclip.metrics.ordinality`.
     label_noise_ : float
@@ -290,7 +291,7 @@ class L2RCLIPClassifier(
         ranks: Any = None,
         rank_names: Any = None,
         prompt: str = "a photo of",
-        n_context_tokens: int = 8,
+        n_context_tokens: int | str = "auto",
         rank_position: str = "tail",
         tune_ranks: bool = True,
         rankformer_layers: int = 1,

@@ -453,10 +453,10 @@ def test_folds_that_lack_a_rank(make_classifier, images):
 @pytest.mark.full_ordering  # workers would not know of fewer steps
 def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, images, tiny):
     X, y = images
-    grid = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0]}
+    grid = {"n_context_tokens": ["auto", 4], "pairwise_weight": [0.3, 1.0]}
     search = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
     assert search.cv_results_["mean_test_score"].shape == (4,)
-    assert search.best_params_["n_context_tokens"] in (3, 4)
+    assert search.best_params_["n_context_tokens"] in ("auto", 4)
     assert search.predict(X).shape == (40,)
     alone = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, error_score="raise").fit(X, y)
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])

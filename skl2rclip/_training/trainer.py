@@ -277,7 +277,7 @@ def _moments(optimizer: torch.optim.AdamW | None) -> dict[str, Any] | None:
 @torch.no_grad()
 def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared: Prepared) -> FittedState:
     """Copy everything learned to arrays on the CPU."""
-    settings, targets = request.settings, prepared.targets
+    settings, previous, targets = request.settings, request.previous, prepared.targets
     return FittedState(
         record=BackboneRecord.of(backbone),
         tokens=request.tokens,
@@ -285,7 +285,8 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         logit_scale=backbone.logit_scale,
         prototypes=learner.prototypes().cpu().numpy(),
         arrays={name: module_arrays(module) for name, module in learner.modules().items()},
-        structure={name: getattr(settings, name) for name in STRUCTURE},
+        # a fit that goes on may name the very value that "auto" has chosen
+        structure=previous.structure if previous else {name: getattr(settings, name) for name in STRUCTURE},
         asked_for=(settings.model_name, settings.pretrained),
         history=tuple(dict(entry) for entry in learner.history),
         device=str(request.device),
