@@ -36,6 +36,23 @@ from skl2rclip.metrics import ordinality
 if TYPE_CHECKING:
     from skl2rclip._model.state import FittedState
 
+# where each value is from stands in docs/method.md
+_AS_PUBLISHED = {
+    "image_tower": "finetune",
+    "image_features": "embedding",
+    "image_adapter": "linear",
+    "rank_targets": "hard",
+    "zero_shot_share": 0.0,
+    "pairwise_weight": 1.0,
+    "tightness_weight": 1.0,
+    "prompt_epochs": 200,
+    "image_epochs": 60,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "image_learning_rate": 5e-6,
+    "decision": "argmax",
+}
+
 
 class L2RCLIPClassifier(
     ReadOutMixin,
@@ -373,6 +390,36 @@ class L2RCLIPClassifier(
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def as_published(
+        cls, model_name: str = "ViT-B-16", pretrained: str | os.PathLike | None = "openai", **parameters: Any
+    ) -> L2RCLIPClassifier:
+        """Make a classifier that learns as the paper has it, as far as its abstract and its authors' fragments tell.
+
+        Hard targets, all terms of the objective with the weight one, a linear adapter of CLIP's embedding, prompts
+        first and then the image tower along with them, and the likeliest rank as the prediction. With few images it is
+        behind the defaults, and the second stage wants a GPU: ``image_tower="frozen"`` leaves it out.
+
+        Parameters
+        ----------
+        model_name : str, default="ViT-B-16"
+        pretrained : str, path or None, default="openai"
+        **parameters
+            Any others of the constructor; they come before what is published.
+
+        Returns
+        -------
+        L2RCLIPClassifier
+            Not fitted.
+
+        Examples
+        --------
+        >>> from skl2rclip import L2RCLIPClassifier
+        >>> L2RCLIPClassifier.as_published("skl2rclip-tiny", image_tower="frozen").rank_targets
+        'hard'
+        """
+        return cls(model_name, pretrained, **{**_AS_PUBLISHED, **parameters})
 
     @with_callbacks
     def fit(
