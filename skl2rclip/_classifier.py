@@ -448,7 +448,9 @@ class L2RCLIPClassifier(
         groups : array-like of shape (n,), optional
             What an image belongs to: a patient, a plant, a burst of frames. Images of one group are left out together
             where soft targets are measured and where images are held out, so that many images of one thing are not
-            taken for certainty.
+            taken for certainty. ``cross_validate(clf, X, y, groups=groups, cv=GroupKFold())`` hands them to the split
+            alone; ``params={"groups": groups}`` beside it hands them to `fit` too. A search does so where metadata
+            routing is enabled and ``set_fit_request(groups=True)`` asks for them.
         label_std : array-like of shape (n,), optional
             How far each label may be off, as a standard deviation in the unit of the labels (of words, in ranks): the
             spread of an image's raters, or the standard error of their mean where `y` is that mean. An image counts

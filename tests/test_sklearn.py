@@ -529,6 +529,19 @@ def test_weights_and_groups_are_routed_through_pipelines_and_searches(make_class
         assert score == pytest.approx(np.average(part.predict(X[test]) == y[test], weights=weight[test]))
 
 
+@pytest.mark.parametrize("params", [None, {"groups": np.arange(40) // 5}])
+def test_groups_of_a_split_reach_the_fits_where_params_name_them_too(make_classifier, params):
+    Z, groups = np.random.default_rng(0).normal(size=(40, 24)), np.arange(40) // 5
+    classifier = Noting(**make_classifier(image_tower="precomputed", prompt_epochs=0).get_params())
+    how = {"groups": groups, "cv": GroupKFold(2), "return_estimator": True, "error_score": "raise"}
+    result = cross_validate(classifier, Z, np.tile(np.arange(5), 8), **how, params=params)
+    for (train, _), fitted in zip(GroupKFold(2).split(Z, groups=groups), result["estimator"], strict=True):
+        if params is None:
+            assert fitted.given_["groups"] is None
+        else:
+            np.testing.assert_array_equal(fitted.given_["groups"], groups[train])
+
+
 def test_threads_of_a_search_give_what_one_gives(make_classifier, images, tiny):
     X, y = images
     pipeline = make_pipeline(CLIPImageEncoder(tiny), make_classifier(image_tower="precomputed", prompt_epochs=1))
