@@ -21,6 +21,7 @@ from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
+from skl2rclip._training.diagnosis import warn_of_nothing_learned
 from skl2rclip._training.distributed import ProcessGroup, run_on_devices
 from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection, WeightInterpolation, select_epochs
 from skl2rclip._training.initialization import has_enough_to_compare, start
@@ -94,6 +95,7 @@ def train(
         steps.prompt_stage()
         choice = steps.choose_tower_epochs()
         steps.tower_stage(choice)
+        steps.diagnose(choice)
         return steps.collect()
 
 
@@ -190,6 +192,12 @@ class _Steps:
             data = replace(data, distributions=distributions.to(self.request.device))
             stage = TowerStage(learner, self.settings, WeightInterpolation(learner, choice.share))
             self._run(stage, data, n_epochs, choice.last_epoch)
+
+    def diagnose(self, choice: EpochSelection | None) -> None:
+        """Warn where nothing was learned."""
+        n_epochs = self._epochs_of(IMAGE_TOWER) if choice is None else choice.last_epoch
+        data, measured = self.prepared.training, self.prepared.measured
+        warn_of_nothing_learned(self.request, self.learner, data, measured, has_tower_learned=bool(n_epochs))
 
     def collect(self) -> FittedState:
         """Put together what was learned."""
