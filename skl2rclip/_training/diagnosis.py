@@ -18,7 +18,7 @@ from skl2rclip._utils.arguments import warn_user
 from skl2rclip.errors import NothingLearnedWarning
 
 # of the labels' variance, below which a regression explains next to nothing of it
-_LEAST_TRUST = 0.05
+_MIN_TRUST = 0.05
 # with fewer, or fewer groups of them, chance hides what images show, in one of five fits with twelve
 _MIN_BLOCKS = 20
 
@@ -41,7 +41,7 @@ def warn_of_nothing_learned(
     """
     if measured is None or measured.targets.scores is None or not request.is_new or has_tower_learned:
         return
-    if len(np.unique(measured.blocks)) < _MIN_BLOCKS or measured.targets.trust >= _LEAST_TRUST:
+    if len(np.unique(measured.blocks)) < _MIN_BLOCKS or measured.targets.trust >= _MIN_TRUST:
         return
     if learner.group.rank > 0 or _say_words_more_than_chance(learner, data, measured):
         return
@@ -55,7 +55,7 @@ def _message(request: FitRequest, trust: float) -> str:
     return (
         "The fit has learned next to nothing: for images that are left out, a regression on what is read of them "
         f"explains {100 * trust:.0f} % of the labels' variance (label_trust_), and the words do not tell the ranks "
-        "either. Look first whether each label belongs to its image, and whether the ranks are in order. What helps then: "
+        "either. Look first whether each label belongs to its image, and whether the ranks are in order. Otherwise try "
         f"{', '.join(remedies[:-1])}, or {remedies[-1]}."
     )
 

@@ -13,6 +13,7 @@ CITING = {
     ("method.md", "What was measured"),
     ("scaling.md", "Many images"),
     ("skl2rclip-photo.md", "What a fit makes of it"),
+    ("when-to-use.md", "What is worth tuning"),
     ("when-to-use.md", "What the figures say"),
 }
 TABLE = re.compile(r"\((?:\.\./)?benchmarks/([\w-]+\.md)\)")

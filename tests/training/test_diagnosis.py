@@ -75,7 +75,7 @@ def test_a_tower_that_would_gain_nothing_is_no_remedy(make_classifier, shuffled)
 
 def test_words_that_tell_the_ranks_are_enough(make_classifier, monkeypatch):
     """Were it for the images alone, each of these fits would be told it."""
-    monkeypatch.setattr("skl2rclip._training.diagnosis._LEAST_TRUST", 2)
+    monkeypatch.setattr("skl2rclip._training.diagnosis._MIN_TRUST", 2)
     settings = {"image_tower": "precomputed", "ranks": range(5), "prompt_epochs": 1}
     words = make_classifier(**settings).fit_zero_shot().prototypes_
     y = np.tile(np.arange(5), 8)
