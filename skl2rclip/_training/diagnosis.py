@@ -19,8 +19,10 @@ from skl2rclip.errors import NothingLearnedWarning
 
 # of the labels' variance, below which a regression explains next to nothing of it
 _MIN_TRUST = 0.05
-# with fewer, or fewer groups of them, chance hides what images show, in one of five fits with twelve
+# with fewer, or fewer groups of them, chance hides what images show: in one of five fits with twelve, and with a few
+# images beside one frequent rank
 _MIN_BLOCKS = 20
+_MIN_OTHERS = 8
 
 
 def warn_of_nothing_learned(
@@ -41,11 +43,18 @@ def warn_of_nothing_learned(
     """
     if measured is None or measured.targets.scores is None or not request.is_new or has_tower_learned:
         return
-    if len(np.unique(measured.blocks)) < _MIN_BLOCKS or measured.targets.trust >= _MIN_TRUST:
+    if measured.targets.trust >= _MIN_TRUST or not _has_enough_to_tell(measured):
         return
     if learner.group.rank > 0 or _say_words_more_than_chance(learner, data, measured):
         return
     warn_user(_message(request, measured.targets.trust), NothingLearnedWarning)
+
+
+def _has_enough_to_tell(measured: Measurement) -> bool:
+    """Whether images that show the ranks would have been seen to do so."""
+    target, blocks = measured.targets.target, measured.blocks
+    others = blocks[target != np.bincount(target).argmax()]
+    return len(np.unique(blocks)) >= _MIN_BLOCKS and len(np.unique(others)) >= _MIN_OTHERS
 
 
 def _message(request: FitRequest, trust: float) -> str:

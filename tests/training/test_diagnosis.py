@@ -67,6 +67,11 @@ def test_nothing_is_told_of_few_groups_nor_of_single_passes(make_classifier, sil
     make_classifier().partial_fit(*shuffled, classes=range(5))
 
 
+def test_nothing_is_told_of_few_images_beside_one_frequent_rank(make_classifier, silent, shuffled):
+    y = (np.arange(40) >= 36).astype(int)
+    assert make_classifier(prompt_epochs=1).fit(shuffled[0], y).label_trust_ < 0.05
+
+
 def test_a_tower_that_would_gain_nothing_is_no_remedy(make_classifier, shuffled):
     with pytest.warns(NothingLearnedWarning, match=TOLD) as told:
         make_classifier(image_tower="finetune", image_epochs=1, prompt_epochs=1).fit(*shuffled)
