@@ -43,6 +43,8 @@ _AS_PUBLISHED = {
     "image_adapter": "linear",
     "rank_targets": "hard",
     "zero_shot_share": 0.0,
+    "n_views": 1,
+    "mirror": False,
     "pairwise_weight": 1.0,
     "tightness_weight": 1.0,
     "prompt_epochs": 200,

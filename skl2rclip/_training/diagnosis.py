@@ -72,13 +72,15 @@ def _message(request: FitRequest, trust: float) -> str:
 @torch.no_grad()
 def _say_words_more_than_chance(learner: Learner, data: TrainingData, measured: Measurement) -> bool:
     """Whether zero-shot CLIP, where the model keeps it, is surely better than the frequencies of the ranks."""
-    zero_shot, images, target = learner.zero_shot, data.images, measured.targets.target
+    zero_shot, target = learner.zero_shot, measured.targets.target
+    images = None if data.images is None else data.images.predicted
     if zero_shot is None or images is None or images.embeddings is None:
         return False
     if learner.adapter is not None and not float(zero_shot.share):
         return False
     logits = learner.objective.logits(images.embeddings, zero_shot.prototypes).cpu().double().numpy()
     frequencies = np.bincount(target, measured.weight, logits.shape[1]) / measured.weight.sum()
-    by_chance, by_words = np.tile(frequencies, (len(target), 1)), softmax(logits, axis=1)
+    by_chance = np.tile(frequencies, (len(target), 1))
+    by_words = images.views.of_prediction(softmax(logits, axis=1))
     scores = np.stack([ranked_scores(each, target) for each in (by_chance, by_words)])
     return surely_best(scores, measured.weight, measured.blocks) == 1
