@@ -36,6 +36,25 @@ from skl2rclip.metrics import ordinality
 if TYPE_CHECKING:
     from skl2rclip._model.state import FittedState
 
+# where each value is from stands in docs/method.md
+_AS_PUBLISHED = {
+    "image_tower": "finetune",
+    "image_features": "embedding",
+    "image_adapter": "linear",
+    "rank_targets": "hard",
+    "zero_shot_share": 0.0,
+    "n_views": 1,
+    "mirror": False,
+    "pairwise_weight": 1.0,
+    "tightness_weight": 1.0,
+    "prompt_epochs": 200,
+    "image_epochs": 60,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "image_learning_rate": 5e-6,
+    "decision": "argmax",
+}
+
 
 class L2RCLIPClassifier(
     ReadOutMixin,
@@ -91,9 +110,10 @@ class L2RCLIPClassifier(
     prompt : str, default="a photo of"
         Words that the context tokens start from; say what is graded. One ``{}`` places the rank among them, as in
         ``"a photo of a {} year old person"``.
-    n_context_tokens : int, default=8
-        Number m of learned context tokens. More of them fit more, and cost in each step; a shorter prompt is filled up
-        at its end from N(0, 0.02^2), a longer one is cut there with a warning. See `prompt_`.
+    n_context_tokens : int or "auto", default="auto"
+        Number m of learned context tokens; "auto" is as many as `prompt` has. With more of them it is filled up at its
+        end from N(0, 0.02^2), which costs in each step and was not seen to help; with fewer it is cut there, with a
+        warning. See `prompt_`.
     rank_position : {"tail", "front", "middle"}, default="tail"
         Where the rank stands: after the context, before it, or after its first m // 2 tokens. Only with ``"tail"`` do
         all ranks share the computation of the whole context. A ``{}`` in `prompt` says it instead.
@@ -222,7 +242,7 @@ class L2RCLIPClassifier(
         Unit text embedding of each rank, in the order of `ranks_`.
     prompt_ : str
         What the prompts start from in plain words, with ``{}`` where the rank stands and the number of tokens that are
-        drawn at random: ``"a photo of [5 random tokens] {}"``.
+        drawn at random: ``"a photo of [5 random tokens] {}"`` with ``n_context_tokens=8``.
     ordinality_ : float
         Share of neighbouring prototype similarities in the right order, see `skl2rclip.metrics.ordinality`.
     label_noise_ : float
@@ -292,7 +312,7 @@ class L2RCLIPClassifier(
         ranks: Any = None,
         rank_names: Any = None,
         prompt: str = "a photo of",
-        n_context_tokens: int = 8,
+        n_context_tokens: int | str = "auto",
         rank_position: str = "tail",
         tune_ranks: bool = True,
         rankformer_layers: int = 1,
@@ -375,6 +395,36 @@ class L2RCLIPClassifier(
         self.random_state = random_state
         self.verbose = verbose
 
+    @classmethod
+    def as_published(
+        cls, model_name: str = "ViT-B-16", pretrained: str | os.PathLike | None = "openai", **parameters: Any
+    ) -> L2RCLIPClassifier:
+        """Make a classifier that learns as the paper has it, as far as its abstract and its authors' fragments tell.
+
+        Hard targets, all terms of the objective with the weight one, a linear adapter of CLIP's embedding, prompts
+        first and then the image tower along with them, and the likeliest rank as the prediction. With few images it is
+        behind the defaults, and the second stage wants a GPU: ``image_tower="frozen"`` leaves it out.
+
+        Parameters
+        ----------
+        model_name : str, default="ViT-B-16"
+        pretrained : str, path or None, default="openai"
+        **parameters
+            Any others of the constructor; they come before what is published.
+
+        Returns
+        -------
+        L2RCLIPClassifier
+            Not fitted.
+
+        Examples
+        --------
+        >>> from skl2rclip import L2RCLIPClassifier
+        >>> L2RCLIPClassifier.as_published("skl2rclip-tiny", image_tower="frozen").rank_targets
+        'hard'
+        """
+        return cls(model_name, pretrained, **{**_AS_PUBLISHED, **parameters})
+
     @with_callbacks
     def fit(
         self,
@@ -402,7 +452,9 @@ class L2RCLIPClassifier(
         groups : array-like of shape (n,), optional
             What an image belongs to: a patient, a plant, a burst of frames. Images of one group are left out together
             where soft targets are measured and where images are held out, so that many images of one thing are not
-            taken for certainty.
+            taken for certainty. ``cross_validate(clf, X, y, groups=groups, cv=GroupKFold())`` hands them to the split
+            alone; ``params={"groups": groups}`` beside it hands them to `fit` too. A search does so where metadata
+            routing is enabled and ``set_fit_request(groups=True)`` asks for them.
         label_std : array-like of shape (n,), optional
             How far each label may be off, as a standard deviation in the unit of the labels (of words, in ranks): the
             spread of an image's raters, or the standard error of their mean where `y` is that mean. An image counts

@@ -102,7 +102,10 @@ class ReadOutMixin:
         """Predict the central interval of the ranks.
 
         Each end leaves at most half of the rest of the probability outside, so that the interval holds at least
-        `coverage` of the predicted probability. It ends at whole ranks: of three or five of them it holds far more.
+        `coverage` of the predicted probability. It ends at whole ranks, and holds more the fewer there are: of
+        probabilities that are exactly right an interval of 0.8 holds 97 to 99 % with three ranks, 95 to 97 % with five,
+        90 to 93 % with eleven, 86 to 89 % with twenty-one and 81 to 82 % with a hundred. So `coverage` means about what
+        it says from some twenty ranks on; with less than ten, read which neighbouring ranks are possible.
 
         Parameters
         ----------

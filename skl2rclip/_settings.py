@@ -46,7 +46,7 @@ class Settings:
     image_adapter: str | None
     rank_targets: str
     prompt: str
-    n_context_tokens: int
+    n_context_tokens: int | str
     rank_position: str
     tune_ranks: bool
     rankformer_layers: int
@@ -155,7 +155,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image_adapter": _choice("auto", "linear", "mlp", None),
     "rank_targets": _choice("soft", "hard"),
     "prompt": check_string,
-    "n_context_tokens": _at_least_0,
+    "n_context_tokens": partial(check_integer, minimum=0, also=("auto",)),
     "rank_position": _choice("tail", "front", "middle"),
     "tune_ranks": check_boolean,
     "rankformer_layers": _at_least_0,

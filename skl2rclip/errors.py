@@ -81,6 +81,10 @@ class LongWorkWarning(UserWarning):
     """A fit or a prediction will take longer than a minute; the message says how long, and what would be quicker."""
 
 
+class NothingLearnedWarning(UserWarning):
+    """Neither images that were left out of a fit nor the words of the ranks say anything of the ranks."""
+
+
 class MissingBackboneError(RuntimeError):
     """A fitted model's backbone cannot be loaded, or has changed."""
 

@@ -453,10 +453,10 @@ def test_folds_that_lack_a_rank(make_classifier, images):
 @pytest.mark.full_ordering  # workers would not know of fewer steps
 def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, images, tiny):
     X, y = images
-    grid = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 1.0]}
+    grid = {"n_context_tokens": ["auto", 4], "pairwise_weight": [0.3, 1.0]}
     search = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
     assert search.cv_results_["mean_test_score"].shape == (4,)
-    assert search.best_params_["n_context_tokens"] in (3, 4)
+    assert search.best_params_["n_context_tokens"] in ("auto", 4)
     assert search.predict(X).shape == (40,)
     alone = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, error_score="raise").fit(X, y)
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
@@ -527,6 +527,19 @@ def test_weights_and_groups_are_routed_through_pipelines_and_searches(make_class
         np.testing.assert_array_equal(part[-1].given_["groups"], groups[train])
         np.testing.assert_array_equal(part[-1].given_["sample_weight"], weight[train])
         assert score == pytest.approx(np.average(part.predict(X[test]) == y[test], weights=weight[test]))
+
+
+@pytest.mark.parametrize("params", [None, {"groups": np.arange(40) // 5}])
+def test_groups_of_a_split_reach_the_fits_where_params_name_them_too(make_classifier, params):
+    Z, groups = np.random.default_rng(0).normal(size=(40, 24)), np.arange(40) // 5
+    classifier = Noting(**make_classifier(image_tower="precomputed", prompt_epochs=0).get_params())
+    how = {"groups": groups, "cv": GroupKFold(2), "return_estimator": True, "error_score": "raise"}
+    result = cross_validate(classifier, Z, np.tile(np.arange(5), 8), **how, params=params)
+    for (train, _), fitted in zip(GroupKFold(2).split(Z, groups=groups), result["estimator"], strict=True):
+        if params is None:
+            assert fitted.given_["groups"] is None
+        else:
+            np.testing.assert_array_equal(fitted.given_["groups"], groups[train])
 
 
 def test_threads_of_a_search_give_what_one_gives(make_classifier, images, tiny):

@@ -32,7 +32,7 @@ from skl2rclip._clip.fingerprint import fingerprint, function_of
 from skl2rclip._clip.hub import fetch, what_is_damaged
 from skl2rclip._clip.source import CONFIG_FILE, HUB_PREFIX, LOCAL_DIR_PREFIX, BackboneSource, weight_files
 from skl2rclip._clip.text_tower import TextTower, refusal, text_tower_of
-from skl2rclip._clip.tokenizer import PromptTokenizer, tokenizer_of
+from skl2rclip._clip.tokenizer import PromptTokenizer, root_logger_kept, tokenizer_of
 from skl2rclip._clip.transformers import check_text_model
 from skl2rclip._clip.untrusted import allowed_source, check_config, check_files, read_config
 from skl2rclip._images.preprocessing import Preprocessing
@@ -378,7 +378,7 @@ def _create_model(source: BackboneSource, config: dict[str, Any], weights_file: 
         pretrained, preprocess = str(weights_file), _tag_of(source)
     if source.local_folder is not None and not source.is_random:
         _check_size(config, source.local_folder)
-    with seeded(source.seed), warnings.catch_warnings():
+    with seeded(source.seed), root_logger_kept(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="These pretrained weights were trained with QuickGELU")
         return open_clip.create_model(
             model_name,

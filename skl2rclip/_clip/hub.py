@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -22,9 +22,12 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import get_session
 
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")
+# how the clients of the hub, of which the older one is requests, name that no connection came about
+_NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"}
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
 
 
@@ -37,7 +40,8 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
     where = constants.ENDPOINT, constants.HF_HUB_CACHE
     _log.info("Fetching %s of %s from %s, unless it is in %s.", names[0], repository, *where)
     before, since = _blobs(repository), time.monotonic()
-    failures: list[Exception] = []
+    no_connection = why_unreachable(repository, names[0])
+    failures = [] if no_connection is None else [no_connection]
     for name in names:
         try:
             # what is not there for want of an answer need not be asked for once more under its other names
@@ -47,16 +51,31 @@ def fetch(repository: str, names: Sequence[str], revision: str | None = None) ->
         except EntryNotFoundError:
             continue
         except Exception as error:  # the clients of the hub raise families of their own
-            raise RuntimeError(why_not_fetched(error)) from error
+            raise RuntimeError(why_not_fetched(error)) from unexplained(error)
         else:
             _check_download(path, repository, before, since)
             return path
     if failures:
-        raise RuntimeError(why_not_fetched(failures[0])) from failures[0]
+        raise RuntimeError(why_not_fetched(failures[0])) from unexplained(failures[0])
     raise RuntimeError(
         f"{constants.ENDPOINT}/{repository} holds no file {' or '.join(names)}, so it is no model of open_clip: "
         "check the name."
     )
+
+
+def why_unreachable(repository: str, name: str) -> Exception | None:
+    """Try once to reach the hub, for a file of it, and return what kept from it; None where it answers, or may yet.
+
+    The client itself tries six times, which takes half a minute and helps nobody whose machine has no network.
+    """
+    if constants.HF_HUB_OFFLINE:  # nobody is to be asked, and the client says so
+        return None
+    try:
+        get_session().head(hf_hub_url(repository, name), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # the clients of the hub raise families of their own
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        return error if kinds & _NO_CONNECTION else None
+    return None
 
 
 def _blobs(repository: str) -> set[str]:
@@ -107,6 +126,15 @@ def what_is_damaged(path: Path) -> str:
 
 def why_not_fetched(error: BaseException) -> str:
     """Say in plain words what kept a file away, and what helps; whole sentences."""
+    return _explained(error) or f"{error}. {_network()}"
+
+
+def unexplained(error: BaseException) -> BaseException | None:
+    """Return an error where `why_not_fetched` can only repeat it: else its traceback says nothing more to a reader."""
+    return error if _explained(error) is None else None
+
+
+def _explained(error: BaseException) -> str | None:
     chain = list(_chain(error))
     kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
     responses = [each.response for each in chain if isinstance(each, HfHubHTTPError) and each.response is not None]
@@ -132,11 +160,11 @@ def why_not_fetched(error: BaseException) -> str:
         return f"The download from {endpoint} broke off ({line}): call again. {_network()}"
     if status is not None:
         return f"{endpoint} answered with the status {status} ({line}). {_network()}"
-    if kinds & {"ConnectError", "ConnectionError", "ProxyError", "LocalEntryNotFoundError"}:
+    if kinds & (_NO_CONNECTION | {"LocalEntryNotFoundError"}):
         return f"{endpoint} cannot be reached ({line}). {_network()}"
     if isinstance(first, OSError):  # a disk that is full, a folder that is not ours
         return f"It cannot be written into the cache {cache} ({first}). HF_HOME names another place for it."
-    return f"{error}. {_network()}"
+    return None
 
 
 def concerns_the_hub(error: BaseException) -> bool:

@@ -53,7 +53,9 @@ class BackboneRecord:
         try:
             backbone = load_backbone(source)
         except (ValueError, RuntimeError, OSError) as error:
-            raise MissingBackboneError(f"The fitted model needs its backbone {source}: {error}\n{remedy}") from error
+            # one that was raised "from None" has said everything in its message
+            cause = None if error.__suppress_context__ and error.__cause__ is None else error
+            raise MissingBackboneError(f"The fitted model needs its backbone {source}: {error}\n{remedy}") from cause
         if backbone.fingerprint != self.fingerprint:
             because = "the weights are others"
             if source.is_random:

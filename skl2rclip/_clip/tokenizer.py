@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import open_clip
 
 from skl2rclip._clip.embedded import EMBEDDED_NAMES, embedded_tokenizer
-from skl2rclip._clip.hub import concerns_the_hub, why_not_fetched
+from skl2rclip._clip.hub import concerns_the_hub, unexplained, why_not_fetched, why_unreachable
+from skl2rclip._clip.source import LOCAL_DIR_PREFIX
 from skl2rclip._clip.transformers import EXTRA, require_transformers
 from skl2rclip.errors import InvalidParameterError
 
@@ -27,19 +31,39 @@ def tokenizer_of(model_name: str, text_config: dict[str, Any]) -> Any:
     name = model_name.replace("/", "-") if ":" not in model_name else model_name
     hub_name = text_config.get("hf_tokenizer_name")
     if not hub_name:
-        return open_clip.get_tokenizer(name)
+        with root_logger_kept():
+            return open_clip.get_tokenizer(name)
     require_transformers(model_name, f"the Hugging Face tokenizer {hub_name!r}")
+    is_local = name.startswith(LOCAL_DIR_PREFIX) or os.path.isdir(hub_name)
+    no_connection = None if is_local else why_unreachable(hub_name, "tokenizer_config.json")
+    # the first would else ask, at the terminal, whether to run code that came with the model
+    options = {"trust_remote_code": False, **({} if no_connection is None else {"local_files_only": True})}
     try:
-        # it would else ask, at the terminal, whether to run code that came with the model
-        return open_clip.get_tokenizer(name, trust_remote_code=False)
+        with root_logger_kept():
+            return open_clip.get_tokenizer(name, **options)
     except Exception as error:  # transformers, its tokenizers and the hub's client raise families of their own
         which = f"The tokenizer {hub_name!r} of model_name={model_name!r}"
-        if concerns_the_hub(error):
-            raise RuntimeError(f"{which} could not be fetched. {why_not_fetched(error)}") from error
+        if no_connection is not None or concerns_the_hub(error):
+            why = no_connection or error
+            raise RuntimeError(f"{which} could not be fetched. {why_not_fetched(why)}") from unexplained(why)
         raise RuntimeError(
             f"{which} could not be made: {error}\nTokenizers of Hugging Face are fetched at the first use, and need "
             f"what {EXTRA} installs."
         ) from error
+
+
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """Leave the root logger without a handler where it has none; open_clip's first message would give it one.
+
+    All that other libraries log would then be written twice, and a ``logging.basicConfig`` of the user do nothing.
+    """
+    before = list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        for handler in [] if before else list(logging.root.handlers):
+            logging.root.removeHandler(handler)
 
 
 @cache

@@ -7,11 +7,12 @@ Nothing of transformers is imported here before it is asked for. How such a towe
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Any
 
 from open_clip.hf_configs import arch_dict
 
-from skl2rclip._clip.hub import concerns_the_hub, why_not_fetched
+from skl2rclip._clip.hub import concerns_the_hub, unexplained, why_not_fetched, why_unreachable
 from skl2rclip.errors import InvalidParameterError
 
 EXTRA = "pip install 'skl2rclip[transformers]'"
@@ -35,11 +36,14 @@ def check_text_model(model_name: str, hub_name: str) -> None:
     from transformers import PretrainedConfig
 
     where = f"model_name={model_name!r}: its text tower {hub_name!r}"
+    no_connection = None if os.path.isdir(hub_name) else why_unreachable(hub_name, "config.json")
     try:
-        config: dict[str, Any] = PretrainedConfig.get_config_dict(hub_name)[0]
+        config: dict[str, Any] = PretrainedConfig.get_config_dict(hub_name, local_files_only=bool(no_connection))[0]
     except Exception as error:  # transformers and the hub's client raise families of their own
-        why = why_not_fetched(error) if concerns_the_hub(error) else str(error)
-        raise RuntimeError(f"{where} cannot be described, since its config.json is not there. {why}") from error
+        what, cause = f"{where} cannot be described, since its config.json is not there.", no_connection or error
+        if no_connection is not None or concerns_the_hub(error):
+            raise RuntimeError(f"{what} {why_not_fetched(cause)}") from unexplained(cause)
+        raise RuntimeError(f"{what} {error}") from error
     if config.get("auto_map"):
         raise InvalidParameterError(f"{where} would run code that came with the model (auto_map), which is never done.")
     if config.get("model_type") not in arch_dict:

@@ -47,12 +47,22 @@ def tokens_before(position: str, n_context: int) -> int:
 
 
 def tokenize_prompts(
-    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int | str, position: str
 ) -> PromptTokens:
-    """Tokenise a prompt and the names of the ranks, and check that they fit; a prompt that is cut gives a warning."""
+    """Tokenise a prompt and the names of the ranks, and check that they fit; a prompt that is cut gives a warning.
+
+    `n_context` of "auto" is as many context tokens as the words of the prompt have.
+    """
     tokens, n_words = _tokenized(tokenizer, prompt, names, n_context, position)
-    if n_words > n_context:
-        warn_user(f"prompt={prompt!r} has {n_words} tokens and is cut to n_context_tokens={n_context}.")
+    if n_words > tokens.n_context:
+        room = _room(tokenizer, tokens.ranks)
+        remedy = "n_context_tokens='auto' takes all of it"
+        if n_words > room:
+            remedy = f"the text tower takes {room} beside the longest rank name, so shorten the prompt"
+        warn_user(
+            f"prompt={prompt!r} has {n_words} tokens and is cut to n_context_tokens={n_context}: what is left of it is "
+            f"{tokens.text!r}, and {remedy}."
+        )
     warn_of_same_names(tokens)
     return tokens
 
@@ -68,8 +78,7 @@ def tokenize_whole_prompts(
 ) -> PromptTokens:
     """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
     n_words = count_words(tokenizer, prompt)
-    longest = max(len(tokenizer.words(name, "a")) for name in names)
-    room = tokenizer.context_length - tokenizer.n_around - longest
+    room = _room(tokenizer, [tokenizer.words(name, "a") for name in names])
     return _tokenized(tokenizer, prompt, names, max(0, min(n_words, room)), position)[0]
 
 
@@ -78,31 +87,29 @@ def count_words(tokenizer: PromptTokenizer, prompt: str) -> int:
     return sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
 
 
+def _room(tokenizer: PromptTokenizer, ranks: Sequence[Sequence[int]]) -> int:
+    """Count the context tokens that fit beside the longest of the ranks' names."""
+    return tokenizer.context_length - tokenizer.n_around - max(len(rank) for rank in ranks)
+
+
 def _tokenized(
-    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int, position: str
+    tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int | str, position: str
 ) -> tuple[PromptTokens, int]:
     """Tokens of the prompts, and how many the words of the prompt would have, of which `n_context` are taken."""
     before, after = split_prompt(prompt)
-    leads, follows = _around(prompt, names, n_context, position)
+    given, n_words = n_context, count_words(tokenizer, prompt)
+    leads, follows = _around(prompt, names, n_words if isinstance(given, str) else given, position)
     first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
     context = first + rest
     ranks = [tokenizer.words(name, leads) for name in names]
     for name, words in zip(names, ranks, strict=True):
         if not words:
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
-    longest = max(range(len(ranks)), key=lambda k: len(ranks[k]))
-    around = tokenizer.n_around
-    total = around + n_context + len(ranks[longest])
-    if total > tokenizer.context_length:
-        room = tokenizer.context_length - around - len(ranks[longest])
-        remedy = f"lower n_context_tokens to {room} or less" if room >= 0 else "give shorter rank_names"
-        raise InvalidParameterError(
-            f"the longest prompt has {total} tokens: {len(tokenizer.start)} start of text + {n_context} context tokens "
-            f"(n_context_tokens) + {len(ranks[longest])} of the rank name {names[longest]!r} + "
-            f"{around - len(tokenizer.start)} end of text, but the text tower takes at most "
-            f"{tokenizer.context_length}; {remedy}."
-        )
-    n_words, context = len(context), context[:n_context]
+    n_words = len(context)
+    n_context = n_words if isinstance(given, str) else given
+    if n_context > _room(tokenizer, ranks):
+        raise InvalidParameterError(_too_long(tokenizer, names, ranks, n_context, given))
+    context = context[:n_context]
     n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
     tokens = PromptTokens(
         start=tuple(tokenizer.start),
@@ -115,6 +122,25 @@ def _tokenized(
         filler=tuple(tokenizer.filler),
     )
     return tokens, n_words
+
+
+def _too_long(
+    tokenizer: PromptTokenizer, names: Sequence[str], ranks: list[list[int]], n_context: int, given: int | str
+) -> str:
+    """Say of the longest prompt what it consists of, and what to make shorter."""
+    longest, room = max(range(len(ranks)), key=lambda k: len(ranks[k])), _room(tokenizer, ranks)
+    n_start, n_rank = len(tokenizer.start), len(ranks[longest])
+    n_end, n_all = tokenizer.n_around - n_start, tokenizer.n_around + n_context + n_rank
+    remedy, parameter = f"lower n_context_tokens to {room} or less", "n_context_tokens"
+    if isinstance(given, str):
+        remedy, parameter = f"shorten the prompt, or cut it with n_context_tokens={room}", f"{parameter}={given!r}"
+    if room < 0:
+        remedy = "give shorter rank_names"
+    return (
+        f"the longest prompt has {n_all} tokens: {n_start} start of text + {n_context} context tokens ({parameter}) + "
+        f"{n_rank} of the rank name {names[longest]!r} + {n_end} end of text, but the text tower takes at most "
+        f"{tokenizer.context_length}; {remedy}."
+    )
 
 
 def _around(prompt: str, names: Sequence[str], n_context: int, position: str) -> tuple[str, str]:

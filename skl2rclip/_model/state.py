@@ -140,9 +140,11 @@ class FittedState:
                 "The ranks must stay the same when training goes on (warm_start, partial_fit): they were "
                 f"{self.scale.ranks.tolist()}, got {scale.ranks.tolist()}. List all of them with ranks=[...]."
             )
+        # of what was chosen, the very value may be named now
+        chosen = {"n_context_tokens": self.tokens.n_context}
         now = {**{name: getattr(settings, name) for name in self.structure}, "rank_names": list(scale.names)}
         for name, before in {**self.structure, "rank_names": list(self.scale.names)}.items():
-            if now[name] != before:
+            if now[name] != before and not (before == "auto" and now[name] == chosen.get(name)):
                 raise InvalidParameterError(
                     f"{name} must stay the same when training goes on (warm_start, partial_fit): it was {before!r}, "
                     f"got {now[name]!r}. Use warm_start=False, or a clone, to start anew."
@@ -404,12 +406,16 @@ def _check_counts(description: Mapping[str, Any]) -> None:
     columns, width = description["column_names"], record["embedding_width"]
     n_columns, is_table = description["n_columns"], description["structure"]["image_tower"] == "precomputed"
     blocks = _blocks_from_json(description)
+    n_context = description["structure"]["n_context_tokens"]
     lengths = {
         "state.values": (len(description["values"]), n_ranks),
         "state.names": (len(description["names"]), n_ranks),
         "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
         "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
-        "state.structure.n_context_tokens": (description["structure"]["n_context_tokens"], tokens["n_context"]),
+        "state.structure.n_context_tokens": (
+            len(tokens["context"]) if n_context == "auto" else n_context,
+            tokens["n_context"],
+        ),
         "state.n_columns": (n_columns, blocks.width if is_table else n_columns and 1),
         "state.column_names": (n_columns if columns is None else len(columns), n_columns),
     }

@@ -21,6 +21,7 @@ from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
+from skl2rclip._training.diagnosis import warn_of_nothing_learned
 from skl2rclip._training.distributed import ProcessGroup, run_on_devices
 from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection, WeightInterpolation, select_epochs
 from skl2rclip._training.initialization import has_enough_to_compare, start
@@ -94,6 +95,7 @@ def train(
         steps.prompt_stage()
         choice = steps.choose_tower_epochs()
         steps.tower_stage(choice)
+        steps.diagnose(choice)
         return steps.collect()
 
 
@@ -191,6 +193,12 @@ class _Steps:
             stage = TowerStage(learner, self.settings, WeightInterpolation(learner, choice.share))
             self._run(stage, data, n_epochs, choice.last_epoch)
 
+    def diagnose(self, choice: EpochSelection | None) -> None:
+        """Warn where nothing was learned."""
+        n_epochs = self._epochs_of(IMAGE_TOWER) if choice is None else choice.last_epoch
+        data, measured = self.prepared.training, self.prepared.measured
+        warn_of_nothing_learned(self.request, self.learner, data, measured, has_tower_learned=bool(n_epochs))
+
     def collect(self) -> FittedState:
         """Put together what was learned."""
         state = self._so_far()
@@ -277,7 +285,7 @@ def _moments(optimizer: torch.optim.AdamW | None) -> dict[str, Any] | None:
 @torch.no_grad()
 def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared: Prepared) -> FittedState:
     """Copy everything learned to arrays on the CPU."""
-    settings, targets = request.settings, prepared.targets
+    settings, previous, targets = request.settings, request.previous, prepared.targets
     return FittedState(
         record=BackboneRecord.of(backbone),
         tokens=request.tokens,
@@ -285,7 +293,8 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         logit_scale=backbone.logit_scale,
         prototypes=learner.prototypes().cpu().numpy(),
         arrays={name: module_arrays(module) for name, module in learner.modules().items()},
-        structure={name: getattr(settings, name) for name in STRUCTURE},
+        # a fit that goes on may name the very value that "auto" has chosen
+        structure=previous.structure if previous else {name: getattr(settings, name) for name in STRUCTURE},
         asked_for=(settings.model_name, settings.pretrained),
         history=tuple(dict(entry) for entry in learner.history),
         device=str(request.device),

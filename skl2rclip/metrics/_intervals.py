@@ -28,7 +28,8 @@ def interval_coverage(y_true: Any, y_interval: Any, *, ranks: Any = None, sample
     Returns
     -------
     float
-        In [0, 1]. It should be near the coverage that was asked for, or above it where there are few ranks.
+        In [0, 1]. It should be near the coverage that was asked for with twenty ranks or more, and above it with fewer:
+        of three ranks 0.97 is what right probabilities give where 0.8 is asked for.
 
     Raises
     ------

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 
+from skl2rclip import L2RCLIPClassifier
 from skl2rclip._ordinal.splits import split_off_validation
 from skl2rclip.errors import InvalidParameterError
 from tests.support.parameters import FINETUNE
@@ -77,11 +78,33 @@ def test_warm_start_refuses_another_structure(make_classifier, shades):
     classifier = make_classifier(warm_start=True).fit(*shades)
     with pytest.raises(InvalidParameterError, match=r"n_context_tokens must stay the same .* it was 4, got 5"):
         classifier.set_params(n_context_tokens=5).fit(*shades)
+    with pytest.raises(InvalidParameterError, match=r"n_context_tokens must stay the same .* it was 4, got 'auto'"):
+        classifier.set_params(n_context_tokens="auto").fit(*shades)
     classifier.set_params(n_context_tokens=4)
     with pytest.raises(ValueError, match=r"ranks must stay the same .*\[0, 1, 2, 3, 4\], got \[0, 1\]"):
         classifier.fit(shades[0][:2], shades[1][:2])
     with pytest.raises(InvalidParameterError, match=r"rank_names must stay the same .* it was \['0', .* got \['a', "):
         classifier.set_params(rank_names=list("abcde")).fit(*shades)
+
+
+def test_a_fit_goes_on_with_the_length_that_auto_has_taken(make_classifier, shades, tmp_path):
+    classifier = make_classifier(warm_start=True, n_context_tokens="auto", prompt_epochs=1).fit(*shades)
+    assert classifier.prompt_ == "a photo of {}"
+    classifier.save(tmp_path / "model")
+    loaded = L2RCLIPClassifier.load(tmp_path / "model")
+    assert loaded.n_context_tokens == "auto"
+    np.testing.assert_array_equal(loaded.predict_proba(shades[0]), classifier.predict_proba(shades[0]))
+    for model in (classifier, loaded):
+        assert model.set_params(n_context_tokens=3).fit(*shades).n_iter_ == 2
+        assert model.set_params(n_context_tokens="auto").fit(*shades).n_iter_ == 3
+    with pytest.raises(InvalidParameterError, match=r"n_context_tokens must stay the same .* it was 'auto', got 4"):
+        classifier.set_params(n_context_tokens=4).fit(*shades)
+
+
+def test_a_prompt_without_words_trains_the_names_alone(make_classifier, shades):
+    classifier = make_classifier(prompt="", n_context_tokens="auto").fit(*shades)
+    assert classifier.prompt_ == "{}"
+    assert classifier.n_iter_ == 3
 
 
 @pytest.mark.parametrize("parameters", [{}, FINETUNE])

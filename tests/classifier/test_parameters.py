@@ -87,3 +87,28 @@ def test_names_of_old_are_unknown(name):
         L2RCLIPClassifier(**{name: 2})
     with pytest.raises(ValueError, match=f"Invalid parameter '{name}' for estimator L2RCLIPClassifier"):
         L2RCLIPClassifier().set_params(**{name: 2})
+
+
+def test_as_published_is_the_papers_objective_and_predicts_the_likeliest_rank(shades, tiny):
+    model = L2RCLIPClassifier.as_published(tiny, image_tower="frozen", prompt_epochs=2, random_state=0, device="cpu")
+    assert (model.model_name, model.pretrained, model.prompt_epochs) == (tiny, "openai", 2)
+    assert clone(model).get_params() == model.get_params()
+    model.fit(*shades)
+    assert (model.image_features_, model.image_adapter_, model.zero_shot_share_) == ("embedding", "linear", 0.0)
+    assert not hasattr(model, "label_noise_")
+    for entry in model.history_:
+        assert entry["loss"] == pytest.approx(entry["contrastive"] + entry["ordering"] + entry["tightness"], rel=1e-5)
+    likeliest = model.classes_[model.predict_proba(shades[0]).argmax(axis=1)]
+    np.testing.assert_array_equal(model.predict(shades[0]), likeliest)
+
+
+def test_as_published_trains_prompts_first_and_then_the_tower_along_with_them(shades, tiny):
+    model = L2RCLIPClassifier.as_published(
+        tiny, ranks=range(5), prompt_epochs=1, image_epochs=1, random_state=0, device="cpu"
+    )
+    model.fit(*shades)
+    assert [entry["stage"] for entry in model.history_] == ["prompts", "image_tower"]
+    assert "tower" in model._state.arrays
+    assert model.image_learning_rate == pytest.approx(0.005 * model.learning_rate)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        L2RCLIPClassifier.as_published(nonsense=1)

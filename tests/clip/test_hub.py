@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import re
 import signal
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 
 from skl2rclip._clip import hub as hub_module
-from skl2rclip._clip.hub import is_as_sent, what_is_damaged, why_not_fetched
+from skl2rclip._clip.hub import is_as_sent, unexplained, what_is_damaged, why_not_fetched
 from tests.support import families
 from tests.support import hub as stand_in
 from tests.support.small_models import CONFIGS, VIT, write_model
@@ -94,7 +95,8 @@ def test_a_fit_from_an_empty_cache_then_from_a_full_one_then_without_a_hub(hub, 
     assert hub.asked
     assert not hub.fetched(WEIGHTS) + hub.fetched(CONFIG)
     hub.stop()
-    assert stand_in.ask(FIT, tmp_path, hub).out == cold.out
+    unanswered = stand_in.ask(FIT, tmp_path, hub)
+    assert (unanswered.out, unanswered.error) == (cold.out, "")
     assert stand_in.ask(FIT, tmp_path, hub, offline=True).out == cold.out
 
 
@@ -142,6 +144,36 @@ def test_nobody_answers(hub, tmp_path):
     ):
         assert setting in text
     assert "secret" not in text
+
+
+UNREACHABLE = """
+import logging, time, traceback
+import numpy as np
+def refuse(seconds):
+    raise AssertionError("it waits to try again")
+time.sleep = refuse
+from skl2rclip import L2RCLIPClassifier
+for source in ("ViT-B-32", "openai"), ("hf-hub:someone/nothing", None), ("roberta-ViT-B-32", "laion2b_s12b_b32k"):
+    try:
+        L2RCLIPClassifier(*source, device="cpu").fit(np.zeros((2, 8, 8, 3), np.uint8), [0, 1])
+    except RuntimeError as error:
+        print("".join(traceback.format_exception(error)))
+    print("===")
+assert not logging.root.handlers
+"""
+
+
+def test_without_a_network_there_is_one_try_and_one_traceback(hub, tmp_path):
+    """Where the name cannot be resolved: of weights, a configuration and a tokenizer."""
+    hub.address = "http://nobody.invalid"
+    ended = stand_in.ask(UNREACHABLE, tmp_path, hub)
+    texts = said(ended)
+    assert len(texts) == 3
+    sentence = re.compile(r"RuntimeError: .* could not be fetched\. http://nobody\.invalid cannot be reached \(.+\)")
+    for text in texts:
+        assert text.count("Traceback") == 1
+        assert sentence.match(text.splitlines()[-1])
+    assert ended.error == ""
 
 
 def test_offline_mode_with_an_empty_cache(hub, tmp_path):
@@ -374,6 +406,14 @@ print("===")
     assert cold.code == 0, cold.error
     hub.stop()
     assert stand_in.ask(fit, tmp_path / "process", hub, offline=True).out == cold.out
+
+
+def test_only_what_is_explained_hides_its_traceback(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    known, unknown = httpx2.ConnectError("no route"), RuntimeError("strange")
+    assert unexplained(known) is None
+    assert unexplained(unknown) is unknown
+    assert "strange" in why_not_fetched(unknown)
 
 
 def test_causes_are_found_however_deep(tmp_path, monkeypatch):

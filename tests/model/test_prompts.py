@@ -1,3 +1,5 @@
+import re
+
 import open_clip
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._model.modules import RankFormer
-from skl2rclip._model.prompts import RankPrompts, tokenize_prompts
+from skl2rclip._model.prompts import RankPrompts, tokenize_prompts, tokenize_whole_prompts
 from skl2rclip.errors import InvalidParameterError
 
 # BPE makes a token of each digit: one, two and three tokens, and words of several
@@ -91,7 +93,8 @@ def test_the_text_says_what_the_context_starts_from(tiny, prompt, n_context, n_b
 )
 def test_a_prompt_with_braces_is_cut_at_its_end(tiny, prompt, n_context, n_before, text):
     tokenizer = load_backbone(BackboneSource(tiny)).tokenizer()
-    with pytest.warns(UserWarning, match=f"has 8 tokens and is cut to n_context_tokens={n_context}"):
+    told = f"has 8 tokens and is cut to n_context_tokens={n_context}: what is left of it is {text!r}, and "
+    with pytest.warns(UserWarning, match=re.escape(f"{told}n_context_tokens='auto' takes all of it.")):
         tokens = tokenize_prompts(tokenizer, prompt, NAMES, n_context, "tail")
     assert (tokens.n_before, tokens.text) == (n_before, text)
     assert list(tokens.context) == tokenizer.words(prompt.replace("{}", " "))[:n_context]
@@ -126,6 +129,45 @@ def test_long_prompts_are_cut_with_a_warning(tiny):
     with pytest.warns(UserWarning, match=r"'a photo of' has 3 tokens and is cut to n_context_tokens=2"):
         tokens = tokenize_prompts(tokenizer, "a photo of", NAMES, 2, "tail")
     assert list(tokens.context) == tokenizer.words("a photo")
+
+
+def test_a_cut_prompt_that_would_never_fit_is_to_be_shortened(tiny):
+    tokenizer = load_backbone(BackboneSource(tiny)).tokenizer()
+    with pytest.warns(UserWarning, match=r"72 beside the longest rank name, so shorten the prompt"):
+        tokenize_prompts(tokenizer, "old " * 80, ["1", "very old indeed"], 8, "tail")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "position", "text"),
+    [
+        ("a photo of", "tail", "a photo of {}"),
+        ("a photo of", "front", "{} a photo of"),
+        ("a photo of", "middle", "a {} photo of"),
+        ("a photo of a {} year-old person", "tail", "a photo of a {} year-old person"),
+        ("{}", "tail", "{}"),
+        ("", "tail", "{}"),
+    ],
+)
+def test_automatic_context_is_as_long_as_the_prompt(tiny, prompt, position, text):
+    tokens = tokenize_prompts(load_backbone(BackboneSource(tiny)).tokenizer(), prompt, NAMES, "auto", position)
+    assert (len(tokens.context), tokens.text) == (tokens.n_context, text)
+
+
+@pytest.mark.parametrize("position", ["tail", "front", "middle"])
+def test_automatic_context_is_that_of_the_whole_prompt_in_every_family(family_sources, position):
+    """As zero-shot CLIP has it; where a word within a text has other tokens than at its beginning, too."""
+    for kind in ("siglip", "mt5"):
+        tokenizer = load_backbone(family_sources(kind)).tokenizer()
+        tokens = tokenize_prompts(tokenizer, "photo of the", ["three", "four"], "auto", position)
+        assert tokens == tokenize_whole_prompts(tokenizer, "photo of the", ["three", "four"], position)
+
+
+def test_an_automatic_context_that_does_not_fit_says_what_does(tiny):
+    tokenizer = load_backbone(BackboneSource(tiny)).tokenizer()
+    with pytest.raises(InvalidParameterError) as caught:
+        tokenize_prompts(tokenizer, "old " * 73, ["1", "very old indeed"], "auto", "tail")
+    assert "73 context tokens (n_context_tokens='auto')" in str(caught.value)
+    assert str(caught.value).endswith("shorten the prompt, or cut it with n_context_tokens=72.")
 
 
 def test_same_names_warn(tiny):

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import softmax
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._ordinal.decisions import READ_OUTS, central_interval, expected_value, read_out
@@ -12,6 +13,25 @@ from skl2rclip.errors import InvalidParameterError
 probability_rows = hnp.arrays(float, st.tuples(st.integers(1, 6), st.integers(2, 9)), elements=st.floats(0.001, 1)).map(
     lambda rows: rows / rows.sum(axis=1, keepdims=True)
 )
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "low", "high"), [(3, 97, 99), (5, 95, 97), (11, 90, 93), (21, 86, 89), (101, 81, 82)]
+)
+def test_intervals_of_right_probabilities_hold_what_the_documentation_says(n_ranks, low, high):
+    """Of Gaussians on the ranks, as soft targets are, for labels of whose variance images explain 90 to 30 %."""
+    ranks, centre = np.arange(n_ranks), np.linspace(-0.5, n_ranks - 0.5, 4001)[:, None]
+    held = []
+    for explained in (0.3, 0.6, 0.9):
+        exponent = -((centre - ranks) ** 2) / (2 * (1 - explained) * (n_ranks**2 - 1) / 12)
+        probabilities = softmax(exponent, axis=1)
+        lowest, highest = central_interval(probabilities, 0.8).T
+        inside = (lowest[:, None] <= ranks) & (ranks <= highest[:, None])
+        held.append(100 * (probabilities * inside).sum(axis=1).mean())
+    assert low <= round(min(held))
+    assert round(max(held)) <= high
+    documented = L2RCLIPClassifier.predict_interval.__doc__
+    assert f"{low} to {high} %" in documented
 
 
 @settings(deadline=None)

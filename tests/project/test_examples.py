@@ -105,7 +105,7 @@ def test_conformal_intervals_hold_what_they_promise_where_their_images_are_of_th
     monkeypatch, capsys, tmp_path
 ):
     pytest.importorskip("mapie")
-    smaller = ("--n-images", "200", "--n-labelled", "80", "--n-draws", "12")
+    smaller = ("--n-images", "200", "--n-labelled", "80", "--n-draws", "24")
     printed = run_main(monkeypatch, capsys, "intervals_with_a_guarantee", tmp_path, *smaller)
     of_the_flower = re.search(r"with crops of the flower +(.*)", printed)[1]
     covered = [float(each) for each in re.findall(r"([\d.]+)%", of_the_flower)]

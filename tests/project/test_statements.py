@@ -1,9 +1,12 @@
 """What README and docs say that evidence shows is there in the tables that they cite."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+
+from skl2rclip import L2RCLIPClassifier
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -13,6 +16,7 @@ CITING = {
     ("method.md", "What was measured"),
     ("scaling.md", "Many images"),
     ("skl2rclip-photo.md", "What a fit makes of it"),
+    ("when-to-use.md", "What is worth tuning"),
     ("when-to-use.md", "What the figures say"),
 }
 TABLE = re.compile(r"\((?:\.\./)?benchmarks/([\w-]+\.md)\)")
@@ -60,6 +64,15 @@ def test_figures_stand_in_the_tables_that_are_cited(section):
     said = FIGURE.findall(body)
     assert said
     assert [figure for figure in said if figure not in there] == []
+
+
+def test_what_as_published_sets_is_what_the_method_says():
+    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"## As published\n.*?(\| set \|.*?)\n\n", page, flags=re.DOTALL)
+    said = {name: ast.literal_eval(value) for name, value in re.findall(r"(\w+)=([^,`]+)", table)}
+    default = L2RCLIPClassifier().get_params()
+    made = {name: it for name, it in L2RCLIPClassifier.as_published().get_params().items() if it != default[name]}
+    assert said == made
 
 
 @pytest.mark.parametrize("figure", ["0.01", "98.765"])
