@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # which imports torch, and readers of data sets do without
     from skl2rclip._images.preprocessing import Preprocessing
 
 # of the image's area, that a window has at least
-_LEAST_AREA = 0.6
+_MIN_AREA = 0.6
 # how many times larger than the tower's input a window is at least before it is resized smoothly
 _OVERSAMPLING = 3
 # to be raised where a view shows something else than before
@@ -54,7 +54,7 @@ def pixels_of_view(
     if view == 1:
         return whole[:, ::-1]
     area, across, down, side = _uniforms(whole, view)
-    scale = (_LEAST_AREA + (1 - _LEAST_AREA) * area) ** 0.5
+    scale = (_MIN_AREA + (1 - _MIN_AREA) * area) ** 0.5
     width, height = (max(1, round(scale * length)) for length in image.size)
     left, top = int(across * (image.width - width + 1)), int(down * (image.height - height + 1))
     # large windows are brought near to their size quickly, and no copy is larger than the tower's input asks for

@@ -23,9 +23,9 @@ _Rows = TypeVar("_Rows", slice, np.ndarray)
 _PENALTIES = np.logspace(-4, 2, 19)
 _ROWS_PER_CHUNK = 2048
 # elements of a matrix that is kept instead of being made again in each pass
-_MOST_KEPT = 4 * 10**6
+_MAX_KEPT = 4 * 10**6
 # blocks are solved together as far as their kernels have so many elements
-_ROWS_OF_KERNELS = 2**16
+_MAX_KERNELS = 2**16
 
 
 class Features:
@@ -59,7 +59,7 @@ class Features:
         return self.shape[0]
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
-        return self._made[part] if self.shape[0] * self.shape[1] <= _MOST_KEPT else self._of(part)
+        return self._made[part] if self.shape[0] * self.shape[1] <= _MAX_KEPT else self._of(part)
 
     @cached_property
     def _made(self) -> np.ndarray:
@@ -117,7 +117,7 @@ class Scatter:
 
     def rotated(self, features: Features | np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that gives rows of the centred features along the axes."""
-        if features.shape[0] * features.shape[1] > _MOST_KEPT:
+        if features.shape[0] * features.shape[1] > _MAX_KEPT:
             return lambda rows: (features[rows] - self.mean) @ self.eigen[1]
         if self._rotated is None:
             self._rotated = (features[slice(None)] - self.mean) @ self.eigen[1]
@@ -246,7 +246,7 @@ def _by_size(block: np.ndarray) -> Iterator[np.ndarray]:
     _, start, size = np.unique(block[order], return_index=True, return_counts=True)
     for each in np.unique(size[size > 1]):
         members = order[start[size == each][:, None] + np.arange(each)]
-        yield from np.split(members, range(0, len(members), max(1, _ROWS_OF_KERNELS // each**2))[1:])
+        yield from np.split(members, range(0, len(members), max(1, _MAX_KERNELS // each**2))[1:])
 
 
 def _by_rows(x: np.ndarray, residual: np.ndarray, weight: np.ndarray, shrunk: np.ndarray, total: float) -> np.ndarray:

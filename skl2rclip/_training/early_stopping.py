@@ -16,7 +16,7 @@ from skl2rclip._training.learner import EncodedImages, Learner, TrainingData
 
 _log = logging.getLogger(__name__)
 # probability whose logarithm is still a number
-_LEAST = 1e-300
+_MIN_PROBABILITY = 1e-300
 
 
 class EarlyStopping:
@@ -64,7 +64,7 @@ class EarlyStopping:
         values, target = self._values, data.target.cpu().numpy()
         probabilities = learner.probabilities(images)
         error = np.abs(values[read_out(probabilities, values, self._decision)] - values[target])
-        of_target = np.maximum(probabilities[np.arange(len(target)), target], _LEAST)
+        of_target = np.maximum(probabilities[np.arange(len(target)), target], _MIN_PROBABILITY)
         return {
             "validation_mae": float(np.average(error, weights=weight)),
             "validation_loss": float(np.average(-np.log(of_target), weights=weight)),

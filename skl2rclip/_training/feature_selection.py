@@ -22,7 +22,7 @@ from skl2rclip._utils.threads import one_thread
 
 _log = logging.getLogger(__name__)
 # that are kept of several views
-_FEWEST_COMPONENTS = 256
+_MIN_COMPONENTS = 256
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
         learned = rows[:, : views.n_learned].reshape(-1, rows.shape[2])
         weights = Views(views.n_learned, views.n_learned).weights(weight)
         # more rows of an image span more dimensions, which cost in each step and say little of their own
-        most = max(_FEWEST_COMPONENTS, len(rows)) if views.n_learned > 1 else len(learned)
+        most = max(_MIN_COMPONENTS, len(rows)) if views.n_learned > 1 else len(learned)
         return fit_projection(learned, weights, blocks, features, request.seed, most)
 
     def measured_on(views: Views, choices: list[tuple[str, str]]) -> list[SelectedFeatures]:

@@ -26,7 +26,7 @@ from skl2rclip._utils.names import EntryNames
 from skl2rclip.errors import UnreadableImagesError
 
 # of each image under n_views="auto", and how many images there may be
-_N_VIEWS, _MOST_VIEWED = 8, 2_000
+_N_VIEWS, _MAX_VIEWED = 8, 2_000
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class FitRequest:
         if not settings.augment or self.one_pass or not self.plan:
             return Views.of(1, n_predicted)
         if isinstance(n_views, str):
-            n_views = _N_VIEWS if settings.is_soft and self.n_learned_from <= _MOST_VIEWED else 1
+            n_views = _N_VIEWS if settings.is_soft and self.n_learned_from <= _MAX_VIEWED else 1
         return Views.of(n_views, n_predicted)
 
     def keep(self, rows: np.ndarray) -> FitRequest:

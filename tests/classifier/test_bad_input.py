@@ -81,7 +81,7 @@ def test_bad_parameters_are_named_before_any_long_work(make_classifier, shades, 
 
 def test_parameters_are_only_stored_before_fit():
     parameters = {name: object() for name in inspect.signature(L2RCLIPClassifier).parameters}
-    assert len(parameters) == 43
+    assert len(parameters) == 45
     classifier = L2RCLIPClassifier(**parameters)
     assert vars(classifier) == parameters
 

@@ -85,7 +85,7 @@ def test_automatic_views_are_taken_where_they_surely_help(make, shades, monkeypa
 
 
 def test_automatic_views_are_for_some_thousands_of_images(make, shades, monkeypatch):
-    monkeypatch.setattr(request, "_MOST_VIEWED", 39)
+    monkeypatch.setattr(request, "_MAX_VIEWED", 39)
     embedded, embed_images = [], prepare.embed_images
     monkeypatch.setattr(prepare, "embed_images", lambda *given: embedded.append(given[-1]) or embed_images(*given))
     make(n_views="auto").fit(*shades)

@@ -92,7 +92,7 @@ def test_unusable_folders_are_named(case, tmp_path):
         L2RCLIPClassifier.load(file)
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 6"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 7"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -135,7 +135,7 @@ def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
     description = {"format_version": 5, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(
-        ValueError, match=r"format version 5, and this version .* reads 6; .* earlier form of skl2rclip 0.1.0.dev0"
+        ValueError, match=r"format version 5, and this version .* reads 7; .* earlier form of skl2rclip 0.1.0.dev0"
     ):
         L2RCLIPClassifier.load(saved)
 
