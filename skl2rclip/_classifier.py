@@ -179,7 +179,7 @@ class L2RCLIPClassifier(
         it. Tables have none (give rows of one image the same of `groups`), and `partial_fit` takes images as they are.
     mirror : bool, default=False
         Whether predictions are the mean of those of an image and its mirror image, at twice the tower's time. It may be
-        set after `fit`; set before, soft targets are measured so. Without effect on tables.
+        set after `fit`; set before, a frozen tower's soft targets are measured so. Without effect on tables.
     white_level : float or None, default=None
         Which value is white in images of more than eight bits, such as 4095 for twelve bits in sixteen, and in arrays
         and files of floating or signed values. None takes the full range of the type, 0 to 1 for floating values; `fit`

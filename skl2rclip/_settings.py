@@ -30,6 +30,8 @@ from skl2rclip.errors import InvalidParameterError
 
 # the names in `READ_OUTS` of `_ordinal.decisions`, which stands above
 DECISIONS = ("argmax", "mean", "median")
+# of an image, which pass the tower together
+MAX_VIEWS = 100
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image_learning_rate": partial(check_real, low=0, open_ends=True, also=("auto",)),
     "weight_decay": _not_negative,
     "augment": check_boolean,
-    "n_views": partial(check_integer, minimum=1, also=("auto",)),
+    "n_views": partial(check_integer, minimum=1, maximum=MAX_VIEWS, also=("auto",)),
     "mirror": check_boolean,
     "white_level": lambda name, value: check_white_level(value),
     "early_stopping": check_boolean,

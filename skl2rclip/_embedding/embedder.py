@@ -90,7 +90,7 @@ def embed_chunks(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
-    n_views: int = 1,
+    n_views: int | np.ndarray = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
@@ -115,14 +115,14 @@ def embed_chunks(
         Which value is white where an image does not say it; the cache was made with the same.
     known : mapping of str to bytes, optional
         What `check_headers` has returned.
-    n_views : int, optional
+    n_views : int or ndarray of shape (n,), optional
         Views of each image that are embedded, see `_images.views.pixels_of_view`; 1 is the image as it is.
 
     Yields
     ------
     rows : ndarray of int
         Indices in `images`, each once, in the order in which the embeddings are there; with several views
-        ``i * n_views + v`` for view v of image i.
+        ``i * max(n_views) + v`` for view v of image i.
     embeddings : ndarray of shape (chunk, W), float32
         As `ImageEncoding.of_pixels`: unit rows, with features behind them where the encoding has such.
 
@@ -148,15 +148,19 @@ def embed_images(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
-    n_views: int = 1,
+    n_views: int | np.ndarray = 1,
 ) -> np.ndarray:
-    """Embeddings of all images together, ndarray of shape (n n_views, W), float32; otherwise as `embed_chunks`.
+    """Embeddings of all images together, ndarray of shape (n max(n_views), W), float32; otherwise as `embed_chunks`.
+
+    Rows of views that an image does not have are zero.
 
     With `verbose` a bar shows how many are done.
     """
-    result = np.empty((len(images) * n_views, encoding.n_columns), np.float32)
+    counts = np.broadcast_to(n_views, len(images))
+    most = int(counts.max(initial=1))
+    result = np.zeros((len(images) * most, encoding.n_columns), np.float32)
     chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known, n_views)
-    for rows, embeddings in counted(chunks, len(result), verbose):
+    for rows, embeddings in counted(chunks, int(counts.sum()), verbose, unit="image" if most == 1 else "view"):
         result[rows] = embeddings
     return result
 
@@ -228,7 +232,7 @@ def _open(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
-    n_views: int = 1,
+    n_views: int | np.ndarray = 1,
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
@@ -236,8 +240,9 @@ def _open(
         nullcontext() if cache is None else cache,
         image_threads(n_jobs) as pool,
     ):
-        decoder = Decoder(images, preprocessings, pool, max_memory, white, n_views)
-        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known, n_views)
+        counts = np.broadcast_to(n_views, len(images))
+        decoder = Decoder(images, preprocessings, pool, max_memory, white, int(counts.max(initial=1)))
+        stream = _Stream(images, decoder, encoding, cache, pool, wants_pixels, names, known, counts)
         stream.monitor = _monitor(stream, encoding, cache)
         yield stream
 
@@ -287,13 +292,14 @@ class _Stream:
         wants_pixels: bool,
         names: EntryNames,
         known: Mapping[str, bytes] | None,
-        n_views: int,
+        counts: np.ndarray,  # (n,), of views
     ):
         self.keys = {} if cache is None else cache.known_keys(images, known)
         self._images, self._encoding, self._cache, self._pool = images, encoding, cache, pool
-        self._wants_pixels, self._names, self._n_views = wants_pixels, names, n_views
+        self._wants_pixels, self._names, self._n_views = wants_pixels, names, decoder.n_views
         self._decoder = decoder
         self._copies = rows_of_each(images, range(len(images)))
+        self._counts = {first: int(counts[rows].max()) for first, rows in self._copies.items()}
         self._left: list[int] = []
         self._kept: set[int] = set()
         self._n_known = self._n_done = 0
@@ -307,7 +313,7 @@ class _Stream:
 
     def __iter__(self) -> Iterator[_Part]:
         """Go over the images until each is done; what others are embedding is asked for again and again."""
-        waiting = [row * self._n_views + view for row in self._copies for view in range(self._n_views)]
+        waiting = [row * self._n_views + view for row, count in self._counts.items() for view in range(count)]
         since = time.monotonic()
         begun = since
         while waiting:

@@ -369,7 +369,7 @@ class Decoder:
         self.provisional: set[int] = set()
         self.remarks: dict[int, tuple[str, ...]] = {}  # what the user is to be told of decoded images, by index
         self._images, self._preprocessings, self._pool = images, preprocessings, pool
-        self._max_memory, self._white, self._n_views = max_memory, white, n_views
+        self._max_memory, self._white, self.n_views = max_memory, white, n_views
         self._sizes = [preprocessing.size for preprocessing in preprocessings]
         self._resizers = [preprocessing.resizer() for preprocessing in preprocessings]
 
@@ -384,7 +384,7 @@ class Decoder:
         targets = [np.empty((len(views), *size, 3), np.uint8) for size in self._sizes]
         contents, wanted = contents or {}, dict[int, dict[int, list[np.ndarray]]]()
         for place, number in enumerate(views):
-            row, view = divmod(number, self._n_views)
+            row, view = divmod(number, self.n_views)
             wanted.setdefault(row, {})[view] = [target[place] for target in targets]
         jobs = [self._pool.submit(self._decode, row, contents.get(row), of_row) for row, of_row in wanted.items()]
         del contents  # each job lets go of its bytes when it is done

@@ -31,8 +31,8 @@ def pixels_of_view(
 ) -> np.ndarray:
     """Pixels of one view, ndarray of shape (H, W, 3), uint8.
 
-    View 0 is the image as predictions see it, view 1 its mirror image; each further one is a window of 60 to 100% of
-    its area and of its form, somewhere in it, one of two mirrored.
+    View 0 is the image as predictions see it, view 1 its mirror image as they would see that; each further one is a
+    window of 60 to 100% of its area and of its form, somewhere in it, one of two mirrored.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def pixels_of_view(
     """
     if view == 0:
         return whole
-    if view == 1:
-        return whole[:, ::-1]
+    if view == 1:  # before it is resized: what is cut off at the sides need not be even
+        return np.asarray(resize(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
     area, across, down, side = _uniforms(whole, view)
     scale = (_MIN_AREA + (1 - _MIN_AREA) * area) ** 0.5
     width, height = (max(1, round(scale * length)) for length in image.size)

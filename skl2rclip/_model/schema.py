@@ -13,6 +13,8 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
 
+from skl2rclip._settings import MAX_VIEWS
+
 FORMAT_NAME = "skl2rclip model"
 FORMAT_VERSION = 7
 
@@ -129,7 +131,7 @@ _STATE = _record(
         embedding=_or_null(_integer(0, MAX_COLUMNS)),
     ),
     features=_one_of("embedding", "tower", "both"),
-    n_views=_integer(1, 10_000),
+    n_views=_integer(1, MAX_VIEWS),
     adapter=_one_of("linear", "mlp"),
     n_features=_or_null(_integer(0, MAX_WIDTH)),
     noise=_or_null(_number(0, _HUGE)),

@@ -232,7 +232,8 @@ class FittedState:
             encoding, cache = self._encoding(settings)
             how = (encoding, cache, settings.n_jobs, settings.max_memory)
             chunks = embed_chunks(data, *how, white=white, known=known, n_views=n_views)
-            chunks = counted(chunks, len(data) * n_views, settings.verbose)
+            unit = "image" if n_views == 1 else "view"
+            chunks = counted(chunks, len(data) * n_views, settings.verbose, unit=unit)
         yield from chunks
 
     def _encoding(self, settings: Settings) -> tuple[ImageEncoding, EmbeddingCache | None]:

@@ -194,9 +194,11 @@ def _decode_mine(
                 names,
                 request.white,
                 request.known,
-                n_views,
+                # those held out are only predicted
+                np.where(held_out[mine], request.views.n_predicted, n_views),
             )
-            of_tower[mine] = of_mine.reshape(-1, *of_tower.shape[1:])
+            n_embedded = len(of_mine) // max(len(mine), 1)
+            of_tower[mine, :n_embedded] = of_mine.reshape(len(mine), n_embedded, -1)
             return _Decoded(of_tower)
     own = backbone.preprocessing
     enlarged = own.enlarged(8, 7) if settings.augment else own  # as OrdinalCLIP: 256 for a tower that takes 224

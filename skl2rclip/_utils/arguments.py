@@ -64,12 +64,16 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     return value
 
 
-def check_integer(name: str, value: Any, minimum: int, *, also: Collection[str | None] = ()) -> Any:
-    """Return an integer of at least `minimum` as an int, one of the words `also` as it is, and raise for others."""
+def check_integer(
+    name: str, value: Any, minimum: int, maximum: float = math.inf, *, also: Collection[str | None] = ()
+) -> Any:
+    """Return an integer in ``[minimum, maximum]`` as an int, one of the words `also` as it is, and raise for others."""
     if _is_one_of(value, also):
         return value
     if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
         raise InvalidParameterError(f"{name} must be an integer of at least {minimum}{_or(also)}, got {value!r}.")
+    if int(value) > maximum:
+        raise InvalidParameterError(f"{name} must be at most {maximum}{_or(also)}, got {value!r}.")
     return int(value)
 
 

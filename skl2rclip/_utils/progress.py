@@ -19,9 +19,11 @@ def progress_bar(verbose: int, description: str, total: int, unit: str) -> tqdm:
     return tqdm(total=total, desc=description, unit=unit, disable=not verbose)
 
 
-def counted(chunks: Iterator[_Chunk], n_images: int, verbose: int, description: str = "embedding") -> Iterator[_Chunk]:
-    """Hand chunks on, of which the first entry tells the rows, and show how many images are done."""
-    with progress_bar(verbose, description, n_images, "image") as bar:
+def counted(
+    chunks: Iterator[_Chunk], n_rows: int, verbose: int, description: str = "embedding", unit: str = "image"
+) -> Iterator[_Chunk]:
+    """Hand chunks on, of which the first entry tells the rows, and show how many of them are done."""
+    with progress_bar(verbose, description, n_rows, unit) as bar:
         for chunk in chunks:
             yield chunk
             bar.update(len(chunk[0]))

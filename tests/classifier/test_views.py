@@ -72,7 +72,7 @@ def test_automatic_views_are_taken_where_they_surely_help(make, shades, monkeypa
     y = np.tile(np.arange(5), 8)
 
     def rows_that_say_the_same_with_noise(images, encoding, *rest):
-        *_, n_views = rest
+        n_views = int(np.max(rest[-1]))
         rng = np.random.default_rng(0)
         rows = rng.normal(0, 0.1, (40, 1, encoding.n_columns)) + noise * rng.normal(size=(40, n_views, 24))
         rows[..., 0] += y[:, None]
@@ -87,7 +87,9 @@ def test_automatic_views_are_taken_where_they_surely_help(make, shades, monkeypa
 def test_automatic_views_are_for_some_thousands_of_images(make, shades, monkeypatch):
     monkeypatch.setattr(request, "_MAX_VIEWED", 39)
     embedded, embed_images = [], prepare.embed_images
-    monkeypatch.setattr(prepare, "embed_images", lambda *given: embedded.append(given[-1]) or embed_images(*given))
+    monkeypatch.setattr(
+        prepare, "embed_images", lambda *given: embedded.append(np.max(given[-1])) or embed_images(*given)
+    )
     make(n_views="auto").fit(*shades)
     make(n_views="auto").fit(shades[0][1:], shades[1][1:])
     assert embedded == [1, 8]
@@ -140,7 +142,18 @@ def test_held_out_images_are_watched_as_predictions_see_them(make, sided):
         assert one["validation_rps"] == pytest.approx(same["validation_rps"], abs=1e-5)
 
 
-@pytest.mark.parametrize("n_views", [0, 2.5, "many", None, True])
+def test_images_that_are_held_out_pass_as_predictions_see_them(make, shades, monkeypatch):
+    forget_embeddings()
+    passed, of_pixels = [], ImageEncoding.of_pixels
+    monkeypatch.setattr(
+        ImageEncoding, "of_pixels", lambda self, pixels: passed.append(len(pixels)) or of_pixels(self, pixels)
+    )
+    X, y = np.random.default_rng(3).integers(0, 255, (40, 20, 20, 3), dtype=np.uint8), shades[1]
+    make(n_views=4, mirror=True, early_stopping=True).fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    assert sum(passed) == 30 * 4 + 10 * 2
+
+
+@pytest.mark.parametrize("n_views", [0, 2.5, "many", None, True, 101, 10**30])
 def test_a_number_of_views_that_is_none_is_refused(make, shades, n_views):
     with pytest.raises(InvalidParameterError, match="n_views must be"):
         make(n_views=n_views).fit(*shades)

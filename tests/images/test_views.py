@@ -32,6 +32,14 @@ def test_the_first_two_views_are_what_predictions_see_and_its_mirror_image():
     np.testing.assert_array_equal(view_of(image, 1), whole[:, ::-1])
 
 
+@pytest.mark.parametrize("size", [(131, 96), (96, 131), (65, 64)])
+def test_the_mirror_image_is_the_image_of_a_mirrored_file(size):
+    image = places(size)
+    mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    np.testing.assert_array_equal(view_of(image, 1), view_of(mirrored, 0))
+    np.testing.assert_array_equal(view_of(mirrored, 1), view_of(image, 0))
+
+
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (900, 900), (37, 37)])
 def test_windows_hold_most_of_the_area_anywhere_and_half_of_them_are_mirrored(size):
     windows = [view_of(places(size, first), view).astype(int) for first in range(10) for view in range(2, 22)]

@@ -26,7 +26,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 6
+    assert description["format_version"] == 7
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
