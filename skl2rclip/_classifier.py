@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skl2rclip._export import ExportMixin
 from skl2rclip._fit_checks import (
     checked_data,
     checked_request,
@@ -58,6 +59,7 @@ _AS_PUBLISHED = {
 
 class L2RCLIPClassifier(
     ReadOutMixin,
+    ExportMixin,
     ClassNamePrefixFeaturesOutMixin,
     CallbackSupportMixin,
     ClassifierMixin,

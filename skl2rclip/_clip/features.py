@@ -127,7 +127,9 @@ def _normalized(tokens: Tensor, norm: nn.LayerNorm | None) -> Tensor:
     shape = tokens.shape[-1:]
     if tuple(norm.normalized_shape) != tuple(shape):
         return F.layer_norm(tokens, shape)
-    return F.layer_norm(tokens, shape, norm.weight, norm.bias, norm.eps)
+    # of a tower in half precision, whose states are not
+    weight, bias = (None if each is None else each.to(tokens.dtype) for each in (norm.weight, norm.bias))
+    return F.layer_norm(tokens, shape, weight, bias, norm.eps)
 
 
 def _statistics(tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -100,10 +100,10 @@ class ImageEncoding:
         if self.embedding_width is None:
             return F.normalize(rows, dim=-1)
         embeddings, features = rows[:, : self.embedding_width], rows[:, self.embedding_width :]
-        return torch.cat([F.normalize(embeddings, dim=-1), _rounded(features)], dim=-1)
+        return torch.cat([F.normalize(embeddings, dim=-1), rounded(features)], dim=-1)
 
 
-def _rounded(features: Tensor) -> Tensor:
+def rounded(features: Tensor) -> Tensor:
     """Round as the cache does, so that nothing depends on whether a row was kept there."""
     return features.clamp(-_MAX_HALF, _MAX_HALF).half().float()
 

@@ -6,6 +6,7 @@ not known here, and neither are files.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -261,19 +262,12 @@ class FittedState:
         """Build the fitted tower, and say what it gives; the backbone is loaded only where its own tower is used."""
         precision, batch_size = settings.precision, settings.batch_size
         if "tower" not in self.arrays:
-            backbone = self.record.load(self.source(settings))
+            backbone = self._backbone(settings)
             # other fits may want to read more of the same images, which are to pass the tower once
             alone = self.blocks.is_plain and settings.may_read_tower
             blocks = self.blocks if self.blocks.is_plain and not alone else backbone.readable_blocks
-            if not self.blocks.is_plain and not self._reads(backbone):
-                raise ValueError(
-                    f"The model reads {self.blocks.width} columns of its backbone's image tower, and these are others: "
-                    "fit again."
-                )
             return shared_encoding(backbone, device, precision, batch_size, settings.compile, blocks, alone), blocks
-        tower: Any = build_image_tower(self.record.image_config)
-        load_module(tower, self.arrays["tower"])
-        tower = tower.to(device)
+        tower: Any = self._trained_tower().to(device)
         if not self.blocks.is_plain:
             tower = FeatureTower(tower)
         encoding = ImageEncoding(
@@ -287,15 +281,43 @@ class FittedState:
         )
         return encoding, self.blocks
 
-    def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""
-        projection = self.projection
+    def _backbone(self, settings: Settings) -> Backbone:
+        """Load the backbone, whose own tower is used, and check that it gives what is read."""
+        backbone = self.record.load(self.source(settings))
+        if not self.blocks.is_plain and not self._reads(backbone):
+            raise ValueError(
+                f"The model reads {self.blocks.width} columns of its backbone's image tower, and these are others: "
+                "fit again."
+            )
+        return backbone
+
+    def _trained_tower(self) -> nn.Module:
+        """Build the tower that the fit has trained."""
+        tower = build_image_tower(self.record.image_config)
+        load_module(tower, self.arrays["tower"])
+        return tower
+
+    def tower_copy(self, settings: Settings) -> nn.Module:
+        """Return the fitted image tower on the CPU, as a module that nobody else uses, without gradients."""
+        if "tower" in self.arrays:
+            return self._trained_tower()
+        return copy.deepcopy(self._backbone(settings).model.visual)
+
+    def adapter(self) -> nn.Module | None:
+        """Build the image adapter, which reads what is projected, or embeddings; None where there is none."""
         if "adapter" not in self.arrays:
-            return lambda rows: read(rows, self.blocks, projection)
-        n_features = None if projection is None else projection.weight.shape[1]
+            return None
+        n_features = None if self.projection is None else self.projection.weight.shape[1]
         rank_targets = self.structure["rank_targets"]
         adapter = image_adapter(self.record.embedding_width, self.adapter_kind, rank_targets, n_features)
         load_module(adapter, self.arrays["adapter"])
+        return adapter
+
+    def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""
+        projection, adapter = self.projection, self.adapter()
+        if adapter is None:
+            return lambda rows: read(rows, self.blocks, projection)
 
         @torch.inference_mode()
         def adapt(rows: np.ndarray) -> np.ndarray:
