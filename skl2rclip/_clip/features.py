@@ -127,7 +127,7 @@ def _normalized(tokens: Tensor, norm: nn.LayerNorm | None) -> Tensor:
     shape = tokens.shape[-1:]
     if tuple(norm.normalized_shape) != tuple(shape):
         return F.layer_norm(tokens, shape)
-    # of a tower in half precision, whose states are not
+    # whatever precision the tower is in
     weight, bias = (None if each is None else each.to(tokens.dtype) for each in (norm.weight, norm.bias))
     return F.layer_norm(tokens, shape, weight, bias, norm.eps)
 

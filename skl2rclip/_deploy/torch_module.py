@@ -106,7 +106,7 @@ class ImageModule(RankModule):
     def rows(self, images: Tensor) -> Tensor:
         """Return what is read of the tower, (n, W), of floating images (n, H, W, 3) from 0 to 255."""
         pixels = ((images - self.mean) / self.std).permute(0, 3, 1, 2)
-        rows = self.tower(pixels.to(self._tower_dtype)).to(self.mean.dtype)
+        rows = self.tower(pixels).to(self.mean.dtype)
         embeddings = F.normalize(rows[:, : self.embedding_width], dim=-1)
         if self.head.projection is None:
             return embeddings
@@ -121,10 +121,6 @@ class ImageModule(RankModule):
             images += strength * F.interpolate(field, self.size, mode="bilinear")
         images += 127 + 10 * torch.randn(images.shape, generator=generator)
         return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
-
-    @property
-    def _tower_dtype(self) -> torch.dtype:
-        return next(self.tower.parameters()).dtype
 
     def _check(self, images: Tensor) -> None:
         expected = (*self.size, 3)

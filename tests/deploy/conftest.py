@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from skl2rclip import L2RCLIPClassifier
-from tests.support.small_models import CONFIGS, TEXT, write_model
+from tests.support.small_models import CONFIGS, TEXT, VIT, write_model
 
 _TIMM = {"text_cfg": {**TEXT, "context_length": 20}, "custom_text": True}
 TOWERS = {
     "vit": CONFIGS["clip"],
+    "one_layer": {**CONFIGS["clip"], "vision_cfg": {**VIT, "layers": 1}},
     "resnet": CONFIGS["quick_gelu_resnet"],
     "siglip": {
         **_TIMM,
@@ -29,7 +30,7 @@ TOWERS = {
 WORDS = ["low", "high", "extreme", "bare", "none"]  # in another order than sorted
 # tower and parameters by what is particular about the model
 MODELS = {
-    "frozen": ("vit", {"image_features": "both", "mirror": True}),
+    "frozen": ("one_layer", {"image_features": "both", "mirror": True}),
     "tower_features": ("vit", {"image_features": "tower", "zero_shot_share": 0.4}),
     "embedding": ("vit", {"image_features": "embedding", "image_adapter": "mlp"}),
     "finetuned": ("vit", {"image_tower": "finetune", "image_features": "both"}),

@@ -118,7 +118,7 @@ def test_a_module_is_stored_as_any_other(fitted_model, photos):
 def test_a_description_holds_no_folder_of_this_machine(fitted_model):
     fitted = fitted_model("frozen")
     described = json.dumps(fitted.to_torch().description)
-    assert "local-dir:vit" in described
+    assert "local-dir:one_layer" in described
     assert fitted.model_name.removeprefix("local-dir:") not in described
 
 

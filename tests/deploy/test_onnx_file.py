@@ -1,0 +1,177 @@
+"""A fitted model under ONNX Runtime, against what the classifier predicts."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+from skl2rclip import L2RCLIPClassifier, input_pixels
+from skl2rclip._deploy import onnx_file
+from skl2rclip.errors import InvalidParameterError
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def of_a_table(fitted_model):
+    """A fitted model whose head alone is exported, which is done soon."""
+    rng = np.random.default_rng(0)
+    how = {"image_tower": "precomputed", "prompt_epochs": 2, "random_state": 0, "device": "cpu"}
+    y = np.tile(np.arange(3), 8)
+    table = (rng.normal(size=(24, 24)) + y[:, None]).astype(np.float32)
+    return L2RCLIPClassifier(fitted_model("embedding").model_name, **how).fit(table, y), table
+
+
+@pytest.fixture(scope="module")
+def image_file(fitted_model, photos, tmp_path_factory):
+    """A file of a model of images, and what its export returned; it takes seconds."""
+    path = tmp_path_factory.mktemp("images") / "grades.onnx"
+    return path, fitted_model("frozen").export_onnx(path, verify=photos[0][:5])
+
+
+@pytest.fixture(scope="module")
+def head_file(of_a_table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("head") / "head.onnx"
+    return path, of_a_table[0].export_onnx(path, opset=18)
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def test_a_file_predicts_as_the_classifier_in_batches_of_any_size(fitted_model, photos, image_file):
+    fitted, (path, returned) = fitted_model("frozen"), image_file
+    assert fitted.mirror
+    session = session_of(path)
+    pixels = input_pixels(photos[0], session.get_modelmeta().custom_metadata_map)
+    np.testing.assert_array_equal(pixels, input_pixels(photos[0], fitted))
+    expected = fitted.predict_proba(photos[0])
+    for n in (1, 7, 20):
+        (found,) = session.run(["probabilities"], {"images": pixels[:n]})
+        np.testing.assert_allclose(found, expected[:n], atol=1e-4)
+    assert 0 <= returned <= 1e-4
+    assert [each.name for each in path.parent.iterdir()] == ["grades.onnx"]
+
+
+def test_metadata_say_what_the_model_is_and_nothing_of_this_machine(fitted_model, image_file):
+    fitted, (path, returned) = fitted_model("frozen"), image_file
+    described = session_of(path).get_modelmeta().custom_metadata_map
+    assert set(described) == {*fitted.to_torch().description, "precision", "largest_difference"}
+    assert json.loads(described["largest_difference"]) == returned
+    assert json.loads(described["classes"]) == fitted.classes_.tolist()
+    assert described["fingerprint"] == fitted._state.record.fingerprint
+    content = path.read_bytes()
+    for place in (str(path.parent), "site-packages", "/skl2rclip/", fitted.model_name.removeprefix("local-dir:")):
+        assert place.encode() not in content
+
+
+def test_half_precision_halves_the_file_and_is_measured(fitted_model, photos, image_file, tmp_path, monkeypatch):
+    fitted, whole, seen = fitted_model("frozen"), image_file[0], []
+
+    def exported(module, opset):
+        """What torch has made of the same model, with all of its matrices rounded as the module's are."""
+        seen.append(module)
+        model = onnx.load(whole)
+        for tensor in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.float32 and values.ndim > 1:
+                rounded = values.astype(np.float16).astype(np.float32)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
+        return model
+
+    monkeypatch.setattr(onnx_file, "_exported", exported)
+    path = tmp_path / "half.onnx"
+    returned = fitted.export_onnx(path, precision="float16", verify=photos[0])
+    session = session_of(path)
+    (found,) = session.run(None, {"images": input_pixels(photos[0], fitted)})
+    assert returned == pytest.approx(np.abs(found - fitted.predict_proba(photos[0])).max(), abs=1e-5)
+    assert 0 < returned < 0.02
+    assert path.stat().st_size < 0.7 * whole.stat().st_size
+    assert session.get_modelmeta().custom_metadata_map["precision"] == "float16"
+    weights = [each for each in seen[0].tower.parameters() if each.ndim > 1]
+    assert all(torch.equal(each.half().float(), each) for each in weights)
+    assert not all(torch.equal(each.half().float(), each) for each in fitted.to_torch().tower.parameters())
+    assert torch.equal(seen[0].head.prototypes, fitted.to_torch().head.prototypes)
+
+
+def test_a_model_of_a_table_is_its_head(of_a_table, head_file, tmp_path):
+    (fitted, table), (path, returned) = of_a_table, head_file
+    (found,) = session_of(path).run(None, {"rows": table})
+    np.testing.assert_allclose(found, fitted.predict_proba(table), atol=1e-4)
+    assert returned <= 1e-4
+    assert next(each.version for each in onnx.load(path).opset_import if not each.domain) == 18
+    with pytest.raises(InvalidParameterError, match="this model reads a table"):
+        fitted.export_onnx(tmp_path / "head.onnx", precision="float16")
+
+
+def test_what_says_something_else_is_not_written(of_a_table, head_file, tmp_path, monkeypatch):
+    fitted, table = of_a_table
+    model = onnx.load(head_file[0])
+    monkeypatch.setattr(onnx_file, "_exported", lambda module, opset: model)
+    before = tmp_path / "head.onnx"
+    fitted.export_onnx(before, verify=False)
+    content = before.read_bytes()
+    assert "null" in {each.value for each in onnx.load(before).metadata_props}
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(1.01 * values, tensor.name))
+    for verify in (True, table):
+        with pytest.raises(RuntimeError, match=r"differs by .* was not written: use to_torch"):
+            fitted.export_onnx(before, verify=verify)
+    monkeypatch.setattr(onnx_file, "_difference", lambda *arguments: float("nan"))
+    with pytest.raises(RuntimeError, match="differs by nan"):
+        fitted.export_onnx(before)
+    assert before.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == ["head.onnx"]
+
+
+def test_what_cannot_be_exported_is_refused_by_name(of_a_table, fitted_model, tmp_path, monkeypatch):
+    def failing(*arguments, **keywords):
+        raise NotImplementedError("no such operator\nand a page more")
+
+    monkeypatch.setattr("torch.onnx.export", failing)
+    with pytest.raises(RuntimeError, match=r"local-dir:vit to ONNX \(NotImplementedError: no such operator\):"):
+        fitted_model("embedding").export_onnx(tmp_path / "model.onnx")
+    monkeypatch.setattr(onnx_file, "_MAX_BYTES", 1000)
+    with pytest.raises(InvalidParameterError, match=r"tower of local-dir:vit has .* GB"):
+        fitted_model("embedding").export_onnx(tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"opset": 17}, InvalidParameterError, "opset must be an integer of at least 18, or None, got 17"),
+        ({"opset": 999}, InvalidParameterError, "opset must be at most"),
+        ({"opset": True}, InvalidParameterError, "opset"),
+        ({"precision": "int8"}, InvalidParameterError, "precision must be one of 'float32', 'float16', got 'int8'"),
+        ({"verify": None}, InvalidParameterError, "verify must be True, False, or images to compare on, got None"),
+        ({"verify": np.zeros((2, 7))}, ValueError, r"rows must have the shape \(n, 24\), got \(2, 7\)"),
+        ({"path": 3}, InvalidParameterError, "path must be a string or a path, got 3"),
+        ({"path": "."}, IsADirectoryError, "name a file in it"),
+        ({"path": "no-such-folder/model.onnx"}, FileNotFoundError, "no folder 'no-such-folder'; make it first"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(of_a_table, tmp_path, monkeypatch, arguments, error, message):
+    monkeypatch.setattr("torch.onnx.export", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        of_a_table[0].export_onnx(**{"path": "model.onnx", **arguments})
+
+
+def test_missing_packages_are_named_with_the_extra(of_a_table, monkeypatch):
+    with pytest.raises(NotFittedError):
+        L2RCLIPClassifier().export_onnx("model.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = onnx_file.importlib.util.find_spec
+    monkeypatch.setattr(
+        onnx_file.importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name)
+    )
+    with pytest.raises(ImportError, match=r"needs onnxruntime, .* pip install 'skl2rclip\[onnx\]'"):
+        of_a_table[0].export_onnx("model.onnx")
