@@ -36,9 +36,8 @@ _MAX_BYTES = 2**31 - 2**24
 _MIN_HALVED = 1024
 _MAX_HALF = float(np.finfo(np.float16).max)
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-# batches of made input: the size is to be free
-_BATCHES = (1, 5)
-# of given input
+# of made input, of which the last batch is smaller: the size is to be free
+_N_MADE = 33
 _MAX_BATCH = 16
 
 
@@ -103,13 +102,14 @@ def write_onnx(module: RankModule, target: Path, opset: int | None, precision: s
 @torch.inference_mode()
 def _expected(module: RankModule, verify: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """List inputs that the exported model is to be compared on, with what the module says of them."""
-    if isinstance(verify, bool | np.bool_):
-        inputs = [module.example(n_rows).numpy() for n_rows in _BATCHES] if verify else []
-    elif verify is None:
+    if verify is None:
         raise InvalidParameterError("verify must be True, False, or images to compare on, got None.")
+    rows: np.ndarray
+    if isinstance(verify, bool | np.bool_):
+        rows = module.example(_N_MADE if verify else 0).numpy()
     else:
         rows = input_pixels(verify, module) if isinstance(module, ImageModule) else np.asarray(verify, np.float32)
-        inputs = [rows[start : start + _MAX_BATCH] for start in range(0, len(rows), _MAX_BATCH)]
+    inputs = [rows[start : start + _MAX_BATCH] for start in range(0, len(rows), _MAX_BATCH)]
     return [(rows, module(torch.from_numpy(rows)).numpy()) for rows in inputs]
 
 

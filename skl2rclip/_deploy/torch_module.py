@@ -113,13 +113,15 @@ class ImageModule(RankModule):
         return torch.cat([embeddings, _rounded(rows[:, self.embedding_width :])], dim=-1)
 
     def example(self, n_rows: int) -> Tensor:
-        """Return made images: fields of colour of several sizes, with noise."""
+        """Return made images from dark to bright and from flat to rich in contrast: fields of colour, and noise."""
         generator = torch.Generator().manual_seed(0)
+        level, contrast, noise = torch.rand(3, n_rows, 1, 1, 1, generator=generator)
         images = torch.zeros(n_rows, 3, *self.size)
-        for side, strength in ((2, 60), (5, 40), (16, 20)):
+        for side, strength in ((1, 10), (2, 60), (5, 40), (16, 20)):
             field = torch.randn(n_rows, 3, side, side, generator=generator)
             images += strength * F.interpolate(field, self.size, mode="bilinear")
-        images += 127 + 10 * torch.randn(images.shape, generator=generator)
+        grain = torch.randn(images.shape, generator=generator)
+        images = 20 + 215 * level + contrast**2 * images + 50 * noise**2 * grain
         return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
     def _check(self, images: Tensor) -> None:
