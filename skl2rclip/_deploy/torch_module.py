@@ -184,7 +184,8 @@ def _rounded(features: Tensor) -> Tensor:
 
 def torch_module(state: FittedState, settings: Settings) -> ImageModule | TableModule:
     """Make the module that goes with what the parameters say X is: images, or rows of a table."""
-    if settings.is_precomputed:
-        return TableModule(state, settings)
-    state.check_reads_images(settings)
-    return ImageModule(state, settings)
+    with torch.inference_mode(False):  # a caller's mode would make weights that have no gradients with them
+        if settings.is_precomputed:
+            return TableModule(state, settings)
+        state.check_reads_images(settings)
+        return ImageModule(state, settings)

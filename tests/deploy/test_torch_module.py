@@ -91,7 +91,10 @@ def test_gradients_are_those_of_finite_differences(fitted_model, photos, name):
 
 
 def test_gradients_do_not_pass_half_precision(fitted_model, photos):
-    module, pixels = module_and_pixels(fitted_model("tower_features"), photos[0][:2])
+    fitted = fitted_model("tower_features")
+    with torch.inference_mode():
+        module = fitted.to_torch()
+    pixels = torch.from_numpy(input_pixels(photos[0][:2], module))
     images = pixels.float().requires_grad_()
     (1e-9 * module(images)[:, 0]).sum().backward()
     assert images.grad.abs().max() > 0
