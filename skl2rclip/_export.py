@@ -35,8 +35,8 @@ class ExportMixin:
         255, and then it has gradients. `skl2rclip.input_pixels` brings images to that size, and
         docs/putting-to-work.md says in words what it does.
 
-        With `mirror` the mirror image is that of `images`, where `predict_proba` mirrors before it cuts the sides off: they
-        differ by one pixel's shift where an odd number of columns is cut off.
+        With `mirror` the mirror image is that of `images`, where `predict_proba` mirrors before it cuts the sides off:
+        they differ by one pixel's shift where an odd number of columns is cut off.
 
         Features are rounded to half precision. Where they hardly differ between images, one that lies between two such
         numbers may count: then `predict_proba` itself changes by more than 1e-5 with the number of images in a call,

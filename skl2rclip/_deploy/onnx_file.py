@@ -85,7 +85,7 @@ def write_onnx(module: RankModule, target: Path, opset: int | None, precision: s
         _store_in_half(model)
     difference = _difference(model, compared) if compared else None
     if difference is not None and not difference <= TOLERANCES[precision]:
-        advice = "take precision='float32'" if is_half else "use to_torch() instead"
+        advice = "take precision='float32'" if is_half else "use to_torch(), or image_features='embedding'"
         raise RuntimeError(
             f"The exported model differs by {difference:.1e} from the fitted one, more than "
             f"{TOLERANCES[precision]:.0e} of a probability, and was not written: {advice}."

@@ -28,7 +28,7 @@ TOWERS = {
     },
 }
 # of images in strong contrast: random weights hardly tell others apart
-PREPROCESS = {"mean": [0.5, 0.4, 0.3], "std": [0.04, 0.06, 0.08]}
+PREPROCESS = {"mean": [0.5, 0.4, 0.3], "std": [0.01, 0.015, 0.02]}
 WORDS = ["low", "high", "extreme", "bare", "none"]  # in another order than sorted
 # tower and parameters by what is particular about the model
 MODELS = {
