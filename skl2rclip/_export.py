@@ -99,7 +99,7 @@ class ExportMixin:
             Version of ONNX's operators, from 18 on; None takes torch's choice. Runtimes that are older want a lower
             one.
         precision : {"float32", "float16"}, default="float32"
-            Of the weights of the image tower in the file: "float16" makes it half as large, computes as before, and
+            Of the weights of the image tower in the file: "float16" makes it about half as large, computes as before, and
             changes probabilities by what is returned.
         verify : bool or sequence of images, default=True
             Compare probabilities under ONNX Runtime with those of the fitted model, on made images or on yours (of a

@@ -6,7 +6,6 @@ What is exported is the module of ``_deploy.torch_module``; packages of ONNX are
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import json
 import logging
@@ -22,7 +21,6 @@ import torch
 
 from skl2rclip._deploy.pixels import input_pixels
 from skl2rclip._deploy.torch_module import ImageModule, RankModule
-from skl2rclip._embedding.encoding import rounded
 from skl2rclip._utils.arguments import check_choice, check_integer
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError
@@ -80,9 +78,9 @@ def write_onnx(module: RankModule, target: Path, opset: int | None, precision: s
     _check_exportable(module, precision)
     compared = _expected(module, verify)
     is_half = precision == "float16"
-    model = _exported(_with_rounded_weights(module) if is_half else module, opset)
+    model = _exported(module, opset)
     if is_half:
-        _store_in_half(model)
+        _store_in_half(model, module.head)
     difference = _difference(model, compared) if compared else None
     if difference is not None and not difference <= TOLERANCES[precision]:
         advice = "take precision='float32'" if is_half else "use to_torch(), or image_features='embedding'"
@@ -127,33 +125,25 @@ def _check_exportable(module: RankModule, precision: str) -> None:
         )
 
 
-def _with_rounded_weights(module: RankModule) -> RankModule:
-    """Return a module whose tower has weights that half precision holds; what is made of its rows is as it was."""
-    result = copy.deepcopy(module)
-    for parameter in result.get_submodule("tower").parameters():
-        if parameter.ndim > 1:  # few are the others, and norms suffer from rounding
-            parameter.data = rounded(parameter.data)
-    return result
-
-
-def _store_in_half(model: Any) -> None:
-    """Keep in half precision what that holds exactly, with a step that makes it single precision again.
+def _store_in_half(model: Any, head: torch.nn.Module) -> None:
+    """Keep the tower's matrices in half precision, with a step that makes them single precision again.
 
     Runtimes do that once, when they load the file. Computing in half precision is for those that run on a GPU: on the
     CPU it is slower, and ONNX Runtime 1.32 has died of it.
     """
     from onnx import TensorProto, helper, numpy_helper
 
+    of_head = [tensor.numpy() for tensor in head.state_dict().values()]
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < _MIN_HALVED:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or math.prod(tensor.dims) < _MIN_HALVED:
             continue
         values = numpy_helper.to_array(tensor)
-        half = values.clip(-_MAX_HALF, _MAX_HALF).astype(np.float16)
-        if np.array_equal(half, values):
-            name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-            casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_single", to=TensorProto.FLOAT))
+        if any(np.array_equal(values, other) or np.array_equal(values.T, other) for other in of_head):
+            continue
+        name, half = tensor.name, values.clip(-_MAX_HALF, _MAX_HALF).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_single", to=TensorProto.FLOAT))
     steps = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(steps)

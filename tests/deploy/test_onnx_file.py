@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier, input_pixels
@@ -70,33 +69,22 @@ def test_metadata_say_what_the_model_is_and_nothing_of_this_machine(fitted_model
         assert place.encode() not in content
 
 
-def test_half_precision_halves_the_file_and_is_measured(fitted_model, photos, image_file, tmp_path, monkeypatch):
-    fitted, whole, seen = fitted_model("frozen"), image_file[0], []
-
-    def exported(module, opset):
-        """What torch has made of the same model, with all of its matrices rounded as the module's are."""
-        seen.append(module)
-        model = onnx.load(whole)
-        for tensor in model.graph.initializer:
-            values = onnx.numpy_helper.to_array(tensor)
-            if values.dtype == np.float32 and values.ndim > 1:
-                rounded = values.astype(np.float16).astype(np.float32)
-                tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
-        return model
-
-    monkeypatch.setattr(onnx_file, "_exported", exported)
-    path = tmp_path / "half.onnx"
+def test_half_precision_halves_the_tower_and_is_measured(fitted_model, photos, image_file, tmp_path, monkeypatch):
+    fitted, whole, path = fitted_model("frozen"), image_file[0], tmp_path / "half.onnx"
+    monkeypatch.setattr(onnx_file, "_exported", lambda module, opset: onnx.load(whole))  # which takes seconds
     returned = fitted.export_onnx(path, precision="float16", verify=photos[0])
     session = session_of(path)
     (found,) = session.run(None, {"images": input_pixels(photos[0], fitted)})
-    assert returned == pytest.approx(np.abs(found - fitted.predict_proba(photos[0])).max(), abs=1e-5)
+    assert returned == pytest.approx(np.abs(found - fitted.predict_proba(photos[0])).max(), abs=1e-4)
     assert 0 < returned < 0.02
-    assert path.stat().st_size < 0.7 * whole.stat().st_size
     assert session.get_modelmeta().custom_metadata_map["precision"] == "float16"
-    weights = [each for each in seen[0].tower.parameters() if each.ndim > 1]
-    assert all(torch.equal(each.half().float(), each) for each in weights)
-    assert not all(torch.equal(each.half().float(), each) for each in fitted.to_torch().tower.parameters())
-    assert torch.equal(seen[0].head.prototypes, fitted.to_torch().head.prototypes)
+    kept = {each.data_type: 0 for each in onnx.load(path).graph.initializer}
+    for each in onnx.load(path).graph.initializer:
+        kept[each.data_type] += onnx.numpy_helper.to_array(each).size
+    n_weights = sum(each.numel() for each in fitted.to_torch().tower.parameters() if each.ndim > 1)
+    assert kept[onnx.TensorProto.FLOAT16] == pytest.approx(n_weights, rel=0.1)
+    head = fitted.to_torch().head
+    assert kept[onnx.TensorProto.FLOAT] > sum(each.numel() for each in head.state_dict().values() if each.ndim > 1)
 
 
 def test_a_model_of_a_table_is_its_head(of_a_table, head_file, tmp_path):
