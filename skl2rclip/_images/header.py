@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image
 
+from skl2rclip._images.crops import Box, edges_within
 from skl2rclip._images.formats import FORMATS, check_format, format_of
 from skl2rclip._images.levels import is_cut_to_eight_bits, white_of_file
 
@@ -73,3 +74,26 @@ def orientation_of(image: Any) -> int:
     except Exception:  # damaged EXIF makes Pillow raise anything, and costs nothing but itself
         return 1
     return orientation if orientation in tuple(range(1, 9)) else 1  # whatever a damaged header holds
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Width and height of an image as it is shown, as far as its header says how it lies; see `check_box`."""
+    width, height = image.size
+    is_turned = not _turns_later(image) and orientation_of(image) > 4
+    return (height, width) if is_turned else (width, height)
+
+
+def _turns_later(image: Any) -> bool:
+    """Whether decoding may turn it: a PNG may say behind its pixels how it lies, and Pillow turns a TIFF itself."""
+    return image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info)
+
+
+def check_box(image: Any, box: Box) -> None:
+    """Raise a ValueError where a box lies outside of an opened image, which is decoded only where that may turn it."""
+    try:
+        edges_within(box, upright_size(image))
+    except ValueError:
+        if not _turns_later(image):
+            raise
+        image.load()
+        edges_within(box, image.size[::-1] if orientation_of(image) > 4 else image.size)
