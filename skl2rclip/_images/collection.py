@@ -53,7 +53,9 @@ def holds_images(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return X.ndim > 2
     first = _unwrapped(_first_of(X))
-    is_image = isinstance(first, _PATH | ImageCrop | _CONTENT | Image.Image) or hasattr(first, "read") or _is_remote(first)
+    is_image = (
+        isinstance(first, _PATH | ImageCrop | _CONTENT | Image.Image) or hasattr(first, "read") or _is_remote(first)
+    )
     return is_image or (isinstance(first, np.ndarray) and first.ndim > 1)
 
 
