@@ -95,14 +95,23 @@ def edges_of(box: Box) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def lies_within(box: Box, size: tuple[int, int]) -> bool:
+    """Whether a box lies within an upright image of this width and height, but for what is cut."""
+    edges, (left, top, right, bottom) = edges_of(box), _cut(box, size)
+    beyond = max(left - edges[0], top - edges[1], edges[2] - right, edges[3] - bottom)
+    return beyond <= _TOLERANCE and left < right and top < bottom
+
+
 def edges_within(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Edges of a box in an upright image of this width and height, or a ValueError that says what is wrong with it."""
-    left, top, right, bottom = edges_of(box)
-    within = max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
-    beyond = max(within[0] - left, within[1] - top, right - within[2], bottom - within[3])
-    if beyond > _TOLERANCE or within[0] >= within[2] or within[1] >= within[3]:
+    if not lies_within(box, size):
         raise ValueError(_why_outside(box, size))
-    return within
+    return _cut(box, size)
+
+
+def _cut(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = edges_of(box)
+    return max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
 
 
 def _why_outside(box: Box, size: tuple[int, int]) -> str:

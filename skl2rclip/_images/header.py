@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image
 
-from skl2rclip._images.crops import Box, edges_within
+from skl2rclip._images.crops import Box, edges_within, lies_within
 from skl2rclip._images.formats import FORMATS, check_format, format_of
 from skl2rclip._images.levels import is_cut_to_eight_bits, white_of_file
 
@@ -89,11 +89,9 @@ def _turns_later(image: Any) -> bool:
 
 
 def check_box(image: Any, box: Box) -> None:
-    """Raise a ValueError where a box lies outside of an opened image, which is decoded only where that may turn it."""
-    try:
-        edges_within(box, upright_size(image))
-    except ValueError:
-        if not _turns_later(image):
-            raise
+    """Raise a ValueError where a box lies outside of an opened image, which is decoded only if turning it may help."""
+    size = upright_size(image)
+    if not lies_within(box, size) and lies_within(box, size[::-1]) and _turns_later(image):
         image.load()
-        edges_within(box, image.size[::-1] if orientation_of(image) > 4 else image.size)
+        size = image.size[::-1] if orientation_of(image) > 4 else image.size
+    edges_within(box, size)
