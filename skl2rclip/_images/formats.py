@@ -169,6 +169,13 @@ FORMATS: dict[str, ImageFormat] = {
     ),
     "BMP": ImageFormat(_SIMPLE),
     "DIB": ImageFormat(_SIMPLE),
+    "DICOM": ImageFormat(
+        bytes_per_pixel=48.0,  # what pydicom makes of colours as floats
+        buffered=_file_size,
+        title="DICOM",
+        plugin='pydicom, by pip install "skl2rclip[dicom]"',
+        begins=lambda prefix: prefix[128:132] == b"DICM",
+    ),
     "EPS": ImageFormat(refused="they would be drawn by another program, Ghostscript"),
     "GIF": ImageFormat(_SIMPLE),
     "HEIF": ImageFormat(

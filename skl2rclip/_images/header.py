@@ -11,6 +11,7 @@ from typing import IO, Any
 from PIL import ExifTags, Image
 
 from skl2rclip._images.crops import Box, edges_within, lies_within
+from skl2rclip._images.dicom import DicomImage, is_dicom
 from skl2rclip._images.formats import FORMATS, check_format, format_of
 from skl2rclip._images.levels import is_cut_to_eight_bits, white_of_file
 
@@ -34,12 +35,12 @@ class Header:
 
 def open_header(file: IO[bytes]) -> Header:
     """Open an image at the page that is read; it reads from the file when it is decoded, and never closes it."""
-    prefix = file.read(16)
+    prefix = file.read(132)
     for name, known in FORMATS.items():
         if known.begins is not None and known.begins(prefix):
             check_format(name)
     try:
-        image = Image.open(file)
+        image = DicomImage(file) if is_dicom(prefix) else Image.open(file)
     except Image.UnidentifiedImageError as error:
         raise Image.UnidentifiedImageError(_why_unknown(prefix)) from error
     except Image.DecompressionBombError as error:
