@@ -288,6 +288,8 @@ def _hint(image: Any, pairs: str) -> str:
         return f" It holds {', '.join(type(each).__name__ for each in image[:5])}: {pairs}"
     if type(image).__module__.partition(".")[0] == "torch":
         return _hint_at_tensor(image)
+    if type(image).__module__.partition(".")[0] == "pydicom":
+        return " Give the path of its file, or the content, as bytes."
     return " The entry is missing." if is_missing(image) else ""
 
 

@@ -103,7 +103,7 @@ def _check(data: Any) -> None:
         )
     if not bits or not 0 < bits <= data.get("BitsAllocated", 0):
         raise RefusedFormatError("a DICOM file that does not say of how many bits its integers are")
-    plain = "its values become grey by no window (WindowCenter and WindowWidth) and no table: store one"
+    plain = "its values become grey by no window (WindowCenter and WindowWidth) and no table: store one, or give arrays"
     if photometric in _GREY and not _has_window(data) and not data.get("ModalityLUTSequence"):
         if data.get("PixelRepresentation"):
             raise RefusedFormatError(f"a DICOM file of signed integers, and {plain}")

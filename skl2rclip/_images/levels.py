@@ -59,8 +59,8 @@ def is_cut_to_eight_bits(image: Any) -> bool:
 def white_of_file(image: Any) -> float | None:
     """Tell which value is white, as far as the file of an image says it; of one that was decoded, less is known.
 
-    A TIFF and a DICOM file say it by a number of bits that is not that of a type, and a PNG by its significant bits. The values of PGM
-    and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
+    A TIFF and a DICOM file say it by a number of bits that is not that of a type, and a PNG by its significant bits.
+    The values of PGM and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
     """
     if image.format == "TIFF":
         n_bits = bits_of(getattr(image, "tag_v2", {}))

@@ -95,7 +95,7 @@ def test_rows_whose_box_is_none_are_named_in_one_warning(folder, table):
         "height": 5,
     }
     table = pd.concat([table, pd.DataFrame({"path": "a.png", **worse})])
-    with pytest.warns(UserWarning) as shown:
+    with pytest.warns(UserWarning, match="not everything was taken") as shown:
         read = read_image_table(table, box=BOX, root=folder)
     assert read.rows.tolist() == [0, 1, 2, 3]
     said = str(shown[0].message)

@@ -82,7 +82,7 @@ def test_what_cannot_be_an_entry_is_counted_in_one_warning(folder, content):
         {"image_id": 5, "category_id": 2, "bbox": [0, 0, 0, 5]},
         {"image_id": 5, "category_id": 2, "bbox": [50, 0, 50, 5]},
     ]
-    with pytest.warns(UserWarning) as shown:
+    with pytest.warns(UserWarning, match="not everything was taken") as shown:
         read = read_coco_annotations(content, root=folder, ranks=ORDER)
     assert read.rows.tolist() == [0, 1, 2]
     [said] = [str(each.message) for each in shown]
