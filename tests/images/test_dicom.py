@@ -85,7 +85,7 @@ FILES["RGB by planes"].PhotometricInterpretation = "RGB"
 
 
 def exported(data):
-    """The picture as pydicom's utilities export it."""
+    """The image as pydicom's utilities export it."""
     values = utilities.pixel_array(data)
     if values.ndim == 3:
         return Image.fromarray(values)
