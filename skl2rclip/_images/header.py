@@ -5,6 +5,7 @@ Nothing is decoded here. What differs by format is in `formats`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ from skl2rclip._images.levels import is_cut_to_eight_bits, white_of_file
 
 # of either byte order, and with addresses of 64 bits
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# a data element of the first groups of DICOM
+_WITHOUT_PREAMBLE = re.compile(rb"[\x02\x08]\0.\0|\0[\x02\x08]\0.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ def _why_unknown(prefix: bytes) -> str:
             "damaged, or a TIFF of a kind that Pillow cannot read: give the array of tifffile.imread(name), inverted "
             "where its 0 is white, or save it as PNG"
         )
+    if _WITHOUT_PREAMBLE.match(prefix):
+        return "not an image, or a DICOM file without the preamble that it should begin with: save it anew by pydicom"
     return "not an image, or of a format that Pillow cannot read"
 
 

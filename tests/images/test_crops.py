@@ -83,7 +83,7 @@ def test_a_box_beyond_its_image_is_told_by_the_header(path, box, reason, tiny, t
 
 
 def test_corners_become_sides_as_the_message_has_it(path):
-    x1, y1, x2, y2 = corners = (10, 10, 55, 35)
+    corners = x1, y1, x2, y2 = 10, 10, 55, 35  # noqa: RUF059  what the message has in it
     reason = find_unreadable([ImageCrop(path, corners)])[0]
     mended = eval(reason.rpartition("the box is ")[2])  # noqa: S307
     assert mended == (10, 10, 45, 25)

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ from PIL import Image
 from pydicom import pixels as utilities
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
 from sklearn.datasets import load_sample_images
 
 from skl2rclip import CLIPImageEncoder, ImageCrop, find_unreadable
@@ -211,6 +218,15 @@ def test_pixels_that_pydicom_cannot_decode_here_are_told_by_the_header(tmp_path,
     reason = find_unreadable([saved(data, tmp_path / "a.dcm")])[0]
     assert reason.startswith("a DICOM file of JPEG-LS Lossless Image Compression, for which pydicom needs more: ")
     assert "pylibjpeg" in reason
+
+
+@pytest.mark.parametrize(
+    ("syntax", "first"), [(ExplicitVRLittleEndian, b"\x08\0\x16\0"), (ExplicitVRBigEndian, b"\0\x08\0\x16")]
+)
+def test_a_file_without_its_preamble_is_told(tmp_path, syntax, first):
+    content = Path(write_dicom(tmp_path / "a.dcm", GREY, syntax)).read_bytes()
+    [reason] = find_unreadable([content[content.index(first) :]]).values()
+    assert "a DICOM file without the preamble" in reason
 
 
 def test_a_file_that_is_deflated_as_a_whole_is_not_inflated(tmp_path):
