@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
@@ -40,30 +39,6 @@ class ReadOutMixin:
         """
         probabilities = softmax(self._logits(X), axis=1)
         return self.ranks_[read_out(probabilities, self._state.scale.values, self.decision)]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict`, which by default is the median and not the likeliest rank.
-
-        The median makes the smallest mean absolute error and is right less often than the likeliest rank may be:
-        ``decision="argmax"`` has the highest accuracy to be expected. Errors in ranks are what
-        `sklearn.metrics.mean_absolute_error` and `skl2rclip.metrics.mean_absolute_rank_error` measure; searches and
-        cross-validation take them by ``scoring="neg_mean_absolute_error"``, or where labels are words by
-        `skl2rclip.metrics.neg_mean_absolute_rank_error_scorer`.
-
-        Parameters
-        ----------
-        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
-        y : array-like of shape (n,)
-            True labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each image.
-
-        Returns
-        -------
-        float
-            Share of the images whose label is predicted exactly.
-        """
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label, the softmax of `decision_function`.
@@ -153,11 +128,13 @@ class ReadOutMixin:
         return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict`.
+        """Accuracy of `predict`, which by default is the median and not the likeliest rank.
 
-        The median, which `predict` gives by default, has the least absolute error and hits the very rank less often
-        than the likeliest one: compare accuracies with ``decision="argmax"``, and errors with
-        `skl2rclip.metrics.mean_absolute_rank_error`.
+        The median has the least absolute error and hits the very rank less often than the likeliest one: compare
+        accuracies with ``decision="argmax"``, and errors with `sklearn.metrics.mean_absolute_error`, or where labels
+        are words `skl2rclip.metrics.mean_absolute_rank_error`. Searches and cross-validation compare errors by
+        ``scoring="neg_mean_absolute_error"`` or `skl2rclip.metrics.neg_mean_absolute_rank_error_scorer`, and this
+        accuracy without it.
 
         Parameters
         ----------

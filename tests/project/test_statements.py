@@ -119,7 +119,9 @@ def test_the_pairs_of_the_readme_are_rows_of_the_tables():
     row = re.search(r"^\| ripeness \| 16 \| ([\d.]+) \| .+? \| ([\d.]+) \|", evidence(), flags=re.MULTILINE)
     assert "drawn fruit by ripeness, 16 a rank: MAE {}, the best other {}".format(*row.groups()) in readme()
     photographs = (ROOT / "benchmarks" / "photographs.md").read_text(encoding="utf-8")
-    row = re.search(r"^\| skl2rclip-photo \| coffee leaves \| 16 \| ([\d.]+) \| ([\d.]+) \|", photographs, flags=re.MULTILINE)
+    row = re.search(
+        r"^\| skl2rclip-photo \| coffee leaves \| 16 \| ([\d.]+) \| ([\d.]+) \|", photographs, flags=re.MULTILINE
+    )
     assert "({} and {}, [photographs]".format(*row.groups()) in readme()
 
 
