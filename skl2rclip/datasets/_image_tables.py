@@ -144,7 +144,9 @@ def read_image_table(
     >>> from skl2rclip.datasets import read_image_table
     >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
     >>> folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)  # doctest: +SKIP
-    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds)  # doctest: +SKIP
+    >>> cross_validate(  # doctest: +SKIP
+    ...     clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds, scoring="neg_mean_absolute_error"
+    ... )
     """
     check_choice("repeated", repeated, ("error", "median"))
     named: dict[str, Any] = {"image": image, "rank": rank, "group": group, **box_columns(box)}
