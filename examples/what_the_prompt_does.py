@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("prompts"), help="where the plot goes")
     parser.add_argument("--n-train", type=int, nargs="+", default=[5, 20, 100])
     parser.add_argument("--n-test", type=int, default=400)
-    parser.add_argument("--n-fits", type=int, default=3, help="with different seeds")
+    parser.add_argument("--n-fits", type=int, default=1, help="with different seeds")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)

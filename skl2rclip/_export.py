@@ -99,8 +99,8 @@ class ExportMixin:
             Version of ONNX's operators, from 18 on; None takes torch's choice. Runtimes that are older want a lower
             one.
         precision : {"float32", "float16"}, default="float32"
-            Of the weights of the image tower in the file: "float16" makes it about half as large, computes as before, and
-            changes probabilities by what is returned.
+            Of the weights of the image tower in the file: "float16" makes it about half as large, computes as before,
+            and changes probabilities by what is returned.
         verify : bool or sequence of images, default=True
             Compare probabilities under ONNX Runtime with those of the fitted model, on made images or on yours (of a
             table, rows): in single precision they may differ by 1e-4, in half precision by 0.02.

@@ -128,11 +128,13 @@ class ReadOutMixin:
         return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of `predict`.
+        """Accuracy of `predict`, which by default is the median and not the likeliest rank.
 
-        The median, which `predict` gives by default, has the least absolute error and hits the very rank less often
-        than the likeliest one: compare accuracies with ``decision="argmax"``, and errors with
-        `skl2rclip.metrics.mean_absolute_rank_error`.
+        The median has the least absolute error and hits the very rank less often than the likeliest one: compare
+        accuracies with ``decision="argmax"``, and errors with `sklearn.metrics.mean_absolute_error`, or where labels
+        are words `skl2rclip.metrics.mean_absolute_rank_error`. Searches and cross-validation compare errors by
+        ``scoring="neg_mean_absolute_error"`` or `skl2rclip.metrics.neg_mean_absolute_rank_error_scorer`, and this
+        accuracy without it.
 
         Parameters
         ----------

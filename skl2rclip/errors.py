@@ -106,8 +106,16 @@ def visible(name: str) -> str:
 
 def shown_entry(entry: str, image: object) -> str:
     """Write which entry of X this is, such as `X[3]`, with the name of its file where it has one."""
-    file = f" ({visible(os.fsdecode(image))})" if isinstance(image, str | os.PathLike) else ""
-    return f"{entry}{file}"
+    path, box = getattr(image, "path", image), getattr(image, "box", None)
+    if not isinstance(path, str | os.PathLike):
+        return entry
+    within = "" if box is None else f", box {shown_box(box)}"
+    return f"{entry} ({visible(os.fsdecode(path))}{within})"
+
+
+def shown_box(box: Sequence[float]) -> str:
+    """Write a box as one writes it, whole numbers without a point."""
+    return f"({', '.join(f'{each:.10g}' for each in box)})"
 
 
 def _escaped(character: str, decomposed: bool) -> str:

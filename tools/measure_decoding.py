@@ -101,6 +101,8 @@ def variants() -> Iterator[tuple[str, str, dict]]:
     for compression in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"):
         yield f"TIFF {compression}", "TIFF", {"compression": compression}
     yield "TIFF in one strip", "TIFF", {"compression": "tiff_lzw", "strip_size": 2**31}
+    yield "DICOM", "DICOM", {}
+    yield "DICOM with a window", "DICOM", {"WindowCenter": 2048, "WindowWidth": 4096}
     yield "TIFF turned", "TIFF", {"compression": "tiff_lzw", "exif": turned}
 
 
@@ -134,8 +136,31 @@ def main() -> None:
 
 
 def _save(given: Path, path: Path, kind: str, options: dict) -> str:
-    Image.open(given).save(path, kind, **options)
+    image = Image.open(given)
+    if kind == "DICOM":
+        _save_dicom(image, path, options)
+    else:
+        image.save(path, kind, **options)
     return "written"
+
+
+def _save_dicom(image: Image.Image, path: Path, attributes: dict) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
+
+    if image.mode not in ("L", "I;16", "RGB"):
+        raise ValueError(f"no DICOM file of mode {image.mode}")
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    values = np.asarray(image)
+    photometric = "YBR_FULL" if image.mode == "RGB" else "MONOCHROME2"
+    data.set_pixel_data(values, photometric, 8 * values.dtype.itemsize)
+    for name, value in attributes.items():
+        setattr(data, name, value)
+    data.compress(RLELossless)
+    data.save_as(path, enforce_file_format=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from skl2rclip._embedding.pixel_store import account
 from skl2rclip._embedding.store import digest_of
 from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.color import can_convert
+from skl2rclip._images.crops import edges_of
 from skl2rclip._images.decoding import open_image
 from skl2rclip._images.files import ImageFile, ImageLike
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
@@ -217,7 +218,7 @@ class EmbeddingCache:
         if digests is None:
             digests = _known_digests(images, self._store)
         return {
-            row: self._key_of(digests[image.location])
+            row: self._key_of(digests[image.location], image)
             for row, image in enumerate(images)
             if isinstance(image, ImageFile) and image.location in digests
         }
@@ -245,13 +246,16 @@ class EmbeddingCache:
         is_stable = image.is_stable()  # before it is read: what changes meanwhile must show in the stamp
         content = image.read()
         digest = digest_of(content)
-        key = self._key_of(digest)
+        key = self._key_of(digest, image)
         if is_stable:
             self._unrecorded.setdefault(key, []).append((image.location, image.stamp, digest))
         return key, content
 
-    def _key_of(self, digest: bytes) -> bytes:
-        return digest_of(self._context + digest) + self._own_suffix
+    def _key_of(self, digest: bytes, image: ImageLike | None = None) -> bytes:
+        """Key of a content, or of the part of it within a box."""
+        box = image.box if isinstance(image, ImageFile) else None
+        part = b"" if box is None else f"box {edges_of(box)}".encode()
+        return digest_of(self._context + digest + part) + self._own_suffix
 
     def key_of_view(self, key: bytes, view: int) -> bytes:
         """Key of a view of an image, whose own is that of view 0."""

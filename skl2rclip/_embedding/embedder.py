@@ -72,7 +72,8 @@ def check_headers(
     UnreadableImagesError
     """
     known = known_digests(images, folder)
-    is_known = [isinstance(image, ImageFile) and image.location in known for image in images]
+    # of a file that is known to be an image a box may still lie outside
+    is_known = [isinstance(image, ImageFile) and image.box is None and image.location in known for image in images]
     unreadable = find_unreadable(images, n_jobs=n_jobs, is_known=is_known, max_memory=max_memory, white=white)
     if unreadable:  # what the others hide behind their headers is to be named with it
         rest = [row for row in range(len(images)) if row not in unreadable and not is_known[row]]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from skl2rclip._images.crops import ImageCrop
 from skl2rclip._images.files import Unread, address_hint
 from skl2rclip._utils.arguments import is_missing
 
@@ -52,7 +53,9 @@ def holds_images(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return X.ndim > 2
     first = _unwrapped(_first_of(X))
-    is_image = isinstance(first, _PATH | _CONTENT | Image.Image) or hasattr(first, "read") or _is_remote(first)
+    is_image = (
+        isinstance(first, _PATH | ImageCrop | _CONTENT | Image.Image) or hasattr(first, "read") or _is_remote(first)
+    )
     return is_image or (isinstance(first, np.ndarray) and first.ndim > 1)
 
 
@@ -69,7 +72,7 @@ def _first_of(X: Any) -> Any:
 
 
 def _check_container(X: Any, name: str) -> None:
-    if isinstance(X, _PATH | _CONTENT | Image.Image) or (hasattr(X, "read") and not hasattr(X, "shape")):
+    if isinstance(X, _PATH | ImageCrop | _CONTENT | Image.Image) or (hasattr(X, "read") and not hasattr(X, "shape")):
         raise ValueError(f"{name} must be a sequence of images, got a single {type(X).__name__}: write [image].")
     if X is None or not _is_sequence(X) or isinstance(X, Mapping | Set | type):
         by_name = ": choose one of its entries, X[name]" if isinstance(X, Mapping) else ""
@@ -246,12 +249,13 @@ def _content_of(where: str, file: Any) -> Any:
 
 def _checked(where: str, image: Any, pairs: str = "") -> Any:
     """Return an entry if it may be an image, as far as its type tells; `pairs` says what to do with pairs."""
-    address = address_hint(image, "give the content of the file, as bytes") if isinstance(image, str) else None
+    path = image.path if isinstance(image, ImageCrop) else image
+    address = address_hint(path, "give the content of the file, as bytes") if isinstance(path, str) else None
     if address is not None:
         raise ValueError(f"{where} is {address}.")
     if isinstance(image, Image.Image) and 0 in image.size:
         raise ValueError(f"{where} must have at least one pixel, got a PIL image of {image.width} x {image.height}.")
-    if isinstance(image, str | bytes | os.PathLike | Image.Image | Unread):
+    if isinstance(image, str | bytes | os.PathLike | ImageCrop | Image.Image | Unread):
         return image
     if not isinstance(image, np.ndarray):
         shown = " ".join(repr(image).split())[:80]
@@ -284,6 +288,8 @@ def _hint(image: Any, pairs: str) -> str:
         return f" It holds {', '.join(type(each).__name__ for each in image[:5])}: {pairs}"
     if type(image).__module__.partition(".")[0] == "torch":
         return _hint_at_tensor(image)
+    if type(image).__module__.partition(".")[0] == "pydicom":
+        return " Give the path of its file, or the content, as bytes."
     return " The entry is missing." if is_missing(image) else ""
 
 

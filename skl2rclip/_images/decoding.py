@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._images.color import conversion_of
+from skl2rclip._images.crops import Box, edges_within, scaled_edges
 from skl2rclip._images.files import IS_FOLDER, ImageFile, ImageLike, Unread, known_problem, rows_of_each
 from skl2rclip._images.formats import check_format, format_of
-from skl2rclip._images.header import Header, open_header, orientation_of
+from skl2rclip._images.header import Header, check_box, open_header, orientation_of
 from skl2rclip._images.levels import (
     FULL_RANGE,
     WhiteLevel,
@@ -68,7 +69,8 @@ class Pixels:
     orientation: int = 1  # how EXIF says that it lies
     white: float | None = None  # which value its file says is white
     is_cut: bool = False  # Pillow has kept the upper eight of its sixteen bits
-    is_reduced: bool = False  # it was decoded at smaller sides because it would not fit in memory
+    # upright width and height where it was decoded at smaller sides, because it would not fit in memory
+    reduced_from: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def read_image(
     shrinkage: _Shrinkage | None = None,
     white: WhiteLevel = FULL_RANGE,
 ) -> RGBImage:
-    """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white.
+    """Decode one image to RGB: first frame, upright as EXIF has it, transparency over white; of a crop its box alone.
 
     Of more than eight bits the upper eight are taken: of those that the file says it has, else as `white` says. A TIFF
     whose 0 is white is inverted, as viewers show it. What is transparent throughout is taken without its alpha. Colours
@@ -125,6 +127,7 @@ def read_image(
             return read_image(image, content, ticket, shrinkage, white)
     if isinstance(image, Unread):
         raise ValueError(image.problem)
+    box = image.box if isinstance(image, ImageFile) else None
     if isinstance(image, np.ndarray):
         return _rgb_of_array(image, ticket, white)
     if isinstance(image, Image.Image):
@@ -132,26 +135,37 @@ def read_image(
     else:
         content = image if isinstance(image, bytes) else content
         with open(os.fsdecode(image), "rb") if content is None else BytesIO(content) as file:
-            pixels = _decode(open_header(file), ticket, shrinkage)
-    orientation = pixels.orientation
+            pixels = _decode(open_header(file), ticket, shrinkage, box)
+    orientation, size = pixels.orientation, pixels.reduced_from
     rgb = _to_rgb(pixels, white)
     del pixels  # before it is turned
-    if orientation not in _UPRIGHT:
-        return rgb
-    return replace(rgb, image=rgb.image.transpose(_UPRIGHT[orientation]))
+    if orientation in _UPRIGHT:
+        rgb = replace(rgb, image=rgb.image.transpose(_UPRIGHT[orientation]))
+    return rgb if box is None else replace(rgb, image=_part_of(rgb.image, box, size or rgb.image.size))
 
 
-def _decode(header: Header, ticket: MemoryTicket, shrinkage: _Shrinkage | None) -> Pixels:
+def _part_of(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
+    """Cut a box of an image of this size out of what was decoded of it, which may be smaller."""
+    return image.crop(scaled_edges(edges_within(box, size), size, image.size))
+
+
+def _decode(header: Header, ticket: MemoryTicket, shrinkage: _Shrinkage | None, box: Box | None = None) -> Pixels:
     """Wait for the memory that it takes, and decode an image that was opened here."""
-    image, most = header.image, 1.0
+    image, most, size = header.image, 1.0, header.image.size
     if shrinkage is not None and format_of(image).is_reducible:
-        most = shrinkage(image.size[::-1] if orientation_of(image) > 4 else image.size)
+        size = image.size[::-1] if orientation_of(image) > 4 else image.size
+        most = shrinkage(size if box is None else _size_of(edges_within(box, size)))
     reduction = reduction_that_fits(image, ticket.bound, most)
     ticket.wait(decoding_bytes(image, reduction))
     if reduction > 1:
         image.draft(image.mode, (image.width // reduction, image.height // reduction))
     image.load()
-    return Pixels(image, orientation_of(image), header.white, header.is_cut, reduction > 1)
+    return Pixels(image, orientation_of(image), header.white, header.is_cut, size if reduction > 1 else None)
+
+
+def _size_of(edges: tuple[int, int, int, int]) -> tuple[int, int]:
+    left, top, right, bottom = edges
+    return right - left, bottom - top
 
 
 def _decode_in_place(image: Image.Image, ticket: MemoryTicket) -> Pixels:
@@ -204,7 +218,7 @@ def _to_rgb(pixels: Pixels, white: WhiteLevel) -> RGBImage:
         converted = _by_bands(image, to_srgb)
     else:
         converted = image if image.mode == "RGB" else image.convert("RGB")
-    return RGBImage(converted, pixels.is_reduced, doubt is not None, tuple(remarks))
+    return RGBImage(converted, pixels.reduced_from is not None, doubt is not None, tuple(remarks))
 
 
 def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -268,6 +282,8 @@ def _check_header(image: ImageLike, bound: int, white: WhiteLevel | None) -> Non
             if white is not None:
                 check_signed(opened, white)
             reduction_that_fits(opened, bound)
+            if isinstance(image, ImageFile) and image.box is not None:
+                check_box(opened, image.box)
     elif isinstance(image, Image.Image):
         with alone_with(image):
             _check_in_place(image, bound)

@@ -20,6 +20,7 @@ from urllib.request import url2pathname
 import numpy as np
 from PIL import Image
 
+from skl2rclip._images.crops import Box, ImageCrop, edges_of
 from skl2rclip._utils.names import near_name
 
 # a file changed this recently may change again without another time stamp
@@ -47,6 +48,7 @@ class ImageFile(os.PathLike[str]):
     size: int = 0
     changed: float = 0.0  # when content or status changed last, in seconds of the system's clock
     problem: str | None = None  # why this cannot be an image, as far as the system knows without opening it
+    box: Box | None = None  # of an `ImageCrop`: what of the image is read
 
     @classmethod
     def of(cls, path: str | os.PathLike) -> ImageFile:
@@ -133,7 +135,7 @@ ImageLike = ImageFile | bytes | Image.Image | np.ndarray | Unread
 def identity_of(image: ImageLike) -> Hashable:
     """Tell what images have in common that are the same file, the same content or the same object."""
     if isinstance(image, ImageFile):
-        return image.location
+        return image.location if image.box is None else (image.location, edges_of(image.box))
     return image if isinstance(image, bytes) else id(image)
 
 
@@ -159,11 +161,12 @@ def stamped(images: Iterable[Any]) -> list[ImageLike]:
     asked: dict[str, ImageFile] = {}
 
     def with_stamp(image: Any) -> ImageLike:
-        if isinstance(image, ImageFile) or not isinstance(image, str | os.PathLike):
+        path, box = (image.path, image.box) if isinstance(image, ImageCrop) else (image, None)
+        if isinstance(path, ImageFile) or not isinstance(path, str | os.PathLike):
             return image
-        location = _location_of(image)
+        location = _location_of(path)
         if location not in asked:
-            asked[location] = ImageFile.of(image)
-        return replace(asked[location], path=image)
+            asked[location] = ImageFile.of(path)
+        return replace(asked[location], path=path, box=box)
 
     return [with_stamp(image) for image in images]

@@ -153,6 +153,11 @@ def _file_size(image: Any) -> int:
     return int(size)
 
 
+def _dicom_bytes(image: Any) -> int:
+    """Bytes of a DICOM file, and of its colours as floats, from which pydicom makes those of RGB."""
+    return _file_size(image) + (32 * image.width * image.height if image.mode == "RGB" else 0)
+
+
 # an image of up to four bytes a pixel, the same in RGB or turned, and what the system has not taken back
 _SIMPLE = 10.0
 _JPEG = ImageFormat(bytes_per_pixel=9.0, buffered=_coefficient_bytes, is_reducible=True)
@@ -169,6 +174,13 @@ FORMATS: dict[str, ImageFormat] = {
     ),
     "BMP": ImageFormat(_SIMPLE),
     "DIB": ImageFormat(_SIMPLE),
+    "DICOM": ImageFormat(
+        bytes_per_pixel=16.0,
+        buffered=_dicom_bytes,
+        title="DICOM",
+        plugin='pydicom, by pip install "skl2rclip[dicom]"',
+        begins=lambda prefix: prefix[128:132] == b"DICM",
+    ),
     "EPS": ImageFormat(refused="they would be drawn by another program, Ghostscript"),
     "GIF": ImageFormat(_SIMPLE),
     "HEIF": ImageFormat(

@@ -59,14 +59,17 @@ def is_cut_to_eight_bits(image: Any) -> bool:
 def white_of_file(image: Any) -> float | None:
     """Tell which value is white, as far as the file of an image says it; of one that was decoded, less is known.
 
-    A TIFF says it by a number of bits that is not that of a type, and a PNG by its significant bits. The values of PGM
-    and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
+    A TIFF and a DICOM file say it by a number of bits that is not that of a type, and a PNG by its significant bits.
+    The values of PGM and JPEG 2000 Pillow scales to sixteen bits, except those of a PGM that has sixteen itself.
     """
     if image.format == "TIFF":
         n_bits = bits_of(getattr(image, "tag_v2", {}))
         return 2.0**n_bits - 1 if 8 < n_bits < 16 else None
     if not is_deep(image) and not is_cut_to_eight_bits(image):
         return None
+    if image.format == "DICOM":
+        n_bits = image.info["bits_stored"]
+        return 2.0**n_bits - 1 if n_bits < 16 else None
     if image.format == "PNG":
         file = getattr(image, "fp", None)
         significant = None if file is None else _significant_bits(file)
@@ -145,7 +148,7 @@ def grey_as_bytes(part: Image.Image, whole: Image.Image, white: float) -> np.nda
     tags: Any = getattr(whole, "tag_v2", {})
     values = _finite(_values_of(part, _is_unsigned(whole)))
     grey = _scaled(values, white, whole.mode == "F")
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO or whole.info.get("white_is_zero"):
         grey = 255 - grey
     grey = grey.clip(0, 255).round().astype(np.uint8)
     transparent = whole.info.get("transparency")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from skl2rclip._images.crops import ImageCrop, edges_of
 from skl2rclip._images.files import address_hint, is_base64
 from skl2rclip._ordinal.labels import array_of, listing
 from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import given_ranks
 from skl2rclip._utils.arguments import check_choice, is_missing, plain_label
 from skl2rclip._utils.names import near_name
+from skl2rclip.datasets._boxes import box_cells, box_columns, cropped
 from skl2rclip.datasets._reading import (
     Account,
     described,
@@ -30,10 +33,11 @@ from skl2rclip.datasets._table_files import BLANKS
 from skl2rclip.datasets._tables import Table, TableColumn, read_table
 from skl2rclip.errors import visible
 
+_KEEP_WORDS = "where a word such as None is a rank, read the table with pandas.read_csv(..., keep_default_na=False)"
 # what R, pandas, spreadsheets and databases write for a missing value
 _NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
-Row = tuple[Any, Any, Any]  # image, rank, group
+Row = tuple[Any, Any, Any]  # image (a path, or a crop where there are boxes), rank, group
 
 
 def read_image_table(
@@ -42,6 +46,7 @@ def read_image_table(
     image: str | int = "path",
     rank: str | int = "rank",
     group: str | int | None = None,
+    box: Any = None,
     root: Any = None,
     ranks: Any = None,
     missing: Any = None,
@@ -68,6 +73,10 @@ def read_image_table(
     group : str or int, optional
         Column that says whose image each is: subject, plant or burst. They are `groups` of the result, for
         ``StratifiedGroupKFold`` and for `L2RCLIPClassifier.fit`.
+    box : tuple of 4 str or int, or str or int, optional
+        Columns of the box within each image that is graded, ``("x", "y", "width", "height")``: upper left corner and
+        sides in pixels of the upright image; or the one column that holds these four numbers. Each row is an
+        `skl2rclip.ImageCrop` then, and several rows may have the same image.
     root : str or path-like, optional
         Folder that relative paths start from; by default that of the table's file, and for frames the current one.
     ranks : array-like of shape (K,), optional
@@ -91,7 +100,7 @@ def read_image_table(
         With the attributes
 
         data : ndarray of shape (n,), str
-            Paths, in the order of the table.
+            Paths, in the order of the table; with `box` an array of dtype object of `skl2rclip.ImageCrop`.
         target : ndarray of shape (n,)
             The ranks where they are numbers, or where they are words 0, 1, ... in rank order.
         ranks : list of length K
@@ -99,7 +108,8 @@ def read_image_table(
         rank_names : list of K str
             The words of the ranks, in the same order: `rank_names` of `L2RCLIPClassifier`.
         groups : ndarray of shape (n,)
-            Where `group` names a column.
+            Where `group` names a column; with `box` and without it the file of each crop, so that crops of one image
+            are not on both sides of a split.
         label_std : ndarray of shape (n,), float64
             With ``repeated="median"``, the standard deviation of each image's ratings in the unit of `target`, for
             `L2RCLIPClassifier.fit`; where it has one rating, that of all others together.
@@ -127,48 +137,87 @@ def read_image_table(
     See Also
     --------
     load_image_folder : Images in a folder for each rank.
+    read_coco_annotations : Boxes and ranks of annotations in COCO's format.
 
     Examples
     --------
     >>> from skl2rclip.datasets import read_image_table
     >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
     >>> folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)  # doctest: +SKIP
-    >>> cross_validate(clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds)  # doctest: +SKIP
+    >>> cross_validate(  # doctest: +SKIP
+    ...     clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds, scoring="neg_mean_absolute_error"
+    ... )
     """
     check_choice("repeated", repeated, ("error", "median"))
-    chosen = {"image": image, "rank": rank, "group": group}
-    read = read_table(table, {parameter: name for parameter, name in chosen.items() if name is not None})
+    named: dict[str, Any] = {"image": image, "rank": rank, "group": group, **box_columns(box)}
+    chosen = {parameter: name for parameter, name in named.items() if name is not None}
+    read = read_table(table, chosen)
     account = Account(read.source)
+    hint = _KEEP_WORDS if type(table).__module__.startswith("pandas") else ""
+    listed = listed_images(read, chosen, account, root=root, ranks=ranks, missing=missing, hint=hint)
+    return listed.bunch(repeated, return_X_y)
+
+
+@dataclass(frozen=True)
+class ListedImages:
+    """The rows of a table whose images are there, and what its cells say of them."""
+
+    read: Table
+    chosen: dict[str, Any]  # what the table calls each of its columns
+    written: list[str]  # what stands for the image in each row, those included that were left out
+    rows: dict[int, Row]  # by place below the header
+    ranks: Any
+    account: Account
+
+    def bunch(self, repeated: str, return_X_y: bool) -> Bunch | tuple[Any, Any]:
+        """Make what readers return of those files that are images."""
+        rows, account, source = self.rows, self.account, self.read.source
+        rows_of = _rows_of_each(rows, self.written, account, repeated)
+        kept = keep_images([rows[first][0] for first in rows_of], account)
+        rows_of = {first: each for (first, each), keep in zip(rows_of.items(), kept, strict=True) if keep}
+        if not rows_of:
+            raise ValueError("\n  ".join([f"{source} lists no image with a rank.", *account.lines]))
+        ratings = [rows[number][1] for each in rows_of.values() for number in each]
+        order = self.read.columns["rank"].order if self.ranks is None else self.ranks
+        target, all_ranks, rank_names = put_in_order(ratings, order, source)
+        label_std = None
+        if repeated == "median":
+            ends = np.cumsum([len(each) for each in rows_of.values()])[:-1]
+            target, label_std = _medians(np.split(target, ends), all_ranks)
+        account.tell()
+        data, parts = [rows[first][0] for first in rows_of], (target, all_ranks, rank_names)
+        if return_X_y:
+            return np.array(data), target
+        descr = described(f"Images of a table: {source}", parts, account)
+        groups = self._groups([rows[first] for first in rows_of])
+        return image_bunch(data, *parts, descr, groups=groups, label_std=label_std, rows=np.array(list(rows_of)))
+
+    def _groups(self, rows: list[Row]) -> np.ndarray | None:
+        """Whose image each is, where the table says it; of crops which file they are from."""
+        if "group" in self.chosen:
+            return array_of([subject for _, _, subject in rows], f"Column {self.chosen['group']!r}")
+        return np.array([os.fspath(image.path) for image, _, _ in rows]) if isinstance(rows[0][0], ImageCrop) else None
+
+
+def listed_images(
+    read: Table, chosen: dict[str, Any], account: Account, *, root: Any, ranks: Any, missing: Any = None, hint: str = ""
+) -> ListedImages:
+    """Find the images of a table that was read, and leave out rows that lack one, a rank, a group or a box.
+
+    `hint` is what to say of words that are no ranks.
+    """
     account.add(len(read.above), "lines above the header", map(visible, read.above))
     rows = _all_rows(read, chosen, missing, ranks)
-    images = [row[0] for row in rows.values()]
-    rows = _complete(rows, group, account)
-    if type(table).__module__.startswith("pandas") and any(isinstance(label, str) for _, label, _ in rows.values()):
-        account.remark(
-            "rows without a rank",
-            "where a word such as None is a rank, read the table with pandas.read_csv(..., keep_default_na=False)",
-        )
+    written, boxes = [row[0] for row in rows.values()], box_cells(read)
+    rows = _complete(rows, "group" in chosen, boxes, account)
+    if any(isinstance(label, str) for _, label, _ in rows.values()):
+        account.remark("rows without a rank", hint)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
-    rows = _found(rows, folder, account, image, _hint_at_numbers(read.columns["image"], image))
-    rows_of = _rows_of_each(rows, images, account, repeated)
-    kept = keep_images([rows[first][0] for first in rows_of], account)
-    rows_of = {first: each for (first, each), keep in zip(rows_of.items(), kept, strict=True) if keep}
-    if not rows_of:
-        raise ValueError("\n  ".join([f"{read.source} lists no image with a rank.", *account.lines]))
-    ratings = [rows[number][1] for each in rows_of.values() for number in each]
-    order = read.columns["rank"].order if ranks is None else ranks
-    target, all_ranks, rank_names = put_in_order(ratings, order, read.source)
-    label_std = None
-    if repeated == "median":
-        ends = np.cumsum([len(each) for each in rows_of.values()])[:-1]
-        target, label_std = _medians(np.split(target, ends), all_ranks)
-    account.tell()
-    data, parts = [rows[first][0] for first in rows_of], (target, all_ranks, rank_names)
-    if return_X_y:
-        return np.array(data), target
-    descr = described(f"Images of a table: {read.source}", parts, account)
-    subjects = None if group is None else array_of([rows[first][2] for first in rows_of], f"Column {group!r}")
-    return image_bunch(data, *parts, descr, groups=subjects, label_std=label_std, rows=np.array(list(rows_of)))
+    rows = _found(rows, folder, account, chosen["image"], _hint_at_numbers(read.columns["image"], chosen["image"]))
+    if boxes:
+        crops = cropped({number: row[0] for number, row in rows.items()}, boxes, account)
+        rows = {number: (crop, *rows[number][1:]) for number, crop in crops.items()}
+    return ListedImages(read, chosen, written, rows, ranks, account)
 
 
 def _medians(ratings: list[np.ndarray], ranks: list[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +304,8 @@ def _label_cells(column: TableColumn, nothing: set[str] | None, ranks: Any = Non
     return [None if label is None or str(label) in nothing else label for label in labels]
 
 
-def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -> dict[int, Row]:
-    """Leave out rows without an image, a rank or a group."""
+def _complete(rows: dict[int, Row], has_groups: bool, boxes: list[Any], account: Account) -> dict[int, Row]:
+    """Leave out rows without an image, a rank, a group or a box."""
 
     def lacking(number: int) -> str:
         image, label, subject = rows[number]
@@ -264,21 +313,23 @@ def _complete(rows: dict[int, Row], group: str | int | None, account: Account) -
             return "an image" if label is not None or subject is not None else "everything"
         if label is None:
             return "a rank"
-        return "a group" if group is not None and subject is None else ""
+        if boxes and boxes[number] is None:
+            return "a box"
+        return "a group" if has_groups and subject is None else ""
 
     lack = {number: lacking(number) for number in rows}
     empty = [number for number, what in lack.items() if what == "everything"]
     account.add(len(empty), "empty rows")
-    for what in ("an image", "a rank", "a group"):
+    for what in ("an image", "a rank", "a box", "a group"):
         numbers = [number for number in rows if lack[number] == what]
-        account.add(len(numbers), f"rows without {what}", (_place(rows, number) for number in numbers))
+        account.add(len(numbers), f"rows without {what}", (_place(rows, number, account) for number in numbers))
     return {number: row for number, row in rows.items() if not lack[number]}
 
 
-def _place(rows: dict[int, Row], number: int) -> str:
-    """Name a row as one finds it: by its image, or by its place below the header."""
+def _place(rows: dict[int, Row], number: int, account: Account) -> str:
+    """Name a row as one finds it: by its image, or by its place."""
     image = rows[number][0].strip(BLANKS)
-    return visible(image) if image else f"row {number}, counted from 0 below the header"
+    return visible(image) if image else f"row {number}, {account.counted}"
 
 
 # ---------------------------------------------------------------- images
@@ -367,14 +418,21 @@ def _absent(folder: Path, name: str) -> str:
     return visible(name) + (f" ({near})" if near else "")
 
 
+def _identity(image: str | ImageCrop) -> Hashable:
+    """Tell what rows of the same image have in common; of crops those of the same box."""
+    if isinstance(image, ImageCrop):
+        return os.path.realpath(image.path), edges_of(image.box)
+    return os.path.realpath(image)
+
+
 def _rows_of_each(rows: dict[int, Row], written: list[str], account: Account, repeated: str) -> dict[int, list[int]]:
     """Rows of each image, by the first of them; one file may be named by several paths.
 
     They must agree on its group, and with ``repeated="error"`` on its rank, so that the first says everything.
     """
-    rows_of: dict[str, list[int]] = {}
+    rows_of: dict[Hashable, list[int]] = {}
     for number, (path, _, _) in rows.items():
-        rows_of.setdefault(os.path.realpath(path), []).append(number)
+        rows_of.setdefault(_identity(path), []).append(number)
     checked = (
         [(2, "group", "")]
         if repeated == "median"
@@ -388,7 +446,7 @@ def _rows_of_each(rows: dict[int, Row], written: list[str], account: Account, re
             raise ValueError(
                 f"{account.source} gives more than one {what} to {len(others)} of its images, the first of them: "
                 f"{visible(written[first])} {rows[first][place]!r} and {rows[other][place]!r}. Decide which holds, or "
-                f"take these rows out (rows {first} and {other}, counted from 0 below the header){way_out}."
+                f"take these rows out (rows {first} and {other}, {account.counted}){way_out}."
             )
     if repeated == "median":
         return {each[0]: each for each in rows_of.values()}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skl2rclip._images.crops import ImageCrop
 from skl2rclip._images.decoding import find_unreadable
 from skl2rclip._images.files import address_hint, stamped
 from skl2rclip._ordinal.labels import array_of, check_labels, holds_numbers, listing
@@ -22,9 +23,10 @@ from skl2rclip._ordinal.order_inference import plain_order, written_numbers
 from skl2rclip._ordinal.ranks import default_name, given_ranks
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.names import near_word
-from skl2rclip.errors import visible
+from skl2rclip.errors import shown_box, visible
 
 _MAX_NAMED = 3
+_NO_IMAGES = "files that cannot be opened as images"
 _WORDS_OF_PREDICTIONS = """\
 target and predictions are the numbers. Of a classifier that was given rank_names, the words of its predictions are
 
@@ -43,10 +45,13 @@ def is_hidden(name: str) -> bool:
 
 
 class Account:
-    """What a reader has left out of `source`, as messages name it, said in one warning."""
+    """What a reader has left out of `source`, as messages name it, said in one warning.
 
-    def __init__(self, source: str):
-        self.source = source
+    Rows are `counted` from 0, which messages say where.
+    """
+
+    def __init__(self, source: str, counted: str = "below the header"):
+        self.source, self.counted = source, f"counted from 0 {counted}"
         self.lines: list[str] = []
 
     def add(self, count: int, what: str, examples: Iterable[str] = ()) -> None:
@@ -58,7 +63,7 @@ class Account:
 
     def remark(self, what: str, hint: str) -> None:
         """Add a hint to what was noted as `what`, if anything was."""
-        self.lines = [f"{line} ({hint})" if line.startswith(f"{what}: ") else line for line in self.lines]
+        self.lines = [f"{line} ({hint})" if hint and line.startswith(f"{what}: ") else line for line in self.lines]
 
     def tell(self) -> None:
         """Warn once of everything, unless there is nothing."""
@@ -81,14 +86,25 @@ def existing_folder(name: str, folder: Any) -> Path:
     raise FileNotFoundError(f"{name} must be a folder, and there is none at {visible(str(path))}.")
 
 
-def keep_images(paths: Sequence[str], account: Account) -> np.ndarray:
-    """Tell which files are images by their headers, whatever their names end in: ndarray of shape (n,), bool."""
-    problems = find_unreadable(stamped(paths))
-    kept = np.ones(len(paths), bool)
+def keep_images(images: Sequence[str | ImageCrop], account: Account) -> np.ndarray:
+    """Tell which files are images by their headers, whatever their names end in: ndarray of shape (n,), bool.
+
+    Of a crop its box has to lie within the image, too.
+    """
+    problems = find_unreadable(stamped(images))
+    kept = np.ones(len(images), bool)
     kept[list(problems)] = False
-    examples = (f"{visible(Path(paths[row]).name)} ({problem})" for row, problem in problems.items())
-    account.add(len(problems), "files that cannot be opened as images", examples)
+    examples = (f"{_shown(images[row])} ({problem})" for row, problem in problems.items())
+    has_boxes = any(isinstance(image, ImageCrop) for image in images)
+    what = "files that cannot be opened as images, or boxes beyond them" if has_boxes else _NO_IMAGES
+    account.add(len(problems), what, examples)
     return kept
+
+
+def _shown(image: str | ImageCrop) -> str:
+    if isinstance(image, ImageCrop):
+        return f"{visible(Path(image.path).name)}, box {shown_box(image.box)}"
+    return visible(Path(image).name)
 
 
 # -------------------------------------------------------------------- order
@@ -219,7 +235,12 @@ def interleaved(labels: Sequence[Any], ranks: Sequence[Any]) -> list[int]:
 
 
 def image_bunch(
-    data: Sequence[str], target: np.ndarray, ranks: list[Any], rank_names: list[str], descr: str, **more: Any
+    data: Sequence[str | ImageCrop],
+    target: np.ndarray,
+    ranks: list[Any],
+    rank_names: list[str],
+    descr: str,
+    **more: Any,
 ) -> Bunch:
     """Put together what every reader returns; see `skl2rclip.datasets`."""
     held = {name: value for name, value in more.items() if value is not None}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same for type checkers, which cannot read a table
+    from skl2rclip.datasets._coco import read_coco_annotations as read_coco_annotations
     from skl2rclip.datasets._face_benchmarks import load_adience as load_adience
     from skl2rclip.datasets._face_benchmarks import load_clap2015 as load_clap2015
     from skl2rclip.datasets._face_benchmarks import load_morph2 as load_morph2
@@ -47,5 +48,6 @@ READERS = (
     Reader("load_lara2018", "_image_benchmarks", "severity of a disease of leaves", unit="ranks"),
     Reader("load_morph2", "_face_benchmarks", "ages of faces", unit="years"),
     Reader("load_utkface", "_face_benchmarks", "ages of faces", unit="years"),
+    Reader("read_coco_annotations", "_coco", "boxes of annotations in COCO's format"),
     Reader("read_image_table", "_image_tables", "a table that lists images"),
 )

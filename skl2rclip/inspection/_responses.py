@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from skl2rclip._images.crops import ImageCrop
 from skl2rclip._ordinal.labels import check_labels, holds_numbers
 from skl2rclip._ordinal.rank_lookup import in_rank_order
 from skl2rclip._ordinal.ranks import RankScale, default_name, scale_of
@@ -133,7 +134,7 @@ def words_of(estimator: Any) -> dict[Any, str]:
 
 def as_sequence(X: Any) -> Any:
     """Return X, or a list of what it hands out where it can be gone through only once; refuse a single path."""
-    if isinstance(X, str | bytes | os.PathLike):
+    if isinstance(X, str | bytes | os.PathLike | ImageCrop):
         shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
         raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")
     return list(X) if hasattr(X, "__iter__") and not hasattr(X, "__getitem__") else X

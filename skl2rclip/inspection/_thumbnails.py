@@ -10,7 +10,7 @@ import numpy as np
 
 from skl2rclip._images.collection import as_image_list, holds_images
 from skl2rclip._images.decoding import find_unreadable, image_threads, read_image, reason_of
-from skl2rclip._images.files import ImageFile, stamped
+from skl2rclip._images.files import ImageFile, ImageLike, stamped
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.remarks import warn_of
 from skl2rclip._utils.arguments import column_count
@@ -56,6 +56,14 @@ def white_of(estimator: Any) -> WhiteLevel:
     return WhiteLevel(found[0].white_level) if found else FULL_RANGE
 
 
+def _name_of(image: ImageLike) -> str:
+    """Name of a file without its folders, with the place of the box where it is a part."""
+    if not isinstance(image, ImageFile):
+        return ""
+    corner = "" if image.box is None else f" at {image.box[0]:g}, {image.box[1]:g}"
+    return visible(os.path.basename(os.fspath(image))) + corner
+
+
 def thumbnails_of(shown: Any, rows: Any, side: int, white: WhiteLevel = FULL_RANGE) -> list[Thumbnail]:
     """Decode some images, and no others, in threads; no side has more than `side` pixels."""
     if not len(rows):
@@ -66,7 +74,7 @@ def thumbnails_of(shown: Any, rows: Any, side: int, white: WhiteLevel = FULL_RAN
 
     def thumbnail(place: int) -> Thumbnail:
         image, problem = images[place], problems.get(place)
-        name = visible(os.path.basename(os.fspath(image))) if isinstance(image, ImageFile) else ""
+        name = _name_of(image)
         if problem is not None:
             return Thumbnail(None, name, problem)
         try:

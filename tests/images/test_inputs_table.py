@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
-from skl2rclip import CLIPImageEncoder, find_unreadable
+from skl2rclip import CLIPImageEncoder, ImageCrop, find_unreadable
+from tests.support.dicom_files import write_dicom
 
 PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"
 BEGIN, END = "<!-- made by tests/images/test_inputs_table.py -->\n", "<!-- until here -->\n"
@@ -69,6 +70,15 @@ def in_memory(image=SCENE, kind="PNG"):
     return file.getvalue()
 
 
+def dicom(values, **tags):
+    return lambda folder: write_dicom(folder / "a.dcm", values, **tags)
+
+
+def cropped(box):
+    """A crop of an image with a border of eight pixels."""
+    return lambda folder: ImageCrop(saved(ImageOps.expand(SCENE, 8), "a.png")(folder), box)
+
+
 def opened(folder):
     return Image.open(saved(SCENE, "a.png")(folder))
 
@@ -104,6 +114,7 @@ def levels(white, dtype):
 GREY_IMAGE = SCENE.convert("L")
 PALETTE = SCENE.quantize(64)
 BILEVEL = SCENE.convert("1")
+WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12}
 # kind, how it is made, what it should look like
 KINDS = [
     ("PNG, BMP, PPM, TIFF of 3 x 8 bits", saved(SCENE, "a.bmp"), SCENE),
@@ -145,6 +156,14 @@ KINDS = [
     ),
     ("TIFF of two pages", pages(RGB, RGB[::-1]), SCENE),
     ("TIFF, the first page a thumbnail", pages(RGB[::4, ::4], RGB, subfiletype=1), SCENE),
+    ("DICOM, a window of 12 bits", dicom(levels(4095, np.uint16), **WINDOW), GREY_IMAGE),
+    (
+        "DICOM, MONOCHROME1",
+        dicom(4095 - levels(4095, np.uint16), PhotometricInterpretation="MONOCHROME1", **WINDOW),
+        GREY_IMAGE,
+    ),
+    ("DICOM, RGB", dicom(RGB), SCENE),
+    ("DICOM of two frames", dicom(RGB, NumberOfFrames=2), SCENE),
     (
         "transparent throughout",
         saved(Image.merge("RGBA", [*SCENE.split(), Image.new("L", SCENE.size)]), "a.png"),
@@ -154,6 +173,8 @@ KINDS = [
     ("`BytesIO`", lambda folder: io.BytesIO(in_memory()), SCENE),
     ("a PIL image, opened", opened, SCENE),
     ("a `pathlib` path", lambda folder: Path(saved(SCENE, "a.png")(folder)), SCENE),
+    ("`ImageCrop` of a file", cropped((8, 8, 96, 64)), SCENE),
+    ("`ImageCrop` beyond its file", cropped((40, 8, 96, 64)), SCENE),
     ("array (H, W, 3) of uint8", lambda folder: RGB, SCENE),
     ("array (H, W) of uint8", lambda folder: GREY, GREY_IMAGE),
     ("array (H, W, 4) of uint8", lambda folder: np.asarray(with_alpha("RGBA")), over_white(with_alpha("RGBA"))),

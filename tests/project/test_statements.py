@@ -13,6 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # sections whose every figure comes from the tables that they link to
 CITING = {
     ("README.md", "Evidence"),
+    ("evidence.md", "Evidence"),
     ("method.md", "What was measured"),
     ("scaling.md", "Many images"),
     ("skl2rclip-photo.md", "What a fit makes of it"),
@@ -43,6 +44,10 @@ def tables(body):
 
 def evidence():
     return (ROOT / "benchmarks" / "evidence.md").read_text(encoding="utf-8")
+
+
+def page():
+    return " ".join(SECTIONS["evidence.md", "Evidence"].split())
 
 
 def readme():
@@ -86,10 +91,11 @@ def test_counts_of_cells_are_those_of_the_evidence():
         evidence(),
     ).groups()
     none = "none" if behind == "0" else behind
+    assert f"it is ahead in {ahead} of {cells} cells, level in {level} and behind in {none}" in page()
     assert f"it is ahead in {ahead} of {cells} cells, level in {level} and behind in {none}" in readme()
-    assert f"its error is the lower one in {lower}" in readme()
+    assert f"its error is the lower one in {lower}" in page()
     ranked, of = re.search(r"ahead of every probe \(.*?\) in (\d+) of (\d+) cells", evidence()).groups()
-    assert f"the ranked probability score is ahead of every probe's in {ranked} of {of} cells" in readme()
+    assert f"the ranked probability score is ahead of every probe's in {ranked} of {of} cells" in page()
 
 
 @pytest.mark.parametrize(
@@ -103,27 +109,37 @@ def test_counts_of_cells_are_those_of_the_evidence():
         ("digits", 16, "2.25", "2.22"),
     ],
 )
-def test_the_pairs_of_the_readme_are_rows_of_the_evidence(task, shots, ours, other):
+def test_the_pairs_of_the_page_are_rows_of_the_evidence(task, shots, ours, other):
     row = re.search(rf"^\| {task} \| {shots} \| ([\d.]+) \| .+? \| ([\d.]+) \|", evidence(), flags=re.MULTILINE)
     assert row.groups() == (ours, other)
-    assert {ours, other} <= set(FIGURE.findall(readme()))
+    assert {ours, other} <= set(FIGURE.findall(page()))
 
 
-def test_the_likeliest_labels_that_the_readme_warns_of_are_in_the_evidence():
+def test_the_pairs_of_the_readme_are_rows_of_the_tables():
+    row = re.search(r"^\| ripeness \| 16 \| ([\d.]+) \| .+? \| ([\d.]+) \|", evidence(), flags=re.MULTILINE)
+    assert "drawn fruit by ripeness, 16 a rank: MAE {}, the best other {}".format(*row.groups()) in readme()
+    photographs = (ROOT / "benchmarks" / "photographs.md").read_text(encoding="utf-8")
+    row = re.search(
+        r"^\| skl2rclip-photo \| coffee leaves \| 16 \| ([\d.]+) \| ([\d.]+) \|", photographs, flags=re.MULTILINE
+    )
+    assert "({} and {}, [photographs]".format(*row.groups()) in readme()
+
+
+def test_the_likeliest_labels_that_the_page_warns_of_are_in_the_evidence():
     [errors] = [part for part in evidence().split("\n## ") if part.startswith("Error by images a rank")]
     likeliest = []
     for task, shots in (("blood cells", 8), ("digits", 16)):
         [table] = [table for table in errors.split("\n\n") if table.startswith(f"| {task} |")]
         rows = {cells[1]: cells for cells in ([cell.strip() for cell in row.split("|")] for row in table.splitlines())}
         likeliest.append(rows["logistic regression, argmax"][rows[task].index(str(shots))].split()[0])
-    assert "is off by {} and {}.".format(*likeliest) in readme()
+    assert "is off by {} and {}.".format(*likeliest) in page()
 
 
 def test_no_task_of_real_photographs_is_said_to_be_ahead():
     rows = re.findall(r"^\| (coffee leaves|blood cells) \| \d+ \|.*\| (\w+) \|$", evidence(), flags=re.MULTILINE)
     assert len(rows) > 10
     verdicts = {verdict for _, verdict in rows}
-    assert ("on both sets of real photographs no cell is ahead" in readme()) == ("ahead" not in verdicts)
+    assert ("on both sets of real photographs no cell is ahead" in page()) == ("ahead" not in verdicts)
 
 
 # ------------------------------------------------------- the further experiments
@@ -201,7 +217,7 @@ def test_fine_tuning_is_behind_nowhere_as_is_said():
         f"behind in none; the mean ratio of the errors is {found['ratio']}"
     ) in said("when-to-use.md", "What the figures say")
     counts = f"in {found['better']} of {found['cells']} cells, level in {found['level']} and behind in none"
-    assert f"it is ahead of the frozen tower {counts}" in readme()
+    assert f"it is ahead of the frozen tower {counts}" in page()
     stayed, of, others, lower = re.search(
         r"In (\d+) of (\d+) fits the tower stayed as it was; of the (\d+) others (\d+) have a lower", further()
     ).groups()
