@@ -41,6 +41,10 @@ class EncodedImages:
     embeddings: Tensor | None  # (n, D), unit rows, what words are compared with; None for tables that hold none
     views: Views = ONE_VIEW
 
+    def own(self, images: Tensor) -> Tensor:
+        """Features of some images as they are, tensor of shape (images, P)."""
+        return self.features[images * self.views.n]
+
     def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Features of some images, tensor of shape (images, P), each by one of the views that are learned from."""
         views = self.views

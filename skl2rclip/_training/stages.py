@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.distributed import ProcessGroup
@@ -81,7 +82,10 @@ class PromptStage:
         """Yield the features of each batch, and what belongs to them."""
         assert data.images is not None
         for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
-            yield data.batch(data.images.drawn(rows, self.learner.generator), rows)
+            # a start that has seen all views loses what it has of them by one at a time
+            has_seen = isinstance(self.learner.adapter, RidgeAdapter)
+            images = data.images
+            yield data.batch(images.own(rows) if has_seen else images.drawn(rows, self.learner.generator), rows)
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""
