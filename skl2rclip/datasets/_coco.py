@@ -88,7 +88,8 @@ def read_coco_annotations(
     --------
     >>> from skl2rclip.datasets import read_coco_annotations
     >>> fruit = read_coco_annotations("orchard.json", root="photos", ranks=["green", "ripe"])  # doctest: +SKIP
-    >>> cross_validate(clf, fruit.data, fruit.target, groups=fruit.groups, cv=folds)  # doctest: +SKIP
+    >>> groups, mae = fruit.groups, "neg_mean_absolute_error"  # doctest: +SKIP
+    >>> cross_validate(clf, fruit.data, fruit.target, scoring=mae, groups=groups, cv=folds)  # doctest: +SKIP
     """
     check_choice("repeated", repeated, ("error", "median"))
     content, source, folder = _content_of(annotations)

@@ -26,8 +26,8 @@ PLAIN_TAG = ("ViT-B-32", "laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-
 FIT = """
 import numpy as np
 from skl2rclip import L2RCLIPClassifier
-X = np.random.default_rng(0).integers(0, 256, (20, 36, 44, 3), dtype=np.uint8)
-y = np.tile(np.arange(5), 4)
+X = np.random.default_rng(0).integers(0, 256, (15, 36, 44, 3), dtype=np.uint8)
+y = np.tile(np.arange(5), 3)
 classifier = L2RCLIPClassifier(
     "hf-hub:someone/tiny", prompt_epochs=2, n_context_tokens=4, random_state=0, device="cpu", n_jobs=1
 )
