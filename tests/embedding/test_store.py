@@ -413,7 +413,7 @@ def quick_folder():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_whatever_fails_no_row_is_wrong_nothing_raises_and_one_warning_is_given(quick_folder):
-    broken = [outcome for outcome in fault_cache.inject(quick_folder, count=60, seconds=2) if not outcome.is_good]
+    broken = [outcome for outcome in fault_cache.inject(quick_folder, count=40, seconds=2) if not outcome.is_good]
     assert not broken
 
 
