@@ -125,8 +125,8 @@ def main() -> None:
                 ratios.append(np.log([means["auto"] / means[1], mirrored / means[1]]))
     alone, mirrored = np.exp(np.mean(ratios, axis=0))
     summary = (
-        f"Error of `auto` by that of one view, geometric mean of the {len(ratios)} rows: {alone:.3f}, and with `mirror` "
-        f"{mirrored:.3f}."
+        f"Error of `auto` by that of one view, geometric mean of the {len(ratios)} rows: {alone:.3f}, "
+        f"and with `mirror` {mirrored:.3f}."
     )
     head = f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}"
     text = "\n\n".join(
