@@ -251,13 +251,13 @@ def _open(
 def _monitor(stream: _Stream, encoding: ImageEncoding | None, cache: EmbeddingCache | None) -> ProgressMonitor:
     quicker = ["more n_jobs, the threads that decode, if there are cores left"]
     if encoding is None:
-        return ProgressMonitor("Decoding the images", stream.n_images, "image", quicker)
+        return ProgressMonitor("Decoding the images", stream.n_different, "image", quicker)
     quicker = [*quicker_device(encoding.device), "a smaller model_name", *quicker]
     if encoding.device.type == "cuda" and encoding.precision == "float32":
         quicker.insert(0, "precision='auto'")
     if cache is None or cache.folder is None:
         quicker.append("embedding_cache=folder, which keeps the embeddings for all that follows")
-    return ProgressMonitor(f"Embedding the images on {encoding.device}", stream.n_images, "image", quicker)
+    return ProgressMonitor(f"Embedding the images on {encoding.device}", stream.n_different, "image", quicker)
 
 
 @dataclass(frozen=True)
@@ -308,9 +308,9 @@ class _Stream:
         self._has_progressed = self._is_impatient = False
 
     @property
-    def n_images(self) -> int:
-        """Number of different images."""
-        return len(self._copies)
+    def n_different(self) -> int:
+        """Number of different images, or of views of them."""
+        return sum(self._counts.values())
 
     def __iter__(self) -> Iterator[_Part]:
         """Go over the images until each is done; what others are embedding is asked for again and again."""
@@ -335,10 +335,11 @@ class _Stream:
             raise UnreadableImagesError(failures, self._images, len(self._images))
         self._warn(self._copies.keys())
         _log.info(
-            "%d images, %d different ones among them, of which %d were known, took %.1f s.",
+            "%d images, %d different ones among them, of whose %d views %d were known, took %.1f s.",
             len(self._images),
             len(self._copies),
-            self._n_known // self._n_views,
+            self.n_different,
+            self._n_known,
             time.monotonic() - begun,
         )
 
@@ -411,7 +412,7 @@ class _Stream:
             embeddings = np.stack([embedded[row][: self._encoding.n_columns] for row in chunk.rows])
         self._n_done += len(chunk.rows)
         if self.monitor is not None:
-            self.monitor.done(self._n_done // self._n_views)
+            self.monitor.done(self._n_done)
         yield from self._with_copies(chunk.rows, pixels if self._wants_pixels else [], embeddings)
 
     def _key_of(self, cache: EmbeddingCache, number: int) -> bytes:
@@ -433,9 +434,9 @@ class _Stream:
         assert self._encoding is not None
         monitor = self.monitor
         is_plain = self._encoding.is_plain
-        if self._n_done or monitor is None or not is_plain or self.n_images <= 2 * N_SMALL:
+        if self._n_done or monitor is None or not is_plain or self.n_different <= 2 * N_SMALL:
             return self._encoding
-        return replace(self._encoding, on_batch=lambda n_done: monitor.done(n_done // self._n_views))
+        return replace(self._encoding, on_batch=monitor.done)
 
     def _with_copies(self, rows: list[int], pixels: list[np.ndarray], embeddings: np.ndarray | None) -> Iterator[_Part]:
         """Hand the same on for every place that a file has among the images."""

@@ -55,10 +55,10 @@ def tokenize_prompts(
     """
     tokens, n_words = _tokenized(tokenizer, prompt, names, n_context, position)
     if n_words > tokens.n_context:
-        room = _room(tokenizer, tokens.ranks)
+        most = _max_context_tokens(tokenizer, tokens.ranks)
         remedy = "n_context_tokens='auto' takes all of it"
-        if n_words > room:
-            remedy = f"the text tower takes {room} beside the longest rank name, so shorten the prompt"
+        if n_words > most:
+            remedy = f"the text tower takes {most} beside the longest rank name, so shorten the prompt"
         warn_user(
             f"prompt={prompt!r} has {n_words} tokens and is cut to n_context_tokens={n_context}: what is left of it is "
             f"{tokens.text!r}, and {remedy}."
@@ -78,8 +78,8 @@ def tokenize_whole_prompts(
 ) -> PromptTokens:
     """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
     n_words = count_words(tokenizer, prompt)
-    room = _room(tokenizer, [tokenizer.words(name, "a") for name in names])
-    return _tokenized(tokenizer, prompt, names, max(0, min(n_words, room)), position)[0]
+    most = _max_context_tokens(tokenizer, [tokenizer.words(name, "a") for name in names])
+    return _tokenized(tokenizer, prompt, names, max(0, min(n_words, most)), position)[0]
 
 
 def count_words(tokenizer: PromptTokenizer, prompt: str) -> int:
@@ -87,7 +87,7 @@ def count_words(tokenizer: PromptTokenizer, prompt: str) -> int:
     return sum(len(tokenizer.words(part or "")) for part in split_prompt(prompt))
 
 
-def _room(tokenizer: PromptTokenizer, ranks: Sequence[Sequence[int]]) -> int:
+def _max_context_tokens(tokenizer: PromptTokenizer, ranks: Sequence[Sequence[int]]) -> int:
     """Count the context tokens that fit beside the longest of the ranks' names."""
     return tokenizer.context_length - tokenizer.n_around - max(len(rank) for rank in ranks)
 
@@ -107,7 +107,7 @@ def _tokenized(
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")
     n_words = len(context)
     n_context = n_words if isinstance(given, str) else given
-    if n_context > _room(tokenizer, ranks):
+    if n_context > _max_context_tokens(tokenizer, ranks):
         raise InvalidParameterError(_too_long(tokenizer, names, ranks, n_context, given))
     context = context[:n_context]
     n_before = tokens_before(position, n_context) if after is None else min(len(first), n_context)
@@ -128,13 +128,13 @@ def _too_long(
     tokenizer: PromptTokenizer, names: Sequence[str], ranks: list[list[int]], n_context: int, given: int | str
 ) -> str:
     """Say of the longest prompt what it consists of, and what to make shorter."""
-    longest, room = max(range(len(ranks)), key=lambda k: len(ranks[k])), _room(tokenizer, ranks)
+    longest, most = max(range(len(ranks)), key=lambda k: len(ranks[k])), _max_context_tokens(tokenizer, ranks)
     n_start, n_rank = len(tokenizer.start), len(ranks[longest])
     n_end, n_all = tokenizer.n_around - n_start, tokenizer.n_around + n_context + n_rank
-    remedy, parameter = f"lower n_context_tokens to {room} or less", "n_context_tokens"
+    remedy, parameter = f"lower n_context_tokens to {most} or less", "n_context_tokens"
     if isinstance(given, str):
-        remedy, parameter = f"shorten the prompt, or cut it with n_context_tokens={room}", f"{parameter}={given!r}"
-    if room < 0:
+        remedy, parameter = f"shorten the prompt, or cut it with n_context_tokens={most}", f"{parameter}={given!r}"
+    if most < 0:
         remedy = "give shorter rank_names"
     return (
         f"the longest prompt has {n_all} tokens: {n_start} start of text + {n_context} context tokens ({parameter}) + "

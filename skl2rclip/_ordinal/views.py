@@ -33,6 +33,11 @@ class Views:
         """As many rows as are needed for both."""
         return cls(max(n_learned, n_predicted), n_learned, n_predicted)
 
+    @property
+    def predicted(self) -> Views:
+        """Of the same images, the rows that make their predictions and no others."""
+        return Views(self.n_predicted, self.n_predicted, self.n_predicted)
+
     def weights(self, weight: np.ndarray) -> np.ndarray:
         """Weights of the rows, ndarray of shape (images n,), by those of the images."""
         share = (np.arange(self.n) < self.n_learned) / self.n_learned

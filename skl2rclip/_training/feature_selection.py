@@ -112,8 +112,11 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
         if wanted == plain or isinstance(request.settings.n_views, int):
             return _best_of(measured_on(wanted, choices))
         of_images = measured_on(plain, choices)
-        best_adapters = {each.features: (each.features, each.adapter) for each in sorted(of_images, key=_score)[::-1]}
-        return _best_of([_best_of(of_images), *measured_on(wanted, list(best_adapters.values()))])
+        better: dict[str, SelectedFeatures] = {}  # adapter, by features
+        for each in of_images:
+            better[each.features] = min(better.get(each.features, each), each, key=_score)
+        on_views = measured_on(wanted, [(each.features, each.adapter) for each in better.values()])
+        return _best_of([_best_of(of_images), *on_views])
 
 
 def _score(selected: SelectedFeatures) -> float:

@@ -56,15 +56,15 @@ class EncodedImages:
     @property
     def predicted(self) -> EncodedImages:
         """The views that predictions see, and no others."""
-        views, n = self.views, self.views.n_predicted
-        if views.n == n:
+        views = self.views
+        if views.n == views.n_predicted:
             return self
 
         def first(rows: Tensor) -> Tensor:
-            return rows.unflatten(0, (-1, views.n))[:, :n].flatten(0, 1)
+            return rows.unflatten(0, (-1, views.n))[:, : views.n_predicted].flatten(0, 1)
 
         return EncodedImages(
-            first(self.features), None if self.embeddings is None else first(self.embeddings), Views(n, n, n)
+            first(self.features), None if self.embeddings is None else first(self.embeddings), views.predicted
         )
 
 

@@ -89,8 +89,7 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
 
     stopping = None
     if held_out.any():
-        n_predicted = learner.views.n_predicted
-        aside = part(held_out, decoded.held_out_pixels, Views(n_predicted, n_predicted, n_predicted))
+        aside = part(held_out, decoded.held_out_pixels, learner.views.predicted)
         stopping = EarlyStopping(aside, settings, request.scale.values)
     return Prepared(
         training=part(~held_out, decoded.pixels, learner.views, None if targets is None else targets.around_labels()),

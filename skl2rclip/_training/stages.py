@@ -81,11 +81,11 @@ class PromptStage:
     def epoch(self, data: TrainingData, batch_size: int) -> Iterator[Batch]:
         """Yield the features of each batch, and what belongs to them."""
         assert data.images is not None
-        for rows in to_device(data.order(batch_size, self.learner.generator), self.learner.device).split(batch_size):
-            # a start that has seen all views loses what it has of them by one at a time
-            has_seen = isinstance(self.learner.adapter, RidgeAdapter)
-            images = data.images
-            yield data.batch(images.own(rows) if has_seen else images.drawn(rows, self.learner.generator), rows)
+        images, generator = data.images, self.learner.generator
+        # a start that has seen all views loses what it has of them by one at a time
+        has_seen = isinstance(self.learner.adapter, RidgeAdapter)
+        for rows in to_device(data.order(batch_size, generator), self.learner.device).split(batch_size):
+            yield data.batch(images.own(rows) if has_seen else images.drawn(rows, generator), rows)
 
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Make the gradients of a batch; return its loss and terms."""

@@ -14,10 +14,10 @@ from skl2rclip.inspection._drawing import (
     LEGEND_ABOVE,
     LINES,
     display_names,
+    margin_for,
     mark_ranks,
     panels,
     pyplot,
-    room_for,
     styled,
     written_cells,
 )
@@ -222,7 +222,7 @@ class OrdinalConfusionDisplay:
         matrix = np.asarray(self.confusion_matrix)
         K = len(matrix)
         names = display_names(scale_of(np.arange(K)), self.display_labels)
-        (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.4 + 0.7 * room_for(names)))
+        (ax,) = panels(type(self).__name__, ax, (6.0 + margin_for(names), 5.4 + 0.7 * margin_for(names)))
         from matplotlib.colors import PowerNorm
         from matplotlib.image import AxesImage
         from matplotlib.lines import Line2D

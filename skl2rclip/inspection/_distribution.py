@@ -20,10 +20,10 @@ from skl2rclip.inspection._drawing import (
     ORANGE,
     display_names,
     draw_blank,
+    margin_for,
     mark_ranks,
     panels,
     pyplot,
-    room_for,
     rounded,
     short,
     styled,
@@ -205,8 +205,8 @@ class RankDistributionDisplay:
         RankDistributionDisplay
             Itself.
         """
-        room = room_for(self._names())
-        image, ax = panels(type(self).__name__, ax, (9.0 + room, 4.2 + 0.7 * room), (1, 1.6))
+        margin = margin_for(self._names())
+        image, ax = panels(type(self).__name__, ax, (9.0 + margin, 4.2 + 0.7 * margin), (1, 1.6))
         self._draw_image(image)
         self._draw_distribution(ax, bar_kw)
         self.axes_ = np.array([image, ax], dtype=object)

@@ -194,7 +194,7 @@ def _n_lines(labels: Iterable[str]) -> int:
     return max(label.count("\n") for label in labels) + 1
 
 
-def room_for(names: Iterable[str]) -> float:
+def margin_for(names: Iterable[str]) -> float:
     """Inches that long words take beside an axis, beyond those of short ones."""
     return 0.075 * max(0, _width(_wrapped(name) for name in names) - 6)
 

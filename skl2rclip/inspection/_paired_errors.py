@@ -18,10 +18,10 @@ from skl2rclip.inspection._drawing import (
     display_names,
     fitted,
     in_a_line,
+    margin_for,
     mark_ranks,
     panels,
     pyplot,
-    room_for,
     rounded,
     short,
     styled,
@@ -268,7 +268,7 @@ class PairedErrorsDisplay:
         """
         unit = f" in {self.unit}" if self.unit else ""
         names = [in_a_line(str(name)) for name in self.names]
-        size = (9.5 + room_for(names), 1.9 + 0.5 * len(names))
+        size = (9.5 + margin_for(names), 1.9 + 0.5 * len(names))
         left, right = panels(type(self).__name__, ax, size, (1, 1))
         self.points_ = self._draw(left, 0, self.mae, self.mae_interval, errorbar_kw)
         left.set(xlabel=f"mean absolute error{unit}", xlim=(0, 1.15 * self.mae_interval.max() or 1))

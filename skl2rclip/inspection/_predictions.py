@@ -18,10 +18,10 @@ from skl2rclip.inspection._drawing import (
     ORANGE,
     display_names,
     fitted,
+    margin_for,
     mark_ranks,
     panels,
     pyplot,
-    room_for,
     rounded,
     styled,
     unit_of,
@@ -259,8 +259,8 @@ class RankPredictionDisplay:
         check_choice("kind", kind, ("both", "predictions", "errors"))
         who = type(self).__name__
         is_both = kind == "both"
-        room = room_for(self._names())
-        size = (10.5 + 1.5 * room if is_both else 5.5 + room, 4.8 + 0.7 * room)
+        margin = margin_for(self._names())
+        size = (10.5 + 1.5 * margin if is_both else 5.5 + margin, 4.8 + 0.7 * margin)
         drawn = panels(who, ax, size, (1, 1) if is_both else (1,))
         self.points_: Any = None
         self.intervals_: Any = None

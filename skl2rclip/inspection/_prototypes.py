@@ -10,10 +10,10 @@ from skl2rclip._ordinal.ranks import scale_of
 from skl2rclip.inspection._drawing import (
     display_names,
     fitted,
+    margin_for,
     mark_ranks,
     panels,
     pyplot,
-    room_for,
     styled,
     written_cells,
 )
@@ -120,7 +120,7 @@ class PrototypeSimilarityDisplay:
         matrix = np.asarray(self.similarity)
         K = len(matrix)
         names = display_names(scale_of(np.arange(K)), self.display_labels)
-        (ax,) = panels(type(self).__name__, ax, (6.0 + room_for(names), 5.0 + 0.7 * room_for(names)))
+        (ax,) = panels(type(self).__name__, ax, (6.0 + margin_for(names), 5.0 + 0.7 * margin_for(names)))
         from matplotlib.image import AxesImage
 
         self.im_ = ax.imshow(matrix, **styled({"cmap": cmap, "interpolation": "nearest"}, im_kw, AxesImage))
