@@ -187,6 +187,16 @@ class _Call:
         if group.device.type == "cpu":
             torch.set_num_threads(max(1, joblib.cpu_count() // group.size))
         try:
+            self._run(group)
+        except Exception:
+            if not self._folder.exists():  # nobody waits any more, and torch would leave a file for the error
+                os._exit(1)
+            raise
+        fabric.barrier()  # no process leaves while another still talks to it
+        torch.distributed.destroy_process_group()
+
+    def _run(self, group: ProcessGroup) -> None:
+        try:
             result = self._function(group, *self._arguments())
         except _OF_ALL as error:
             result = error
@@ -195,8 +205,6 @@ class _Call:
             raise SystemExit(1) from error  # and ends the others
         if group.rank == 0:
             joblib.dump(result, self._folder / "result")
-        fabric.barrier()  # no process leaves while another still talks to it
-        torch.distributed.destroy_process_group()
 
     def _arguments(self) -> tuple[Any, ...]:
         try:

@@ -111,10 +111,13 @@ def test_what_one_process_raises_comes_back_with_its_traceback():
     assert "in run_out_of_memory" in str(error.value.__cause__)
 
 
-def interrupt_who_waits(group):
+def interrupt_who_waits(group, folder):
     if group.rank == 0:
         os.kill(os.getppid(), signal.SIGINT)
-    time.sleep(300)
+        time.sleep(300)
+    while list(folder.glob("*skl2rclip*")):
+        time.sleep(1e-3)
+    raise FileNotFoundError("what the process that waited had laid down is gone")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -124,7 +127,7 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path, monkeypatch):
     former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_on_devices(interrupt_who_waits, (CPU, CPU))
+            run_on_devices(interrupt_who_waits, (CPU, CPU), tmp_path)
     finally:
         signal.signal(signal.SIGINT, former)
     left = set(multiprocessing.active_children()) - before
