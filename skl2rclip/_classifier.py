@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -219,7 +218,9 @@ class L2RCLIPClassifier(
         Folder that keeps the frozen tower's embeddings, so that each image passes it once, ever; shared by processes.
         See `skl2rclip.embedding_store.EmbeddingStore` for its size.
     checkpoint_dir : str, path or None, default=None
-        Folder in which the state after each epoch is saved, in a subfolder of its own that `load` reads.
+        Folder in which each fit keeps, in a subfolder of its own, what it needs to go on, and the model as it is after
+        each epoch, which `load` reads. The same call goes on where a process that died has left it, and where the fit
+        has ended returns at once; with ``random_state=None`` it is a new fit then.
     on_bad_image : {"raise", "skip"}, default="raise"
         Whether `fit` refuses images that cannot be read, or leaves them out with a warning. Predictions refuse them
         always: `skl2rclip.find_unreadable` tells beforehand which they are.
@@ -269,6 +270,8 @@ class L2RCLIPClassifier(
         each stage whose weights were kept, else 0; where it is 0 everywhere, what was there at the start scored best.
     n_iter_ : int
         Number of epochs.
+    resumed_from_epoch_ : int
+        Of these, how many had been made before, and were found in `checkpoint_dir`.
     device_ : str
         Device of the fit.
     n_features_in_ : int
@@ -486,7 +489,7 @@ class L2RCLIPClassifier(
         RuntimeError
             If the backbone cannot be fetched.
         """
-        from skl2rclip._training.trainer import fit
+        from skl2rclip._training.trainer import fit, fit_with_checkpoints
 
         settings = self._settings()
         previous = self._learned_before() if settings.warm_start else None
@@ -503,11 +506,13 @@ class L2RCLIPClassifier(
             metadata=None if sample_weight is None else {"sample_weight": sample_weight},
             attributes_of=_attributes_of,
         )
-        on_epoch_end = None
-        if settings.checkpoint_dir is not None:  # in a folder that no other fit uses
-            folder = Path(settings.checkpoint_dir) / f"fit-{uuid.uuid4().hex[:12]}"
-            on_epoch_end = self._writer(folder, request.scale)
-        self._adopt(fit(request, on_epoch_end, listener))
+        if settings.checkpoint_dir is None:
+            state = fit(request, None, listener)
+        else:
+            write, read = self._writer(request.scale), partial(_read_state, names=self._get_param_names())
+            is_seeded = self.random_state is not None
+            state = fit_with_checkpoints(request, listener, is_seeded=is_seeded, write=write, read=read)
+        self._adopt(state)
         listener.fit_ends()
         return self
 
@@ -582,10 +587,8 @@ class L2RCLIPClassifier(
 
     def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
-        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("__")]:
-            delattr(self, name)
-        for name, value in _attributes_of(state).items():
-            setattr(self, name, value)
+        parameters = {name: value for name, value in vars(self).items() if name.startswith("__") or name[-1] != "_"}
+        self.__dict__ = {**parameters, **_attributes_of(state)}  # in one step, which no interrupt divides
         return self
 
     # -------------------------------------------------------------- read-out
@@ -662,13 +665,13 @@ class L2RCLIPClassifier(
         state, settings = self._state, self._settings()
         state.check_settings(settings, self.ranks, self.rank_names)
         backbone = state.record.load(state.source(settings)) if include_backbone else None
-        self._writer(path, state.scale)(state, backbone)
+        self._writer(state.scale)(path, state, backbone=backbone)
 
-    def _writer(self, path: str | os.PathLike, scale: RankScale) -> Callable[..., None]:
+    def _writer(self, scale: RankScale) -> Callable[..., None]:
         """Return a function that saves a state, and the backbone where it is given, with the parameters as they are."""
         from skl2rclip._model.save import portable_parameters, save
 
-        return partial(save, path, portable_parameters(self.get_params(deep=False), scale))
+        return partial(save, parameters=portable_parameters(self.get_params(deep=False), scale))
 
     @classmethod
     def load(
@@ -740,6 +743,13 @@ class L2RCLIPClassifier(
         return tags
 
 
+def _read_state(folder: Path, names: list[str]) -> FittedState:
+    """Read the state of a saved model, in whose parameters nobody is interested."""
+    from skl2rclip._model.save import load
+
+    return load(folder, names)[1]
+
+
 def _attributes_of(state: FittedState) -> dict[str, Any]:
     """Fitted attributes that say what was learned."""
     attributes: dict[str, Any] = {
@@ -756,6 +766,7 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
         "image_adapter_": None if state.structure["image_adapter"] is None else state.adapter_kind,
         "zero_shot_share_": state.zero_shot_share,
         "n_iter_": len(state.history),
+        "resumed_from_epoch_": state.resumed_from_epoch,
         "device_": state.device,
     }
     if state.noise is not None:

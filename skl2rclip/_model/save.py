@@ -32,7 +32,7 @@ from skl2rclip._model.state import Arrays, FittedState, array_shapes
 from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import Recorded, class_weights_of, seed_from
-from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder
+from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder, sync
 
 _DESCRIPTION_FILE = "model.json"
 _ARRAYS_FILE = "model.safetensors"
@@ -44,6 +44,8 @@ _MAX_DESCRIPTION_BYTES = 200 * 10**6
 _MAX_HEADER_BYTES = 100 * 10**6
 _DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 _ATTEMPTS = 1_000
+# beside the model of a fit that is under way, what it goes on from
+PROGRESS_FOLDER = "progress"
 # names that a saved folder may carry, but that do nothing until the caller repeats them
 _RECORDED = ("model_name", "pretrained", "embedding_cache", "checkpoint_dir")
 
@@ -52,7 +54,7 @@ _RECORDED = ("model_name", "pretrained", "embedding_cache", "checkpoint_dir")
 
 
 def save(
-    path: str | os.PathLike, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None = None
+    path: str | os.PathLike, state: FittedState, parameters: Mapping[str, Any], backbone: Backbone | None = None
 ) -> None:
     """Write a fitted model as a folder, all of it or nothing; on disk before it is seen.
 
@@ -73,7 +75,7 @@ def save(
             with only_holder(target):
                 _refuse_foreign(target)
                 _replace(target, new)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def _backbone_inside(target: Path, state: FittedState) -> str | None:
@@ -124,17 +126,8 @@ def _flush(folder: Path) -> None:
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             os.chmod(Path(parent, name), mode)
-            _sync(Path(parent, name))
-        _sync(Path(parent))
-
-
-def _sync(path: Path) -> None:
-    with contextlib.suppress(PermissionError):  # Windows does not open folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            sync(Path(parent, name))
+        sync(Path(parent))
 
 
 def _has_moved(new: Path, target: Path) -> bool:
@@ -158,12 +151,12 @@ def _replace(target: Path, new: Path) -> None:
         _write_description(new, description)
         _flush(new)
     os.replace(new / _ARRAYS_FILE, arrays)
-    _sync(target)
+    sync(target)
     os.replace(new / _DESCRIPTION_FILE, target / _DESCRIPTION_FILE)  # from here on the new model is there
-    _sync(target)
+    sync(target)
     os.replace(arrays, target / _ARRAYS_FILE)
     _remove_passing(target, keep=description["includes_backbone"])
-    _sync(target)
+    sync(target)
 
 
 def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
@@ -209,7 +202,8 @@ def _refuse_foreign(target: Path) -> None:
         return
     # what a save that was killed has left in an empty folder is nobody's
     names = [entry.name for entry in target.iterdir()] if target.is_dir() else [_DESCRIPTION_FILE]
-    if any(not is_scratch(name) and not _PASSING.fullmatch(name) for name in names) and not _is_ours(target):
+    foreign = [name for name in names if not (is_scratch(name) or name == PROGRESS_FOLDER or _PASSING.fullmatch(name))]
+    if foreign and not _is_ours(target):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
 
 

@@ -86,6 +86,7 @@ class FittedState:
     errors: RunningErrors | None = None  # of the images of `partial_fit`, each predicted before it was learned from
     n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
     column_names: tuple[str, ...] | None = None  # where the table has them
+    resumed_from_epoch: int = 0  # of a checkpoint, how many epochs had been made before
     # to go on from, in this process only
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)

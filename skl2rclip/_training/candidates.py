@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,22 @@ class CandidateSelection:
             weights = {name: copy.deepcopy(module.state_dict()) for name, module in kept.items() if module is not None}
             self._best = (scores[best], weights, [learner.adapter, *of_folds])
         return {"cross_fitted_rps": scores[best]}
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights of all candidates, and what has scored best so far."""
+        assert self._best is not None
+        score, weights, adapters = self._best
+        best = {"score": score, "weights": weights, "adapters": [adapter.state_dict() for adapter in adapters]}
+        return {"adapters": self.adapters.state_dict(), "n_epochs": self._n_epochs, "best": best}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.adapters.load_state_dict(state["adapters"])
+        self._n_epochs, best = state["n_epochs"], state["best"]
+        adapters = [self.adapters.copy_of(0) for _ in best["adapters"]]
+        for adapter, weights in zip(adapters, best["adapters"], strict=True):
+            adapter.load_state_dict(weights)
+        self._best = (best["score"], best["weights"], adapters)
 
     def _logits_of_missed(self, learner: Learner) -> np.ndarray:
         """Out-of-fold logits of the adapters of each candidate, ndarray of shape (C, n, views, K), float64."""

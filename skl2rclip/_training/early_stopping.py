@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,15 @@ class EarlyStopping:
     def begin(self) -> None:
         """Begin to count for another stage; the best weights so far stay."""
         self._without_improvement = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been kept and counted so far."""
+        return {"best": self._best, "weights": self._best_state, "without_improvement": self._without_improvement}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._best, self._best_state = tuple(state["best"]), state["weights"]
+        self._without_improvement = state["without_improvement"]
 
     @property
     def is_over(self) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,8 @@ from skl2rclip._ordinal.soft_targets import Measurement
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.learner import Learner, TrainingData
-from skl2rclip._training.stages import TowerStage, run_stage
+from skl2rclip._training.plan import EPOCH_SELECTION
+from skl2rclip._training.stages import StageProgress, TowerStage, run_stage
 from skl2rclip._utils.devices import to_device
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,14 @@ class WeightInterpolation:
     def __init__(self, learner: Learner, share: float):
         self._share, self._before = share, copy.deepcopy(learner.modules().state_dict())
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights before the stage."""
+        return self._before
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with these weights before the stage."""
+        self._before = {name: state[name].to(now.device) for name, now in self._before.items()}
+
     def restore(self, learner: Learner) -> None:
         """Interpolate the weights."""
         _interpolate_weights(learner, self._before, self._share)
@@ -77,8 +88,12 @@ def select_epochs(
     n_epochs: int,
     batch_size: int,
     seed: int,
+    begun: dict[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> EpochSelection:
     """Train the tower without some images, and choose the epochs by the scores on these; the learner is put back.
+
+    A selection that has `begun` goes on; `keep` is given what that takes after each epoch.
 
     Each fold of the candidates is left out of a whole second stage, with the adapter that missed the fold too. As
     many folds are left out, one after the other, as it takes to score some hundreds of images, or of groups of them.
@@ -95,39 +110,81 @@ def select_epochs(
     epochs = np.arange(every, n_epochs + 1, every)
     before = copy.deepcopy(learner.modules().state_dict())
     generator = torch.Generator().manual_seed(seed)
-    probabilities, rows = [], []
-    for number, adapter in enumerate(candidates.adapters_of_folds[:n_folds]):
-        left_out = np.flatnonzero(fold == number)
-        trial = replace(learner, adapter=copy.deepcopy(adapter), history=[], generator=generator)
-        stage = TowerStage(trial, settings, name="epoch_selection")
-        probabilities.append(_probabilities_by_epoch(stage, data, left_out, epochs, n_epochs, batch_size))
-        rows.append(left_out)
+    probabilities = [] if begun is None else [each.numpy() for each in begun["folds"]]
+    rows = [np.flatnonzero(fold == number) for number in range(n_folds)]
+    for number in range(len(probabilities), n_folds):
+        adapter = copy.deepcopy(candidates.adapters_of_folds[number])
+        trial = replace(learner, adapter=adapter, history=[], generator=generator)
+        stage = TowerStage(trial, settings, name=EPOCH_SELECTION)
+        of_fold = _Fold(stage, data, rows[number], epochs, None if begun is None else begun["fold"])
+
+        def keep_all(of_fold: dict[str, Any]) -> None:
+            if keep is not None:
+                keep({"folds": [torch.from_numpy(each) for each in probabilities], "fold": of_fold})
+
+        probabilities.append(of_fold.run(n_epochs, batch_size, keep_all))
+        begun = None
         learner.modules().load_state_dict(before)
     return _selected(np.concatenate(probabilities, axis=1), np.concatenate(rows), epochs, data, measured)
 
 
-def _probabilities_by_epoch(
-    stage: TowerStage, data: TrainingData, left_out: np.ndarray, epochs: np.ndarray, n_epochs: int, batch_size: int
-) -> np.ndarray:
-    """Probabilities of images left out, (1 + L S, rows, K), at the start and then at each evaluation, by shares."""
-    learner = stage.learner
-    seen = torch.ones(len(data.target))
-    seen[torch.from_numpy(left_out)] = 0
-    weight = seen.to(learner.device) if data.weight is None else seen.to(learner.device) * data.weight
-    before = copy.deepcopy(learner.modules().state_dict())
-    evaluations = [learner.probabilities(learner.read(_embeddings(learner, data, left_out)))]
+class _Fold:
+    """A second stage without the images of a fold, and what it says of these, from the start to its end."""
 
-    def evaluate() -> None:
-        if len(learner.history) not in epochs:
+    def __init__(
+        self,
+        stage: TowerStage,
+        data: TrainingData,
+        left_out: np.ndarray,
+        epochs: np.ndarray,
+        begun: dict[str, Any] | None,
+    ):
+        self._stage, self._data, self._left_out, self._epochs = stage, data, left_out, epochs
+        self._before, self._progress = copy.deepcopy(stage.learner.modules().state_dict()), None
+        if begun is None:
+            self._evaluations = [self._probabilities()]
+        else:
+            self._evaluations = [each.numpy() for each in begun["evaluations"]]
+            self._progress = StageProgress(**begun["progress"])
+            stage.learner.load_state(begun["learner"])
+
+    def run(self, n_epochs: int, batch_size: int, keep: Callable[[dict[str, Any]], None] | None) -> np.ndarray:
+        """Probabilities of images left out, (1 + L S, rows, K), at the start and then at each evaluation, by shares."""
+        device, data = self._stage.learner.device, self._data
+        seen = torch.ones(len(data.target))
+        seen[torch.from_numpy(self._left_out)] = 0
+        weight = seen.to(device) if data.weight is None else seen.to(device) * data.weight
+
+        def keep_fold(progress: StageProgress) -> None:
+            if keep is not None:
+                evaluations = [torch.from_numpy(each) for each in self._evaluations]
+                learner = self._stage.learner.state()
+                keep({"evaluations": evaluations, "progress": vars(progress), "learner": learner})
+
+        run_stage(
+            self._stage,
+            replace(data, weight=weight),
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            on_epoch_end=self._evaluate,
+            begun=self._progress,
+            keep=keep_fold,
+        )
+        return np.stack(self._evaluations)
+
+    def _evaluate(self) -> None:
+        learner = self._stage.learner
+        if len(learner.history) not in self._epochs:
             return
         now = copy.deepcopy(learner.modules().state_dict())
         for share in _SHARES:
-            _interpolate_weights(learner, before, share)
-            evaluations.append(learner.probabilities(learner.read(_embeddings(learner, data, left_out))))
+            _interpolate_weights(learner, self._before, share)
+            self._evaluations.append(self._probabilities())
             learner.modules().load_state_dict(now)
 
-    run_stage(stage, replace(data, weight=weight), n_epochs=n_epochs, batch_size=batch_size, on_epoch_end=evaluate)
-    return np.stack(evaluations)
+    def _probabilities(self) -> np.ndarray:
+        learner = self._stage.learner
+        return learner.probabilities(learner.read(_embeddings(learner, self._data, self._left_out)))
 
 
 @torch.no_grad()

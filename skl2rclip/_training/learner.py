@@ -233,6 +233,20 @@ class Learner:
         terms = {name: counts * term for name, term in terms.items()}
         return self.objective.total(terms), terms
 
+    def state(self) -> dict[str, Any]:
+        """Return everything that training changes; of a group, with the generators of all processes."""
+        return {
+            "modules": self.modules().state_dict(),
+            "history": [dict(record) for record in self.history],
+            "generators": self.group.all_gather_object(self.generator.get_state()),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.modules().load_state_dict(state["modules"])
+        self.history[:] = state["history"]
+        self.generator.set_state(state["generators"][self.group.rank])
+
     def epoch_of(self, scores: dict[str, float]) -> int:
         """Return the first epoch that has these scores, 0 where none has and the start was best."""
         epochs = [record["epoch"] for record in self.history if scores.items() <= record.items()]

@@ -13,6 +13,7 @@ from skl2rclip._utils.devices import MAX_AUTO_BATCH
 
 PROMPTS = "prompts"
 IMAGE_TOWER = "image_tower"
+EPOCH_SELECTION = "epoch_selection"  # between them, where how far the tower learns is chosen on images left out
 _NEEDS = {PROMPTS: "embeddings", IMAGE_TOWER: "pixels"}
 # of the first stage with prompt_epochs="auto": steps that suffice for so many images a rank, with more in proportion,
 # but no more than so many epochs (benchmarks/many_images.md)

@@ -76,6 +76,11 @@ class FitRequest:
             n_views = _N_VIEWS if settings.is_soft and self.n_learned_from <= _MAX_VIEWED else 1
         return Views.of(n_views, n_predicted)
 
+    def with_seed(self, seed: int) -> FitRequest:
+        """Return the same with another seed, of random weights too unless they are those of the fit before."""
+        source = self.source if self.previous is not None else replace(self.source, seed=seed)
+        return replace(self, seed=seed, source=source)
+
     def keep(self, rows: np.ndarray) -> FitRequest:
         """Return the same without the images where `rows`, of bool, is False."""
         index = np.flatnonzero(rows)

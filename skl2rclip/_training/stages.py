@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -209,6 +209,35 @@ def _rate_for(tower: torch.nn.Module, rate: float | str) -> float:
 Stage = PromptStage | TowerStage
 
 
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a stage is, beside what the learner and its keepers know; made of what a record may hold."""
+
+    n_epochs: int = 0
+    is_over: bool = False  # before its last epoch
+    optimizer: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        n_epochs: int,
+        is_over: bool,
+        optimizer: torch.optim.AdamW,
+        falling: torch.optim.lr_scheduler.LambdaLR | None,
+    ) -> StageProgress:
+        """Look at a stage between two epochs."""
+        return cls(n_epochs, is_over, optimizer.state_dict(), None if falling is None else falling.state_dict())
+
+    def restore(self, optimizer: torch.optim.AdamW, falling: torch.optim.lr_scheduler.LambdaLR | None) -> None:
+        """Bring optimiser and rates to where they were."""
+        assert self.optimizer is not None
+        optimizer.load_state_dict(self.optimizer)
+        if falling is not None:
+            assert self.schedule is not None
+            falling.load_state_dict(self.schedule)
+
+
 def optimizer_for(stage: Stage) -> torch.optim.AdamW | None:
     """AdamW over what the stage trains, or None where that is nothing."""
     groups = [group for group in stage.parameter_groups() if any(p.numel() for p in group["params"])]
@@ -227,11 +256,15 @@ def run_stage(
     optimizer: torch.optim.AdamW | None = None,
     on_epoch_begin: Callable[[], None] | None = None,
     on_epoch_end: Callable[[], bool | None] | None = None,
+    begun: StageProgress | None = None,
+    keep: Callable[[StageProgress], None] | None = None,
 ) -> torch.optim.AdamW | None:
     """Run one stage up to `last_epoch` of the `n_epochs` that the rates are made for; None where nothing trains.
 
     With `decay` the rates fall to zero along half a cosine, after the stage's warm-up. The best weights of `stopping`,
-    over all stages that it has watched, are put back at the end. The stage ends where `on_epoch_end` returns True.
+    over all stages that it has watched, are put back at the end. The stage ends where `on_epoch_end` returns True. A
+    stage that has `begun` goes on, with the learner and all that watches it as they were then; `keep` is given what
+    that takes after each epoch.
 
     References
     ----------
@@ -245,8 +278,12 @@ def run_stage(
     n_steps = n_epochs * steps_of_epoch
     falling = _cosine(optimizer, n_steps, stage.warm_up) if decay else None
     n_epochs = n_epochs if last_epoch is None else last_epoch
-    if stopping is not None:
-        stopping.begin()
+    if begun is None:
+        begun = StageProgress()
+        if stopping is not None:
+            stopping.begin()
+    else:
+        begun.restore(optimizer, falling)
     is_shown = bool(stage.settings.verbose) and learner.group.rank == 0
     _log.info(
         "Stage %s begins: at most %d epochs of %d images, %d at a time, on %s.",
@@ -256,10 +293,14 @@ def run_stage(
         batch_size,
         learner.device,
     )
-    since, n_before = time.monotonic(), len(learner.history)
-    monitor = _monitor(stage, n_epochs * steps_of_epoch)
+    since, n_before = time.monotonic(), len(learner.history) - begun.n_epochs
+    monitor = _monitor(stage, (n_epochs - begun.n_epochs) * steps_of_epoch)
+    is_over = begun.is_over
     with threads_for(stage.n_products) as watch, progress_bar(is_shown, stage.name, n_epochs, "epoch") as bar:
-        for _ in range(n_epochs):
+        bar.update(begun.n_epochs)
+        for number in range(begun.n_epochs, n_epochs):
+            if is_over:
+                break
             if on_epoch_begin is not None:
                 on_epoch_begin()
             rate = max(group["lr"] for group in optimizer.param_groups)
@@ -274,9 +315,10 @@ def run_stage(
             bar.set_postfix({key: f"{record[key]:.4g}" for key in _SHOWN if key in record}, refresh=False)
             bar.update()
             _log.debug("%s", record)
-            is_asked_to_end = on_epoch_end is not None and bool(on_epoch_end())
-            if is_asked_to_end or (stopping is not None and stopping.is_over):
-                break
+            is_over = on_epoch_end is not None and bool(on_epoch_end())
+            is_over |= stopping is not None and stopping.is_over
+            if keep is not None:
+                keep(StageProgress.of(number + 1, is_over, optimizer, falling))
     n_run, seconds = len(learner.history) - n_before, time.monotonic() - since
     _log.info("Stage %s ended after %d epochs and %.1f s.", stage.name, n_run, seconds)
     keeper = stopping or stage.keeper

@@ -5,10 +5,12 @@ The optimisation itself is in ``_training.stages``; scikit-learn and the estimat
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,19 @@ from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
+from skl2rclip._training.checkpoints import Checkpoint, Record, RecordDoesNotFit, opened_checkpoint
 from skl2rclip._training.diagnosis import warn_of_nothing_learned
 from skl2rclip._training.distributed import ProcessGroup, run_on_devices
 from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection, WeightInterpolation, select_epochs
 from skl2rclip._training.initialization import has_enough_to_compare, start
 from skl2rclip._training.learner import Learner, TrainingData, build_learner
-from skl2rclip._training.plan import IMAGE_TOWER, PROMPTS
+from skl2rclip._training.plan import EPOCH_SELECTION, IMAGE_TOWER, PROMPTS
 from skl2rclip._training.prepare import Prepared, prepare
 from skl2rclip._training.request import FitRequest
 from skl2rclip._training.stages import (
     PromptStage,
     Stage,
+    StageProgress,
     TowerStage,
     as_if_ended,
     largest_batch_size,
@@ -47,13 +51,14 @@ _log = logging.getLogger(__name__)
 # at candidates for the targets, over the first stage
 _N_EVALUATIONS = 10
 
-EpochEnd = Callable[[FittedState], None]
+# what a fit may be at when it is interrupted
+_IN_ORDER = (PROMPTS, EPOCH_SELECTION, IMAGE_TOWER)
 
 
-def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: FitListener | None = None) -> FittedState:
+def fit(request: FitRequest, checkpoint: Checkpoint | None = None, listener: FitListener | None = None) -> FittedState:
     """Train as `request` says, on one device or, a process for each, on several.
 
-    `on_epoch_end` is called with the state so far; the listener hears of stages and epochs, unless they pass in other
+    With a checkpoint the fit goes on from there. The listener hears of stages and epochs, unless they pass in other
     processes.
     """
     while True:
@@ -61,24 +66,65 @@ def fit(request: FitRequest, on_epoch_end: EpochEnd | None = None, listener: Fit
             request = _with_checked_headers(request)
             n_images, n_devices = request.n_learned_from, len(request.devices)
             if n_devices == 1 or request.one_pass:
-                return train(request, on_epoch_end, listener)
+                return train(request, checkpoint, listener)
             if n_images < n_devices:
                 raise InvalidParameterError(
                     f"device names {n_devices} devices, more than the {n_images} images of the fit."
                 )
-            return run_on_devices(_train_in_group, request.devices, request, on_epoch_end)
+            return run_on_devices(_train_in_group, request.devices, request, checkpoint)
         except UnreadableImagesError as error:  # what was embedded before is in the cache
+            request = request.without(error)
+        except RecordDoesNotFit as error:
+            assert checkpoint is not None
+            _log.warning("The fit begins anew: what %s holds does not fit it: %s", checkpoint.folder, error)
+            checkpoint.discard()
+
+
+def fit_with_checkpoints(
+    request: FitRequest,
+    listener: FitListener,
+    *,
+    is_seeded: bool,
+    write: Callable[[Path, FittedState], None],
+    read: Callable[[Path], FittedState],
+) -> FittedState:
+    """Train in the folder of this very fit in `checkpoint_dir`, from where it was; what has ended is read.
+
+    `write` and `read` save and load a model as a folder. `is_seeded` says whether the seed is the user's.
+    """
+    request = _of_readable_images(request)
+    with opened_checkpoint(request, is_seeded=is_seeded, write_model=write) as checkpoint:
+        if checkpoint.has_ended:
+            try:
+                state = read(checkpoint.folder)
+            except (OSError, ValueError) as error:
+                _log.warning("The fit begins anew: the model in %s cannot be read: %s", checkpoint.folder, error)
+            else:
+                _log.info("This fit has ended before, with the model in %s.", checkpoint.folder)
+                record = replace(state.record, source=request.source)
+                names = (request.settings.model_name, request.settings.pretrained)
+                return replace(state, record=record, asked_for=names, resumed_from_epoch=len(state.history))
+        state = fit(checkpoint.request, checkpoint, listener)
+        checkpoint.end(state)
+        return state
+
+
+def _of_readable_images(request: FitRequest) -> FitRequest:
+    """Look at the headers of images, and leave out those that may be."""
+    while True:
+        try:
+            return _with_checked_headers(request)
+        except UnreadableImagesError as error:
             request = request.without(error)
 
 
-def _train_in_group(group: ProcessGroup, request: FitRequest, on_epoch_end: EpochEnd | None) -> FittedState:
-    own = replace(request, devices=(group.device,))
-    return train(own, None if group.rank else on_epoch_end, None, group)
+def _train_in_group(group: ProcessGroup, request: FitRequest, checkpoint: Checkpoint | None) -> FittedState:
+    return train(replace(request, devices=(group.device,)), checkpoint, None, group)
 
 
 def train(
     request: FitRequest,
-    on_epoch_end: EpochEnd | None = None,
+    checkpoint: Checkpoint | None = None,
     listener: FitListener | None = None,
     group: ProcessGroup | None = None,
 ) -> FittedState:
@@ -90,7 +136,7 @@ def train(
     with explain_out_of_memory(settings.batch_size):
         learner = build_learner(request, backbone, group or ProcessGroup())
         prepared = prepare(request, backbone, learner)
-        steps = _Steps(request, backbone, learner, prepared, on_epoch_end, listener or FitListener())
+        steps = _Steps(request, backbone, learner, prepared, checkpoint, listener or FitListener())
         steps.initialize()
         steps.prompt_stage()
         choice = steps.choose_tower_epochs()
@@ -119,14 +165,17 @@ class _Steps:
         backbone: Backbone,
         learner: Learner,
         prepared: Prepared,
-        on_epoch_end: EpochEnd | None,
+        checkpoint: Checkpoint | None,
         listener: FitListener,
     ):
         self.request, self.settings = request, request.settings
         self.backbone, self.learner, self.prepared = backbone, learner, prepared
-        self.on_epoch_end, self.listener = on_epoch_end, listener
-        self.batch_size = _batch_size(request.settings, learner, prepared.training)
+        self.checkpoint, self.listener = checkpoint, listener
+        self.record = None if checkpoint is None else checkpoint.latest()  # to go on from, until that is done
+        self.resumed_from_epoch = 0
+        self.batch_size = _batch_size(request.settings, learner, prepared.training, self.record)
         self.candidates: CandidateSelection | None = None
+        self.choice: EpochSelection | None = None
         self.optimizer: torch.optim.AdamW | None = None
         self.is_ended = False  # by a callback
 
@@ -157,6 +206,9 @@ class _Steps:
         """Choose on images left out for how many epochs to train the image tower; None for all that are planned."""
         request, learner, measured = self.request, self.learner, self.prepared.measured
         n_epochs, is_watched = self._epochs_of(IMAGE_TOWER), self.prepared.stopping is not None
+        if self.record is not None and self._is_past(EPOCH_SELECTION):
+            choice = self.record["choice"]
+            return None if choice is None else EpochSelection(**choice)
         if not n_epochs or measured is None or is_watched or not request.is_new:
             return None
         if not isinstance(learner.adapter, RidgeAdapter):
@@ -165,6 +217,8 @@ class _Steps:
             return NOTHING_GAINED
         if self.candidates is None:  # so many images that no epochs need to be selected
             return None
+        begun = self._take_up(EPOCH_SELECTION)
+        at_start = copy.deepcopy(learner.state())
         selection = select_epochs(
             learner,
             self.prepared.training,
@@ -174,6 +228,8 @@ class _Steps:
             n_epochs=n_epochs,
             batch_size=self.batch_size,
             seed=request.seed,
+            begun=None if begun is None else begun["selection"],
+            keep=None if self.checkpoint is None else partial(self._keep_selection, at_start),
         )
         return learner.group.broadcast(selection)
 
@@ -182,6 +238,7 @@ class _Steps:
         learner, data, n_epochs = self.learner, self.prepared.training, self._epochs_of(IMAGE_TOWER)
         if not n_epochs:
             return
+        self.choice = choice
         if learner.group.size > 1:  # each process draws from its own images
             learner.generator = torch.Generator().manual_seed(self.request.seed + learner.group.rank)
         if choice is None:
@@ -201,9 +258,7 @@ class _Steps:
 
     def collect(self) -> FittedState:
         """Put together what was learned."""
-        state = self._so_far()
-        if self.on_epoch_end is not None and self.prepared.measured is not None and self.request.plan:
-            self.on_epoch_end(state)  # what scored best need not be the last
+        state = replace(self._so_far(), resumed_from_epoch=self.resumed_from_epoch)
         return replace(state, optimizer_state=_moments(self.optimizer)) if self.request.one_pass else state
 
     def _epochs_of(self, name: str) -> int:
@@ -211,9 +266,10 @@ class _Steps:
         return 0 if self.is_ended else self.request.epochs_of(name)
 
     def _run(self, stage: Stage, data: TrainingData, n_epochs: int, last_epoch: int | None = None) -> None:
-        if not n_epochs:
+        if not n_epochs or self._is_past(stage.name):
             return
         one_pass, listener = self.request.one_pass, self.listener
+        begun = self._take_up(stage.name, stage)
         listener.stage_begins(stage.name, last_epoch or n_epochs)
         self.optimizer = run_stage(
             stage,
@@ -226,15 +282,55 @@ class _Steps:
             optimizer=_resumed_optimizer(stage, self.request.previous) if one_pass else None,
             on_epoch_begin=listener.epoch_begins,
             on_epoch_end=partial(self._epoch_ends, stage),
+            begun=None if begun is None else StageProgress(**begun["progress"]),
+            keep=None if self.checkpoint is None else partial(self._keep_stage, stage),
         )
         self.is_ended = listener.stage_ends(self._so_far)
 
     def _epoch_ends(self, stage: Stage) -> bool:
         """Tell whoever wants to know; return whether the stage is to end."""
-        collect = partial(self._as_if_ended, stage)
-        if self.on_epoch_end is not None:
-            self.on_epoch_end(collect())
-        return self.listener.epoch_ends(collect)
+        return self.listener.epoch_ends(partial(self._as_if_ended, stage))
+
+    def _is_past(self, name: str) -> bool:
+        """Whether what is to be taken up comes after a stage."""
+        return self.record is not None and _IN_ORDER.index(self.record["stage"]) > _IN_ORDER.index(name)
+
+    def _take_up(self, name: str, stage: Stage | None = None) -> Record | None:
+        """Bring everything to where the record of a stage has it, where there is one, and return that."""
+        record = self.record
+        if record is None or record["stage"] != name:
+            return None
+        self.record = None
+        keepers = {"stopping": self.prepared.stopping, "candidates": self.candidates, "keeper": _interpolation(stage)}
+        try:
+            self.learner.load_state(record["learner"])
+            for key, keeper in keepers.items():
+                if keeper is not None:
+                    keeper.load_state(record[key])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise RecordDoesNotFit(str(error).partition("\n")[0]) from error
+        self.resumed_from_epoch = len(self.learner.history)
+        _log.info("The fit goes on in stage %s, after %d epochs in all.", name, self.resumed_from_epoch)
+        return record
+
+    def _keep_stage(self, stage: Stage, progress: StageProgress) -> None:
+        interpolation = _interpolation(stage)
+        before = None if interpolation is None else interpolation.state()
+        choice = None if self.choice is None else asdict(self.choice)
+        own = {"progress": vars(progress), "choice": choice, "keeper": before}
+        self._keep(stage.name, self.learner.state(), own, partial(self._as_if_ended, stage))
+
+    def _keep_selection(self, at_start: Record, selection: Record) -> None:
+        self._keep(EPOCH_SELECTION, at_start, {"selection": selection, "keeper": None}, None)
+
+    def _keep(self, name: str, learner: Record, own: Record, collect: Callable[[], FittedState] | None) -> None:
+        """Keep what it takes to go on, and the model as if the fit ended here; of a group the first process does."""
+        if self.checkpoint is None or self.learner.group.rank:
+            return
+        keepers = {"stopping": self.prepared.stopping, "candidates": self.candidates}
+        states = {key: None if keeper is None else keeper.state() for key, keeper in keepers.items()}
+        record = {"stage": name, "batch_size": self.batch_size, "learner": learner, **states, **own}
+        self.checkpoint.keep(record, None if collect is None else collect())
 
     def _as_if_ended(self, stage: Stage) -> FittedState:
         with as_if_ended(stage, self.prepared.stopping):
@@ -253,7 +349,14 @@ def _with_checked_headers(request: FitRequest) -> FitRequest:
     return replace(request, known=known)
 
 
-def _batch_size(settings: Settings, learner: Learner, data: TrainingData) -> int:
+def _interpolation(stage: Stage | None) -> WeightInterpolation | None:
+    keeper = None if stage is None else stage.keeper
+    return keeper if isinstance(keeper, WeightInterpolation) else None
+
+
+def _batch_size(settings: Settings, learner: Learner, data: TrainingData, record: Record | None) -> int:
+    if record is not None:
+        return record["batch_size"]
     if settings.batch_size != "auto":
         return int(settings.batch_size)
     if data.pixels is None:

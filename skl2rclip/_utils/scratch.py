@@ -52,6 +52,31 @@ def only_holder(folder: Path) -> Iterator[None]:
             os.close(held)
 
 
+@contextlib.contextmanager
+def held_unless_taken(folder: Path) -> Iterator[bool]:
+    """Hold a folder for the block unless somebody does, and say whether; where folders have no locks, nobody does."""
+    try:
+        held = _lock(folder, wait=False)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def sync(path: Path) -> None:
+    """See a file or folder to the disk."""
+    with contextlib.suppress(PermissionError):  # Windows does not open folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def is_scratch(name: str) -> bool:
     """Whether a folder of this name is one of these."""
     return name.endswith(_SUFFIX)

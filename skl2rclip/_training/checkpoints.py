@@ -1,0 +1,197 @@
+"""What a fit keeps on disk to go on from, so that the same call goes on where the process that made it before died.
+
+A fit has a folder that is named after all that decides its result. In it lies the model as it would be if the fit ended
+now, and beside that, in ``progress``, what the optimisation needs to go on: records, each under the digest of its
+content, of which the last two are kept, and a description of the fit. What is in a record, the stages know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skl2rclip._model.save import PROGRESS_FOLDER
+from skl2rclip._model.state import FittedState
+from skl2rclip._training.identity import what_decides
+from skl2rclip._training.request import FitRequest
+from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.scratch import held_unless_taken, scratch_folder, sync
+
+_log = logging.getLogger(__name__)
+# to be raised where a record is another than before
+_FORMAT = 1
+_DESCRIPTION, _EMBEDDINGS = "fit.json", "embeddings"
+_RECORD = re.compile(r"([0-9]{8})-([0-9a-f]{64})\.pt")
+_N_RECORDS = 2
+_N_DIGITS = 16
+
+Record = dict[str, Any]  # of tensors, numbers, words, lists and dictionaries
+
+
+class RecordDoesNotFit(Exception):  # noqa: N818  nobody but the fit that has read it is told
+    """A record is whole, and still not of the fit that would go on from it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The folder of one fit, which the process that opened it holds until the fit ends."""
+
+    folder: Path
+    request: FitRequest  # with the seed that the fit began with
+    what: dict[str, str]  # decides the result
+    has_ended: bool  # before
+    write_model: Callable[[Path, FittedState], None]
+
+    @property
+    def _progress(self) -> Path:
+        return self.folder / PROGRESS_FOLDER
+
+    def latest(self) -> Record | None:
+        """Read the last record that is whole; None where there is none."""
+        for number, file in reversed(_records(self._progress)):
+            try:
+                return _read(file)
+            except (OSError, ValueError) as error:
+                _log.warning("Record %d of the fit in %s is left out: %s.", number, self.folder, error)
+        return None
+
+    def keep(self, record: Record | None, state: FittedState | None) -> None:
+        """Write a record, and the model as it is now, each whole or not at all; where that fails, the fit goes on."""
+        try:
+            if record is not None:
+                _write(self._progress, record)
+            if state is not None:
+                self.write_model(self.folder, state)
+        except OSError as error:
+            warn_user(f"checkpoint_dir: what the fit could go on from was not written, and the fit goes on: {error}")
+
+    def discard(self) -> None:
+        """Forget how far the fit was."""
+        for _, file in _records(self._progress):
+            file.unlink(missing_ok=True)
+
+    def end(self, state: FittedState) -> None:
+        """Keep the whole model, note that it is complete, and remove what only going on needs."""
+        self.write_model(self.folder, state)
+        _describe(self._progress, self.request.seed, self.what, has_ended=True)
+        self.discard()
+        shutil.rmtree(self._progress / _EMBEDDINGS, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def opened_checkpoint(
+    request: FitRequest, *, is_seeded: bool, write_model: Callable[[Path, FittedState], None]
+) -> Iterator[Checkpoint]:
+    """Hold the folder of a fit in `checkpoint_dir`, the first that no other process holds.
+
+    Where the seed is not the user's, it is that of a fit that has not ended; one that has was another. Without a cache
+    of embeddings the fit keeps them in its folder until it ends.
+    """
+    settings = request.settings
+    assert settings.checkpoint_dir is not None
+    parent, what = Path(settings.checkpoint_dir), what_decides(request, is_seeded=is_seeded)
+    name = "fit-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:_N_DIGITS]
+    for number in count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        progress = folder / PROGRESS_FOLDER
+        progress.mkdir(parents=True, exist_ok=True)
+        with held_unless_taken(progress) as is_held:
+            if not is_held:
+                _log.info("Another process is at the same fit in %s.", folder)
+                continue
+            description = _described(progress)
+            has_ended = description.get("has_ended", False)
+            if has_ended and not is_seeded:
+                continue
+            if "seed" not in description:
+                _log.info("A fit begins in %s%s.", folder, _what_differs(parent, folder, what))
+                description["seed"] = request.seed
+                _describe(progress, request.seed, what, has_ended=False)
+            cache = settings.embedding_cache or str(progress / _EMBEDDINGS)
+            own = replace(request.with_seed(description["seed"]), settings=replace(settings, embedding_cache=cache))
+            yield Checkpoint(folder, own, what, has_ended, write_model)
+            return
+
+
+def _describe(progress: Path, seed: int, what: dict[str, str], *, has_ended: bool) -> None:
+    """Say which fit this is, for the next process and for people."""
+    text = json.dumps({"format": _FORMAT, "has_ended": has_ended, "seed": seed, "what": what}, indent=2)
+    with scratch_folder(progress, "new") as scratch:
+        file = scratch / _DESCRIPTION
+        file.write_text(text + "\n", encoding="utf-8")
+        _put(file, progress / _DESCRIPTION)
+
+
+def _described(progress: Path) -> dict[str, Any]:
+    """Read what is said of a fit; nothing where it has not begun, or is damaged."""
+    try:
+        description = json.loads((progress / _DESCRIPTION).read_text(encoding="utf-8"))
+        seed, has_ended, what = (description[name] for name in ("seed", "has_ended", "what"))
+        is_ours = description["format"] == _FORMAT and type(seed) is int and type(has_ended) is bool
+        return description if is_ours and isinstance(what, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _what_differs(parent: Path, folder: Path, what: dict[str, str]) -> str:
+    """Say in what a new fit differs from that among those that have not ended which is most like it."""
+    differences = {}
+    for other in sorted(parent.glob("fit-*")):
+        description = _described(other / PROGRESS_FOLDER)
+        if other == folder or not description or description["has_ended"]:
+            continue
+        theirs = description["what"]
+        differences[other] = [name for name in what if what[name] != theirs.get(name)]
+    if not differences:
+        return ""
+    nearest = min(differences, key=lambda other: len(differences[other]))
+    return f", as it differs from the unfinished one in {nearest} in {', '.join(differences[nearest]) or 'nothing'}"
+
+
+def _records(progress: Path) -> list[tuple[int, Path]]:
+    """List records and their numbers, the oldest first."""
+    found = [(_RECORD.fullmatch(file.name), file) for file in progress.iterdir()]
+    return sorted((int(match[1]), file) for match, file in found if match is not None)
+
+
+def _read(file: Path) -> Record:
+    """Read a record; no code runs that came with it."""
+    expected = _RECORD.fullmatch(file.name)
+    assert expected is not None
+    with open(file, "rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != expected[2]:
+            raise ValueError(f"{file} is damaged")
+    return torch.load(file, weights_only=True, map_location="cpu")
+
+
+def _write(progress: Path, record: Record) -> None:
+    """Write a record under its number and digest, and remove all but the last ones."""
+    earlier = _records(progress)
+    number = earlier[-1][0] + 1 if earlier else 1
+    with scratch_folder(progress, "new") as scratch:
+        file = scratch / "record"
+        torch.save(record, file)
+        with open(file, "rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        _put(file, progress / f"{number:08d}-{digest}.pt")
+    for _, file in earlier[: len(earlier) + 1 - _N_RECORDS]:
+        file.unlink(missing_ok=True)
+
+
+def _put(file: Path, place: Path) -> None:
+    """Put a file that is on the disk in its place in one step."""
+    sync(file)
+    os.replace(file, place)
+    sync(place.parent)
