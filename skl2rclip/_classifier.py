@@ -664,7 +664,7 @@ class L2RCLIPClassifier(
         check_is_fitted(self)
         state, settings = self._state, self._settings()
         state.check_settings(settings, self.ranks, self.rank_names)
-        backbone = state.record.load(state.source(settings)) if include_backbone else None
+        backbone = state.load_backbone(state.source(settings)) if include_backbone else None
         self._writer(state.scale)(path, state, backbone=backbone)
 
     def _writer(self, scale: RankScale) -> Callable[..., None]:
@@ -696,7 +696,7 @@ class L2RCLIPClassifier(
         Returns
         -------
         L2RCLIPClassifier
-            Fitted. Its backbone is loaded at the first prediction.
+            Fitted. A backbone inside the folder is loaded at once, any other at the first prediction.
 
         Raises
         ------

@@ -20,6 +20,7 @@ from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.ranks import given_ranks, rank_scale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import (
+    Recorded,
     check_fingerprint,
     check_groups,
     check_label_std,
@@ -95,7 +96,7 @@ def checked_request(
         warn_if_random(source)
     else:
         previous.check_goes_on(settings, scale)
-        tokens = previous.tokens
+        scale, tokens = previous.scale, previous.tokens  # whose labels keep their type
     request = FitRequest(
         data=data if settings.is_precomputed else stamped(data),
         target=target,
@@ -238,10 +239,13 @@ def _checked_source(
 ) -> tuple[BackboneSource, dict[str, Any]]:
     """Find where the backbone comes from, and what its configuration says."""
     from skl2rclip._clip.backbone import check_text_config, model_config
-    from skl2rclip._clip.source import BackboneSource
+    from skl2rclip._clip.source import LOCAL_DIR_PREFIX, BackboneSource
     from skl2rclip._clip.untrusted import allowed_source
 
     source = BackboneSource(settings.model_name, settings.pretrained, seed)
+    inside = getattr(settings.model_name, "inside", None)
+    if inside is not None:  # of the saved model that the parameters come from
+        source = BackboneSource(Recorded(LOCAL_DIR_PREFIX + inside), None, seed)
     source = allowed_source(source if previous is None else previous.source(settings))
     config = model_config(source)
     check_text_config(source, config)

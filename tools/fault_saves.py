@@ -174,6 +174,8 @@ def _edit(description: Any, place: tuple[Any, ...], rng: np.random.Generator) ->
         old = inner[place[-1]]
     except (KeyError, IndexError, TypeError):  # an edit before this one has taken it away
         return
+    if not isinstance(inner, dict | list):  # or put a string in its place
+        return
     kind = rng.integers(4)
     if kind == 0 and isinstance(inner, dict):
         del inner[place[-1]]

@@ -33,6 +33,7 @@ from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import Recorded, class_weights_of, seed_from
 from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder, sync
+from skl2rclip.errors import MissingBackboneError
 
 _DESCRIPTION_FILE = "model.json"
 _ARRAYS_FILE = "model.safetensors"
@@ -234,7 +235,7 @@ def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[
         before = _identity(file)
         try:
             return _load(folder, parameter_names)
-        except (ValueError, OSError):
+        except (ValueError, OSError, MissingBackboneError):
             if _identity(file) == before or attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(0.001)  # a save has replaced it meanwhile
@@ -269,10 +270,14 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
         _check_checksum(text)
     source = state.record.source
     if description["includes_backbone"]:
-        inside = LOCAL_DIR_PREFIX + os.path.abspath(folder / description["includes_backbone"])
-        source = BackboneSource(inside, None, 0)
+        inside = os.path.abspath(folder / description["includes_backbone"])
+        source = BackboneSource(LOCAL_DIR_PREFIX + inside, None, 0)
+        parameters["model_name"].inside = inside
     source = BackboneSource(_recorded(source.model_name), _recorded(source.pretrained), source.seed)
-    return parameters, replace(state, record=replace(state.record, source=source))
+    record = replace(state.record, source=source)
+    # a later save may bring another backbone into the folder
+    backbone = record.load() if description["includes_backbone"] and state.needs_backbone else None
+    return parameters, replace(state, record=record, backbone=backbone)
 
 
 @contextlib.contextmanager

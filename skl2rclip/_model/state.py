@@ -89,11 +89,13 @@ class FittedState:
     resumed_from_epoch: int = 0  # of a checkpoint, how many epochs had been made before
     # to go on from, in this process only
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    # where it was loaded along with the model
+    backbone: Backbone | None = field(default=None, compare=False, repr=False)
     _towers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # modules on a device and the optimiser's moments are not for other processes
-        return {**self.__dict__, "optimizer_state": None, "_towers": {}}
+        return {**self.__dict__, "optimizer_state": None, "backbone": None, "_towers": {}}
 
     # ---------------------------------------------------------- what it does
 
@@ -125,7 +127,7 @@ class FittedState:
         """Refuse images where the model was fitted on a table that is not what the backbone's tower gives."""
         if self.blocks.is_plain or self.structure["image_tower"] != "precomputed":
             return
-        if not self._reads(self.record.load(self.source(settings))):
+        if not self._reads(self.load_backbone(self.source(settings))):
             raise ValueError(
                 f"The model was fitted on a table of {self.blocks.width} columns, of the blocks {self.blocks.shown}: "
                 "it cannot read images. Make such a table of them, and set image_tower='precomputed'."
@@ -172,6 +174,12 @@ class FittedState:
         if is_same and not has_named:
             return self.record.source
         return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
+
+    def load_backbone(self, source: BackboneSource) -> Backbone:
+        """Load the backbone again, unless it came with the model, and check that it is the same."""
+        if self.backbone is not None and source == self.record.source:
+            return self.backbone
+        return self.record.load(source)
 
     @property
     def projection(self) -> Projection | None:
@@ -284,7 +292,7 @@ class FittedState:
 
     def _backbone(self, settings: Settings) -> Backbone:
         """Load the backbone, whose own tower is used, and check that it gives what is read."""
-        backbone = self.record.load(self.source(settings))
+        backbone = self.load_backbone(self.source(settings))
         if not self.blocks.is_plain and not self._reads(backbone):
             raise ValueError(
                 f"The model reads {self.blocks.width} columns of its backbone's image tower, and these are others: "

@@ -15,7 +15,14 @@ import numpy as np
 from skl2rclip._ordinal.columns import categories_in_order, label_column
 from skl2rclip._ordinal.labels import NUMBERED, array_of, check_labels, difference, holds_numbers, kept_apart, listing
 from skl2rclip._ordinal.order_inference import plain_order
-from skl2rclip._utils.arguments import is_interval, keys_as_words, plain_label, warn_user
+from skl2rclip._utils.arguments import (
+    BROKEN_TEXT,
+    is_broken_text,
+    is_interval,
+    keys_as_words,
+    plain_label,
+    warn_user,
+)
 from skl2rclip._utils.names import near_word
 from skl2rclip.errors import InvalidParameterError
 
@@ -287,6 +294,10 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
     for label, name in zip(labels, names, strict=True):
         if not isinstance(name, str) or not name.strip():
             raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
+        if is_broken_text(name):
+            where = "The label" if rank_names is None else f"rank_names: the name of {label!r},"
+            instead = " Or give it another name in prompts with rank_names." if rank_names is None else ""
+            raise InvalidParameterError(f"{where} {name!r} {BROKEN_TEXT}{instead}")
     return tuple(str(name) for name in names)
 
 

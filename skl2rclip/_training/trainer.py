@@ -131,7 +131,7 @@ def train(
     """Train in this process, which may be one of a group."""
     previous, settings = request.previous, request.settings
     _log.info("Fit of %d images of %d ranks on %s.", request.n_learned_from, len(request.scale.ranks), request.device)
-    backbone = load_backbone(request.source) if previous is None else previous.record.load(request.source)
+    backbone = load_backbone(request.source) if previous is None else previous.load_backbone(request.source)
     check_fingerprint(request.fingerprint, backbone.fingerprint, settings.model_name)
     with explain_out_of_memory(settings.batch_size):
         learner = build_learner(request, backbone, group or ProcessGroup())

@@ -51,9 +51,10 @@ class Recorded(str):
 
     It equals the plain string and prints like it. What it names is used as far as that touches nothing but this
     machine's own models and files; nothing is fetched from an address, and no place to write is made, because of it.
+    Of a backbone that came along, `inside` is its folder.
     """
 
-    __slots__ = ()
+    inside: str | None = None
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
@@ -157,8 +158,21 @@ def check_thread_count(name: str, value: Any) -> int | None:
     return int(value)
 
 
+BROKEN_TEXT = (
+    "holds halves of characters, as bytes become that were read in another encoding than they were written in: read "
+    "the text in its own, encoding='latin-1' perhaps."
+)
+
+
+def is_broken_text(text: str) -> bool:
+    """Whether a string holds surrogates, which no encoding writes and no tokenizer reads."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def check_prompt(prompt: str, rank_position: str) -> None:
     """Raise unless the prompt says at most once where the rank stands, and `rank_position` does not say it too."""
+    if is_broken_text(prompt):
+        raise InvalidParameterError(f"prompt={prompt!r} {BROKEN_TEXT}")
     if "{" not in prompt and "}" not in prompt:
         return
     before, _, after = prompt.partition("{}")

@@ -149,3 +149,12 @@ def test_partial_fit_learns_where_no_epochs_are_set(make_classifier, shades, ima
     classifier = make_classifier(**settings).partial_fit(*shades, classes=range(5))
     assert classifier.n_iter_ == 1
     assert not np.array_equal(classifier.prototypes_, make_classifier(**settings).fit(*shades).prototypes_)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "int64"])
+def test_labels_keep_their_type_when_training_goes_on(make_classifier, dtype):
+    table, y = np.random.default_rng(0).normal(size=(12, 32)).astype(np.float32), np.tile([1, 2, 3], 4)
+    classifier = make_classifier(image_tower="precomputed").fit(table, y.astype(dtype))
+    assert classifier.partial_fit(table, y).classes_.dtype == dtype
+    assert classifier.predict(table).dtype == dtype
+    assert classifier.set_params(warm_start=True).fit(table, y).classes_.dtype == dtype

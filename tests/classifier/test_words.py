@@ -5,6 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
+from skl2rclip.errors import InvalidParameterError
 
 # of a size whose brightness the embedded CLIP can name
 LEVELS = np.arange(0, 21, 2)
@@ -156,3 +157,17 @@ def test_words_that_cannot_be_told_apart_are_warned_of():
 
 def test_a_share_is_said_as_it_was_given(photographs):
     assert classifier(zero_shot_share=0.3, prompt_epochs=1).fit(*photographs).zero_shot_share_ == 0.3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"ranks": ["a", "b", "\udce9"]}, r"The label '\\udce9' holds halves of characters.*encoding.*rank_names"),
+        ({"rank_names": ["a", "b", "\udce9"]}, r"rank_names: the name of 2, '\\udce9' holds halves of characters"),
+        ({"prompt": "a caf\udce9"}, r"prompt='a caf\\udce9' holds halves of characters"),
+    ],
+)
+def test_broken_text_is_said_to_be(make_classifier, parameters, match):
+    labels = parameters.get("ranks", [0, 1, 2])
+    with pytest.raises(InvalidParameterError, match=match):
+        make_classifier(**parameters).fit([np.zeros((8, 8, 3), np.uint8)] * 3, labels)

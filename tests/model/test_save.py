@@ -304,6 +304,28 @@ def test_a_backbone_is_exchanged_with_its_model(make_classifier, shades, tmp_pat
         assert len(os.listdir(tmp_path / "model")) == 3
 
 
+def test_a_model_keeps_the_backbone_that_it_was_loaded_with_and_its_clone_begins_there(
+    make_classifier, shades, tmp_path
+):
+    first, second = (
+        make_classifier(model_name=write_model(tmp_path / f"clip{seed}", CONFIGS["clip"], seed=seed)).fit(*shades)
+        for seed in (3, 4)
+    )
+    first.save(tmp_path / "model", include_backbone=True)
+    loaded, expected = L2RCLIPClassifier.load(tmp_path / "model"), first.predict_proba(shades[0])
+    os.rename(tmp_path / "clip3", tmp_path / "gone")
+    unload_backbones()
+    again = clone(loaded).fit(*shades)
+    assert again.get_params()["model_name"] == first.get_params()["model_name"]
+    np.testing.assert_array_equal(again.predict_proba(shades[0]), expected)
+    second.save(tmp_path / "model", include_backbone=True)
+    unload_backbones()
+    np.testing.assert_array_equal(loaded.predict_proba(shades[0]), expected)
+    np.testing.assert_array_equal(
+        L2RCLIPClassifier.load(tmp_path / "model").predict_proba(shades[0]), second.predict_proba(shades[0])
+    )
+
+
 def test_everything_is_on_the_disk_before_it_is_seen(models, tmp_path, monkeypatch):
     synced, fsync, replace, rename = set(), os.fsync, os.replace, os.rename
 
