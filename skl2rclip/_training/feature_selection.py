@@ -115,8 +115,10 @@ def select_features(request: FitRequest, blocks: FeatureBlocks, rows: np.ndarray
         better: dict[str, SelectedFeatures] = {}  # adapter, by features
         for each in of_images:
             better[each.features] = min(better.get(each.features, each), each, key=_score)
-        on_views = measured_on(wanted, [(each.features, each.adapter) for each in better.values()])
-        return _best_of([_best_of(of_images), *on_views])
+        best = _best_of(of_images)
+        # what is surely behind by one view of each image takes long to measure on several, for nothing
+        rivals = [(each.features, each.adapter) for each in better.values() if not _is_surely_better(best, each)]
+        return _best_of([best, *measured_on(wanted, rivals)])
 
 
 def _score(selected: SelectedFeatures) -> float:
@@ -138,6 +140,13 @@ def _best_of(candidates: list[SelectedFeatures]) -> SelectedFeatures:
         best.shown,
     )
     return best
+
+
+def _is_surely_better(one: SelectedFeatures, other: SelectedFeatures) -> bool:
+    own, theirs, measured = one.measured.targets.scores, other.measured.targets.scores, one.measured
+    if own is None or theirs is None:
+        return False
+    return bool(surely_best(np.stack([theirs, own]), measured.weight, measured.blocks))
 
 
 def candidates_of(settings: Settings, blocks: FeatureBlocks) -> list[tuple[str, str]]:
