@@ -20,6 +20,7 @@ from skl2rclip._clip.backbone import unload_backbones
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip._embedding.encoding import ImageEncoding
+from skl2rclip._training import initialization
 from tests.support.small_images import shaded_images
 from tests.support.small_models import CONFIGS, write_model
 
@@ -137,6 +138,28 @@ def make_classifier(tiny):
         return L2RCLIPClassifier(**{"model_name": tiny, **settings, **parameters})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _fitted_before():
+    """Classifiers that have learned the forty images, by what they were fitted with; none of them is handed out."""
+    return {}
+
+
+@pytest.fixture
+def fitted_classifier(make_classifier, shades, _fitted_before):
+    """Return a copy of what `make_classifier` makes, fitted to the forty images; each kind is fitted once.
+
+    It is for tests of what a fitted classifier does. A test of the fit itself calls `fit`.
+    """
+
+    def copy_of(**parameters):
+        kind = repr((initialization._ORDERING_STEPS, sorted(parameters.items())))
+        if kind not in _fitted_before:
+            _fitted_before[kind] = make_classifier(**parameters).fit(*shades)
+        return copy.deepcopy(_fitted_before[kind])
+
+    return copy_of
 
 
 @pytest.fixture

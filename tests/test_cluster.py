@@ -37,16 +37,16 @@ def client():
 
 
 def test_a_search_embeds_each_image_once(make_classifier, shade_paths, shades, through_tower):
-    GridSearchCV(make_classifier(), GRID, cv=3, error_score="raise").fit(shade_paths, shades[1])
+    GridSearchCV(make_classifier(), SMALL_GRID, cv=2, error_score="raise").fit(shade_paths, shades[1])
     assert sum(through_tower) == len(shade_paths)
 
 
 def test_a_search_of_two_processes_embeds_each_image_once(
     make_classifier, shade_paths, shades, through_tower, tmp_path
 ):
-    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     model = make_classifier(embedding_cache=tmp_path / "cache")
-    search = GridSearchCV(model, SMALL_GRID, cv=3, n_jobs=2).fit(shade_paths, shades[1])
+    search = GridSearchCV(model, SMALL_GRID, cv=2, n_jobs=2).fit(shade_paths, shades[1])
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
     through_tower.clear()
     forget_embeddings()
@@ -79,7 +79,7 @@ def test_after_a_kill_a_search_of_processes_goes_on_from_what_is_stored(
 
 
 def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_classifier, shade_paths, shades, tmp_path):
-    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     cache, killed, is_over = tmp_path / "cache", [], threading.Event()
 
     def kill_one():
@@ -93,7 +93,7 @@ def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_clas
     killer.start()
     try:
         with joblib.parallel_config(backend="dask"):
-            search = GridSearchCV(make_classifier(embedding_cache=cache), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+            search = GridSearchCV(make_classifier(embedding_cache=cache), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     finally:
         is_over.set()
     killer.join(60)

@@ -106,9 +106,7 @@ def test_a_bar_is_seen_in_a_terminal_unless_the_user_wants_none(hub, tmp_path):
     assert WEIGHTS in seen.error
     assert "100%|" in seen.error
     # what the environment says of bars is read when the client is imported, here in the process itself
-    silent = stand_in.ask(
-        FIT, tmp_path / "silent", hub, terminal=True, anew=True, HF_HUB_DISABLE_PROGRESS_BARS="1"
-    )
+    silent = stand_in.ask(FIT, tmp_path / "silent", hub, terminal=True, anew=True, HF_HUB_DISABLE_PROGRESS_BARS="1")
     assert WEIGHTS not in silent.error
     assert "100%|" not in silent.error
     assert silent.out == seen.out

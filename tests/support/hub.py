@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.support.processes import prepared_context
+from tests.support.processes import prepared_context, set_environment
 
 COMMIT = "c" * 40
 _RESOLVE = re.compile(r"/([^/]+/[^/]+|[^/]+)/resolve/([^/]+)/(.+)")
@@ -241,9 +240,7 @@ def ask(code, folder, hub, *, timeout=120, **options):
 def _run(code, settings, out, error, terminal):
     for name in _ENVIRONMENT:
         os.environ.pop(name, None)
-    os.environ.update(settings)
-    if "huggingface_hub.constants" in sys.modules:
-        importlib.reload(sys.modules["huggingface_hub.constants"])
+    set_environment(settings)
     with open(out, "w", encoding="utf-8", buffering=1) as sys.stdout:
         end = contextlib.nullcontext()
         if terminal:
