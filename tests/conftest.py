@@ -34,6 +34,29 @@ with ThreadPoolExecutor(1) as setting:  # while the thread that has set BLAS's n
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 
+# of the modules that take longest, those that begin first, so that no worker waits for the others at the end
+BEGIN_FIRST = (
+    "test_cluster.py",
+    "training/test_distributed.py",
+    "project/test_examples.py",
+    "clip/test_tiny.py",
+    "clip/test_hub.py",
+    "project/test_packaging.py",
+    "test_sklearn.py",
+    "clip/test_photo.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # xdist would begin with the modules of the most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    places = {config.rootpath / "tests" / name: place for place, name in enumerate(BEGIN_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session")
 def model_names(tmp_path_factory):
     """``model_name`` of each small model, by kind."""

@@ -13,7 +13,7 @@ from pathlib import Path
 # what this library needs of others, whose import takes several seconds; nothing of our own
 _IMPORTED_BEFOREHAND = """
 torch torch._dynamo torchvision.ops open_clip transformers huggingface_hub sklearn.model_selection sklearn.linear_model
-scipy.optimize scipy.stats joblib jsonschema lightning_fabric lightning_fabric.fabric
+scipy.optimize scipy.stats joblib jsonschema lightning_fabric lightning_fabric.fabric distributed
 """.split()
 
 
@@ -27,6 +27,9 @@ def prepared_context():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED_BEFOREHAND)
+    from multiprocessing import forkserver  # not on Windows
+
+    forkserver.ensure_running()  # Dask would tell it to import other modules
     return context
 
 
