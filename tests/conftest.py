@@ -173,13 +173,15 @@ def _fitted_before():
 def fitted_classifier(make_classifier, shades, _fitted_before):
     """Return a copy of what `make_classifier` makes, fitted to the forty images; each kind is fitted once.
 
-    It is for tests of what a fitted classifier does. A test of the fit itself calls `fit`.
+    With `words` these are the labels. It is for tests of what a fitted classifier does. A test of the fit itself calls
+    `fit`.
     """
 
-    def copy_of(**parameters):
-        kind = repr((initialization._ORDERING_STEPS, sorted(parameters.items())))
+    def copy_of(*, words=None, **parameters):
+        kind = repr((initialization._ORDERING_STEPS, words, sorted(parameters.items())))
         if kind not in _fitted_before:
-            _fitted_before[kind] = make_classifier(**parameters).fit(*shades)
+            X, y = shades
+            _fitted_before[kind] = make_classifier(**parameters).fit(X, y if words is None else np.array(words)[y])
         return copy.deepcopy(_fitted_before[kind])
 
     return copy_of

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.support import processes
+
 LIGHT = """
 import sys
 import skl2rclip
@@ -62,4 +64,4 @@ def test_estimators_are_made_cloned_printed_and_unpickled_without_torch():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_that_was_forked_before_torch_was_needed_computes_with_one_thread():
-    assert output_of(FORKED) == "1 2"
+    assert processes.output_of(FORKED).strip() == "1 2"
