@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import logging
 import os
 import socket
@@ -55,6 +56,10 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     places = {config.rootpath / "tests" / name: place for place, name in enumerate(BEGIN_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # half a million objects of what was imported, which each collection would look through
 
 
 @pytest.fixture(scope="session")
