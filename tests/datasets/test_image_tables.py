@@ -725,11 +725,11 @@ def test_what_is_no_table_is_refused(table, kind, said):
 # in an order in which none needs what one before it has done without
 TABLES_WITHOUT = [
     ("COLUMNS", "pandas openpyxl pyarrow polars datasets torch", ""),
-    ("__import__('polars').DataFrame(COLUMNS)", "pandas", "Frames of polars are read with pandas, which is not"),
     ("'table.csv'", "pandas", "Tables are read with pandas, which is not installed: "),
     ("'table.csv'", "openpyxl pyarrow polars datasets torch", ""),
     ("'table.xlsx'", "openpyxl", "Excel files are read with openpyxl, which is not installed: "),
     ("'table.parquet'", "pyarrow", "Parquet files are read with pyarrow, which is not installed: "),
+    ("__import__('polars').DataFrame(COLUMNS)", "pandas", "Frames of polars are read with pandas, which is not"),
 ]
 READ_WITHOUT = """
 import json, sys
@@ -739,13 +739,13 @@ class Absent:
         if name.partition(".")[0] in Absent.names:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Absent)
-from skl2rclip.datasets import load_image_folder, load_lara2018, read_image_table
 columns, cases = json.loads(sys.argv[1])
 for table, absent in cases:
     Absent.names = absent.split()
     for name in list(sys.modules):
         if name.partition(".")[0] in Absent.names:
             del sys.modules[name]
+    from skl2rclip.datasets import load_image_folder, load_lara2018, read_image_table
     try:
         print(len(read_image_table(eval(table, {"COLUMNS": columns}), image="file", rank="grade").data))
     except ImportError as error:
