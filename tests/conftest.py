@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from skl2rclip._clip.backbone import unload_backbones
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip._embedding.encoding import ImageEncoding
+from skl2rclip._training import initialization
 from tests.support.small_images import shaded_images
 from tests.support.small_models import CONFIGS, write_model
 
@@ -31,6 +33,33 @@ threadpool_limits(1, user_api="openmp")
 with ThreadPoolExecutor(1) as setting:  # while the thread that has set BLAS's number lives, no other can
     setting.submit(threadpool_limits, 1, user_api="blas").result()
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+
+# of the modules that take longest, those that begin first, so that no worker waits for the others at the end
+BEGIN_FIRST = (
+    "test_cluster.py",
+    "training/test_distributed.py",
+    "project/test_examples.py",
+    "clip/test_tiny.py",
+    "clip/test_hub.py",
+    "project/test_packaging.py",
+    "test_sklearn.py",
+    "clip/test_photo.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # xdist would begin with the modules of the most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    places = {config.rootpath / "tests" / name: place for place, name in enumerate(BEGIN_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # half a million objects of what was imported, which each collection would look through
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +166,30 @@ def make_classifier(tiny):
         return L2RCLIPClassifier(**{"model_name": tiny, **settings, **parameters})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _fitted_before():
+    """Classifiers that have learned the forty images, by what they were fitted with; none of them is handed out."""
+    return {}
+
+
+@pytest.fixture
+def fitted_classifier(make_classifier, shades, _fitted_before):
+    """Return a copy of what `make_classifier` makes, fitted to the forty images; each kind is fitted once.
+
+    With `words` these are the labels. It is for tests of what a fitted classifier does. A test of the fit itself calls
+    `fit`.
+    """
+
+    def copy_of(*, words=None, **parameters):
+        kind = repr((initialization._ORDERING_STEPS, words, sorted(parameters.items())))
+        if kind not in _fitted_before:
+            X, y = shades
+            _fitted_before[kind] = make_classifier(**parameters).fit(X, y if words is None else np.array(words)[y])
+        return copy.deepcopy(_fitted_before[kind])
+
+    return copy_of
 
 
 @pytest.fixture

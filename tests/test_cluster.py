@@ -8,14 +8,15 @@ import joblib
 import numpy as np
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
 
-from skl2rclip import L2RCLIPClassifier
+from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
-from tests.support.processes import time_limit
+from tests.support.processes import prepared_context, time_limit
 
-pytestmark = pytest.mark.full_ordering
+pytestmark = pytest.mark.full_ordering  # workers would not know of fewer steps
 distributed = pytest.importorskip("distributed")
 GRID = {"n_context_tokens": [3, 4], "pairwise_weight": [0.3, 3.0]}
 SMALL_GRID = {"n_context_tokens": [3, 4]}
@@ -29,7 +30,11 @@ def _limited():
 
 @pytest.fixture(scope="module")
 def client():
+    import dask
+
+    method = prepared_context().get_start_method()
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": method}),
         distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -37,22 +42,48 @@ def client():
 
 
 def test_a_search_embeds_each_image_once(make_classifier, shade_paths, shades, through_tower):
-    GridSearchCV(make_classifier(), GRID, cv=3, error_score="raise").fit(shade_paths, shades[1])
+    GridSearchCV(make_classifier(), SMALL_GRID, cv=2, error_score="raise").fit(shade_paths, shades[1])
     assert sum(through_tower) == len(shade_paths)
 
 
 def test_a_search_of_two_processes_embeds_each_image_once(
     make_classifier, shade_paths, shades, through_tower, tmp_path
 ):
-    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     model = make_classifier(embedding_cache=tmp_path / "cache")
-    search = GridSearchCV(model, SMALL_GRID, cv=3, n_jobs=2).fit(shade_paths, shades[1])
+    search = GridSearchCV(model, SMALL_GRID, cv=2, n_jobs=2).fit(shade_paths, shades[1])
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
     through_tower.clear()
     forget_embeddings()
     make_classifier(embedding_cache=tmp_path / "cache").fit(shade_paths, shades[1]).predict(shade_paths)
     assert not through_tower  # the processes have embedded everything
     assert len(EmbeddingStore(tmp_path / "cache")) == 2 * len(shade_paths)  # embeddings, and with all that is read
+
+
+def test_grid_search_over_prompt_length_and_loss_weights(make_classifier, shade_paths, shades, tiny):
+    X, y = shade_paths, shades[1]
+    grid = {"n_context_tokens": ["auto", 4], "pairwise_weight": [0.3, 1.0]}
+    search = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, n_jobs=2, error_score="raise").fit(X, y)
+    assert search.cv_results_["mean_test_score"].shape == (4,)
+    assert search.best_params_["n_context_tokens"] in ("auto", 4)
+    assert search.predict(X).shape == (40,)
+    alone = GridSearchCV(make_classifier(prompt_epochs=2), grid, cv=2, error_score="raise").fit(X, y)
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    pipeline = make_pipeline(CLIPImageEncoder(tiny), make_classifier(image_tower="precomputed", prompt_epochs=1))
+    settings = {"cv": 2, "scoring": "neg_log_loss", "error_score": "raise"}
+    in_processes, here = (cross_validate(pipeline, X, y, n_jobs=n, **settings)["test_score"] for n in (2, None))
+    np.testing.assert_allclose(in_processes, here, rtol=1e-4)
+
+
+def test_threads_and_processes_of_joblib(make_classifier, shade_paths, shades):
+    X, y = shade_paths, shades[1]
+    fitted = make_classifier().fit(X, y)
+    expected = fitted.predict_proba(X)
+    for backend in ("threading", "loky"):
+        parts = joblib.Parallel(2, backend=backend)(
+            joblib.delayed(fitted.predict_proba)(part) for part in (X[:20], X[20:])
+        )
+        np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-6)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -79,7 +110,7 @@ def test_after_a_kill_a_search_of_processes_goes_on_from_what_is_stored(
 
 
 def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_classifier, shade_paths, shades, tmp_path):
-    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+    expected = GridSearchCV(make_classifier(), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     cache, killed, is_over = tmp_path / "cache", [], threading.Event()
 
     def kill_one():
@@ -93,7 +124,7 @@ def test_a_search_over_a_cluster_survives_the_kill_of_a_worker(client, make_clas
     killer.start()
     try:
         with joblib.parallel_config(backend="dask"):
-            search = GridSearchCV(make_classifier(embedding_cache=cache), SMALL_GRID, cv=3).fit(shade_paths, shades[1])
+            search = GridSearchCV(make_classifier(embedding_cache=cache), SMALL_GRID, cv=2).fit(shade_paths, shades[1])
     finally:
         is_over.set()
     killer.join(60)

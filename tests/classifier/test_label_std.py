@@ -23,9 +23,9 @@ def test_label_std_is_in_the_unit_of_the_labels(make_classifier, shades, unit):
     np.testing.assert_allclose(scaled.predict_proba(X), reference.predict_proba(X), atol=1e-4)
 
 
-def test_without_doubt_nothing_changes(make_classifier, shades):
+def test_without_doubt_nothing_changes(make_classifier, fitted_classifier, shades):
     X, y = shades
-    plain, certain = make_classifier().fit(X, y), make_classifier().fit(X, y, label_std=np.zeros(40))
+    plain, certain = fitted_classifier(), make_classifier().fit(X, y, label_std=np.zeros(40))
     np.testing.assert_allclose(certain.predict_proba(X), plain.predict_proba(X), atol=1e-5)
     doubtful = make_classifier().fit(X, y, label_std=np.where(y == 4, 3.0, 0.0))
     assert np.abs(doubtful.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
@@ -94,10 +94,11 @@ def test_numbers_for_each_image_may_be_any_array_like(make_classifier, shades, n
 
 @pytest.mark.parametrize("std", [np.full(40, 1e160), np.repeat([0.1, 1e200], 20), np.repeat([1e-200, 1e20], 20)])
 def test_labels_that_say_nothing_say_no_less_where_they_are_off_by_more(make_classifier, shades, recwarn, std):
-    classifier = make_classifier(batch_size=2).fit(*shades, label_std=std)
+    settings = {"batch_size": 2, "prompt_epochs": 1}
+    classifier = make_classifier(**settings).fit(*shades, label_std=std)
     assert np.isfinite(classifier.predict_proba(shades[0])).all()
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
-    less = make_classifier(batch_size=2).fit(*shades, label_std=np.minimum(std, 1e6))
+    less = make_classifier(**settings).fit(*shades, label_std=np.minimum(std, 1e6))
     np.testing.assert_array_equal(classifier.predict_proba(shades[0]), less.predict_proba(shades[0]))
 
 

@@ -23,8 +23,8 @@ from tests.support.parameters import FINETUNE
         ({}, {"n_jobs": 0}, "n_jobs must be"),
     ],
 )
-def test_what_contradicts_the_fit_is_refused_at_prediction(make_classifier, shades, fitted_with, change, message):
-    fitted = make_classifier(**fitted_with).fit(*shades)
+def test_what_contradicts_the_fit_is_refused_at_prediction(fitted_classifier, shades, fitted_with, change, message):
+    fitted = fitted_classifier(**fitted_with)
     expected = fitted.predict_proba(shades[0])
     before = {name: fitted.get_params()[name] for name in change}
     fitted.set_params(**change)
@@ -68,8 +68,8 @@ def fitted_once(tiny, shades):
     return L2RCLIPClassifier(tiny, prompt_epochs=1, n_context_tokens=4, random_state=0, device="cpu").fit(*shades)
 
 
-def test_what_does_not_contradict_the_fit_takes_effect(make_classifier, shades, tiny):
-    fitted = make_classifier(image_features="embedding").fit(*shades)
+def test_what_does_not_contradict_the_fit_takes_effect(fitted_classifier, shades, tiny):
+    fitted = fitted_classifier(image_features="embedding")
     expected = fitted.predict_proba(shades[0])
     fitted.set_params(batch_size=3, n_jobs=1, ranks=[0, 1, 2, 3, 4], rank_names={k: str(k) for k in range(5)})
     np.testing.assert_allclose(fitted.predict_proba(shades[0]), expected, atol=1e-6)

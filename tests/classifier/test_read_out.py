@@ -15,12 +15,12 @@ from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._ordinal.decisions import expected_value, read_out
 from skl2rclip.metrics import mean_absolute_rank_error, ordinality
+from tests.support.small_images import NAMES
 
 
 @pytest.fixture
-def fitted(make_classifier, shades):
-    names = np.array(["void", "dim", "mild", "light", "blank"])
-    return make_classifier(ranks=list(names)).fit(shades[0], names[shades[1]])
+def fitted(fitted_classifier):
+    return fitted_classifier(words=NAMES, ranks=NAMES)
 
 
 def test_read_outs_agree_with_each_other(fitted, shades):

@@ -85,17 +85,17 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("base", "change"), CHANGES, ids=lambda value: "-".join(map(str, value)))
-def test_every_parameter_of_the_training_counts(make_classifier, model_names, shades, base, change):
+def test_every_parameter_of_the_training_counts(make_classifier, fitted_classifier, model_names, shades, base, change):
     change = {**change, **({"model_name": model_names[change["model_name"]]} if "model_name" in change else {})}
-    plain = make_classifier(**base).fit(*shades)
+    plain = fitted_classifier(**base)
     changed = make_classifier(**{**base, **change}).fit(*shades)
     assert not np.array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
 
 
 @pytest.mark.parametrize("base", [BASE, FINETUNE])
 @pytest.mark.parametrize("change", [{"n_jobs": 1}, {"max_memory": 1000}, {"max_memory": "1KB"}, {"verbose": 1}])
-def test_parameters_of_the_running_change_no_result(make_classifier, shades, base, change):
-    plain = make_classifier(**base).fit(*shades)
+def test_parameters_of_the_running_change_no_result(make_classifier, fitted_classifier, shades, base, change):
+    plain = fitted_classifier(**base)
     changed = make_classifier(**{**base, **change}).fit(*shades)
     np.testing.assert_array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
 

@@ -166,8 +166,8 @@ def test_a_model_that_needs_no_tower_loads_without_the_hub(hub, make_classifier,
         assert image_tower == "precomputed" or loaded.predict(X).shape == y.shape
 
 
-def test_a_place_on_the_network_is_not_looked_at(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+def test_a_place_on_the_network_is_not_looked_at(fitted_classifier, tmp_path):
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model")
     description = json.loads((tmp_path / "model" / "model.json").read_text())
     for place in (r"local-dir:\\evil\share\model", "local-dir://evil/share/model"):
         description["state"]["record"]["source"]["model_name"] = place
@@ -176,9 +176,9 @@ def test_a_place_on_the_network_is_not_looked_at(make_classifier, shades, tmp_pa
             L2RCLIPClassifier.load(tmp_path / "model")
 
 
-def test_a_backbone_inside_the_folder_runs_no_code(make_classifier, shades, tmp_path):
-    X, y = shades
-    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model", include_backbone=True)
+def test_a_backbone_inside_the_folder_runs_no_code(fitted_classifier, shades, tmp_path):
+    X = shades[0]
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model", include_backbone=True)
     file = tmp_path / "model" / "backbone" / "open_clip_config.json"
     description = json.loads(file.read_text())
     description["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
@@ -188,10 +188,10 @@ def test_a_backbone_inside_the_folder_runs_no_code(make_classifier, shades, tmp_
         L2RCLIPClassifier.load(tmp_path / "model").predict(X)
 
 
-def test_a_strangers_backbone_does_not_pass_for_another(make_classifier, shades, tmp_path):
+def test_a_strangers_backbone_does_not_pass_for_another(fitted_classifier, shades, tmp_path):
     """The weights are the same; what is done to the pixels, or the architecture around the weights, is not."""
-    X, y = shades
-    classifier = make_classifier(prompt_epochs=1).fit(X, y)
+    X = shades[0]
+    classifier = fitted_classifier(prompt_epochs=1)
     changes = [
         lambda d: d["preprocess_cfg"].update(mean=[0.9, 0.1, 0.5]),
         lambda d: d["model_cfg"]["vision_cfg"].update(pool_type="avg"),
@@ -219,11 +219,11 @@ def test_a_strangers_backbone_does_not_pass_for_another(make_classifier, shades,
         ("local-dir://srv/share", {"model_name": "local-dir:{tiny}"}),
     ],
 )
-def test_what_the_caller_names_is_what_is_loaded(tiny, make_classifier, shades, tmp_path, recorded, named):
+def test_what_the_caller_names_is_what_is_loaded(tiny, fitted_classifier, shades, tmp_path, recorded, named):
     X, y = shades
     folder = tiny.removeprefix("local-dir:")
     named = {key: value.format(tiny=folder) for key, value in named.items()}
-    make_classifier(prompt_epochs=1).fit(X, y).save(tmp_path / "model")
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model")
     description = json.loads((tmp_path / "model" / "model.json").read_text())
     description["state"]["record"]["source"].update(model_name=recorded, pretrained=None)
     description["state"]["asked_for"] = [named["model_name"], description["params"]["pretrained"]]

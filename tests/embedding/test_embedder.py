@@ -3,11 +3,8 @@
 import contextlib
 import itertools
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from unittest import mock
@@ -41,6 +38,7 @@ from tests.support.helpers import (
     within,
     write_images,
 )
+from tests.support.processes import begun
 
 LARGE = SQUARE.enlarged(2, 1)
 
@@ -522,32 +520,36 @@ print(len(model.transform(paths)))
 
 
 @contextlib.contextmanager
-def process(tmp_path, mode):
-    script = tmp_path / "process.py"
-    script.write_text(textwrap.dedent(PROCESS))
-    command = [sys.executable, script, tmp_path, tmp_path / "log", mode]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def process(tmp_path, mode, name="process"):
+    """A process, and the file that it writes to."""
+    folder = tmp_path / name
+    folder.mkdir()
+    started = begun(PROCESS, folder, tmp_path, tmp_path / "log", mode)
     try:
-        yield started
+        yield started, folder / "out"
     finally:
         started.kill()
-        started.wait(60)
-        started.stdout.close()
+        started.join(60)
 
 
 @pytest.mark.usefixtures("files")
 def test_two_processes_share_the_work(tmp_path):
-    with process(tmp_path, "works") as first, process(tmp_path, "works") as second:
-        assert [each.communicate(timeout=300)[0].split()[-1] for each in (first, second)] == ["12", "12"]
+    with process(tmp_path, "works", "first") as first, process(tmp_path, "works", "second") as second:
+        for each, out in (first, second):
+            each.join(300)
+            assert out.read_text().split()[-1] == "12"
     assert sum(map(int, (tmp_path / "log").read_text().split())) == 12
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_process_killed_in_the_middle_loses_only_what_it_was_computing(tmp_path, files, through_tower):
-    with process(tmp_path, "hangs") as killed:
-        assert within(300, killed.stdout.readline).strip() == "hanging"
-        killed.send_signal(signal.SIGKILL)
-        killed.wait(60)
+    with process(tmp_path, "hangs") as (killed, out):
+        until = time.monotonic() + 300
+        while "hanging" not in (out.read_text() if out.exists() else "") and time.monotonic() < until:
+            time.sleep(0.02)
+        assert out.read_text().strip() == "hanging"
+        killed.kill()
+        killed.join(60)
     done = sum(map(int, (tmp_path / "log").read_text().split()))
     assert 0 < done < 12
     model = CLIPImageEncoder("skl2rclip-tiny", device="cpu", embedding_cache=tmp_path / "cache").fit()

@@ -99,8 +99,8 @@ def test_the_bound_is_never_below_what_is_measured(tmp_path, mode, kind, options
         return open_image(path, white=WhiteLevel(65535))
 
     # what else a process does meanwhile, and pages of two megabytes, only add to a peak
-    measured = min(int(measure_decoding.in_child(lambda: measure_decoding.peak_of(read))) for _ in range(3))
-    assert measured - 4_000_000 < bound  # which libraries allocate once
+    measured = (int(measure_decoding.in_child(lambda: measure_decoding.peak_of(read))) for _ in range(3))
+    assert any(peak - 4_000_000 < bound for peak in measured)  # which libraries allocate once
 
 
 def test_a_thin_strip_costs_its_pointers_to_rows():

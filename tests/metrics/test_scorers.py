@@ -43,6 +43,8 @@ SCORERS = [
     neg_ranked_probability_score_scorer,
 ]
 
+WORDS = np.array(["void", "dim", "mild", "light", "blank"])
+
 every_scorer = pytest.mark.parametrize("scorer", SCORERS, ids=repr)
 
 
@@ -148,26 +150,37 @@ def test_scorers_ask_for_the_order_of_words_where_it_is_not_known(table, scorer)
         scorer(voting, X, words)
 
 
+@pytest.fixture(scope="module")
+def _wrapping_before():
+    return []
+
+
+@pytest.fixture
+def wrapping(make_classifier, shades, _wrapping_before):
+    """A fitted classifier of words, and what wraps it, fitted once for all scorers."""
+    if not _wrapping_before:
+        X, y, flat = shades[0], WORDS[shades[1]], FunctionTransformer()
+        classifier = make_classifier(ranks=list(WORDS), prompt_epochs=1)
+        fitted = clone(classifier).fit(X, y)
+        _wrapping_before += [
+            fitted,
+            FrozenEstimator(fitted),
+            make_pipeline(flat, FrozenEstimator(fitted)),
+            make_pipeline(flat, classifier).fit(X, y),
+            CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X, y),
+            CalibratedClassifierCV(classifier, cv=2).fit(X, y),
+        ]
+    return _wrapping_before
+
+
 @every_scorer
-def test_scorers_find_the_ranks_in_whatever_wraps_the_classifier(make_classifier, shades, scorer):
-    X, names = shades[0], np.array(["void", "dim", "mild", "light", "blank"])
-    y, flat = names[shades[1]], FunctionTransformer()
-    classifier = make_classifier(ranks=list(names), prompt_epochs=1)
-    fitted = clone(classifier).fit(X, y)
-    pipeline = make_pipeline(flat, classifier)
-    search = GridSearchCV(
-        pipeline, {"l2rclipclassifier__blend_ratio": [0.1]}, scoring=scorer, cv=2, error_score="raise"
-    )
-    for estimator in (
-        fitted,
-        FrozenEstimator(fitted),
-        make_pipeline(flat, FrozenEstimator(fitted)),
-        clone(pipeline).fit(X, y),
-        clone(search).fit(X, y),
-        make_pipeline(flat, clone(search)).fit(X, y),
-        CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X, y),
-        CalibratedClassifierCV(classifier, cv=2).fit(X, y),
-    ):
+def test_scorers_find_the_ranks_in_whatever_wraps_the_classifier(make_classifier, shades, scorer, wrapping):
+    X, y, names, flat = shades[0], WORDS[shades[1]], WORDS, FunctionTransformer()
+    fitted = wrapping[0]
+    pipeline = make_pipeline(flat, make_classifier(ranks=list(names), prompt_epochs=1))
+    grid = {"l2rclipclassifier__blend_ratio": [0.1]}
+    search = GridSearchCV(pipeline, grid, scoring=scorer, cv=2, error_score="raise").fit(X, y)
+    for estimator in (*wrapping, search, make_pipeline(flat, FrozenEstimator(search))):
         assert scorer(estimator, X, y) == pytest.approx(by_hand(scorer, estimator, X, y, names))
     wrong = pd.Categorical(y, names[[1, 0, 2, 3, 4]], ordered=True)
     with pytest.raises(ValueError, match="y is a Categorical in the order"):

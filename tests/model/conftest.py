@@ -8,13 +8,14 @@ from tests.support.small_images import NAMES
 
 
 @pytest.fixture(params=["frozen", "finetune", "precomputed"])
-def case(request, make_classifier, shades):
+def case(request, make_classifier, fitted_classifier, shades):
     """A fitted classifier, and what it predicts from."""
     X, y = shades
-    if request.param == "precomputed":
-        X = np.random.default_rng(0).normal(size=(len(y), 24))
-    classifier = make_classifier(image_tower=request.param, ranks=NAMES, image_learning_rate=1e-3, decision="mean")
-    return classifier.fit(X, np.array(NAMES)[y]), X
+    settings = {"image_tower": request.param, "ranks": NAMES, "image_learning_rate": 1e-3, "decision": "mean"}
+    if request.param != "precomputed":
+        return fitted_classifier(words=NAMES, **settings), X
+    X = np.random.default_rng(0).normal(size=(len(y), 24))
+    return make_classifier(**settings).fit(X, np.array(NAMES)[y]), X
 
 
 @pytest.fixture(scope="module")

@@ -241,8 +241,8 @@ def test_writers_at_the_same_time_leave_one_whole_model(models, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="modes and links of Unix")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_files_have_the_modes_that_the_umask_gives(make_classifier, shades, tmp_path, umask):
-    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+def test_files_have_the_modes_that_the_umask_gives(fitted_classifier, tmp_path, umask):
+    classifier = fitted_classifier(prompt_epochs=1)
     before = os.umask(umask)
     try:
         for _ in range(2):
@@ -279,8 +279,8 @@ def test_a_model_json_alone_proves_nothing(models, tmp_path, content):
     assert sorted(os.listdir(tmp_path / "theirs")) == ["model.json", "weights.bin"]
 
 
-def test_what_the_user_adds_to_a_saved_folder_stays(make_classifier, shades, tmp_path):
-    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+def test_what_the_user_adds_to_a_saved_folder_stays(fitted_classifier, tmp_path):
+    classifier = fitted_classifier(prompt_epochs=1)
     classifier.save(tmp_path / "model", include_backbone=True)
     (tmp_path / "model" / "README.md").write_text("trained on Monday")
     (tmp_path / "model" / "plots").mkdir()
@@ -409,8 +409,8 @@ def test_the_folder_above_need_not_be_writable(models, tmp_path):
     assert fault_saves.outcome(tmp_path / "mine", {fault_saves.digest(models[1])}) == "as saved"
 
 
-def test_files_that_only_look_like_leftovers_stay(make_classifier, shades, tmp_path):
-    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+def test_files_that_only_look_like_leftovers_stay(fitted_classifier, tmp_path):
+    classifier = fitted_classifier(prompt_epochs=1)
     classifier.save(tmp_path / "model", include_backbone=True)
     (tmp_path / "model" / "backbone" / "NOTES.txt").write_text("from Monday's training")
     (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).write_text("mine")
@@ -420,16 +420,16 @@ def test_files_that_only_look_like_leftovers_stay(make_classifier, shades, tmp_p
     assert (tmp_path / "model" / ("model-" + "0" * 16 + ".safetensors")).read_text() == "mine"
 
 
-def test_nothing_is_said_of_random_weights_where_there_are_others(make_classifier, shades, tmp_path, caplog):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+def test_nothing_is_said_of_random_weights_where_there_are_others(fitted_classifier, shades, tmp_path, caplog):
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model", include_backbone=True)
     unload_backbones()
     with caplog.at_level("WARNING"):
         L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])
     assert "initialized randomly" not in caplog.text
 
 
-def test_a_backbone_inside_that_has_lost_its_weights_is_said_to_have(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model", include_backbone=True)
+def test_a_backbone_inside_that_has_lost_its_weights_is_said_to_have(fitted_classifier, shades, tmp_path):
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model", include_backbone=True)
     (tmp_path / "model" / "backbone" / "open_clip_model.safetensors").unlink()
     unload_backbones()
     with pytest.raises(MissingBackboneError, match="its folder holds no weights"):

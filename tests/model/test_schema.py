@@ -23,8 +23,8 @@ ERRORS = ("weight", "squared_error", "squared_value_error", "position", "squared
         ("arrays", "sha256"),
     ],
 )
-def test_a_part_that_is_missing_is_named(make_classifier, shades, tmp_path, path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+def test_a_part_that_is_missing_is_named(fitted_classifier, tmp_path, path):
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model")
     file = tmp_path / "model" / "model.json"
     description = json.loads(file.read_text())
     inner = description
@@ -107,9 +107,9 @@ def test_a_field_that_cannot_be_is_named(saved, place, value, message):
         (("n_features",), 3, "projection.weight is not of the shape"),
     ],
 )
-def test_what_is_said_of_features_must_fit(make_classifier, shades, tmp_path, place, value, message):
+def test_what_is_said_of_features_must_fit(fitted_classifier, tmp_path, place, value, message):
     chosen = {"image_features": "both", "image_adapter": "linear"}
-    make_classifier(**chosen, prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+    fitted_classifier(**chosen, prompt_epochs=1).save(tmp_path / "model")
     description = json.loads((tmp_path / "model" / "model.json").read_text())
     for part in (description["params"], description["state"]["structure"]):
         part.update(dict.fromkeys(chosen, "auto"))

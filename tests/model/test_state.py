@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import pickletools
-import subprocess
-import sys
 
 import fault_saves
 import joblib
@@ -18,6 +16,7 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
 from skl2rclip._model.state import FittedState, _scale_from_json, array_shapes
 from skl2rclip.errors import MissingBackboneError
+from tests.support.processes import output_of
 from tests.support.small_images import NAMES
 from tests.support.small_models import CONFIGS, write_model
 
@@ -130,8 +129,8 @@ def test_relative_model_folders_hold_from_any_working_directory(make_classifier,
     np.testing.assert_array_equal(pickle.loads(data).predict(shades[0]), classifier.predict(shades[0]))
 
 
-def test_a_model_fitted_on_cuda_predicts_where_there_is_none(make_classifier, shades, monkeypatch):
-    classifier = make_classifier().fit(*shades)
+def test_a_model_fitted_on_cuda_predicts_where_there_is_none(fitted_classifier, shades, monkeypatch):
+    classifier = fitted_classifier()
     expected = classifier.predict_proba(shades[0])
     classifier.set_params(device="cuda")
     again = pickle.loads(pickle.dumps(classifier))
@@ -151,12 +150,12 @@ np.savez("P.npz", *(model.predict_proba(X) for model in models))
 """
 
 
-def test_a_second_process_predicts_the_same(make_classifier, shades, tmp_path):
-    classifier = make_classifier(image_tower="finetune").fit(*shades)
+def test_a_second_process_predicts_the_same(fitted_classifier, shades, tmp_path):
+    classifier = fitted_classifier(image_tower="finetune")
     np.save(tmp_path / "X.npy", shades[0])
     joblib.dump(classifier, tmp_path / "model.joblib")
     classifier.save(tmp_path / "folder")
-    subprocess.run([sys.executable, "-c", SECOND_PROCESS, "model.joblib", "folder"], check=True, cwd=tmp_path)
+    output_of(SECOND_PROCESS, "model.joblib", "folder", cwd=tmp_path)
     with np.load(tmp_path / "P.npz") as predicted:
         assert len(predicted) == 2
         for probabilities in predicted.values():
@@ -223,8 +222,8 @@ def test_labels_that_would_fill_the_memory_are_refused(make_classifier, shades, 
         _scale_from_json(description["state"])
 
 
-def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(make_classifier, shades, tmp_path):
-    make_classifier(prompt_epochs=1).fit(*shades).save(tmp_path / "model")
+def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(fitted_classifier, shades, tmp_path):
+    fitted_classifier(prompt_epochs=1).save(tmp_path / "model")
     description = json.loads((tmp_path / "model" / "model.json").read_text())
     description["state"]["tokens"]["start"] = [9_999_999]
     fault_saves.write_description(tmp_path / "model", description)

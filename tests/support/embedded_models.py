@@ -1,8 +1,5 @@
 """What holds of each small CLIP that comes with the package."""
 
-import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -12,6 +9,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import load_backbone
 from skl2rclip._clip.source import BackboneSource
+from tests.support.processes import output_of
 
 
 def assert_needs_no_network(name, width):
@@ -20,9 +18,7 @@ def assert_needs_no_network(name, width):
         "from skl2rclip import CLIPImageEncoder\n"
         f"print(CLIPImageEncoder({name!r}).fit().embedding_width_)"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == str(width)
+    assert output_of(code, HF_HUB_OFFLINE="0").strip() == str(width)
 
 
 def assert_is_an_ordinary_open_clip_model(name, width):

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.support.processes import prepared_context, set_environment
+
 COMMIT = "c" * 40
 _RESOLVE = re.compile(r"/([^/]+/[^/]+|[^/]+)/resolve/([^/]+)/(.+)")
 _API = re.compile(r"/api/models/([^/]+/[^/]+|[^/]+?)(/.*)?")
@@ -191,15 +193,12 @@ class Ended:
     error: str
 
 
-def begin(code, folder, hub, *, offline=False, terminal=False, **environment):
+def begin(code, folder, hub, *, offline=False, terminal=False, anew=False, **environment):
     """Start a process that runs code, as `ask` does, and return it."""
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), **environment}
     if offline:
         settings["HF_HUB_OFFLINE"] = "1"
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload(["torch", "torch._dynamo", "torchvision.ops", "sklearn.model_selection"])
+    context = multiprocessing.get_context("spawn") if anew else prepared_context()
     folder.mkdir(parents=True, exist_ok=True)
     files = [str(folder / name) for name in _OUTPUTS]
     process = context.Process(target=_run, args=(code, settings, *files, terminal))
@@ -210,8 +209,8 @@ def begin(code, folder, hub, *, offline=False, terminal=False, **environment):
 def ask(code, folder, hub, *, timeout=120, **options):
     """Run code in a process of its own, whose hub is the stand-in and whose cache is in `folder`.
 
-    Torch is imported beforehand, once for all of these processes where the system can fork; open_clip, the hub's
-    client and this library are not.
+    What this library needs is imported beforehand, once for all of these processes where the system can fork. The
+    hub's client, which reads the environment when it is imported, reads it again.
 
     Parameters
     ----------
@@ -222,8 +221,8 @@ def ask(code, folder, hub, *, timeout=120, **options):
     timeout : float, default=120
         Seconds.
     **options
-        ``offline=True`` sets ``HF_HUB_OFFLINE``, ``terminal=True`` lets the standard error be a terminal; all others
-        are the environment's.
+        ``offline=True`` sets ``HF_HUB_OFFLINE``, ``terminal=True`` lets the standard error be a terminal,
+        ``anew=True`` imports everything in the process itself; all others are the environment's.
 
     Returns
     -------
@@ -241,7 +240,7 @@ def ask(code, folder, hub, *, timeout=120, **options):
 def _run(code, settings, out, error, terminal):
     for name in _ENVIRONMENT:
         os.environ.pop(name, None)
-    os.environ.update(settings)
+    set_environment(settings)
     with open(out, "w", encoding="utf-8", buffering=1) as sys.stdout:
         end = contextlib.nullcontext()
         if terminal:

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from skl2rclip._training.distributed import ProcessGroup, check_devices, run_on_devices
 from skl2rclip.errors import InvalidParameterError, NonFiniteLossError, UnreadableImagesError
-from tests.support.processes import time_limit
+from tests.support.processes import prepared_context, time_limit
 from tests.support.small_images import barred_images
 
 pytestmark = pytest.mark.full_ordering
@@ -27,6 +27,23 @@ TWO = ["cpu", "cpu"]
 def _limited():
     with time_limit(400):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _prepared(request, monkeypatch):
+    """Let processes begin with what they need of others, but where they are to be started as users start them."""
+    if "as_users_start_them" in request.fixturenames:
+        return
+    for module in (multiprocessing, torch.multiprocessing):
+        given = module.get_context
+        monkeypatch.setattr(
+            module, "get_context", lambda kind=None, given=given: prepared_context() if kind == "spawn" else given(kind)
+        )
+
+
+@pytest.fixture
+def as_users_start_them():
+    """Let processes import everything themselves, as children of the one that waits for them."""
 
 
 @pytest.fixture
@@ -111,9 +128,9 @@ def test_what_one_process_raises_comes_back_with_its_traceback():
     assert "in run_out_of_memory" in str(error.value.__cause__)
 
 
-def interrupt_who_waits(group, folder):
+def interrupt_who_waits(group, folder, who):
     if group.rank == 0:
-        os.kill(os.getppid(), signal.SIGINT)
+        os.kill(who, signal.SIGINT)
         time.sleep(300)
     while list(folder.glob("*skl2rclip*")):
         time.sleep(1e-3)
@@ -127,7 +144,7 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path, monkeypatch):
     former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_on_devices(interrupt_who_waits, (CPU, CPU), tmp_path)
+            run_on_devices(interrupt_who_waits, (CPU, CPU), tmp_path, os.getpid())
     finally:
         signal.signal(signal.SIGINT, former)
     left = set(multiprocessing.active_children()) - before
@@ -193,6 +210,7 @@ def test_what_several_devices_need_is_said_before_work(monkeypatch):
 # ------------------------------------------------------------------------ fits
 
 
+@pytest.mark.usefixtures("as_users_start_them")
 def test_two_processes_learn_what_one_does(make, shades, tmp_path):
     X, y = shades[0][:39], shades[1][:39]  # shares of unlike size, in one batch
     weight = np.where(np.arange(39) % 3 == 0, 2.0, 0.5)

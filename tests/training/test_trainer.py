@@ -46,9 +46,9 @@ def request_for(make_classifier, shades):
     return make
 
 
-def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, shades, make_classifier):
+def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, fitted_classifier):
     state = fit(request_for())
-    expected = make_classifier().fit(*shades)
+    expected = fitted_classifier()
     np.testing.assert_array_equal(state.prototypes, expected.prototypes_)
     assert list(state.history) == expected.history_
     assert set(state.arrays) == {"prompts", "projection", "adapter", "zero_shot"}

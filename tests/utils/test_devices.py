@@ -139,9 +139,9 @@ def test_auto_precision_is_float32_on_apples_gpus():
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
-def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(make_classifier, shades):
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(fitted_classifier, shades):
     """OpenMP's threads stay behind in a fork, and whoever hands them work there waits for ever."""
-    classifier = make_classifier(prompt_epochs=1).fit(*shades)
+    classifier = fitted_classifier(prompt_epochs=1)
     expected = classifier.predict_proba(shades[0])
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
