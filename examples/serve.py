@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -179,6 +180,7 @@ def main() -> None:
         app = make_app(L2RCLIPClassifier.load(options.model), options)
     except (OSError, ValueError, RuntimeError) as error:
         parser.error(str(error))
+    warnings.simplefilter("ignore")  # Python keeps each of another text for ever, and strangers choose what they say
     uvicorn.run(
         app, host=options.host, port=options.port, limit_concurrency=options.max_connections,
         timeout_graceful_shutdown=30,

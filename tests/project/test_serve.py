@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -219,3 +220,20 @@ def test_what_cannot_be_served_is_said_in_one_sentence(clf, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="2"):
         serve.main()
     assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_warnings_of_what_strangers_send_are_not_kept(clf, tmp_path, monkeypatch):
+    clf.save(tmp_path / "images")
+    monkeypatch.setattr("sys.argv", ["serve.py", str(tmp_path / "images"), "--port", "8001"])
+    ran = []
+
+    def run(app, **how):
+        ran.append(how)
+        warnings.warn("an image of a size of its own", stacklevel=1)
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        serve.main()
+    assert caught == []
+    assert (ran[0]["host"], ran[0]["port"]) == ("127.0.0.1", 8001)
