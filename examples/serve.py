@@ -27,12 +27,14 @@ import numpy as np
 import torch
 import uvicorn
 from fastapi import FastAPI, File, HTTPException, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from skl2rclip import L2RCLIPClassifier, input_pixels
 from skl2rclip.errors import UnreadableImagesError
 
-Rank = bool | int | float | str
+Rank = str | int | float | bool
+# so that /docs offers to choose a file
+Picture = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
 class Grade(BaseModel):
@@ -42,7 +44,7 @@ class Grade(BaseModel):
     rank: Rank = Field(description="The label that `predict` chooses.")
     word: str = Field(description="The word that stands for it.")
     expectation: float = Field(description="In the unit of numeric labels; of words the position, from 1 on.")
-    interval: tuple[Rank, Rank] = Field(description="The lowest and the highest label of `predict_interval`.")
+    interval: tuple[Rank, Rank] = Field(description="Its lowest and its highest label.", examples=[["fair", "good"]])
     probabilities: list[float] = Field(description="From the lowest rank to the highest, as in `ranks` of /model.")
 
 
@@ -119,10 +121,10 @@ def make_app(clf: L2RCLIPClassifier, options: argparse.Namespace) -> FastAPI:
         decoders.shutdown()
 
     limits = {"max_body_size": options.max_bytes, "form_limits": {"max_files": options.max_files}}
-    app = FastAPI(title="skl2rclip", lifespan=lifespan, **limits)
+    app = FastAPI(title="skl2rclip", version=about["versions"]["skl2rclip"], lifespan=lifespan, **limits)
 
     @app.post("/predict", responses={413: {"description": "Too many bytes"}, 503: {"description": "Too busy"}})
-    async def predict(images: Annotated[list[UploadFile], File()]) -> list[Grade]:
+    async def predict(images: Annotated[list[Picture], File()]) -> list[Grade]:
         """Grade pictures. A request with what is no picture is refused, with the reason."""
         if state["pending"] + len(images) > options.max_pending:
             raise HTTPException(503, "Too many pictures wait; try again.", {"Retry-After": "1"})

@@ -178,8 +178,10 @@ def test_health_and_description(clf, client):
     about = client.get("/model").json()
     assert about["ranks"] == WORDS
     assert about["decision"] == "median"
-    paths = client.get("/openapi.json").json()["paths"]
-    assert {"200", "413", "422", "503"} <= paths["/predict"]["post"]["responses"].keys()
+    page = client.get("/openapi.json").json()
+    assert {"200", "413", "422", "503"} <= page["paths"]["/predict"]["post"]["responses"].keys()
+    fields = page["components"]["schemas"]["Body_predict_predict_post"]["properties"]
+    assert fields["images"]["items"]["format"] == "binary"  # else /docs asks for text and not for files
 
 
 def test_requests_in_flight_are_answered_before_the_service_ends(clf, pictures):
