@@ -1,6 +1,6 @@
-"""A fitted model as a web service: pictures in, their ranks with probabilities out.
+"""A fitted model as a web service: images in, their ranks with probabilities out.
 
-What one learns: to decode what strangers send within bounds (`input_pixels`), to let pictures that come together pass
+What one learns: to decode what strangers send within bounds (`input_pixels`), to let images that come together pass
 the tower as one batch of the module that `to_torch` makes, and to turn away what is too much. It serves a folder that
 `save` wrote rather than a file of ONNX, because the folder knows how `predict` chooses a rank.
 
@@ -34,11 +34,11 @@ from skl2rclip.errors import UnreadableImagesError
 
 Rank = str | int | float | bool
 # so that /docs offers to choose a file
-Picture = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
 class Grade(BaseModel):
-    """What the model says of one picture."""
+    """What the model says of one image."""
 
     name: str | None = Field(None, description="The file's name, as it was sent.")
     rank: Rank = Field(description="The label that `predict` chooses.")
@@ -49,15 +49,15 @@ class Grade(BaseModel):
 
 
 class Batches:
-    """Pictures wait here for others, and pass the tower with them."""
+    """Images wait here for others, and pass the tower with them."""
 
     def __init__(self, answer: Callable[[list[np.ndarray]], list[Any]], max_batch: int, max_wait_ms: float):
         self.answer, self.max_batch, self.seconds = answer, max_batch, max_wait_ms / 1000
         self.waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future]] = asyncio.Queue()
 
-    async def ask(self, pictures: np.ndarray) -> list[Any]:
-        """Return what is said of each picture of a request."""
-        asked = [(picture, asyncio.get_running_loop().create_future()) for picture in pictures]
+    async def ask(self, images: np.ndarray) -> list[Any]:
+        """Return what is said of each image of a request."""
+        asked = [(image, asyncio.get_running_loop().create_future()) for image in images]
         for each in asked:
             self.waiting.put_nowait(each)
         return await asyncio.gather(*(future for _, future in asked))
@@ -71,7 +71,7 @@ class Batches:
                     while len(batch) < self.max_batch:
                         batch.append(await self.waiting.get())
             try:
-                answers = await asyncio.to_thread(self.answer, [picture for picture, _ in batch])
+                answers = await asyncio.to_thread(self.answer, [image for image, _ in batch])
             except Exception as error:  # it is told to those who wait, and the next batch may pass
                 answers = [error] * len(batch)
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -81,17 +81,17 @@ class Batches:
 
 def read_out(p: np.ndarray, values: np.ndarray, decision: str, coverage: float) -> tuple[np.ndarray, ...]:
     """Return expectations, and the indices of chosen ranks and of intervals, from probabilities in rank order."""
-    below, above, tail = p.cumsum(axis=1), p[:, ::-1].cumsum(axis=1), (1 - coverage) / 2
+    below, above, tail = p.cumsum(axis=1), p[:, ::-1].cumsum(axis=1), (1 - coverage) / 2 + 1e-12  # exact ones are out
     expectations = values[0] + p @ (values - values[0])
     if decision == "median":
-        chosen = (below >= 0.5).argmax(axis=1)
+        chosen = (below >= below[:, -1:] / 2 - 1e-9).argmax(axis=1)
     else:
         chosen = (p if decision == "argmax" else -np.abs(expectations[:, None] - values)).argmax(axis=1)
     return expectations, chosen, (below > tail).argmax(axis=1), len(values) - 1 - (above > tail).argmax(axis=1)
 
 
 def make_app(clf: L2RCLIPClassifier, options: argparse.Namespace) -> FastAPI:
-    """Make the service of a fitted classifier of pictures."""
+    """Make the service of a fitted classifier of images."""
     if not 0 < options.coverage < 1:
         raise ValueError(f"coverage must be between 0 and 1, got {options.coverage}.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -100,9 +100,9 @@ def make_app(clf: L2RCLIPClassifier, options: argparse.Namespace) -> FastAPI:
     ranks, values = about["ranks"], np.array(about["values"])
     in_rank_order = [about["classes"].index(rank) for rank in ranks]
 
-    def answer(pictures: list[np.ndarray]) -> list[Grade]:
+    def answer(images: list[np.ndarray]) -> list[Grade]:
         with torch.inference_mode():
-            p = module(torch.from_numpy(np.stack(pictures)).to(device)).double().cpu().numpy()[:, in_rank_order]
+            p = module(torch.from_numpy(np.stack(images)).to(device)).double().cpu().numpy()[:, in_rank_order]
         decided = read_out(p, values, clf.decision, options.coverage)
         return [
             Grade(rank=ranks[k], word=names[k], expectation=mean, interval=(ranks[low], ranks[high]), probabilities=row)
@@ -124,10 +124,10 @@ def make_app(clf: L2RCLIPClassifier, options: argparse.Namespace) -> FastAPI:
     app = FastAPI(title="skl2rclip", version=about["versions"]["skl2rclip"], lifespan=lifespan, **limits)
 
     @app.post("/predict", responses={413: {"description": "Too many bytes"}, 503: {"description": "Too busy"}})
-    async def predict(images: Annotated[list[Picture], File()]) -> list[Grade]:
-        """Grade pictures. A request with what is no picture is refused, with the reason."""
+    async def predict(images: Annotated[list[Upload], File()]) -> list[Grade]:
+        """Grade images. A request with what is no image is refused, with the reason."""
         if state["pending"] + len(images) > options.max_pending:
-            raise HTTPException(503, "Too many pictures wait; try again.", {"Retry-After": "1"})
+            raise HTTPException(503, "Too many images wait; try again.", {"Retry-After": "1"})
         state["pending"] += len(images)
         try:  # files are read by the thread that decodes them
             files, loop = [image.file for image in images], asyncio.get_running_loop()
@@ -144,14 +144,14 @@ def make_app(clf: L2RCLIPClassifier, options: argparse.Namespace) -> FastAPI:
 
     @app.get("/health", responses={503: {"description": "Not ready"}})
     async def health() -> dict[str, str]:
-        """Tell whether pictures can be graded."""
+        """Tell whether images can be graded."""
         if "task" not in state or state["task"].done():
             raise HTTPException(503, "not ready")
         return {"status": "ready"}
 
     @app.get("/model")
     async def model() -> dict[str, Any]:
-        """Tell what is known of the model: labels, words, what a picture becomes, versions."""
+        """Tell what is known of the model: labels, words, what an image becomes, versions."""
         return {**about, "decision": clf.decision, "coverage": options.coverage}
 
     return app
@@ -165,12 +165,12 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at")
     parser.add_argument("--coverage", type=float, default=0.8, help="of intervals")
-    parser.add_argument("--max-files", type=int, default=16, help="pictures of a request")
+    parser.add_argument("--max-files", type=int, default=16, help="images of a request")
     parser.add_argument("--max-bytes", type=int, default=20_000_000, help="bytes of a request")
-    parser.add_argument("--max-memory", default="500MB", help="of all pictures that are being decoded")
-    parser.add_argument("--max-batch", type=int, default=32, help="pictures that pass the tower together")
-    parser.add_argument("--max-wait-ms", type=float, default=5, help="that a picture waits for others")
-    parser.add_argument("--max-pending", type=int, default=256, help="pictures that wait; more are turned away")
+    parser.add_argument("--max-memory", default="500MB", help="of all images that are being decoded")
+    parser.add_argument("--max-batch", type=int, default=32, help="images that pass the tower together")
+    parser.add_argument("--max-wait-ms", type=float, default=5, help="that an image waits for others")
+    parser.add_argument("--max-pending", type=int, default=256, help="images that wait; more are turned away")
     parser.add_argument("--max-connections", type=int, default=512, help="of clients, also of those that are silent")
     return parser
 

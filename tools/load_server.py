@@ -1,8 +1,8 @@
 """Ask the server of ``examples/serve.py`` as many clients do, well-behaved and others, and print what it costs.
 
-First come pictures alone, from one client and from several at a time, beside what passing as many through the bare
+First come images alone, from one client and from several at a time, beside what passing as many through the bare
 module and through `predict_proba` takes. Then comes a long run of requests whose every fifth is damaged, huge, no
-picture, too much, or ended by a client that hangs up, and the server's memory in the meantime. At the end the server
+image, too much, or ended by a client that hangs up, and the server's memory in the meantime. At the end the server
 is told to stop with requests in flight. Everything stays on this machine (127.0.0.1), and it ends by itself; it needs
 ``skl2rclip[serve]`` and Linux:
 
@@ -75,13 +75,13 @@ def bad_requests(photo):
     whole = form(photo)
     return {
         "damaged": (form(photo[:300] + bytes(200) + photo[500:-900]), 422),
-        "no picture": (form(b"%PDF-1.7 and so on"), 422),
+        "no image": (form(b"%PDF-1.7 and so on"), 422),
         "empty file": (form(b""), 422),
         "8,000 x 8,000 pixels": (form(huge_png(8_000)), 422),
         "30,000 x 30,000 pixels": (form(huge_png(30_000)), 422),
-        "one of three no picture": (form(photo, b"words", photo), 422),
+        "one of three no image": (form(photo, b"words", photo), 422),
         "another field": (form(photo, name="others"), 422),
-        "seventeen pictures": (form(*[photo] * 17), 400),
+        "seventeen images": (form(*[photo] * 17), 400),
         "a form that breaks off": (whole[: len(whole) // 2], None),  # FastAPI may see a file in it or none
         "25 MB": (form(bytes(25_000_000)), 413),
         "hangs up in the upload": (whole, None),
@@ -170,7 +170,7 @@ def timed(call, inputs):
 
 def print_latencies(port, clf, photos, levels, n_requests):
     module = clf.to_torch()
-    print("| clients, or pictures in a batch | service: p50, p99 ms | pictures/s | module: p50, p99 ms "
+    print("| clients, or images in a batch | service: p50, p99 ms | images/s | module: p50, p99 ms "
           "| `predict_proba`: p50, p99 ms |\n|---|---|---|---|---|", flush=True)  # fmt: skip
     for n in levels:
         taken, statuses = [], collections.Counter()
@@ -212,7 +212,7 @@ def print_memory(process, port, photos, n_clients, n_requests, seconds):
             if time.monotonic() > until:
                 print(f"(ended after {seconds} s)")
                 return
-            yield next(bads) if n % 5 == 4 else ("pictures", (next(goods), 200))
+            yield next(bads) if n % 5 == 4 else ("images", (next(goods), 200))
 
     def ask(client, job):
         kind, (body, expected) = job
@@ -249,7 +249,7 @@ def print_end(process, port, photos):
                 statuses.append(type(error).__name__)
     code = process.wait(60)
     counted = ", ".join(f"{n} x {status}" for status, n in collections.Counter(statuses).items())
-    print(f"\nSIGTERM with 8 requests of 8 pictures in flight: {counted}; ended with {code} in "
+    print(f"\nSIGTERM with 8 requests of 8 images in flight: {counted}; ended with {code} in "
           f"{time.perf_counter() - since:.1f} s")  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def clf():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     """Twelve PNG files of several sizes, as bytes."""
     rng = np.random.default_rng(0)
     return [content_of(rng.integers(0, 256, (40 + 7 * n, 90 - 5 * n, 3), dtype=np.uint8)) for n in range(12)]
@@ -63,25 +63,25 @@ def client(clf):
         yield client
 
 
-def test_answers_are_those_of_the_classifier_in_the_order_of_the_files(clf, pictures, client):
-    answers = client.post("/predict", files=sent(pictures)).json()
+def test_answers_are_those_of_the_classifier_in_the_order_of_the_files(clf, images, client):
+    answers = client.post("/predict", files=sent(images)).json()
     assert [each["name"] for each in answers] == [f"{n}.png" for n in range(12)]
-    in_rank_order = clf.predict_proba(pictures)[:, [list(clf.classes_).index(word) for word in WORDS]]
+    in_rank_order = clf.predict_proba(images)[:, [list(clf.classes_).index(word) for word in WORDS]]
     np.testing.assert_allclose([each["probabilities"] for each in answers], in_rank_order, atol=1e-5)
-    np.testing.assert_allclose([each["expectation"] for each in answers], clf.predict_expectation(pictures), atol=1e-4)
-    assert [each["rank"] for each in answers] == clf.predict(pictures).tolist()
-    assert [each["word"] for each in answers] == clf.predict(pictures).tolist()
-    assert [each["interval"] for each in answers] == clf.predict_interval(pictures).tolist()
+    np.testing.assert_allclose([each["expectation"] for each in answers], clf.predict_expectation(images), atol=1e-4)
+    assert [each["rank"] for each in answers] == clf.predict(images).tolist()
+    assert [each["word"] for each in answers] == clf.predict(images).tolist()
+    assert [each["interval"] for each in answers] == clf.predict_interval(images).tolist()
 
 
-def test_numbers_stay_numbers_and_have_their_words(pictures):
+def test_numbers_stay_numbers_and_have_their_words(images):
     ages = L2RCLIPClassifier("skl2rclip-tiny", ranks=[0.5, 2, 30], rank_names=["new", "young", "old"], device="cpu")
     with testclient.TestClient(make_app(ages.fit_zero_shot(), "--coverage", "0.5")) as client:
-        answers = client.post("/predict", files=sent(pictures)).json()
+        answers = client.post("/predict", files=sent(images)).json()
         assert client.get("/model").json()["coverage"] == 0.5
-    assert [each["rank"] for each in answers] == ages.predict(pictures).tolist()
-    assert [each["word"] for each in answers] == [ages.rank_names_[rank] for rank in ages.predict(pictures)]
-    assert [each["interval"] for each in answers] == ages.predict_interval(pictures, coverage=0.5).tolist()
+    assert [each["rank"] for each in answers] == ages.predict(images).tolist()
+    assert [each["word"] for each in answers] == [ages.rank_names_[rank] for rank in ages.predict(images)]
+    assert [each["interval"] for each in answers] == ages.predict_interval(images, coverage=0.5).tolist()
 
 
 @pytest.mark.parametrize("decision", ["median", "argmax", "mean"])
@@ -89,42 +89,43 @@ def test_read_outs_are_those_of_the_library(decision):
     from skl2rclip._ordinal import decisions
 
     rng, values = np.random.default_rng(0), np.array([-3.0, 0.5, 1.0, 8.0])
-    p = rng.dirichlet(np.full(4, 0.5), 500)
+    exact = [[0.25] * 4, [0.5, 0.5, 0, 0], [0.15, 0.7, 0.15, 0], [0.3, 0.2, 0.35, 0.15]]
+    p = np.concatenate([rng.dirichlet(np.full(4, 0.5), 500), exact])
     expectations, chosen, low, high = serve.read_out(p, values, decision, 0.7)
     np.testing.assert_allclose(expectations, decisions.expected_value(p, values))
     np.testing.assert_array_equal(chosen, decisions.read_out(p, values, decision))
     np.testing.assert_array_equal(np.column_stack([low, high]), decisions.central_interval(p, 0.7))
 
 
-def test_what_is_no_picture_is_refused_by_its_place_with_the_reason(pictures, client):
+def test_what_is_no_image_is_refused_by_its_place_with_the_reason(images, client):
     wide = content_of(np.zeros((2000, 2000), np.uint8))
-    answer = client.post("/predict", files=sent([b"words", pictures[0], b"", pictures[1][:-200], wide]))
+    answer = client.post("/predict", files=sent([b"words", images[0], b"", images[1][:-200], wide]))
     assert answer.status_code == 422
     found = {each["loc"][-1]: each["msg"] for each in answer.json()["detail"]}
     assert found.keys() == {0, 2, 3, 4}
     for place, reason in {0: "not an image", 2: "empty", 3: "truncated", 4: "more than the 2 MB that"}.items():
         assert reason in found[place]
-    assert client.post("/predict", files=sent(pictures[:1])).status_code == 200
+    assert client.post("/predict", files=sent(images[:1])).status_code == 200
 
 
-def test_what_is_too_much_is_refused(clf, pictures, client):
+def test_what_is_too_much_is_refused(clf, images, client):
     assert client.post("/predict", files=sent([bytes(400_000)])).status_code == 413
     chunks = (bytes(10_000) for _ in range(1000))  # whose number nobody has said
     head = {"Content-Type": "multipart/form-data; boundary=X"}
     assert client.post("/predict", content=chunks, headers=head).status_code == 413
-    answer = client.post("/predict", files=sent(pictures[:1] * 17))
+    answer = client.post("/predict", files=sent(images[:1] * 17))
     assert (answer.status_code, answer.json()["detail"]) == (400, "Too many files. Maximum number of files is 16.")
     with testclient.TestClient(make_app(clf, "--max-pending", "2")) as small:
-        answer = small.post("/predict", files=sent(pictures[:3]))
+        answer = small.post("/predict", files=sent(images[:3]))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert small.post("/predict", files=sent(pictures[:2])).status_code == 200
+        assert small.post("/predict", files=sent(images[:2])).status_code == 200
         assert small.post("/predict", files=sent([b"words"] * 2)).status_code == 422
-        assert small.post("/predict", files=sent(pictures[:2])).status_code == 200  # nothing is pending any more
+        assert small.post("/predict", files=sent(images[:2])).status_code == 200  # nothing is pending any more
 
 
-def test_wrong_forms_are_refused(pictures, client):
+def test_wrong_forms_are_refused(images, client):
     for answer in (
-        client.post("/predict", files={"others": pictures[0]}),
+        client.post("/predict", files={"others": images[0]}),
         client.post("/predict", data={"images": "words"}),
         client.post("/predict", json={"images": "words"}),
         client.post("/predict"),
@@ -133,12 +134,12 @@ def test_wrong_forms_are_refused(pictures, client):
     assert client.get("/predict").status_code == 405
 
 
-def test_pictures_that_come_together_pass_together(clf, pictures):
+def test_images_that_come_together_pass_together(clf, images):
     sizes = []
 
     def answer(batch):
         sizes.append(len(batch))
-        return [picture.sum() for picture in batch]
+        return [image.sum() for image in batch]
 
     async def ask_all():
         batches = serve.Batches(answer, max_batch=4, max_wait_ms=50)
@@ -184,7 +185,7 @@ def test_health_and_description(clf, client):
     assert fields["images"]["items"]["format"] == "binary"  # else /docs asks for text and not for files
 
 
-def test_requests_in_flight_are_answered_before_the_service_ends(clf, pictures):
+def test_requests_in_flight_are_answered_before_the_service_ends(clf, images):
     app = make_app(clf, "--max-wait-ms", "400")
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -192,7 +193,7 @@ def test_requests_in_flight_are_answered_before_the_service_ends(clf, pictures):
     running.start()
 
     def ask():
-        return httpx.post(f"http://127.0.0.1:{listener.getsockname()[1]}/predict", files=sent(pictures), timeout=60)
+        return httpx.post(f"http://127.0.0.1:{listener.getsockname()[1]}/predict", files=sent(images), timeout=60)
 
     with ThreadPoolExecutor(2) as clients:
         wait_for(lambda: server.started)
