@@ -18,6 +18,7 @@ import http.client
 import io
 import itertools
 import os
+import re
 import signal
 import socket
 import struct
@@ -235,6 +236,18 @@ def print_memory(process, port, photos, n_clients, n_requests, seconds):
         print(f"| {kind} | {expected or 'any'} | {', '.join(found)} |")
 
 
+def print_overload(process, port, photos, n_clients=64):
+    """Let every client send as many images as a request may have, which is more than may wait."""
+    statuses, body = collections.Counter(), form(*photos[:16])
+
+    def ask(client, _):
+        statuses[client.post(body)] += 1
+
+    with_clients(port, n_clients, iter(range(4 * n_clients)), ask)
+    counted = ", ".join(f"{n} x {status}" for status, n in statuses.items())
+    print(f"\n{4 * n_clients} requests of 16 images by {n_clients} clients: {counted}; {state_of(process)}", flush=True)
+
+
 def print_end(process, port, photos):
     statuses = []
     with ThreadPoolExecutor(8) as pool:
@@ -258,24 +271,21 @@ def print_end(process, port, photos):
 
 @contextlib.contextmanager
 def served(folder):
-    with socket.create_server((HOST, 0)) as listener:
-        port = listener.getsockname()[1]
-    command = [sys.executable, str(SERVER), str(folder), "--port", str(port)]
-    with open(folder.parent / "server.log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    """Start the server at a port that is free, and find it in what the server says."""
+    file = folder.parent / "server.log"
+    with open(file, "w") as log:
+        process = subprocess.Popen([sys.executable, SERVER, folder, "--port", "0"], stdout=log, stderr=log)
     try:
-        for _ in range(600):
+        until = time.monotonic() + 300
+        while not (found := re.search(rf"running on http://{HOST}:(\d+)", file.read_text())):
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"The server has not started: {file.read_text()}")
             time.sleep(0.2)
-            if process.poll() is not None:
-                raise RuntimeError((folder.parent / "server.log").read_text())
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-                break
-        yield process, port
+        yield process, int(found[1])
     finally:
         process.kill()
         process.wait()
-        log = (folder.parent / "server.log").read_text()
-        print(f"Tracebacks in the server's log: {log.count('Traceback')}")
+        print(f"Tracebacks in the server's log: {file.read_text().count('Traceback')}")
 
 
 def main():
@@ -298,6 +308,7 @@ def main():
         with served(folder) as (process, port):
             print_latencies(port, clf, photos, options.clients, options.n_timed)
             print_memory(process, port, photos, 16, options.n_requests, options.seconds)
+            print_overload(process, port, photos)
             print_end(process, port, photos)
 
 
