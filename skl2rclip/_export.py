@@ -91,6 +91,11 @@ class ExportMixin:
         shape (n, W), with n as you like; its output is ``probabilities``. What `to_torch` has in `description` is in
         the file's metadata: strings as they are, everything else as JSON.
 
+        A file of ONNX holds less than 2 GB. Of a larger model the weights are in a second file beside it, which is
+        named after the first and their content, such as ``grades.onnx.3f2a9c1b.data``, and ``weights_file`` in the
+        metadata says which. The two belong into one folder; the second keeps its name. An earlier model of this name
+        stays as it was until both are there, and its own second file goes then.
+
         Parameters
         ----------
         path : path
@@ -115,7 +120,7 @@ class ExportMixin:
         NotFittedError
             Before `fit`.
         InvalidParameterError
-            If an argument is wrong, the weights have 2 GB or more, or a parameter contradicts what was learned.
+            If an argument is wrong, or a parameter contradicts what was learned.
         FileNotFoundError, IsADirectoryError
             If `path` is in no folder, or is one.
         ImportError

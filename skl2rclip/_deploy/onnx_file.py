@@ -6,6 +6,8 @@ What is exported is the module of ``_deploy.torch_module``; packages of ONNX are
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
 import importlib.util
 import json
 import logging
@@ -25,11 +27,13 @@ from skl2rclip._utils.arguments import check_choice, check_integer
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError
 
+_log = logging.getLogger(__name__)
 # of probabilities; in half precision the difference is measured, and more than this is refused
 TOLERANCES = {"float32": 1e-4, "float16": 0.02}
 _MIN_OPSET = 18
-# a file of protobuf cannot be larger
+# a file of protobuf cannot be larger: of more arrays those of a kilobyte or more are in a second one
 _MAX_BYTES = 2**31 - 2**24
+_MIN_APART, _N_DIGITS = 1024, 8
 # numbers of an array that is worth it
 _MIN_HALVED = 1024
 _MAX_HALF = float(np.finfo(np.float16).max)
@@ -72,29 +76,91 @@ def _check_opset(opset: Any) -> None:
 
 
 def write_onnx(module: RankModule, target: Path, opset: int | None, precision: str, verify: Any) -> float | None:
-    """Write a file that says what the module says; see `L2RCLIPClassifier.export_onnx`."""
+    """Write a file that says what the module says, or two; see `L2RCLIPClassifier.export_onnx`."""
     from onnx import checker
 
     _check_exportable(module, precision)
     compared = _expected(module, verify)
-    is_half = precision == "float16"
     model = _exported(module, opset)
-    if is_half:
+    if precision == "float16":
         _store_in_half(model, module.head)
-    difference = _difference(model, compared) if compared else None
-    if difference is not None and not difference <= TOLERANCES[precision]:
-        advice = "take precision='float32'" if is_half else "use to_torch(), or image_features='embedding'"
-        raise RuntimeError(
-            f"The exported model differs by {difference:.1e} from the fitted one, more than "
-            f"{TOLERANCES[precision]:.0e} of a probability, and was not written: {advice}."
-        )
-    _describe(model, {**module.description, "precision": precision, "largest_difference": difference})
-    checker.check_model(model)
     with scratch_folder(target.parent, target.name) as folder:
-        written = folder / "model.onnx"
+        weights, written = _weights_apart(model, folder, target.name), folder / "model.onnx"
         written.write_bytes(model.SerializeToString())
-        os.replace(written, target)
+        difference = _difference(written, compared) if compared else None
+        _check_difference(difference, precision)
+        known = {"precision": precision, "largest_difference": difference}
+        if weights is not None:
+            known["weights_file"] = weights.name
+        _describe(model, {**module.description, **known})
+        written.write_bytes(model.SerializeToString())
+        checker.check_model(written)
+        _put_in_place(written, weights, target)
+    if weights is not None:
+        _log.info("The weights of %s are in %s beside it.", target.name, weights.name)
     return difference
+
+
+def _check_difference(difference: float | None, precision: str) -> None:
+    if difference is None or difference <= TOLERANCES[precision]:
+        return
+    advice = "take precision='float32'" if precision == "float16" else "use to_torch(), or image_features='embedding'"
+    raise RuntimeError(
+        f"The exported model differs by {difference:.1e} from the fitted one, more than {TOLERANCES[precision]:.0e} of "
+        f"a probability, and was not written: {advice}."
+    )
+
+
+def _weights_apart(model: Any, folder: Path, name: str) -> Path | None:
+    """Move the arrays of a model that is too large for one file to a second one, which is named after their content.
+
+    So it is never that of other weights: a model and weights that do not belong together are not found under one name.
+    """
+    from onnx import external_data_helper
+
+    arrays = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _MIN_APART]
+    if sum(len(tensor.raw_data) for tensor in arrays) <= _MAX_BYTES:
+        return None
+    digest = hashlib.sha256()
+    for tensor in arrays:
+        digest.update(tensor.raw_data)
+    weights = folder / f"{name}.{digest.hexdigest()[:_N_DIGITS]}.data"
+    for tensor in arrays:
+        external_data_helper.set_external_data(tensor, weights.name)
+    external_data_helper.write_external_data_tensors(model, str(folder))
+    return weights
+
+
+def _put_in_place(written: Path, weights: Path | None, target: Path) -> None:
+    """Give a model its name once its weights have theirs; an earlier model has its own until then."""
+    former = _weights_of(target)
+    placed = None if weights is None else target.parent / weights.name
+    try:
+        if weights is not None and placed is not None:
+            os.replace(weights, placed)
+        os.replace(written, target)
+    except BaseException:
+        if placed is not None and placed not in former:
+            placed.unlink(missing_ok=True)
+        raise
+    for old in former - {placed}:
+        with contextlib.suppress(OSError):  # what is in use, on Windows
+            old.unlink()
+
+
+def _weights_of(target: Path) -> set[Path]:
+    """Find the second file of a model that an earlier export wrote."""
+    import onnx
+
+    beside = set(target.parent.glob(f"{glob.escape(target.name)}.{'[0-9a-f]' * _N_DIGITS}.data"))
+    if not beside or not target.is_file():
+        return set()
+    try:
+        model = onnx.load(target, load_external_data=False)
+    except Exception:  # whatever protobuf raises where it is no model
+        return set()
+    named = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data}
+    return {path for path in beside if path.name in named}
 
 
 @torch.inference_mode()
@@ -116,12 +182,6 @@ def _check_exportable(module: RankModule, precision: str) -> None:
         raise InvalidParameterError(
             "precision='float16' is for image towers, and this model reads a table (image_tower='precomputed'): its "
             "head stays in single precision."
-        )
-    n_bytes = sum(tensor.nbytes for tensor in module.state_dict().values())
-    if n_bytes > _MAX_BYTES:
-        raise InvalidParameterError(
-            f"The image tower of {module.description['backbone']} has {n_bytes / 1e9:.1f} GB of weights, and a file of "
-            f"ONNX holds less than 2: to_torch() takes any size."
         )
 
 
@@ -208,12 +268,12 @@ def _describe(model: Any, description: dict[str, Any]) -> None:
     model.graph.name = "L2RCLIPClassifier"
 
 
-def _difference(model: Any, compared: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def _difference(file: Path, compared: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """Largest difference of probabilities under ONNX Runtime from the expected ones; NaN where there is such."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return float(np.max([np.abs(session.run(None, {name: rows})[0] - expected).max() for rows, expected in compared]))
