@@ -158,6 +158,27 @@ def read_image_table(
     return listed.bunch(repeated, return_X_y)
 
 
+def listed_paths(table: Any, *, image: str | int = "path", root: Any = None) -> list[tuple[str, str]]:
+    """Read images from a table that need not say their ranks, a pair for each row: as it is written, and its path.
+
+    Nothing is left out: a row without an image has empty strings, and a file that is absent the path where it should be.
+    """
+    read = read_table(table, {"image": image})
+    folder = existing_folder("root", root) if root is not None else read.folder or Path()
+    cells = [_path_cell(cell, image, ()) for cell in read.columns["image"].cells]
+    return [
+        (cell.strip(BLANKS), _existing(cell, folder) or os.path.join(folder, cell.strip(BLANKS)))
+        if cell.strip(BLANKS)
+        else ("", "")
+        for cell in cells
+    ]
+
+
+def written_ranks(table: Any, *, rank: str | int = "rank") -> set[Any]:
+    """Read the different ranks of a table as it writes them, without looking for images."""
+    return set(_label_cells(read_table(table, {"rank": rank}).columns["rank"], None)) - {None}
+
+
 @dataclass(frozen=True)
 class ListedImages:
     """The rows of a table whose images are there, and what its cells say of them."""
