@@ -84,7 +84,7 @@ def one_line(text: str) -> str:
 def _as_option(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
     if value == "..." or value == "[...]":
-        value = "A,B,C" if name == "ranks" else name.upper()
+        value = {"ranks": "A,B,C", "root": "DIR"}.get(name, "COL" if name in ("image", "rank", "group") else "VALUE")
     elif value.startswith("["):
         with contextlib.suppress(ValueError, SyntaxError):
             value = ",".join(map(str, ast.literal_eval(value)))

@@ -45,6 +45,7 @@ _PLOTS = ("confusion", "predictions", "calibration", "largest-errors", "prototyp
 
 def add_options(parser: Any) -> None:
     """Add what is scored, and what is written and drawn of it."""
+    parser.usage = "%(prog)s MODEL TABLE|FOLDER [options]"
     add_model(parser, *RUNNING, "decision", "mirror")
     add_labelled(parser, "Images whose ranks are known, and that the model has not learned from")
     add_ranks(
@@ -198,7 +199,7 @@ def _draw(
     from skl2rclip import inspection
 
     y, ranks = model.ranks_[true], model.ranks_
-    shown = {"ranks": ranks, "display_labels": said.words}
+    shown: dict[str, Any] = {"ranks": ranks, "display_labels": said.words}
     assert said.interval is not None
     proba = said.probabilities[:, model._state.scale.class_order]
     drawn: dict[str, Callable[[], Any]] = {

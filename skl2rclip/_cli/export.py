@@ -17,6 +17,7 @@ from skl2rclip._cli.parsing import user_path
 
 def add_options(parser: Any) -> None:
     """Add the file, and what its format is."""
+    parser.usage = "%(prog)s MODEL --onnx FILE [options]"
     add_model(parser, "mirror")
     parser.add_argument("--onnx", metavar="FILE", type=user_path, required=True, help="The file.")
     parser.add_argument("--opset", metavar="N", type=int, help="Version of ONNX's operators, from 18 on.")

@@ -13,6 +13,7 @@ from typing import Any
 from skl2rclip._cli.console import Console
 from skl2rclip._cli.output import add_output, check_file, write_object
 from skl2rclip._cli.parsing import user_path
+from skl2rclip._clip.source import BackboneSource
 from skl2rclip._model.schema import check_description, parse_json
 
 _FILE = "model.json"
@@ -51,6 +52,7 @@ def _described(folder: str) -> dict[str, Any]:
 def _fields(description: dict[str, Any], folder: str) -> dict[str, Any]:
     state, parameters = description["state"], description["params"]
     record, history = state["record"], state["history"]
+    source = BackboneSource(**record["source"])
     files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
     return {
         "model": folder,
@@ -60,8 +62,8 @@ def _fields(description: dict[str, Any], folder: str) -> dict[str, Any]:
         "ranks": state["ranks"]["labels"],
         "rank_names": state["names"],
         "prompt": state["tokens"]["text"],
-        "backbone": record["source"]["model_name"],
-        "pretrained": record["source"]["pretrained"],
+        "backbone": source.model_name,
+        "pretrained": None if source.has_own_weights else source.pretrained,
         "fingerprint": record["fingerprint"],
         "includes_backbone": bool(description["includes_backbone"]),
         "image_size": record["preprocessing"]["size"],
@@ -73,5 +75,5 @@ def _fields(description: dict[str, Any], folder: str) -> dict[str, Any]:
         "epochs": len(history),
         "label_noise": state["noise"],
         "label_trust": state["trust"],
-        **{f"parameter {name}": value for name, value in parameters.items()},
+        "parameters": parameters,
     }

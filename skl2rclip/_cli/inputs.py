@@ -171,7 +171,7 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
             said = str(warning.message)
             lines = [line.strip() for line in said.split("\n  ")[1:]]
             left_out += lines
-            for line in lines or [said]:
+            for line in [f"of {visible(options.source)} not taken: {line}" for line in lines] or [said]:
                 console.note(f"warning: {line}")
     return LabelledImages(bunch, tuple(left_out))
 
@@ -190,5 +190,7 @@ def written_in(options: argparse.Namespace) -> set[Any]:
         from skl2rclip.datasets._image_tables import written_ranks
 
         return written_ranks(options.source, rank=options.rank or "rank")
+    from skl2rclip.datasets._reading import plain_word
+
     with os.scandir(options.source) as entries:
-        return {entry.name for entry in entries if entry.is_dir()}
+        return {plain_word(entry.name) for entry in entries if entry.is_dir()}

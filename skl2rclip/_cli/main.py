@@ -6,6 +6,7 @@ takes, and ``run(options, console)`` returns 0, or 1 where some of the data are 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -45,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # who reads has enough
-        _write_no_more()
-        return PIPE_CLOSED
+    except BrokenPipeError:
+        return _end_quietly()
     except (UsageError, InvalidParameterError) as error:
         return _fail(console, error, USAGE)
     except Exception as error:  # one sentence for whatever it is
+        if os.name == "nt" and isinstance(error, OSError) and error.errno == errno.EINVAL and not error.filename:
+            return _end_quietly()  # so Windows says that a pipe is closed
         return _fail(console, error, BAD_DATA)
 
 
@@ -64,12 +66,12 @@ def _run(arguments: list[str], console: Console) -> int:
         options = parser.parse_intermixed_args(with_values_joined(arguments[1:]))
         console.shows_traceback = options.traceback
         return module.run(options, console)
-    parser = TopParser(COMMANDS)
-    parser.add_argument("--version", action="version", version=f"skl2rclip {__version__}")
-    if name in ("-h", "--help", "--version"):
-        parser.parse_args([name])  # which ends here
+    top = TopParser(COMMANDS)
+    top.add_argument("-V", "--version", action="version", version=f"skl2rclip {__version__}")
+    if name in ("-h", "--help", "-V", "--version"):
+        top.parse_args([name])  # which ends here
     if not name:
-        parser.print_help(sys.stderr)
+        top.print_help(sys.stderr)
         return USAGE
     near = get_close_matches(name, COMMANDS, 1)
     meant = f", perhaps {near[0]}" if near else ""
@@ -79,6 +81,12 @@ def _run(arguments: list[str], console: Console) -> int:
 def _flush() -> None:
     if sys.stdout is not None:
         sys.stdout.flush()
+
+
+def _end_quietly() -> int:
+    """End as who writes into a pipe does when who reads has enough."""
+    _write_no_more()
+    return PIPE_CLOSED
 
 
 def _write_no_more() -> None:

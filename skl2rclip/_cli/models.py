@@ -86,7 +86,7 @@ class Pass:
                 yield [chunk[row] for row in rows], np.array([row not in problems for row in rows], bool), answer
                 shown.update(len(chunk))
         if self._n_others:
-            self._console.note(f"{self._n_others} files in folders are no images, and were passed over")
+            self._console.note(f"files in folders that are no images, and were passed over: {self._n_others}")
 
     def end(self) -> int:
         """Return the exit status: 1 where images were left out; raise where there are no others."""

@@ -175,10 +175,18 @@ def write_object(path: str | None, fields: Mapping[str, Any], form: str | None) 
             return
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(["field", "value"])
-        for name, value in fields.items():
+        for name, value in _flat(fields):
             plain = _plain(value)
-            is_nested = isinstance(plain, list | dict | bool)
+            is_nested = isinstance(plain, list | bool)
             lines.writerow([name, _json(plain) if is_nested else "" if plain is None else plain])
+
+
+def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", each) for inner, each in value.items())
+        else:
+            yield name, value
 
 
 def rounded(values: Any) -> list[float]:

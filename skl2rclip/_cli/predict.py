@@ -32,6 +32,7 @@ from skl2rclip._cli.output import add_output, check_file, rounded, rows_out
 
 def add_options(parser: Any) -> None:
     """Add what is predicted, and what is written of it."""
+    parser.usage = "%(prog)s MODEL FILE|FOLDER|TABLE... [options]"
     add_model(parser, *RUNNING, "decision", "mirror")
     add_images(parser)
     add_coverage(parser, None)

@@ -1,7 +1,7 @@
 """Upload a model to a repository of the Hugging Face Hub, with a card that says what it is.
 
-It is sent by the account that hf auth login or the environment variable HF_TOKEN names. No training image and no path of
-this machine is among what is sent.
+It is sent by the account that hf auth login or the environment variable HF_TOKEN names. No training image and no path
+of this machine is among what is sent.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from skl2rclip._cli.output import rows_out
 
 def add_options(parser: Any) -> None:
     """Add the model, the repository, and how it is uploaded."""
+    parser.usage = "%(prog)s MODEL REPOSITORY [options]"
     add_model(parser)
     parser.add_argument("repo_id", metavar="REPOSITORY", help="Its name, such as someone/ripeness.")
     parser.add_argument(

@@ -161,7 +161,7 @@ def read_image_table(
 def listed_paths(table: Any, *, image: str | int = "path", root: Any = None) -> list[tuple[str, str]]:
     """Read images from a table that need not say their ranks, a pair for each row: as it is written, and its path.
 
-    Nothing is left out: a row without an image has empty strings, and a file that is absent the path where it should be.
+    Nothing is left out: a row without an image has empty strings, and an absent file the path where it should be.
     """
     read = read_table(table, {"image": image})
     folder = existing_folder("root", root) if root is not None else read.folder or Path()

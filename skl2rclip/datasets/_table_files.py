@@ -169,7 +169,7 @@ def _check_rows(lines: list[str], start: int, delimiter: str, has_blanks: bool, 
     """
     width = n_rows = 0
     for first, end, cells in _strict_rows(lines, start, delimiter, has_blanks, source):
-        n_rows += not (len(cells) < 2 and not "".join(cells).strip(" \t"))  # blank lines are none
+        n_rows += bool("".join(lines[first:end]).strip(" \t\r\n"))  # blank lines are none; of one column "" is a row
         width = width or len(cells)
         if not all(map(_is_blank, cells[width:])):
             raise ValueError(
