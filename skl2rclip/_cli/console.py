@@ -52,8 +52,12 @@ class Console:
 
     def note(self, text: str) -> None:
         """Write one line."""
+        line, bars = f"{self.command}: {one_line(text)}\n", sys.modules.get("tqdm.auto")
         with contextlib.suppress(OSError, AttributeError, ValueError):  # nobody listens
-            sys.stderr.write(f"{self.command}: {one_line(text)}\n")
+            if bars is not None and self.shows_bars:  # which make way
+                bars.tqdm.write(line, file=sys.stderr, end="")
+            else:
+                sys.stderr.write(line)
             sys.stderr.flush()
 
     def bad_image(self, name: str, reason: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from skl2rclip import metrics
 from skl2rclip._classifier import L2RCLIPClassifier
-from skl2rclip._cli.console import Console, UsageError
+from skl2rclip._cli.console import Console, DataError, UsageError
 from skl2rclip._cli.inputs import NamedImage, add_labelled, add_ranks, labelled_images, written_in
 from skl2rclip._cli.models import (
     RUNNING,
@@ -35,6 +35,8 @@ from skl2rclip._cli.models import (
 from skl2rclip._cli.output import add_output, check_file, check_folder, rounded, rows_out
 from skl2rclip._cli.parsing import user_path
 from skl2rclip._ordinal.decisions import ranked_scores
+from skl2rclip._ordinal.labels import holds_numbers, listing
+from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import default_name
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import visible
@@ -84,7 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     good = np.concatenate(goods)
     said = Predicted.joined(parts)
     groups = np.arange(len(images)) if read.groups is None else np.unique(read.groups, return_inverse=True)[1]
-    rows = scores(true[good], said, model._state.scale.values, groups[good])
+    rows = scores(true[good], said, model._state.scale.values, groups[good], _N_RESAMPLES)
     with rows_out(output, ["score", "value", "lower", "upper", "images"], options.format) as out:
         out.write([name, *rounded(values), len(said.predicted)] for name, values in rows.items())
     if options.plots is not None:
@@ -101,14 +103,24 @@ def _ranks_written(options: argparse.Namespace, model: L2RCLIPClassifier) -> Seq
         return options.ranks
     if words == [default_name(label) for label in labels]:
         return labels
-    return words if written_in(options) & set(words) else labels
+    written = written_in(options)
+    numbered = holds_numbers(model.ranks_) and written_numbers(sorted(map(str, written)))
+    if not written & set(words) and (numbered or written & set(labels)):
+        return labels
+    unknown = sorted(map(str, written - set(words)))
+    if unknown:
+        raise DataError(
+            f"{visible(options.source)} has ranks that the model does not know, {listing(unknown)}; it knows "
+            f"{listing(words)}, for which --ranks says what stands there, in this order"
+        )
+    return words
 
 
 # -------------------------------------------------------------------- scores
 
 
 def scores(
-    true: np.ndarray, said: Predicted, values: np.ndarray, groups: np.ndarray, n_resamples: int = _N_RESAMPLES
+    true: np.ndarray, said: Predicted, values: np.ndarray, groups: np.ndarray, n_resamples: int
 ) -> dict[str, tuple[float, float, float]]:
     """Score predictions: value, and the ends of its interval of 95 %, by the name of the metric.
 

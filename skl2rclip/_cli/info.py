@@ -13,10 +13,11 @@ from typing import Any
 from skl2rclip._cli.console import Console
 from skl2rclip._cli.output import add_output, check_file, write_object
 from skl2rclip._cli.parsing import user_path
-from skl2rclip._clip.source import BackboneSource
 from skl2rclip._model.schema import check_description, parse_json
 
 _FILE = "model.json"
+# names that say by themselves where the weights are; `_clip.source`, which knows them too, takes torch along
+_WITH_WEIGHTS = ("skl2rclip-", "local-dir:", "hf-hub:")
 _MAX_BYTES = 200 * 10**6
 
 
@@ -52,7 +53,7 @@ def _described(folder: str) -> dict[str, Any]:
 def _fields(description: dict[str, Any], folder: str) -> dict[str, Any]:
     state, parameters = description["state"], description["params"]
     record, history = state["record"], state["history"]
-    source = BackboneSource(**record["source"])
+    source = record["source"]
     files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
     return {
         "model": folder,
@@ -62,8 +63,8 @@ def _fields(description: dict[str, Any], folder: str) -> dict[str, Any]:
         "ranks": state["ranks"]["labels"],
         "rank_names": state["names"],
         "prompt": state["tokens"]["text"],
-        "backbone": source.model_name,
-        "pretrained": None if source.has_own_weights else source.pretrained,
+        "backbone": source["model_name"],
+        "pretrained": None if source["model_name"].startswith(_WITH_WEIGHTS) else source["pretrained"],
         "fingerprint": record["fingerprint"],
         "includes_backbone": bool(description["includes_backbone"]),
         "image_size": record["preprocessing"]["size"],

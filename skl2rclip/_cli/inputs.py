@@ -13,6 +13,7 @@ from typing import Any
 
 from skl2rclip._cli.console import Console, DataError, UsageError
 from skl2rclip._cli.parsing import listed, user_path
+from skl2rclip._utils.names import near_name
 from skl2rclip.errors import visible
 
 _TABLES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")
@@ -157,6 +158,7 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
     """Read a table or folder; what is left out is said, a line each."""
     from skl2rclip import datasets
 
+    check_there(options.source)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if os.path.isdir(options.source):
@@ -176,6 +178,13 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
     return LabelledImages(bunch, tuple(left_out))
 
 
+def check_there(source: str) -> None:
+    """Raise where there is no file or folder of this name, and say which may have been meant."""
+    if not os.path.exists(source):
+        near = near_name(os.path.abspath(source))
+        raise DataError(f"there is no file or folder {visible(source)}{f'; {near}' if near else ''}")
+
+
 def _check_no_columns(options: argparse.Namespace) -> None:
     for name in ("image", "rank", "group", "root"):
         if getattr(options, name) is not None:
@@ -186,6 +195,7 @@ def _check_no_columns(options: argparse.Namespace) -> None:
 
 def written_in(options: argparse.Namespace) -> set[Any]:
     """Ranks as a table or the names of folders write them."""
+    check_there(options.source)
     if not os.path.isdir(options.source):
         from skl2rclip.datasets._image_tables import written_ranks
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 # a negative number, or several, in the place of a value, which argparse takes for an option
 _NEGATIVE = re.compile(r"-[\d.][\d.,eE+-]*")
 _OPTION = re.compile(r"--[a-z][\w-]*")
+_BOOLEAN = "True|False"
 _ENTRY = re.compile(r"(\w+(?:, \w+)*) : (.+)")
 
 
@@ -45,7 +46,9 @@ class CommandParser(argparse.ArgumentParser):
         """End with one line, which says what is wrong and where help is."""
         found = re.fullmatch(r"argument (--[\w-]+).*: expected (one|at least one) argument", message)
         if found:
-            message = f"{found[1]} needs a value; one that begins with - is written {found[1]}=-..."
+            is_flag = any(found[1] in each.option_strings and each.metavar == _BOOLEAN for each in self._actions)
+            hint = ", True or False" if is_flag else f"; one that begins with - is written {found[1]}=-..."
+            message = f"{found[1]} needs a value{hint}"
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
@@ -110,7 +113,7 @@ def add_parameters(parser: Any, estimator: type, names: Collection[str] | None =
                 dest=f"{_PREFIX}{name}",
                 type=_reader_of(str(parameter.annotation)),
                 default=argparse.SUPPRESS,
-                metavar="VALUE",
+                metavar=_BOOLEAN if parameter.annotation == "bool" else "VALUE",
                 help=_escaped(f"{kind}. {text}" if kind else text),
             )
 

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for chunk, is_good, said in passed.over(images, console.bars_beside(output), "predicting"):
             if is_good.any():
                 rows.write(_rows(list(compress(chunk, is_good)), said, options.proba))
-    return passed.end()
+        return passed.end()
 
 
 def _rows(images: list[NamedImage], said: Predicted, with_probabilities: bool) -> Iterator[list[Any]]:
