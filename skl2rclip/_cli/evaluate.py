@@ -230,7 +230,7 @@ def _draw(
     with scratch_folder(Path(folder), "plots") as scratch:
         for name, draw in drawn.items():
             figure = draw().figure_
-            figure.savefig(scratch / f"{name}.png", dpi=150, bbox_inches="tight")
+            figure.savefig(scratch / f"{name}.png", dpi=150)
             plt.close(figure)
         for name in drawn:
             os.replace(scratch / f"{name}.png", Path(folder) / f"{name}.png")

@@ -1,13 +1,19 @@
 import importlib
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from skl2rclip import __version__
 from skl2rclip._cli.main import COMMANDS, INTERRUPTED, PIPE_CLOSED
+from skl2rclip._cli.parsing import CommandParser, with_values_joined
+
+ROOT = Path(__file__).parents[2]
 
 LIGHT = """
 import sys
@@ -50,6 +56,26 @@ def test_each_command_is_a_module_with_help_of_its_own(run, name):
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith(f"usage: skl2rclip {name} ")
     assert module.__doc__.split("\n", 1)[0].split(",")[0][:40] in said.out
+
+
+def commands_shown():
+    """Command lines of README and documentation, without what a shell takes for itself."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    shown = [line.removeprefix("$ ") for line in lines if line.startswith(("skl2rclip ", "$ skl2rclip "))]
+    return [line.partition(" > ")[0] for line in shown if not re.match(r"skl2rclip \w+: ", line)]
+
+
+@pytest.mark.parametrize("line", commands_shown())
+def test_command_lines_of_the_documentation_are_understood(line):
+    _, name, *arguments = shlex.split(line)
+    parser = CommandParser(name, "")
+    importlib.import_module(f"skl2rclip._cli.{name}").add_options(parser)
+    parser.parse_intermixed_args(with_values_joined(arguments))
+
+
+def test_the_documentation_shows_every_command():
+    assert {line.split()[1] for line in commands_shown()} == set(COMMANDS)
 
 
 def test_the_version_is_told(run):
