@@ -17,7 +17,9 @@ _NAMED = (
     "image|rank|group|root|ranks|rank_names|model_name|pretrained|on_bad_image|image_tower|image_features|decision"
     "|batch_size|max_memory|white_level|device|n_jobs|class_weight|prompt|image_adapter|rank_targets|n_context_tokens"
 )
-_PARAMETER = re.compile(rf"\b({_NAMED})=(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\.\.\.|[\w.-]*\w)")
+_PARAMETER = re.compile(rf"(?<![\w.])({_NAMED})=(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\.\.\.|[\w.-]*\w)")
+
+_LOAD = re.compile(r"L2RCLIPClassifier\.load\(path, ([^)]*)\)")
 
 
 class UsageError(Exception):
@@ -66,7 +68,8 @@ class Console:
 
     def in_options(self, message: str) -> str:
         """Write parameters in a message of the library as the options that they are here."""
-        return _PARAMETER.sub(_as_option, message)
+        plain = _LOAD.sub(lambda match: match[1].replace(", ", " "), message)
+        return _PARAMETER.sub(_as_option, plain)
 
     @contextlib.contextmanager
     def warnings(self) -> Iterator[None]:

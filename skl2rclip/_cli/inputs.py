@@ -21,13 +21,14 @@ _TABLES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")
 _HARMLESS = ("lines above the header", "empty rows", "rows that repeat another", "files beside the folders")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedImage:
     """An image by its path, and by the name that rows and messages have for it."""
 
     name: str
     path: str
     is_found: bool = False  # in a folder, where there may be other files too
+    cells: tuple[Any, ...] = ()  # of its row in a table
 
 
 # ------------------------------------------------------------ without ranks
@@ -71,8 +72,11 @@ def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImag
     if source.lower().endswith(_TABLES):
         from skl2rclip.datasets._image_tables import listed_paths
 
-        pairs = listed_paths(source, image=options.image or "path", root=options.root)
-        return [NamedImage(name or f"row {row} of {source}", path) for row, (name, path) in enumerate(pairs)]
+        more = {name: getattr(options, name, None) for name in ("rank", "group")}
+        rows = enumerate(listed_paths(source, image=options.image or "path", root=options.root, **more))
+        return [
+            NamedImage(row.written or f"row {number} of {source}", row.path, cells=row.cells) for number, row in rows
+        ]
     return [NamedImage(source, source)]
 
 

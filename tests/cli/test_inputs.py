@@ -29,6 +29,13 @@ def test_a_table_of_paths_alone_may_have_an_empty_cell(tmp_path):
     assert [path for _, path in names(str(table))] == [str(tmp_path / "a.png"), "", str(tmp_path / "b.png")]
 
 
+def test_other_columns_of_a_table_come_along(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("path,grade,plant\na.png,3,x\nb.png,,\n")
+    options = Namespace(images=[str(table), "c.png"], image=None, root=None, rank="grade", group="plant")
+    assert [each.cells for each in named_images(options)] == [("3", "x"), (None, None), ()]
+
+
 def test_paths_of_a_table_start_from_the_root(graded, table):
     assert [path for _, path in names(str(table), image="file", root=str(graded))] == images_in(graded)
 

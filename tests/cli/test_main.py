@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skl2rclip import __version__
+from skl2rclip._cli.console import Console
 from skl2rclip._cli.main import COMMANDS, INTERRUPTED, PIPE_CLOSED
 from skl2rclip._cli.parsing import CommandParser, with_values_joined
 
@@ -119,6 +120,24 @@ def test_warnings_are_one_line_each(run, monkeypatch, tmp_path):
     said = run("info", tmp_path)
     assert (said.status, said.out) == (0, "")
     assert said.err == "skl2rclip info: warning: Of it: this: 1; that; set --image-tower 'frozen'\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("list them, such as ranks=['a', 'b'].", "list them, such as --ranks a,b."),
+        ("not in ranks=[...]: ['c']", "not in --ranks A,B,C: ['c']"),
+        (
+            "name it: L2RCLIPClassifier.load(path, model_name=..., pretrained=...).",
+            "name it: --model-name VALUE --pretrained VALUE.",
+        ),
+        ("with root=...", "with --root DIR"),
+        ("vision_cfg.device=3 and pandas.read_csv(path, dtype={'a': str})",) * 2,
+        ("learning_rate must be in (0, inf), got 'x'.",) * 2,
+    ],
+)
+def test_messages_name_options_where_the_library_names_parameters(message, said):
+    assert Console("").in_options(message) == said
 
 
 def test_it_is_a_module_too():

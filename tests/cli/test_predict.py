@@ -43,6 +43,13 @@ def test_numbers_have_no_other_words(run, make_classifier, shades, shade_paths, 
     assert {row["prediction"] for row in rows} <= {"1.5", "2", "4", "8", "1234567.5"}
 
 
+def test_ranks_of_one_word_have_columns_of_their_labels(run, make_classifier, shades, shade_paths, tmp_path):
+    clf = make_classifier(rank_names=["low", "low", "mild", "high", "high"], prompt_epochs=1)
+    clf.fit(shade_paths, shades[1]).save(tmp_path / "m")
+    [row] = run("predict", tmp_path / "m", shade_paths[0], "--proba").rows
+    assert list(row)[4:] == [f"p_{label}" for label in range(5)]
+
+
 def test_json_is_one_array(run, saved, graded):
     said = run("predict", saved, graded / "fair", "--format", "json")
     assert [row["path"] for row in said.json] == images_in(graded / "fair")
@@ -54,6 +61,17 @@ def test_files_tables_and_folders_come_in_one_call(run, saved, graded, table):
     said = run("predict", saved, first, table, graded / "good", "--image", "file", "--root", graded)
     listed = [path.removeprefix(f"{graded}/") for path in images_in(graded)]
     assert [row["path"] for row in said.rows] == [str(first), *listed, *images_in(graded / "good")]
+
+
+def test_ranks_and_groups_of_a_table_stand_beside_the_predictions(run, saved, graded, table):
+    columns = ["--image", "file", "--rank", "grade", "--group", "plant", "--root", graded]
+    rows = run("predict", saved, table, graded / "bad" / "00.png", *columns).rows
+    assert list(rows[0])[:4] == ["path", "rank", "group", "prediction"]
+    assert [row["rank"] for row in rows] == [*(row["path"].split("/")[0] for row in rows[:-1]), ""]
+    assert {row["group"] for row in rows} == {*map(str, range(10)), ""}
+    said = run("predict", saved, table, *columns[:2], "--rank", "grades")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert "Name the right one with --rank COL" in said.err
 
 
 def test_what_cannot_be_read_has_a_line_and_no_row(run, saved, graded, damaged, tmp_path):
@@ -155,8 +173,9 @@ def test_no_model_and_no_images_are_one_line(run, graded, tmp_path):
 
 
 def test_a_model_of_a_table_of_features_is_refused(run, make_classifier, graded, tmp_path):
-    X = np.random.default_rng(0).normal(size=(20, 24)).astype(np.float32)
-    make_classifier(image_tower="precomputed", prompt_epochs=1).fit(X, np.arange(20) % 2).save(tmp_path / "m")
+    y = np.arange(20) % 2
+    X = np.eye(24, dtype=np.float32)[y] + np.random.default_rng(0).normal(0, 0.1, (20, 24)).astype(np.float32)
+    make_classifier(image_tower="precomputed", prompt_epochs=1).fit(X, y).save(tmp_path / "m")
     said = run("predict", tmp_path / "m", graded)
     assert said.status == 2
     assert "was fitted on a table of features" in said.err
