@@ -2,7 +2,7 @@
 
 The rows are scores, the columns score, value, lower, upper and images. Lower and upper are the ends of an interval
 that holds 95 % of the values under resampling (a percentile bootstrap of images, or with --group of whole groups,
-which is wider where images of a group are alike). Errors are in the unit of the labels, for words in ranks.
+which is wider where images of a group are alike; empty where there is one alone). Errors are in the unit of the labels, for words in ranks.
 
 Images that cannot be read are said and left out, and the command ends with status 1.
 """
@@ -153,6 +153,8 @@ def scores(
     drawn = np.array([[*(table @ weight / weight.sum()), kappa(weight)] for weight in weights])  # (resamples, metrics)
     found = [*table.mean(axis=1), kappa(np.ones(len(true)))]
     ends = np.percentile(drawn, (2.5, 97.5), axis=0)
+    if len(np.unique(groups)) < 2:  # which say nothing of others
+        ends = np.full_like(ends, np.nan)
     names = [*of_images, "quadratic_weighted_kappa"]
     return {name: (value, low, high) for name, value, low, high in zip(names, found, *ends, strict=True)}
 

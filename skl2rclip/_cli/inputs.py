@@ -72,6 +72,7 @@ def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImag
     if source.lower().endswith(_TABLES):
         from skl2rclip.datasets._image_tables import listed_paths
 
+        check_there(source)
         more = {name: getattr(options, name, None) for name in ("rank", "group")}
         rows = enumerate(listed_paths(source, image=options.image or "path", root=options.root, **more))
         return [
@@ -95,6 +96,8 @@ def _from_folder(folder: str) -> list[NamedImage]:
 
 
 def _from_stdin() -> Iterator[NamedImage]:
+    if sys.stdin is None:
+        raise UsageError("there is no standard input to read paths from")
     for line in sys.stdin.buffer:
         for name in map(os.fsdecode, line.rstrip(b"\r\n").split(b"\0")):
             if name:

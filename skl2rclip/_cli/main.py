@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from skl2rclip import __version__
 from skl2rclip._cli.console import Console, UsageError, one_line
 from skl2rclip._cli.parsing import CommandParser, TopParser, with_values_joined
-from skl2rclip.errors import InvalidParameterError
+from skl2rclip.errors import InvalidParameterError, visible
 
 # by name: what its line in the help says
 COMMANDS = {
@@ -30,7 +30,7 @@ COMMANDS = {
     "push": "upload a model to the Hugging Face Hub",
 }
 
-DONE, BAD_DATA, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141  # the last two as shells count signals
+BAD_DATA, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141  # the last two as shells count signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str], console: Console) -> int:
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
-        module = importlib.import_module(f"skl2rclip._cli.{name}")
         console.command = f"skl2rclip {name}"
+        module = importlib.import_module(f"skl2rclip._cli.{name}")
         parser = CommandParser(console.command, module.__doc__ or "")
         module.add_options(parser)
         options = parser.parse_intermixed_args(with_values_joined(arguments[1:]))
@@ -117,8 +117,8 @@ def _fail(console: Console, error: Exception, status: int) -> int:
 def sentence_of(error: Exception) -> str:
     """Say an error of the library or of the system as it does itself, and any other with its kind."""
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
-        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return f"{place}{error.strerror}"
+        is_named = isinstance(error.filename, str | bytes | os.PathLike)
+        return f"{visible(os.fsdecode(error.filename))}: {error.strerror}" if is_named else error.strerror
     if isinstance(error, MemoryError) and not str(error):
         return "there is not enough memory; lower --batch-size or --max-memory"
     told = isinstance(error, ValueError | TypeError | OSError | ImportError | RuntimeError | MemoryError | UsageError)

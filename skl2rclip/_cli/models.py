@@ -13,6 +13,7 @@ from skl2rclip._classifier import L2RCLIPClassifier
 from skl2rclip._cli.console import Console, DataError, UsageError
 from skl2rclip._cli.inputs import NamedImage, in_chunks, may_be_image
 from skl2rclip._cli.parsing import add_parameters, parameters_of, user_path
+from skl2rclip._images.files import address_hint
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import check_real
@@ -96,7 +97,8 @@ class Pass:
 
     def _asked(self, chunk: list[NamedImage]) -> tuple[dict[int, str], Any]:
         """Why images of a chunk cannot be read, by their places in it, and the answer for all others."""
-        problems = {row: "no image is named" for row, image in enumerate(chunk) if not image.path}
+        known = {row: _problem_of(image) for row, image in enumerate(chunk)}
+        problems = {row: problem for row, problem in known.items() if problem is not None}
         while len(problems) < len(chunk):
             good = [row for row in range(len(chunk)) if row not in problems]
             try:
@@ -111,6 +113,14 @@ class Pass:
             self._console.bad_image(chunk[row].name, problems[row])
         self.n_bad += len(bad)
         self.n_good += len(rows) - len(bad)
+
+
+def _problem_of(image: NamedImage) -> str | None:
+    """Why there is nothing to open, where that is plain."""
+    if not image.path:
+        return "no image is named"
+    address = address_hint(image.name, "store the file, and give its path")
+    return None if address is None else f"this is {address}"
 
 
 # ----------------------------------------------------------------- predictions
@@ -131,11 +141,8 @@ class Predicted:
     def joined(cls, parts: list[Predicted]) -> Predicted:
         """Put together what was predicted in chunks."""
         names = ("probabilities", "predicted", "expectation", "interval")
-        return cls(
-            parts[0].ranks,
-            parts[0].words,
-            **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names},
-        )
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(parts[0].ranks, parts[0].words, **columns)
 
     @property
     def labels(self) -> np.ndarray:

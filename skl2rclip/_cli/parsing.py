@@ -161,7 +161,9 @@ def _reader_of(annotation: str) -> Any:
         number = _number(text) if anything or kinds & {"int", "float"} else None
         if number is not None:
             return number
-        return _anything(text) if anything else text
+        if anything:
+            return _anything(text)
+        return user_path(text) if "os.PathLike" in kinds else text
 
     value.__name__ = "value"
     return value

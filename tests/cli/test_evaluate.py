@@ -102,6 +102,13 @@ def test_other_words_are_refused_or_said_in_the_order_of_the_model(run, saved, g
     assert (said.status, "--ranks must list the 5 ranks of the model, got 2" in said.err) == (2, True)
 
 
+def test_one_group_says_nothing_of_others(run, saved, graded, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("path,rank,group\n" + "\n".join(f"{path},good,a" for path in sorted((graded / "good").iterdir())))
+    rows = run("evaluate", saved, table, "--group", "group", "--format", "json").json
+    assert {(row["lower"], row["upper"], row["images"]) for row in rows} == {(None, None, 8)}
+
+
 def test_images_that_cannot_be_scored_are_said(run, saved, graded, damaged, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(graded, photos)

@@ -1,5 +1,6 @@
 import argparse
 import inspect
+import os
 import re
 
 import pytest
@@ -32,6 +33,7 @@ def parsed(*arguments):
         ("max_memory", "2GB", "2GB"),
         ("max_memory", "2000", 2000),
         ("embedding_cache", "2024", "2024"),
+        ("checkpoint_dir", "~/runs", os.path.expanduser("~/runs")),
         ("device", "cpu", "cpu"),
         ("device", "cpu,cpu", ["cpu", "cpu"]),
         ("random_state", "0", 0),

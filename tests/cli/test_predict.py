@@ -43,6 +43,7 @@ def test_numbers_have_no_other_words(run, make_classifier, shades, shade_paths, 
     assert {row["prediction"] for row in rows} <= {"1.5", "2", "4", "8", "1234567.5"}
 
 
+@pytest.mark.filterwarnings("ignore:Some ranks have names of the same tokens")
 def test_ranks_of_one_word_have_columns_of_their_labels(run, make_classifier, shades, shade_paths, tmp_path):
     clf = make_classifier(rank_names=["low", "low", "mild", "high", "high"], prompt_epochs=1)
     clf.fit(shade_paths, shades[1]).save(tmp_path / "m")
@@ -78,14 +79,17 @@ def test_what_cannot_be_read_has_a_line_and_no_row(run, saved, graded, damaged, 
     good = graded / "bad" / "00.png"
     shutil.copy(good, tmp_path / "good.png")
     with open(tmp_path / "t.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["path"], ["good.png"], ["absent.png"], [""], ["damaged.png"], ["good.png"]])
+        csv.writer(file).writerows(
+            [["path"], ["good.png"], ["absent.png"], [""], ["damaged.png"], ["https://a.b/c.png"], ["good.png"]]
+        )
     said = run("predict", saved, tmp_path / "t.csv", good)
     assert said.status == 1
     assert [row["path"] for row in said.rows] == ["good.png", "good.png", str(good)]
-    absent, empty, cut = said.err.splitlines()
+    absent, empty, cut, address = said.err.splitlines()
     assert absent == "skl2rclip predict: absent.png: no such file"
     assert empty.endswith(f"row 2 of {tmp_path / 't.csv'}: no image is named")
     assert cut.startswith("skl2rclip predict: damaged.png: ")
+    assert "this is an address" in address
 
 
 def test_files_of_a_folder_that_are_no_images_are_passed_over(run, saved, graded, damaged, tmp_path):
