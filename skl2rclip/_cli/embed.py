@@ -52,7 +52,7 @@ def add_options(parser: Any) -> None:
         "needs the extra tables.",
     )
     add_overwrite(parser)
-    add_parameters(parser, CLIPImageEncoder, ("pretrained", *RUNNING, *_OF_A_BACKBONE))
+    add_parameters(parser, CLIPImageEncoder, ("model_name", "pretrained", *RUNNING, *_OF_A_BACKBONE))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -81,6 +81,8 @@ def _embedder(options: argparse.Namespace) -> Any:
     given = parameters_of(options)
     name = options.model
     if not os.path.exists(name) and (name.startswith(("local-dir:", "hf-hub:")) or not set(name) & {"/", os.sep}):
+        if "model_name" in given:
+            raise UsageError(f"--model-name is for saved models, and {name} is a backbone by its name")
         return CLIPImageEncoder(name, **given).fit()
     wrong = [each for each in _OF_A_BACKBONE if each in given]
     if wrong:

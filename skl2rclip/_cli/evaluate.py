@@ -2,7 +2,8 @@
 
 The rows are scores, the columns score, value, lower, upper and images. Lower and upper are the ends of an interval
 that holds 95 % of the values under resampling (a percentile bootstrap of images, or with --group of whole groups,
-which is wider where images of a group are alike; empty where there is one alone). Errors are in the unit of the labels, for words in ranks.
+which is wider where images of a group are alike); they are empty where there is a single one. Errors are in the unit of
+the labels, for words in ranks.
 
 Images that cannot be read are said and left out, and the command ends with status 1.
 """
