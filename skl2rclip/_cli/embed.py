@@ -22,7 +22,7 @@ import numpy as np
 
 from skl2rclip._cli.console import Console, UsageError
 from skl2rclip._cli.inputs import NamedImage, add_images, named_images
-from skl2rclip._cli.models import RUNNING, Pass, loaded_model
+from skl2rclip._cli.models import BACKBONE, RUNNING, Pass, loaded_model
 from skl2rclip._cli.output import add_overwrite, check_file, rows_out, whole_file
 from skl2rclip._cli.parsing import add_parameters, parameters_of, user_path
 from skl2rclip._encoder import CLIPImageEncoder
@@ -32,6 +32,10 @@ from skl2rclip.errors import visible
 
 _KINDS = (".npy", ".csv", ".parquet")
 _OF_A_BACKBONE = ("image_features", "white_level")
+_TEXTS = {
+    "model_name": "Of a saved model, " + BACKBONE["model_name"][0].lower() + BACKBONE["model_name"][1:],
+    "pretrained": "Weights of the backbone: open_clip's tag, by default openai, or a checkpoint file.",
+}
 _NPY_HEADER = 128
 
 Write = Callable[[list[NamedImage], np.ndarray, Any], None]
@@ -52,7 +56,7 @@ def add_options(parser: Any) -> None:
         "needs the extra tables.",
     )
     add_overwrite(parser)
-    add_parameters(parser, CLIPImageEncoder, ("model_name", "pretrained", *RUNNING, *_OF_A_BACKBONE))
+    add_parameters(parser, CLIPImageEncoder, (*BACKBONE, *RUNNING, *_OF_A_BACKBONE), _TEXTS)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

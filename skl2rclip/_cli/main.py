@@ -36,6 +36,8 @@ BAD_DATA, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141  # the last two as sh
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process, and return its exit status."""
     console = Console("skl2rclip")
+    if arguments is None and not console.shows_bars:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # those of downloads
     try:
         with console.warnings():
             status = _run(list(sys.argv[1:] if arguments is None else arguments), console)

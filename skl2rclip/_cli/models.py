@@ -22,20 +22,25 @@ from skl2rclip.errors import UnreadableImagesError, visible
 
 # of a saved model, what may differ from run to run
 RUNNING = ("device", "precision", "batch_size", "n_jobs", "max_memory", "embedding_cache")
+# where it is, as `L2RCLIPClassifier.load` takes it
+BACKBONE = {
+    "model_name": "Where the backbone is, instead of what the folder says; or the same, as a permission to fetch it.",
+    "pretrained": "Likewise its weights.",
+}
 
 
 def add_model(parser: Any, *parameters: str) -> None:
     """Add the saved model, where its backbone is, and parameters that may be set after a fit."""
     parser.add_argument("model", metavar="MODEL", type=user_path, help="Folder of a saved model.")
     group = parser.add_argument_group("parameters of the model, which are otherwise as they were saved")
-    add_parameters(group, L2RCLIPClassifier, ("model_name", "pretrained", *parameters))
+    add_parameters(group, L2RCLIPClassifier, (*BACKBONE, *parameters), BACKBONE)
 
 
 def loaded_model(options: argparse.Namespace, *, reads_images: bool = True) -> L2RCLIPClassifier:
     """Load the model, with the parameters that were given, which are checked before."""
     given = parameters_of(options)
     checked(given)
-    backbone = {name: given.pop(name) for name in ("model_name", "pretrained") if name in given}
+    backbone = {name: given.pop(name) for name in BACKBONE if name in given}
     model = L2RCLIPClassifier.load(options.model, **backbone).set_params(verbose=0, **given)
     if reads_images and model.image_tower == "precomputed":
         raise UsageError(

@@ -102,19 +102,26 @@ def listed(text: str) -> list[Any]:
 # ------------------------------------------------------- parameters as options
 
 
-def add_parameters(parser: Any, estimator: type, names: Collection[str] | None = None) -> None:
-    """Add an option for each parameter of an estimator, or for those in `names`, with its documentation as the help."""
-    texts = _texts_of(estimator)
+def add_parameters(
+    parser: Any, estimator: type, names: Collection[str] | None = None, texts: Mapping[str, str] | None = None
+) -> None:
+    """Add an option for each parameter of an estimator, with its documentation as the help.
+
+    Where `names` are given they are those alone, of a model that has values already, so that defaults are not said;
+    `texts` are told instead of the documentation.
+    """
+    known = _texts_of(estimator)
     for name, parameter in inspect.signature(estimator).parameters.items():
         if names is None or name in names:
-            kind, text = texts.get(name, ("", ""))
+            kind, text = known.get(name, ("", ""))
+            kind = kind if names is None else kind.partition(", default=")[0]
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
                 dest=f"{_PREFIX}{name}",
                 type=_reader_of(str(parameter.annotation)),
                 default=argparse.SUPPRESS,
                 metavar=_BOOLEAN if parameter.annotation == "bool" else "VALUE",
-                help=_escaped(f"{kind}. {text}" if kind else text),
+                help=_escaped(f"{kind}. {(texts or {}).get(name, text)}"),
             )
 
 

@@ -24,7 +24,7 @@ print(sorted({"numpy", "sklearn", "torch", "pandas", "tqdm"} & set(sys.modules))
 """
 # a command that imports nothing heavy, and does what is put there
 COMMAND = """
-import sys, time, types
+import os, sys, time, types
 from skl2rclip._cli.main import main
 from skl2rclip._cli.output import rows_out
 def run(options, console):
@@ -33,7 +33,8 @@ def run(options, console):
         {}
     return 0
 sys.modules["skl2rclip._cli.info"] = types.SimpleNamespace(add_options=lambda parser: None, run=run, __doc__="")
-sys.exit(main(["info"]))
+sys.argv = ["skl2rclip", "info"]
+sys.exit(main())
 """
 
 
@@ -152,6 +153,12 @@ def test_an_interrupt_ends_without_a_traceback():
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (INTERRUPTED, "", "skl2rclip info: interrupted\n")
+
+
+def test_downloads_show_no_bars_where_there_is_no_terminal():
+    code = COMMAND.format('rows.write([[os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]]])')
+    with started("-c", code) as process:
+        assert process.communicate(timeout=60) == ("row\nfirst\n1\n", "")
 
 
 def test_a_pipe_that_closes_early_ends_quietly():

@@ -61,6 +61,15 @@ def test_each_parameter_is_an_option_with_its_documentation():
     assert parser.format_help()  # whatever signs the documentation holds
 
 
+def test_defaults_are_not_said_of_a_model_that_has_values():
+    parser = CommandParser("command", "")
+    add_parameters(parser, L2RCLIPClassifier, ["decision", "model_name"], {"model_name": "Where it is."})
+    texts = {action.option_strings[-1]: action.help for action in parser._actions}
+    assert set(texts) == {"--help", "--traceback", "--decision", "--model-name"}
+    assert texts["--model-name"] == "str. Where it is."
+    assert texts["--decision"].startswith('{"median", "argmax", "mean"}. Read-out of predict')
+
+
 def test_what_is_not_given_is_not_set():
     assert parsed() == {}
 
