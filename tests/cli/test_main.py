@@ -5,13 +5,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from skl2rclip import __version__
 from skl2rclip._cli.console import Console
-from skl2rclip._cli.main import COMMANDS, INTERRUPTED, PIPE_CLOSED
+from skl2rclip._cli.main import COMMANDS, INTERRUPTED, PIPE_CLOSED, main
 from skl2rclip._cli.parsing import CommandParser, with_values_joined
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,12 @@ def test_warnings_are_one_line_each(run, monkeypatch, tmp_path):
 )
 def test_messages_name_options_where_the_library_names_parameters(message, said):
     assert Console("").in_options(message) == said
+
+
+def test_the_script_that_is_installed_is_there():
+    [(name, place)] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
+    module, _, function = place.partition(":")
+    assert (name, getattr(importlib.import_module(module), function)) == ("skl2rclip", main)
 
 
 def test_it_is_a_module_too():
