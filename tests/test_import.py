@@ -14,6 +14,9 @@ import skl2rclip
 assert not {"sklearn", "torch", "open_clip"} & set(sys.modules), "import skl2rclip is not cheap"
 import pickle
 import skl2rclip.embedding_store, skl2rclip.errors, skl2rclip.metrics
+import importlib
+from skl2rclip._cli.main import COMMANDS
+[importlib.import_module(f"skl2rclip._cli.{name}") for name in COMMANDS]
 from skl2rclip.datasets import load_image_folder, read_image_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError

@@ -197,6 +197,11 @@ def _digest_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def check_replaceable(path: str | os.PathLike) -> None:
+    """Raise a FileExistsError where `save` would."""
+    _refuse_foreign(Path(os.path.realpath(path)))
+
+
 def _refuse_foreign(target: Path) -> None:
     """Raise unless there is nothing, an empty folder, or a model that this library has saved."""
     if not os.path.lexists(target):

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 _Chunk = TypeVar("_Chunk", bound=tuple)
 
 
-def progress_bar(verbose: int, description: str, total: int, unit: str) -> tqdm:
+def progress_bar(verbose: int, description: str, total: int | None, unit: str) -> tqdm:
     """Return a bar to be used in a with statement; without `verbose` it shows nothing."""
     return tqdm(total=total, desc=description, unit=unit, disable=not verbose)
 

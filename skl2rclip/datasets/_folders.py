@@ -97,7 +97,7 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
     paths, labels = [], []
     unopened: list[OSError] = []
     for folder in folders:
-        files = _files_below(root / folder, unopened)
+        files = files_below(root / folder, unopened)
         paths += files
         labels += [folder] * len(files)
     closed = (visible(os.path.relpath(error.filename, root)) for error in unopened)
@@ -143,7 +143,7 @@ def _folders_of(root: Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _files_below(folder: Path, unopened: list[OSError]) -> list[str]:
+def files_below(folder: Path, unopened: list[OSError]) -> list[str]:
     """Return the files at any depth, in the order of their names; why folders were not opened is noted."""
     found: list[str] = []
     seen = set()

@@ -158,6 +158,39 @@ def read_image_table(
     return listed.bunch(repeated, return_X_y)
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPath:
+    """A row of a table that need not say ranks."""
+
+    written: str  # as the table has it, without blanks around
+    path: str  # empty where nothing is written
+    cells: tuple[Any, ...]  # of the other columns that were asked for, None where nothing stands
+
+
+def listed_paths(
+    table: Any, *, image: str | int = "path", root: Any = None, **more: str | int | None
+) -> list[ListedPath]:
+    """Read each row of a table, with the columns that `more` names, and leave nothing out.
+
+    A file that is absent has the path where it should be.
+    """
+    read = read_table(table, {"image": image, **{name: column for name, column in more.items() if column is not None}})
+    folder = existing_folder("root", root) if root is not None else read.folder or Path()
+    others = [[_label_cell(cell) for cell in column.cells] for name, column in read.columns.items() if name != "image"]
+    rows = []
+    for cell, *cells in zip(read.columns["image"].cells, *others, strict=True):
+        path = _path_cell(cell, image, ())
+        written = path.strip(BLANKS)
+        found = (_existing(path, folder) or os.path.join(folder, written)) if written else ""
+        rows.append(ListedPath(written, found, tuple(cells)))
+    return rows
+
+
+def written_ranks(table: Any, *, rank: str | int = "rank") -> set[Any]:
+    """Read the different ranks of a table as it writes them, without looking for images."""
+    return set(_label_cells(read_table(table, {"rank": rank}).columns["rank"], None)) - {None}
+
+
 @dataclass(frozen=True)
 class ListedImages:
     """The rows of a table whose images are there, and what its cells say of them."""

@@ -169,7 +169,8 @@ def _check_rows(lines: list[str], start: int, delimiter: str, has_blanks: bool, 
     """
     width = n_rows = 0
     for first, end, cells in _strict_rows(lines, start, delimiter, has_blanks, source):
-        n_rows += not (len(cells) < 2 and not "".join(cells).strip(" \t"))  # blank lines are none
+        # blank lines are none, but what stands in quotes is a row
+        n_rows += not (len(cells) < 2 and not "".join(lines[first:end]).strip(" \t\r\n"))
         width = width or len(cells)
         if not all(map(_is_blank, cells[width:])):
             raise ValueError(

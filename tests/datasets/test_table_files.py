@@ -3,10 +3,12 @@
 import re
 import zipfile
 
+import pandas
 import pytest
 from PIL import Image
 
 from skl2rclip.datasets import read_image_table
+from skl2rclip.datasets._table_files import read_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -69,6 +71,16 @@ def test_the_line_by_which_excel_tells_the_delimiter_is_none_of_the_table(read, 
 def test_a_quote_after_blanks_is_a_quote(read):
     found = read('path, note, rank\na.png, "dark, wet", "1"\n"b.png", "dry", "2"\n', group="note")
     assert (found.target.tolist(), found.groups.tolist()) == ([1, 2], ["dark, wet", "dry"])
+
+
+@pytest.mark.parametrize("blank", ['""', '"  "', "", "  "])
+@pytest.mark.parametrize("columns", [["path"], ["path", "rank"]])
+@pytest.mark.parametrize(("name", "delimiter"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_rows_of_nothing_are_counted_as_pandas_counts_them(tmp_path, blank, columns, name, delimiter):
+    lines = [delimiter.join(columns), delimiter.join("ab"[: len(columns)]), blank, delimiter * (len(columns) - 1), ""]
+    (tmp_path / name).write_text("\n".join(lines))
+    frame = pandas.read_csv(tmp_path / name, sep=delimiter, dtype=str, na_filter=False)
+    assert len(read_file(tmp_path / name, columns, name).frame) == len(frame)
 
 
 @pytest.mark.parametrize(

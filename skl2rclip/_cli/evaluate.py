@@ -1,0 +1,239 @@
+"""Score a model on images whose ranks are known, with intervals, and plot how it errs.
+
+The rows are scores, the columns score, value, lower, upper and images. Lower and upper are the ends of an interval
+that holds 95 % of the values under resampling (a percentile bootstrap of images, or with --group of whole groups,
+which is wider where images of a group are alike); they are empty where there is a single one. Errors are in the unit of
+the labels, for words in ranks.
+
+Images that cannot be read are said and left out, and the command ends with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skl2rclip import metrics
+from skl2rclip._classifier import L2RCLIPClassifier
+from skl2rclip._cli.console import Console, DataError, UsageError
+from skl2rclip._cli.inputs import NamedImage, add_labelled, add_ranks, labelled_images, written_in
+from skl2rclip._cli.models import (
+    RUNNING,
+    Pass,
+    Predicted,
+    add_coverage,
+    add_model,
+    checked_coverage,
+    loaded_model,
+    predicting,
+)
+from skl2rclip._cli.output import add_output, check_file, check_folder, rounded, rows_out
+from skl2rclip._cli.parsing import user_path
+from skl2rclip._ordinal.decisions import ranked_scores
+from skl2rclip._ordinal.labels import holds_numbers, listing
+from skl2rclip._ordinal.order_inference import written_numbers
+from skl2rclip._ordinal.ranks import default_name
+from skl2rclip._utils.scratch import scratch_folder
+from skl2rclip.errors import visible
+
+_N_RESAMPLES = 1000
+_PLOTS = ("confusion", "predictions", "calibration", "largest-errors", "prototypes", "history")
+
+
+def add_options(parser: Any) -> None:
+    """Add what is scored, and what is written and drawn of it."""
+    parser.usage = "%(prog)s MODEL TABLE|FOLDER [options]"
+    add_model(parser, *RUNNING, "decision", "mirror")
+    add_labelled(parser, "Images whose ranks are known, and that the model has not learned from")
+    add_ranks(
+        parser,
+        "Ranks as the table or folder writes them, where these are neither the words nor the labels of the model; in "
+        "its order, from the lowest to the highest.",
+    )
+    add_coverage(parser, 0.8)
+    parser.add_argument(
+        "--plots",
+        metavar="DIR",
+        type=user_path,
+        help=f"Draw {', '.join(_PLOTS)} as PNG files of these names; needs the extra plot.",
+    )
+    add_output(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Predict, score, draw."""
+    coverage = checked_coverage(options)
+    output = check_file("--output", options.output, options.overwrite)
+    if options.plots is not None:
+        _check_plots(options.plots, options.overwrite)
+    model = loaded_model(options)
+    ranks = _ranks_written(options, model)
+    read = labelled_images(options, console, ranks)
+    places = {rank: place for place, rank in enumerate(read.bunch.ranks)}
+    true = np.array([places[label] for label in read.bunch.target.tolist()])
+    passed = Pass(console, predicting(model, coverage))
+    images = [NamedImage(str(path), str(path)) for path in read.bunch.data]
+    goods, parts = [], []
+    for _, is_good, answer in passed.over(images, console.bars_beside(output), "predicting"):
+        goods.append(is_good)
+        parts += [answer] if answer is not None else []
+    status = passed.end()
+    good = np.concatenate(goods)
+    said = Predicted.joined(parts)
+    groups = np.arange(len(images)) if read.groups is None else np.unique(read.groups, return_inverse=True)[1]
+    rows = scores(true[good], said, model._state.scale.values, groups[good], _N_RESAMPLES)
+    with rows_out(output, ["score", "value", "lower", "upper", "images"], options.format) as out:
+        out.write([name, *rounded(values), len(said.predicted)] for name, values in rows.items())
+    if options.plots is not None:
+        _draw(options.plots, model, list(compress(read.bunch.data, good)), true[good], said, coverage)
+    return 1 if read.missed else status
+
+
+def _ranks_written(options: argparse.Namespace, model: L2RCLIPClassifier) -> Sequence[Any]:
+    """All ranks as the table or folder writes them, in the order of the model: its words, or its labels."""
+    labels, words = model.ranks_.tolist(), list(model.rank_names_.values())
+    if options.ranks is not None:
+        if len(options.ranks) != len(labels):
+            raise UsageError(f"--ranks must list the {len(labels)} ranks of the model, got {len(options.ranks)}")
+        return options.ranks
+    if words == [default_name(label) for label in labels]:
+        return labels
+    written = written_in(options)
+    numbered = holds_numbers(model.ranks_) and written_numbers(sorted(map(str, written)))
+    if not written & set(words) and (numbered or written & set(labels)):
+        return labels
+    unknown = sorted(map(str, written - set(words)))
+    if unknown:
+        raise DataError(
+            f"{visible(options.source)} has ranks that the model does not know, {listing(unknown)}; it knows "
+            f"{listing(words)}, for which --ranks says what stands there, in this order"
+        )
+    return words
+
+
+# -------------------------------------------------------------------- scores
+
+
+def scores(
+    true: np.ndarray, said: Predicted, values: np.ndarray, groups: np.ndarray, n_resamples: int
+) -> dict[str, tuple[float, float, float]]:
+    """Score predictions: value, and the ends of its interval of 95 %, by the name of the metric.
+
+    Parameters
+    ----------
+    true : ndarray of shape (n,)
+        Positions along the ranks.
+    said : Predicted
+    values : ndarray of shape (K,)
+        Numeric values of the ranks.
+    groups : ndarray of shape (n,), int
+        What is drawn together, numbered from 0.
+    n_resamples : int
+    """
+    assert said.interval is not None
+    errors = np.abs(values[said.predicted] - values[true])
+    lower, upper = said.interval.T
+    of_images = {
+        "accuracy": said.predicted == true,
+        "accuracy_within_1_rank": np.abs(said.predicted - true) <= 1,
+        "mean_absolute_error": errors,
+        "mean_absolute_expectation_error": np.abs(values[true] - said.expectation),
+        "ranked_probability_score": ranked_scores(said.probabilities, true),
+        "interval_coverage": (lower <= true) & (true <= upper),
+        "mean_interval_width": np.abs(values[upper] - values[lower]),
+    }
+    table = np.stack([column.astype(np.float64) for column in of_images.values()])  # (metrics, n)
+    kappa = _kappa(true, said.predicted, len(values))
+    weights = _resampled(groups, n_resamples)
+    drawn = np.array([[*(table @ weight / weight.sum()), kappa(weight)] for weight in weights])  # (resamples, metrics)
+    found = [*table.mean(axis=1), kappa(np.ones(len(true)))]
+    ends = np.percentile(drawn, (2.5, 97.5), axis=0)
+    if len(np.unique(groups)) < 2:  # which say nothing of others
+        ends = np.full_like(ends, np.nan)
+    names = [*of_images, "quadratic_weighted_kappa"]
+    return {name: (value, low, high) for name, value, low, high in zip(names, found, *ends, strict=True)}
+
+
+def _kappa(true: np.ndarray, predicted: np.ndarray, n_ranks: int) -> Callable[[np.ndarray], float]:
+    """Make the function that computes quadratic weighted kappa by weights of the images, from pairs of ranks."""
+    cells, cell = np.unique(true * n_ranks + predicted, return_inverse=True)
+    pairs = np.divmod(cells, n_ranks)
+
+    def kappa(weight: np.ndarray) -> float:
+        in_cells = np.bincount(cell, weight, len(cells))
+        drawn = in_cells > 0
+        return metrics.quadratic_weighted_kappa(
+            pairs[0][drawn], pairs[1][drawn], ranks=range(n_ranks), sample_weight=in_cells[drawn]
+        )
+
+    return kappa
+
+
+def _resampled(groups: np.ndarray, n_resamples: int) -> Any:
+    """Yield weights of the images under resampling: how often the group of each was drawn."""
+    generator = np.random.default_rng(0)
+    present, group = np.unique(groups, return_inverse=True)
+    n = len(present)
+    for _ in range(n_resamples):
+        yield np.bincount(generator.integers(0, n, n), minlength=n)[group].astype(np.float64)
+
+
+# --------------------------------------------------------------------- plots
+
+
+def _check_plots(folder: str, overwrite: bool) -> None:
+    from skl2rclip.inspection._drawing import pyplot
+
+    pyplot("evaluate --plots")
+    check_folder("--plots", folder)
+    there = [name for name in _PLOTS if os.path.lexists(os.path.join(folder, f"{name}.png"))]
+    if there and not overwrite:
+        raise UsageError(f"{visible(os.path.join(folder, there[0]))}.png exists; --overwrite replaces it")
+
+
+def _draw(
+    folder: str,
+    model: L2RCLIPClassifier,
+    images: list[Any],
+    true: np.ndarray,
+    said: Predicted,
+    coverage: float | None,
+) -> None:
+    """Draw displays into a folder, all of them or none."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from skl2rclip import inspection
+
+    y, ranks = model.ranks_[true], model.ranks_
+    shown: dict[str, Any] = {"ranks": ranks, "display_labels": said.words}
+    assert said.interval is not None
+    proba = said.probabilities[:, model._state.scale.class_order]
+    drawn: dict[str, Callable[[], Any]] = {
+        "confusion": lambda: inspection.OrdinalConfusionDisplay.from_predictions(y, said.labels, **shown),
+        "predictions": lambda: inspection.RankPredictionDisplay.from_predictions(
+            y, said.labels, y_interval=ranks[said.interval], coverage=coverage, **shown
+        ),
+        "calibration": lambda: inspection.RankCalibrationDisplay.from_predictions(y, proba, ranks=ranks),
+        "largest-errors": lambda: inspection.LargestErrorsDisplay.from_predictions(images, y, said.labels, **shown),
+        "prototypes": lambda: inspection.PrototypeSimilarityDisplay.from_estimator(model),
+        "history": lambda: inspection.TrainingHistoryDisplay.from_estimator(model),
+    }
+    if not model.history_:  # it has not been trained
+        del drawn["history"]
+    os.makedirs(folder, exist_ok=True)
+    with scratch_folder(Path(folder), "plots") as scratch:
+        for name, draw in drawn.items():
+            figure = draw().figure_
+            figure.savefig(scratch / f"{name}.png", dpi=150)
+            plt.close(figure)
+        for name in drawn:
+            os.replace(scratch / f"{name}.png", Path(folder) / f"{name}.png")

@@ -1,0 +1,66 @@
+import shutil
+
+from tests.cli.conftest import WORDS
+
+
+def test_ranks_are_counted_in_their_order(run, graded):
+    said = run("check", graded)
+    assert (said.status, said.err) == (0, "")
+    assert said.rows == [{"rank": word, "label": str(place), "images": "8"} for place, word in enumerate(WORDS)]
+
+
+def test_groups_of_a_table_are_counted(run, graded, table):
+    columns = ["--image", "file", "--rank", "grade", "--root", graded]
+    said = run("check", table, *columns, "--group", "plant")
+    assert said.status == 0
+    assert [row["groups"] for row in said.rows] == ["8"] * 5
+
+
+def test_damage_is_found_behind_headers_and_named(run, graded, damaged, tmp_path):
+    shutil.copytree(graded, tmp_path / "photos")
+    shutil.copy(damaged, tmp_path / "photos" / "good" / "cut.png")
+    said = run("check", tmp_path / "photos")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert "cut.png: " in said.err
+    assert [row["images"] for row in said.rows] == ["8"] * 5
+
+
+def written(folder, graded, lines):
+    table = folder / "t.csv"
+    table.write_text("\n".join(["path,rank,group", *(line.format(graded) for line in lines)]))
+    return table
+
+
+GOOD = ["{}/bad/00.png,1,a", "{}/poor/01.png,2,b"]
+
+
+def test_what_a_reader_leaves_out_is_to_be_looked_at(run, graded, tmp_path):
+    assert run("check", written(tmp_path, graded, GOOD)).status == 0
+    for line in ("absent.png,1,a", "{}/fair/02.png,,a"):
+        said = run("check", written(tmp_path, graded, [*GOOD, line]))
+        assert (said.status, said.err.count("\n")) == (1, 1)
+        assert "t.csv not taken: " in said.err
+
+
+def test_what_nobody_misses_is_said_and_no_problem(run, graded, tmp_path):
+    said = run("check", written(tmp_path, graded, [*GOOD, GOOD[0], ",,"]))
+    assert (said.status, said.err.count("\n")) == (0, 2)
+
+
+def test_what_a_fit_could_not_learn_from_is_said(run, graded, tmp_path):
+    said = run("check", written(tmp_path, graded, GOOD[:1]))
+    assert said.status == 1
+    assert "images of 1 rank can be read, and a fit needs two" in said.err
+    same = [line.replace(",b", ",a") for line in GOOD]
+    said = run("check", written(tmp_path, graded, same), "--group", "group")
+    assert said.status == 1
+    assert "all images are of one group" in said.err
+
+
+def test_how_images_are_decoded_is_that_of_the_fit(run, graded, monkeypatch):
+    said = run("check", graded, "--max-memory", "lots")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    asked = {}
+    monkeypatch.setattr("skl2rclip._cli.check.find_unreadable", lambda X, **given: asked.update(given) or {})
+    assert run("check", graded, "--max-memory", "2GB", "--white-level", 4095, "--n-jobs", 1).status == 0
+    assert asked == {"max_memory": "2GB", "white_level": 4095, "n_jobs": 1}
