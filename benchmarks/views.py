@@ -122,16 +122,14 @@ def main() -> None:
                 print(lines[-1], flush=True)
                 means = {way: np.mean([fit.mae for fit in own]) for way, own in fits.items()}
                 mirrored = np.mean([fit.mirrored_mae for fit in fits["auto"]])
-                least = np.mean(
-                    [min(pair) for pair in zip(*([fit.mae for fit in fits[way]] for way in (1, 8)), strict=True)]
-                )
-                errors = [means["auto"], mirrored, means[8], min(means[1], means[8]), least]
+                maes = np.array([[fit.mae for fit in fits[way]] for way in (1, 8)])
+                errors = [means["auto"], mirrored, means[8], min(means[1], means[8]), maes.min(axis=0).mean()]
                 ratios.append(np.log(np.array(errors) / means[1]))
     alone, mirrored, always, of_rows, of_draws = np.exp(np.mean(ratios, axis=0))
     summary = (
         f"Error of `auto` by that of one view, geometric mean of the {len(ratios)} rows: {alone:.3f}, "
-        f"and with `mirror` {mirrored:.3f}; of eight views always {always:.3f}. Whoever knew the test images, and took one view "
-        f"or eight by them, would have {of_rows:.3f} row by row and {of_draws:.3f} draw by draw."
+        f"and with `mirror` {mirrored:.3f}; of eight views always {always:.3f}. Whoever knew the test images, and took one "
+        f"view or eight by them, would have {of_rows:.3f} row by row and {of_draws:.3f} draw by draw."
     )
     head = f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}"
     text = "\n\n".join(
