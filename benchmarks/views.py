@@ -128,8 +128,8 @@ def main() -> None:
     alone, mirrored, always, of_rows, of_draws = np.exp(np.mean(ratios, axis=0))
     summary = (
         f"Error of `auto` by that of one view, geometric mean of the {len(ratios)} rows: {alone:.3f}, "
-        f"and with `mirror` {mirrored:.3f}; of eight views always {always:.3f}. Whoever knew the test images, and took one "
-        f"view or eight by them, would have {of_rows:.3f} row by row and {of_draws:.3f} draw by draw."
+        f"and with `mirror` {mirrored:.3f}; of eight views always {always:.3f}. Whoever knew the test images, and "
+        f"took one view or eight by them, would have {of_rows:.3f} row by row and {of_draws:.3f} draw by draw."
     )
     head = f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}"
     text = "\n\n".join(
