@@ -109,18 +109,25 @@ def true_labels(y_true: Any, n: int, name: str) -> NamedLabels:
 
 def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndarray]:
     """Check true labels and the probabilities of each, ndarray of shape (n, n_columns), float64."""
-    probabilities = np.asarray(y_proba, dtype=np.float64)
     true = NamedLabels.of(y_true, "y_true")
-    n = len(true.values)
-    if probabilities.ndim != 2 or len(probabilities) != n:
-        raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {probabilities.shape}.")
+    n, shape = len(true.values), np.shape(y_proba)
+    if len(shape) != 2 or shape[0] != n:
+        raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {shape}.")
     if not n:
         raise ValueError("y_true and y_proba are empty.")
+    return true, check_distributions(y_proba)
+
+
+def check_distributions(y_proba: Any) -> np.ndarray:
+    """Check rows of probabilities, ndarray of shape (n, n_columns), float64."""
+    probabilities = np.asarray(y_proba, dtype=np.float64)
+    if probabilities.ndim != 2 or not probabilities.size:
+        raise ValueError(f"y_proba must have the shape (n, K), got {probabilities.shape}.")
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
         raise ValueError("y_proba must hold probabilities, got negative or infinite values, or NaN.")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise ValueError("y_proba must hold rows that sum to one.")
-    return true, probabilities
+    return probabilities
 
 
 def scale_of_columns(true: NamedLabels, n_columns: int, ranks: Any = None, *, of_labels: bool = False) -> RankScale:

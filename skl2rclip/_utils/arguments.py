@@ -341,7 +341,7 @@ def fingerprint_of(X: Any) -> str | None:
     return getattr(X, "attrs", {}).get(FINGERPRINT_ATTRIBUTE)
 
 
-def check_groups(groups: Any, n_samples: int) -> np.ndarray:
+def check_groups(groups: Any, n_samples: int, called: str = "groups") -> np.ndarray:
     """Return the groups as numbers from 0, ndarray of shape (n_samples,), int64.
 
     Raises
@@ -351,17 +351,17 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     """
     names = np.asarray(groups, dtype=object)  # which makes no words of what is missing
     if names.shape != (n_samples,):
-        raise ValueError(f"groups has the shape {names.shape}, expected {(n_samples,)}: one group for each image.")
+        raise ValueError(f"{called} has the shape {names.shape}, expected {(n_samples,)}: one for each image.")
     numbers: dict[Any, int] = {}
     group = np.empty(n_samples, dtype=np.int64)
     hidden = np.broadcast_to(np.ma.getmask(groups), names.shape)
     for i, name in enumerate(names.tolist()):
         if hidden[i] or is_missing(name):
-            raise ValueError(f"groups has a missing value at index {i}; every image needs a group.")
+            raise ValueError(f"{called} has a missing value at index {i}; every image needs one.")
         try:
             group[i] = numbers.setdefault(name, len(numbers))
         except TypeError as error:
-            raise ValueError(f"groups must hold words or numbers, got {name!r} at index {i}.") from error
+            raise ValueError(f"{called} must hold words or numbers, got {name!r} at index {i}.") from error
     return group
 
 

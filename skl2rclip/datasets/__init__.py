@@ -16,12 +16,14 @@ from skl2rclip.datasets._registry import READERS
 
 if TYPE_CHECKING:
     from skl2rclip.datasets._graded_photographs import make_graded_photographs as make_graded_photographs
+    from skl2rclip.datasets._ratings import combine_ratings as combine_ratings
     from skl2rclip.datasets._registry import *  # noqa: F403
     from skl2rclip.datasets._splitters import DistributionShiftSplit as DistributionShiftSplit
     from skl2rclip.datasets._splitters import FewShotSplit as FewShotSplit
 
 _HOME = {
     **{reader.name: f"skl2rclip.datasets.{reader.module}" for reader in READERS},
+    "combine_ratings": "skl2rclip.datasets._ratings",
     "DistributionShiftSplit": "skl2rclip.datasets._splitters",
     "FewShotSplit": "skl2rclip.datasets._splitters",
     "make_graded_photographs": "skl2rclip.datasets._graded_photographs",

@@ -4,6 +4,8 @@ Labels are numbers, or words whose order `ranks` or an ordered Categorical gives
 order of words is not known, a label is not a rank, or there are none.
 """
 
+from skl2rclip.metrics._bootstrap import bootstrap_scores
+from skl2rclip.metrics._cases import pool_probabilities
 from skl2rclip.metrics._distributions import mean_absolute_expectation_error, ordinality, ranked_probability_score
 from skl2rclip.metrics._intervals import interval_coverage, mean_interval_width
 from skl2rclip.metrics._points import (
@@ -26,6 +28,7 @@ from skl2rclip.metrics._scorers import (
 
 __all__ = [
     "average_mean_absolute_rank_error",
+    "bootstrap_scores",
     "cumulative_score",
     "interval_coverage",
     "kendall_correlation",
@@ -38,6 +41,7 @@ __all__ = [
     "neg_mean_absolute_rank_error_scorer",
     "neg_ranked_probability_score_scorer",
     "ordinality",
+    "pool_probabilities",
     "quadratic_weighted_kappa",
     "quadratic_weighted_kappa_scorer",
     "ranked_probability_score",

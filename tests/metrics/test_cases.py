@@ -1,0 +1,70 @@
+"""Several images of one case."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skl2rclip.metrics import pool_probabilities
+
+PROBA = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+CASES = ["b", "b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("how", "of_b"),
+    [
+        ("mean", [0.25, 0.5, 0.25]),
+        ("geometric", [0, 1, 0]),  # all that neither excludes
+        ("max", [0, 0.5, 0.5]),  # the second is at least the middle rank, and at the highest half of the time
+    ],
+)
+def test_images_of_a_case_have_one_distribution(how, of_b):
+    cases, pooled = pool_probabilities(PROBA, CASES, how)
+    assert cases.tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(pooled, [PROBA[2], of_b, PROBA[3]], atol=1e-12)
+    order = [3, 1, 2, 0]
+    again = pool_probabilities(
+        pd.DataFrame(PROBA[order]), pd.Series(CASES, index=[7, 8, 9, 7])[0:4].to_numpy()[order], how
+    )
+    np.testing.assert_allclose(again[1], pooled)
+
+
+def test_the_worst_of_independent_images_is_the_highest():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet(np.ones(4), 3)
+    drawn = np.stack([rng.choice(4, 200_000, p=row) for row in proba]).max(axis=0)
+    _, [pooled] = pool_probabilities(proba, [5, 5, 5], "max")
+    np.testing.assert_allclose(pooled, np.bincount(drawn, minlength=4) / len(drawn), atol=5e-3)
+
+
+def test_ranks_say_which_column_is_the_worst():
+    # columns are those of the sorted words: bad, fair, good
+    _, pooled = pool_probabilities(PROBA[:2], [0, 0], "max", ranks=["good", "fair", "bad"])
+    np.testing.assert_allclose(pooled, [[0.5, 0.5, 0]], atol=1e-12)
+
+
+def test_certain_images_that_contradict_each_other_still_have_a_distribution():
+    for how in ("mean", "geometric", "max"):
+        _, pooled = pool_probabilities([[1, 0, 0], [0, 0, 1]], ["x", "x"], how)
+        assert pooled.sum() == pytest.approx(1)
+        assert (pooled >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((PROBA, CASES[:3]), r"cases has the shape \(3,\), expected \(4,\)"),
+        ((PROBA, ["a", None, "b", "c"]), "cases has a missing value at index 1"),
+        ((PROBA[0], CASES), r"y_proba must have the shape \(n, K\)"),
+        ((2 * PROBA, CASES), "sum to one"),
+        ((PROBA, CASES, "median"), "how must be"),
+    ],
+)
+def test_what_cannot_be_pooled_is_named(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        pool_probabilities(*arguments)
+
+
+def test_ranks_must_fit_the_columns():
+    with pytest.raises(ValueError, match="y_proba has 3 columns, but ranks lists 2"):
+        pool_probabilities(PROBA, CASES, "max", ranks=[1, 2])
