@@ -188,6 +188,10 @@ class FittedState:
             return self.backbone
         return self.record.load(source)
 
+    def named_source(self, settings: Settings) -> BackboneSource:
+        """Name the backbone as the parameters do, whatever folder of this machine it comes from."""
+        return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
+
     @property
     def projection(self) -> Projection | None:
         """Map of rows to what the adapter reads; None where that is the embedding as it is."""
