@@ -229,8 +229,8 @@ def _learned_from(state: FittedState, settings: Settings) -> str:
     groups = (
         "; which of them belong together, as those of one patient or plant do, the fit was not told"
         if state.n_groups is None
-        else f" of {_counted(state.n_groups, 'group')}, such as patients or plants, each left out as a whole where "
-        "something was measured"
+        else f" of {_counted(state.n_groups, 'group')} that belong together, each left out as a whole where something "
+        "was measured"
     )
     tower = "fine-tuned" if "tower" in state.arrays else "frozen"
     read = {
@@ -249,8 +249,8 @@ def _learned_from(state: FittedState, settings: Settings) -> str:
     if state.noise is not None and state.trust is not None:
         unit = "" if holds_numbers(state.scale.ranks) else " ranks"
         lines.append(
-            f"A regression on what is read explains {_percent(max(0.0, state.trust))} of the labels' variance in images "
-            f"that are left out, and is off by {state.noise:.2g}{unit} as a root mean square."
+            f"A regression on what is read explains {_percent(max(0.0, state.trust))} of the labels' variance in "
+            f"images that are left out, and is off by {state.noise:.2g}{unit} as a root mean square."
         )
     return "## What it has learned from\n\n" + "\n".join(f"- {line}" for line in lines)
 

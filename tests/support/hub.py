@@ -360,6 +360,23 @@ def begin(code, folder, hub, *, offline=False, terminal=False, anew=False, **env
     return process
 
 
+def ask_it(monkeypatch, hub, cache):
+    """Let this process ask the stand-in for the time of a test, with a cache of its own."""
+    from huggingface_hub import constants
+
+    settings = {
+        "ENDPOINT": hub.address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,  # a protocol of its own
+        "HF_TOKEN_PATH": str(cache / "token"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def ask(code, folder, hub, *, timeout=120, **options):
     """Run code in a process of its own, whose hub is the stand-in and whose cache is in `folder`.
 
