@@ -1,7 +1,9 @@
 """A fitted model to a stand-in for the hub and back, in this process: what is uploaded, fetched and believed."""
 
 import copy
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -361,6 +363,18 @@ def test_a_tokenizer_that_comes_with_a_backbone_is_fetched_too(hub, model, monke
     assert asked_for(hub) == SAVED | inside
     end(hub)
     L2RCLIPClassifier.from_pretrained(REPOSITORY)
+
+
+def test_a_backbone_of_a_hub_is_not_fetched_only_because_a_model_asks_for_it(hub, by_words):
+    name = "hf-hub:someone/tiny"
+    by_words._state = dataclasses.replace(by_words._state, asked_for=(name, None))
+    by_words.set_params(model_name=name).push_to_hub(REPOSITORY)
+    assert b"base_model: someone/tiny" in at(hub)["README.md"]
+    with pytest.raises(MissingBackboneError, match="nothing is fetched only because a folder asks for it") as caught:
+        L2RCLIPClassifier.from_pretrained(REPOSITORY)
+    remedy = re.search(r"(L2RCLIPClassifier\.load\(.*\))\.$", str(caught.value))[1]
+    assert eval(remedy).model_name == name  # noqa: S307 - as a user would paste it
+    assert not [path for _, path, _ in hub.asked if "someone/tiny" in path]
 
 
 def test_a_folder_goes_to_load(hub, by_words, tmp_path, monkeypatch):
