@@ -70,7 +70,7 @@ class HubMixin:
         Returns
         -------
         huggingface_hub.ModelCard
-            With `pictures`, the files that stand beside it by their names.
+            With `files`, those that stand beside it by their names.
 
         Raises
         ------
@@ -102,9 +102,9 @@ class HubMixin:
         from skl2rclip._deploy.card import make_card
 
         evaluation = None if X is None else self._evaluated(X, y, groups)
-        picture = None if evaluation is None else _confusion_picture(evaluation, self._state.scale)
+        matrix = None if evaluation is None else _drawn_matrix(evaluation, self._state.scale)
         self._card = make_card(
-            self._state, settings, evaluation, picture=picture, license=license, dataset_name=dataset_name
+            self._state, settings, evaluation, matrix=matrix, license=license, dataset_name=dataset_name
         )
         return self._card
 
@@ -293,7 +293,7 @@ class HubMixin:
         save(path, *without_places(parameters, state), backbone)
 
 
-def _confusion_picture(evaluation: Evaluation, scale: RankScale) -> bytes | None:
+def _drawn_matrix(evaluation: Evaluation, scale: RankScale) -> bytes | None:
     """Draw the confusion matrix as a PNG, where matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
         warn_user('The card has no confusion matrix, which needs matplotlib: pip install "skl2rclip[plot]".')

@@ -28,7 +28,7 @@ from skl2rclip.errors import visible
 
 # stand for the repository, and for its last part, until it is known
 REPOSITORY, UNNAMED = "YOUR-NAME/YOUR-MODEL", "YOUR-MODEL"
-PICTURE = "confusion.png"
+MATRIX_FILE = "confusion.png"
 _TAGS = ["skl2rclip", "scikit-learn", "clip", "ordinal-classification", "ordinal-regression"]
 # what Markdown, or what is written into it, may take for more than letters
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$#])")
@@ -36,7 +36,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$#])")
 _FEW_IMAGES = 5
 _MAX_NAMED = 10
 # of zero-shot CLIP, that is worth a line
-_LEAST_SHARE = 0.005
+_MIN_SHARE = 0.005
 _CITATION = """\
 ```bibtex
 @inproceedings{l2rclip,
@@ -50,7 +50,7 @@ _CITATION = """\
 
 
 class RankModelCard(ModelCard):
-    """A `huggingface_hub.ModelCard` with the pictures that stand beside it.
+    """A `huggingface_hub.ModelCard` with the files that stand beside it.
 
     Attributes
     ----------
@@ -58,16 +58,16 @@ class RankModelCard(ModelCard):
         The front matter.
     text : str
         Everything below.
-    pictures : dict of str to bytes
-        Files by name.
+    files : dict of str to bytes
+        Their contents by name.
     """
 
-    def __init__(self, content: str, ignore_metadata_errors: bool = False, pictures: Mapping[str, bytes] | None = None):
+    def __init__(self, content: str, ignore_metadata_errors: bool = False, files: Mapping[str, bytes] | None = None):
         super().__init__(content, ignore_metadata_errors=ignore_metadata_errors)
-        self.pictures = dict(pictures or {})
+        self.files = dict(files or {})
 
     def save(self, filepath: Path | str) -> None:
-        """Write the card as a file, and the pictures beside it.
+        """Write the card as a file, and its files beside it.
 
         Parameters
         ----------
@@ -75,12 +75,12 @@ class RankModelCard(ModelCard):
             Its name, such as README.md; folders on the way are made.
         """
         super().save(filepath)
-        for name, content in self.pictures.items():
+        for name, content in self.files.items():
             Path(filepath).with_name(name).write_bytes(content)
 
     def of(self, repository: str) -> RankModelCard:
         """Return the same with the name of the repository that it is to stand in."""
-        card = RankModelCard(str(self), pictures=self.pictures)
+        card = RankModelCard(str(self), files=self.files)
         card.text = card.text.replace(REPOSITORY, repository)
         if card.data.get("model_name") == UNNAMED:
             card.data["model_name"] = repository.rpartition("/")[2]
@@ -95,7 +95,7 @@ def make_card(
     settings: Settings,
     evaluation: Evaluation | None,
     *,
-    picture: bytes | None = None,
+    matrix: bytes | None = None,
     license: str | None = None,
     dataset_name: str | None = None,
 ) -> RankModelCard:
@@ -106,7 +106,7 @@ def make_card(
         _use(state, settings),
         _ranks(state, settings),
         _learned_from(state, settings),
-        _evaluated(state, settings, evaluation, of_data, has_picture=picture is not None),
+        _evaluated(state, settings, evaluation, of_data, has_matrix=matrix is not None),
         _images(state, settings),
         _limits(state, settings, evaluation),
         f"## Versions\n\n{_versions()}",
@@ -114,7 +114,7 @@ def make_card(
     ]
     data = _front_matter(state, settings, evaluation, license, dataset_name)
     content = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
-    return RankModelCard(content, pictures=None if picture is None else {PICTURE: picture})
+    return RankModelCard(content, files=None if matrix is None else {MATRIX_FILE: matrix})
 
 
 # -------------------------------------------------------------- front matter
@@ -244,7 +244,7 @@ def _learned_from(state: FittedState, settings: Settings) -> str:
     ]
     if state.n_views > 1:
         lines.append(f"Each image counts in {state.n_views} views: itself, its mirror image, and windows of it.")
-    if state.zero_shot_share >= _LEAST_SHARE:
+    if state.zero_shot_share >= _MIN_SHARE:
         lines.append(f"Zero-shot CLIP has a share of {_percent(state.zero_shot_share)} of the log-probabilities.")
     if state.noise is not None and state.trust is not None:
         unit = "" if holds_numbers(state.scale.ranks) else " ranks"
@@ -256,7 +256,7 @@ def _learned_from(state: FittedState, settings: Settings) -> str:
 
 
 def _evaluated(
-    state: FittedState, settings: Settings, evaluation: Evaluation | None, of_data: str, *, has_picture: bool
+    state: FittedState, settings: Settings, evaluation: Evaluation | None, of_data: str, *, has_matrix: bool
 ) -> str:
     if evaluation is None:
         return "## Evaluation\n\nNo images were handed in for this card: how far the model is off is not known here."
@@ -287,7 +287,7 @@ def _evaluated(
         f"the same has an error of {_figure(evaluation.constant_error)}.\n\n{table}\n\n"
         f"By true rank:\n\n{by_rank}"
     )
-    return text + (f"\n\n![Confusion matrix in rank order]({PICTURE})" if has_picture else "")
+    return text + (f"\n\n![Confusion matrix in rank order]({MATRIX_FILE})" if has_matrix else "")
 
 
 def _images(state: FittedState, settings: Settings) -> str:

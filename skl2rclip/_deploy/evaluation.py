@@ -16,7 +16,7 @@ from skl2rclip.metrics import quadratic_weighted_kappa
 COVERAGE, COVERAGE_IN_WORDS = 0.8, "80 %"
 _N_DRAWS = 1_000
 # groups, or images where there are none, of which draws say something
-_FEWEST_DRAWN = 10
+_MIN_DRAWN = 10
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _bounds(columns: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None
     """Bounds (2, M) of the means of columns (n, M) in 95 % of the draws of groups, with replacement."""
     place = np.arange(len(columns)) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(place.max()) + 1
-    if n_units < _FEWEST_DRAWN:
+    if n_units < _MIN_DRAWN:
         return None
     sums = np.stack([np.bincount(place, column) for column in [*columns.T, np.ones(len(columns))]], axis=1)
     rng = np.random.default_rng(0)

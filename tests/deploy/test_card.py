@@ -97,9 +97,9 @@ def test_scores_are_those_of_the_images_that_were_handed_in(worded, card, photos
 def test_the_confusion_matrix_stands_beside_it(card, tmp_path):
     card.save(tmp_path / "a" / "README.md")
     assert "![Confusion matrix in rank order](confusion.png)" in (tmp_path / "a" / "README.md").read_text()
-    with Image.open(tmp_path / "a" / "confusion.png") as picture:
-        assert min(picture.size) > 400
-        assert set(picture.info) <= {"Software", "dpi"}
+    with Image.open(tmp_path / "a" / "confusion.png") as image:
+        assert min(image.size) > 400
+        assert set(image.info) <= {"Software", "dpi"}
 
 
 def test_a_card_without_images_says_that_nothing_is_known(model):
@@ -107,7 +107,7 @@ def test_a_card_without_images_says_that_nothing_is_known(model):
     assert "how far the model is off is not known here" in card.text
     assert "confusion" not in card.text
     assert "model-index" not in str(card)
-    assert card.pictures == {}
+    assert card.files == {}
     assert card.data.license is None
 
 
@@ -191,11 +191,11 @@ def test_wrong_arguments_are_refused_before_any_image_is_looked_at(model, photos
     assert model._card is None
 
 
-def test_without_matplotlib_there_is_no_picture_and_a_warning(model, photos, monkeypatch):
+def test_without_matplotlib_there_is_no_matrix_and_a_warning(model, photos, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(UserWarning, match=r"needs matplotlib: pip install"):
         card = model.model_card(*photos)
-    assert card.pictures == {}
+    assert card.files == {}
     assert "confusion.png" not in card.text
 
 
@@ -209,5 +209,5 @@ def test_no_figure_of_pyplot_is_left(card):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Image.open(io.BytesIO(card.pictures["confusion.png"])).verify()
+        Image.open(io.BytesIO(card.files["confusion.png"])).verify()
     assert plt.get_fignums() == []

@@ -82,7 +82,7 @@ def test_one_commit_takes_a_model_there_and_back(hub, model, images, photos):
     assert address == f"{hub.address}/{REPOSITORY}/commit/{hub.head(REPOSITORY)}"
     assert commit["header"]["summary"] == "Grades"
     assert set(commit["files"]) == {*SAVED, "README.md", "confusion.png"}
-    assert commit["files"]["confusion.png"] == card.pictures["confusion.png"]
+    assert commit["files"]["confusion.png"] == card.files["confusion.png"]
     text = at(hub)["README.md"].decode()
     assert f'from_pretrained("{REPOSITORY}")' in text
     assert "- name: quality\n" in text
