@@ -156,7 +156,7 @@ class HubMixin:
             Before `fit`.
         InvalidParameterError
             If an argument is wrong, the model reads a table (``image_tower="precomputed"``), a parameter contradicts
-            what was learned, or the repository is there and not as `private` says.
+            what was learned, or the repository is there and not as `private` says, or holds another kind of model.
         MissingBackboneError
             If the backbone is to be included and cannot be loaded.
         RuntimeError
@@ -243,10 +243,16 @@ class HubMixin:
         >>> from skl2rclip import L2RCLIPClassifier
         >>> clf = L2RCLIPClassifier.from_pretrained("someone/quality")  # doctest: +SKIP
         """
-        from skl2rclip._deploy.hub import local_folder
+        from skl2rclip._deploy.hub import load_from
 
-        how = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        return cls.load(local_folder(repo_or_folder, **how))
+        return load_from(
+            repo_or_folder,
+            cls.load,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
 
     def _of_images(self, what: str) -> Settings:
         """Return the parameters as they are, of a fitted model that reads images."""

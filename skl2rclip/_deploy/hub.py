@@ -6,19 +6,31 @@ known here.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from skl2rclip._clip.backbone import BACKBONE_FILES
-from skl2rclip._clip.hub import LOGIN, Asking, fetch, fetch_present, status_of, unexplained, why_not_fetched
+from skl2rclip._clip.hub import (
+    LOGIN,
+    Asking,
+    fetch,
+    fetch_present,
+    is_as_sent,
+    status_of,
+    unexplained,
+    what_is_damaged,
+    why_not_fetched,
+)
 from skl2rclip._clip.untrusted import read_config
 from skl2rclip._deploy.card import RankModelCard
-from skl2rclip._model.save import DESCRIPTION_FILE, is_of_a_model, needed_files
+from skl2rclip._model.save import ARRAYS_FILE, DESCRIPTION_FILE, is_of_a_model, needed_files
 from skl2rclip._utils.arguments import check_boolean, check_folder, check_string, warn_user
 from skl2rclip.errors import InvalidParameterError, visible
 
@@ -27,6 +39,7 @@ _MAIN = "main"
 _COMMIT_MESSAGE = "Upload a fitted L2RCLIPClassifier"
 _SOUGHT = "saved model of skl2rclip"
 _WITHOUT_NETWORK = "Without a network there are folders that `save` has written, and models that were fetched before."
+Model = TypeVar("Model")
 _UPLOADING = Asking(direction="upload to", without_network="Nothing was uploaded.")
 
 
@@ -114,6 +127,7 @@ def upload(
         if private is not None and bool(info.private) != private:
             raise InvalidParameterError(_of_other_visibility(repository, private))
         there = {sibling.rfilename for sibling in info.siblings or ()}
+        _refuse_foreign(repository, there)
         if _CARD not in there or replace_card:
             card.of(repository).save(folder / _CARD)
         elif is_card_wanted:
@@ -132,6 +146,16 @@ def upload(
         why = f"The model could not be uploaded to {repo_id}. {_why_not_uploaded(error)}"
         raise RuntimeError(why) from unexplained(error)
     return str(commit.pr_url or commit.commit_url)
+
+
+def _refuse_foreign(repository: str, there: set[str]) -> None:
+    """Raise where files have the names of a saved model's and are of something else."""
+    found = there & {DESCRIPTION_FILE, ARRAYS_FILE}
+    if len(found) == 1:
+        raise InvalidParameterError(
+            f"{constants.ENDPOINT}/{repository} has a file {found.pop()!r} and is no saved model: choose another "
+            "repo_id or revision. Nothing was uploaded."
+        )
 
 
 def _operations(folder: Path, there: set[str]) -> list[CommitOperationAdd | CommitOperationDelete]:
@@ -184,15 +208,16 @@ def _why_not_uploaded(error: Exception) -> str:
 # ----------------------------------------------------------------- downloading
 
 
-def local_folder(
+def load_from(
     repo_or_folder: Any,
+    load: Callable[[Path], Model],
     *,
-    revision: Any = None,
-    token: Any = None,
-    cache_dir: Any = None,
-    local_files_only: Any = False,
-) -> Path:
-    """Return the folder of a saved model: one of this machine, or of the cache with what a repository holds of it.
+    revision: Any,
+    token: Any,
+    cache_dir: Any,
+    local_files_only: Any,
+) -> Model:
+    """Load a saved model by `load` from a folder of this machine, or of the cache with what a repository holds of it.
 
     Nothing but the files that belong to a model is fetched, once ``model.json`` has been checked.
     """
@@ -207,23 +232,40 @@ def local_folder(
                 f"revision={revision!r} is of a repository, and {visible(os.fspath(repo_or_folder))} is on this "
                 "machine: leave it out."
             )
-        return Path(repo_or_folder)
+        return load(Path(repo_or_folder))
     check_repository("repo_or_folder, where it is no folder of this machine,", repo_or_folder)
     try:
-        return _fetched_folder(repo_or_folder, revision, how)
+        folder = fetch(repo_or_folder, [DESCRIPTION_FILE], revision, how).parent
+        with _helping(folder):
+            names, inside = needed_files(folder)
+        _fetch_files(repo_or_folder, folder, names, inside, how)
     except RuntimeError as error:
         raise RuntimeError(f"The model {repo_or_folder!r} could not be fetched. {error}") from error.__cause__
+    with _helping(folder):
+        return load(folder)
 
 
-def _fetched_folder(repository: str, revision: str | None, how: Asking) -> Path:
-    folder = fetch(repository, [DESCRIPTION_FILE], revision, how).parent
-    names, inside = needed_files(folder)
+def _fetch_files(repository: str, folder: Path, names: list[str], inside: str | None, how: Asking) -> None:
+    """Fetch the files that belong to a ``model.json``, of its commit, beside it."""
     for name in names:
         fetch(repository, [name], folder.name, how)
     if inside is not None and _has_own_tokenizer(folder / inside):
         tokenizer = [f"{inside}/{name}" for name in BACKBONE_FILES if f"{inside}/{name}" not in names]
         fetch_present(repository, tokenizer, folder.name, how)
-    return folder
+
+
+@contextlib.contextmanager
+def _helping(folder: Path) -> Iterator[None]:
+    """Add to what is said of a damaged model what helps, for the cache would keep it as it is."""
+    try:
+        yield
+    except ValueError as error:
+        if "damaged" not in str(error):
+            raise
+        arrays = folder / ARRAYS_FILE
+        is_of_arrays = arrays.is_file() and is_as_sent(arrays) is False
+        remedy = what_is_damaged(arrays if is_of_arrays else folder / DESCRIPTION_FILE)
+        raise ValueError(f"{error} {remedy}") from error
 
 
 def _has_own_tokenizer(folder: Path) -> bool:

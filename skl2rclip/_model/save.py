@@ -36,7 +36,7 @@ from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, 
 from skl2rclip.errors import MissingBackboneError
 
 DESCRIPTION_FILE = "model.json"
-_ARRAYS_FILE = "model.safetensors"
+ARRAYS_FILE = "model.safetensors"
 _BACKBONE_FOLDER = "backbone"
 # what a save that was interrupted, or an earlier one with another backbone, leaves beside the model
 _PASSING = re.compile(r"model-[0-9a-f]{16}\.safetensors|backbone(-[0-9a-f]{16})?")
@@ -91,7 +91,7 @@ def _write(
     folder: Path, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None, kept: str | None
 ) -> None:
     """Write a complete model into an empty folder, and see it to the disk."""
-    arrays = folder / _ARRAYS_FILE
+    arrays = folder / ARRAYS_FILE
     safetensors.numpy.save_file(
         {name: np.asarray(array, order="C") for name, array in state.to_arrays().items()}, arrays
     )
@@ -151,11 +151,11 @@ def _replace(target: Path, new: Path) -> None:
         del description["checksum"]
         _write_description(new, description)
         _flush(new)
-    os.replace(new / _ARRAYS_FILE, arrays)
+    os.replace(new / ARRAYS_FILE, arrays)
     sync(target)
     os.replace(new / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # from here on the new model is there
     sync(target)
-    os.replace(arrays, target / _ARRAYS_FILE)
+    os.replace(arrays, target / ARRAYS_FILE)
     _remove_passing(target, keep=description["includes_backbone"])
     sync(target)
 
@@ -271,12 +271,12 @@ def _described(folder: Path) -> tuple[str, dict[str, Any]]:
 def needed_files(folder: Path) -> tuple[list[str], str | None]:
     """Name the files that belong to a ``model.json`` in a folder, and the folder of its backbone where it has one."""
     inside = _described(folder)[1]["includes_backbone"] or None
-    return [_ARRAYS_FILE, *([] if inside is None else [f"{inside}/{name}" for name in BACKBONE_FILES[:2]])], inside
+    return [ARRAYS_FILE, *([] if inside is None else [f"{inside}/{name}" for name in BACKBONE_FILES[:2]])], inside
 
 
 def is_of_a_model(name: str) -> bool:
     """Whether a file, by its name in a model's folder, is one that a save writes."""
-    if name in (DESCRIPTION_FILE, _ARRAYS_FILE):
+    if name in (DESCRIPTION_FILE, ARRAYS_FILE):
         return True
     first, _, rest = name.partition("/")
     return _PASSING.fullmatch(first) is not None and (rest in BACKBONE_FILES if rest else "." in first)
@@ -287,7 +287,7 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
     text, description = _described(folder)
     with _blaming(f"{file} is damaged or incomplete"):
         parameters = _parameters_from_json(description["params"], parameter_names)
-    with _blaming(f"{folder / _ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
+    with _blaming(f"{folder / ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
         arrays = _read_arrays(folder, description)
     with _blaming(f"{folder} is damaged"):
         state = FittedState.from_parts(description["state"], arrays)
@@ -359,7 +359,7 @@ def _read_arrays(folder: Path, description: Mapping[str, Any]) -> Arrays:
 
 
 def _open_arrays(folder: Path, digest: str) -> BufferedReader:
-    for name in (f"model-{digest[:16]}.safetensors", _ARRAYS_FILE):
+    for name in (f"model-{digest[:16]}.safetensors", ARRAYS_FILE):
         with contextlib.suppress(FileNotFoundError):
             if (folder / name).is_file():  # a pipe would be waited for
                 return open(folder / name, "rb")

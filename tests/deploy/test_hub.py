@@ -139,6 +139,14 @@ def test_what_an_earlier_model_has_left_goes_and_what_people_have_put_there_stay
     assert {"backbone/notes.txt", "data.pkl", "model-old.safetensors", ".gitattributes"} <= set(at(hub))
 
 
+@pytest.mark.parametrize("name", sorted(SAVED))
+def test_a_model_of_another_kind_is_not_written_over(hub, by_words, name):
+    hub.repositories[REPOSITORY] = {name: b"theirs"}
+    with pytest.raises(InvalidParameterError, match=f"has a file '{name}' and is no saved model: choose another"):
+        by_words.push_to_hub(REPOSITORY)
+    assert hub.commits == []
+
+
 def test_a_card_that_is_there_stays_unless_it_is_to_be_replaced(hub, by_words):
     by_words.push_to_hub(REPOSITORY)
     at(hub)["README.md"] = b"---\nlicense: mit\n---\n# Mine"
@@ -197,7 +205,9 @@ def test_a_branch_is_made_where_it_is_not_there(hub, by_words):
     before = dict(at(hub))
     by_words.set_params(mirror=True).push_to_hub(REPOSITORY, revision="with/mirror")
     assert at(hub) == before
-    assert L2RCLIPClassifier.from_pretrained(REPOSITORY, revision="with/mirror").mirror
+    loaded = L2RCLIPClassifier.from_pretrained(REPOSITORY, revision="with/mirror")
+    assert loaded.mirror
+    assert str(loaded.model_card()) == str(by_words.model_card())
     assert not L2RCLIPClassifier.from_pretrained(REPOSITORY, revision=hub.head(REPOSITORY)).mirror
 
 
@@ -299,6 +309,10 @@ def test_without_an_answer_the_cache_is_taken_where_it_has_the_model(uploaded, m
         RuntimeError, match=r"not in the cache .*, and local_files_only=True asks nobody: leave that out"
     ):
         L2RCLIPClassifier.from_pretrained(REPOSITORY, local_files_only=True)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(RuntimeError, match="token=True, and nobody is logged in: log in with"):
+        L2RCLIPClassifier.from_pretrained(REPOSITORY, token=True)
+    uploaded.asked.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(RuntimeError, match=r"not in the cache .*, and HF_HUB_OFFLINE is set"):
         L2RCLIPClassifier.from_pretrained(REPOSITORY)
@@ -349,6 +363,22 @@ def test_what_is_wrong_in_a_model_is_refused_as_in_a_folder(uploaded):
     uploaded.repositories["someone/short"] = {**at(uploaded), "model.safetensors": b"no weights"}
     with pytest.raises(ValueError, match=r"model\.safetensors is missing or damaged"):
         L2RCLIPClassifier.from_pretrained("someone/short")
+
+
+def test_what_is_damaged_in_the_cache_is_named_and_fetched_again_once_it_is_deleted(uploaded, tmp_path):
+    L2RCLIPClassifier.from_pretrained(REPOSITORY)
+    for name, known in (
+        ("model.safetensors", "Its SHA-256 is not the one"),
+        ("model.json", "The hub named no SHA-256"),
+    ):
+        [link] = (tmp_path / "cache").rglob(name)
+        blob = link.resolve()
+        blob.write_bytes(blob.read_bytes()[:-1])
+        with pytest.raises(ValueError, match=r"damaged.*: delete it, and the next call fetches it again\.$") as caught:
+            L2RCLIPClassifier.from_pretrained(REPOSITORY)
+        assert f"The file is {blob}. {known}" in str(caught.value)
+        blob.unlink()
+        L2RCLIPClassifier.from_pretrained(REPOSITORY)
 
 
 def test_a_tokenizer_that_comes_with_a_backbone_is_fetched_too(hub, model, monkeypatch):
