@@ -17,7 +17,7 @@ from skl2rclip._ordinal.decisions import read_out
 from skl2rclip._ordinal.labels import check_comparable, check_labels
 from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
-from skl2rclip._utils.arguments import check_groups, check_lengths, check_string, warn_user
+from skl2rclip._utils.arguments import check_boolean, check_groups, check_lengths, check_string, warn_user
 from skl2rclip.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -163,35 +163,27 @@ class HubMixin:
             If nobody is logged in, the token may not write there, or the hub does not answer.
         """
         settings = self._of_images("push_to_hub")
+        check_boolean("include_backbone", include_backbone)
         from skl2rclip._deploy.card import make_card
-        from skl2rclip._deploy.hub import check_push, upload
+        from skl2rclip._deploy.hub import Upload, upload
         from skl2rclip._utils.scratch import scratch_folder
 
-        check_push(
-            repo_id,
+        how = Upload(
+            repo_id=repo_id,
             private=private,
             token=token,
             revision=revision,
             create_pr=create_pr,
             commit_message=commit_message,
-            include_backbone=include_backbone,
             replace_card=replace_card,
         )
-        card = self._card or make_card(self._state, settings, None)
         with scratch_folder() as scratch:
             self._save_for_others(scratch / "model", settings, include_backbone)
-            return upload(
-                scratch / "model",
-                repo_id,
-                card=card,
-                private=private,
-                token=token,
-                revision=revision,
-                create_pr=create_pr,
-                commit_message=commit_message,
-                replace_card=replace_card,
-                is_card_wanted=self._card is not None,
-            )
+            card = self._card or make_card(self._state, settings, None)
+            address, has_card = upload(scratch / "model", how, card)
+        if self._card is not None and not has_card:
+            warn_user(f"{repo_id} has a README.md, which stays as it is: replace_card=True writes the card anew.")
+        return address
 
     @classmethod
     def from_pretrained(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from skl2rclip._clip.hub import (
 from skl2rclip._clip.untrusted import read_config
 from skl2rclip._deploy.card import RankModelCard
 from skl2rclip._model.save import ARRAYS_FILE, DESCRIPTION_FILE, is_of_a_model, needed_files
-from skl2rclip._utils.arguments import check_boolean, check_folder, check_string, warn_user
+from skl2rclip._utils.arguments import check_boolean, check_folder, check_string
 from skl2rclip.errors import InvalidParameterError, visible
 
 _CARD = "README.md"
@@ -59,38 +60,44 @@ def check_repository(name: str, value: Any) -> str:
     return value
 
 
-def check_push(
-    repo_id: Any,
-    *,
-    private: Any,
-    token: Any,
-    revision: Any,
-    create_pr: Any,
-    commit_message: Any,
-    include_backbone: Any,
-    replace_card: Any,
-) -> None:
-    """Check everything that is known before any work."""
-    check_repository("repo_id", repo_id)
-    flags = {"create_pr": create_pr, "include_backbone": include_backbone, "replace_card": replace_card}
-    for name, value in flags.items():
-        check_boolean(name, value)
-    if private is not None:
-        check_boolean("private", private)
-    _check_token(token)
-    for name, value in (("revision", revision), ("commit_message", commit_message)):
-        if value is not None and not check_string(name, value).strip():
-            raise InvalidParameterError(f"{name} must be None or words, got {value!r}.")
-    if create_pr and revision not in (None, _MAIN):
-        raise InvalidParameterError(
-            f"create_pr=True opens a pull request against {_MAIN!r}, and revision={revision!r} names another place: "
-            "leave one of them out."
-        )
-    if constants.HF_HUB_OFFLINE:
-        raise RuntimeError("Nothing can be uploaded while HF_HUB_OFFLINE is set: unset it, and start Python again.")
-    is_stored = not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or token is True
-    if token is False or (not isinstance(token, str) and not (is_stored and get_token())):
-        raise RuntimeError(f"Nobody is logged in at {constants.ENDPOINT}: {LOGIN}, or give a token that may write.")
+@dataclass(frozen=True)
+class Upload:
+    """What `L2RCLIPClassifier.push_to_hub` was told, which is checked as far as no work is needed."""
+
+    repo_id: Any
+    private: Any
+    token: Any
+    revision: Any
+    create_pr: Any
+    commit_message: Any
+    replace_card: Any
+
+    def __post_init__(self) -> None:
+        check_repository("repo_id", self.repo_id)
+        check_boolean("create_pr", self.create_pr)
+        check_boolean("replace_card", self.replace_card)
+        if self.private is not None:
+            check_boolean("private", self.private)
+        _check_token(self.token)
+        for name, value in (("revision", self.revision), ("commit_message", self.commit_message)):
+            if value is not None and not check_string(name, value).strip():
+                raise InvalidParameterError(f"{name} must be None or words, got {value!r}.")
+        if self.create_pr and self.revision not in (None, _MAIN):
+            raise InvalidParameterError(
+                f"create_pr=True opens a pull request against {_MAIN!r}, and revision={self.revision!r} names another "
+                "place: leave one of them out."
+            )
+        self._check_login()
+
+    def _check_login(self) -> None:
+        """Raise where nothing can be uploaded, whatever the hub says."""
+        if constants.HF_HUB_OFFLINE:
+            raise RuntimeError("Nothing can be uploaded while HF_HUB_OFFLINE is set: unset it, and start Python again.")
+        if isinstance(self.token, str):
+            return
+        is_sent = self.token or (self.token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)
+        if not (is_sent and get_token()):
+            raise RuntimeError(f"Nobody is logged in at {constants.ENDPOINT}: {LOGIN}, or give a token that may write.")
 
 
 def _check_token(token: Any) -> None:
@@ -101,51 +108,44 @@ def _check_token(token: Any) -> None:
 # ------------------------------------------------------------------ uploading
 
 
-def upload(
-    folder: Path,
-    repo_id: str,
-    *,
-    card: RankModelCard,
-    private: bool | None,
-    token: str | bool | None,
-    revision: str | None,
-    create_pr: bool,
-    commit_message: str | None,
-    replace_card: bool,
-    is_card_wanted: bool,
-) -> str:
-    """Put the files of a folder into a repository, in one commit; return the address of that, or of its pull request.
+def upload(folder: Path, how: Upload, card: RankModelCard) -> tuple[str, bool]:
+    """Put the files of a folder into a repository, in one commit.
 
     The repository, and a branch, are made where they are not there. What an earlier upload has left of another backbone
-    goes; what people have put there stays, and so does a card, unless it is to be replaced. `is_card_wanted` says
-    whether somebody has made this card, who is to be told where it is not written.
+    goes; what people have put there stays, and so does a card, unless it is to be replaced.
+
+    Returns
+    -------
+    str
+        Address of the commit, or of its pull request.
+    bool
+        Whether the card is in it.
     """
-    api = HfApi(token=token)
+    api = HfApi(token=how.token)
     try:
-        repository = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        info = _head_of(api, repository, revision)
-        if private is not None and bool(info.private) != private:
-            raise InvalidParameterError(_of_other_visibility(repository, private))
+        repository = api.create_repo(how.repo_id, private=how.private, exist_ok=True).repo_id
+        info = _head_of(api, repository, how.revision)
+        if how.private is not None and bool(info.private) != how.private:
+            raise InvalidParameterError(_of_other_visibility(repository, how.private))
         there = {sibling.rfilename for sibling in info.siblings or ()}
         _refuse_foreign(repository, there)
-        if _CARD not in there or replace_card:
+        has_card = _CARD not in there or how.replace_card
+        if has_card:
             card.of(repository).save(folder / _CARD)
-        elif is_card_wanted:
-            warn_user(f"{repository} has a {_CARD}, which stays as it is: replace_card=True writes the card anew.")
         commit = api.create_commit(
             repository,
             _operations(folder, there),
-            commit_message=commit_message or _COMMIT_MESSAGE,
-            revision=revision,
-            create_pr=create_pr,
+            commit_message=how.commit_message or _COMMIT_MESSAGE,
+            revision=how.revision,
+            create_pr=how.create_pr,
             parent_commit=info.sha,  # lest a card that somebody has written meanwhile is lost
         )
     except InvalidParameterError:
         raise
     except Exception as error:  # the clients of the hub raise families of their own
-        why = f"The model could not be uploaded to {repo_id}. {_why_not_uploaded(error)}"
+        why = f"The model could not be uploaded to {how.repo_id}. {_why_not_uploaded(error)}"
         raise RuntimeError(why) from unexplained(error)
-    return str(commit.pr_url or commit.commit_url)
+    return str(commit.pr_url or commit.commit_url), has_card
 
 
 def _refuse_foreign(repository: str, there: set[str]) -> None:
