@@ -35,7 +35,7 @@ class HubMixin:
     load: Any
     ranks: Any
     rank_names: Any
-    _card: RankModelCard | None = None
+    _card_: RankModelCard | None = None
 
     def model_card(
         self,
@@ -103,10 +103,10 @@ class HubMixin:
 
         evaluation = None if X is None else self._evaluated(X, y, groups)
         matrix = None if evaluation is None else _drawn_matrix(evaluation, self._state.scale)
-        self._card = make_card(
+        self._card_ = make_card(
             self._state, settings, evaluation, matrix=matrix, license=license, dataset_name=dataset_name
         )
-        return self._card
+        return self._card_
 
     def push_to_hub(
         self,
@@ -179,9 +179,9 @@ class HubMixin:
         )
         with scratch_folder() as scratch:
             self._save_for_others(scratch / "model", settings, include_backbone)
-            card = self._card or make_card(self._state, settings, None)
+            card = self._card_ or make_card(self._state, settings, None)
             address, has_card = upload(scratch / "model", how, card)
-        if self._card is not None and not has_card:
+        if self._card_ is not None and not has_card:
             warn_user(f"{repo_id} has a README.md, which stays as it is: replace_card=True writes the card anew.")
         return address
 
@@ -288,7 +288,7 @@ class HubMixin:
                 "include_backbone=True uploads it along."
             )
         parameters = portable_parameters(self.get_params(deep=False), state.scale)
-        save(path, *without_places(parameters, state), backbone)
+        save(path, *without_places(state, parameters), backbone)
 
 
 def _drawn_matrix(evaluation: Evaluation, scale: RankScale) -> bytes | None:

@@ -411,8 +411,8 @@ def portable_parameters(parameters: Mapping[str, Any], scale: RankScale) -> dict
     return {name: _plain(value) for name, value in result.items()}
 
 
-def without_places(parameters: Mapping[str, Any], state: FittedState) -> tuple[dict[str, Any], FittedState]:
-    """Return parameters and state that say nothing of this machine's folders: for a model that others are to read."""
+def without_places(state: FittedState, parameters: Mapping[str, Any]) -> tuple[FittedState, dict[str, Any]]:
+    """Return state and parameters that say nothing of this machine's folders: for a model that others are to read."""
     # where it was loaded from may be a folder that came with an earlier save, or the cache of a hub
     fitted, (model_name, pretrained) = state.record.source, state.asked_for
     source = without_folders(BackboneSource(model_name or fitted.model_name, pretrained, fitted.seed))
@@ -425,7 +425,7 @@ def without_places(parameters: Mapping[str, Any], state: FittedState) -> tuple[d
         "checkpoint_dir": None,
     }
     record = replace(state.record, source=source)
-    return {**parameters, **named}, replace(state, record=record, asked_for=asked_for)
+    return replace(state, record=record, asked_for=asked_for), {**parameters, **named}
 
 
 def _plain(value: Any) -> Any:

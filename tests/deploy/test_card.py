@@ -131,11 +131,11 @@ def test_it_is_remembered_as_it_was_changed_until_the_next_fit(model, photos):
     card.text += "\n## More\n"
     card.data["license"] = "mit"
     again = pickle.loads(pickle.dumps(model))
-    assert again._card.text.endswith("## More\n")
-    assert again._card.data.license == "mit"
-    assert clone(model)._card is None
+    assert again._card_.text.endswith("## More\n")
+    assert again._card_.data.license == "mit"
+    assert clone(model)._card_ is None
     again.set_params(prompt_epochs=1).fit(*photos)
-    assert again._card is None
+    assert again._card_ is None
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_wrong_arguments_are_refused_before_any_image_is_looked_at(model, photos
         model.model_card(X, y[:-1])
     with pytest.raises(ValueError, match="groups has the shape"):
         model.model_card(X, y, y[:3])
-    assert model._card is None
+    assert model._card_ is None
 
 
 def test_without_matplotlib_there_is_no_matrix_and_a_warning(model, photos, monkeypatch):

@@ -480,7 +480,7 @@ def test_places_of_this_machine_are_left_out(models, named, known):
     state = models[0]._state
     here = dataclasses.replace(state, asked_for=named)
     parameters = {**models[0].get_params(), "model_name": named[0], "pretrained": named[1], "embedding_cache": "/cache"}
-    shown, there = without_places({**parameters, "checkpoint_dir": "/runs"}, here)
+    there, shown = without_places(here, {**parameters, "checkpoint_dir": "/runs"})
     assert (shown["model_name"], shown["pretrained"]) == there.asked_for == known
     assert (there.record.source.model_name, there.record.source.pretrained) == known
     assert shown["embedding_cache"] is shown["checkpoint_dir"] is None
