@@ -240,7 +240,8 @@ def load_from(
             names, inside = needed_files(folder)
         _fetch_files(repo_or_folder, folder, names, inside, how)
     except RuntimeError as error:
-        raise RuntimeError(f"The model {repo_or_folder!r} could not be fetched. {error}") from error.__cause__
+        which = f"{repo_or_folder!r} is no folder of this machine, and the model could not be fetched."
+        raise RuntimeError(f"{which} {error}") from error.__cause__
     with _helping(folder):
         return load(folder)
 

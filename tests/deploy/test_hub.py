@@ -36,8 +36,8 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def model(fitted_model):
-    """A fitted model whose backbone is a folder, and which may remember a card."""
-    return copy.copy(fitted_model("finetuned"))
+    """A fitted model whose backbone is a folder, and which may be changed."""
+    return copy.copy(fitted_model("embedding"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def images(photos):
 
 @pytest.fixture(scope="module")
 def fitted_by_words():
-    return L2RCLIPClassifier("skl2rclip-tiny", ranks=range(3), prompt="blur level", device="cpu").fit_zero_shot()
+    return L2RCLIPClassifier("skl2rclip-tiny", ranks=range(5), prompt="blur level", device="cpu").fit_zero_shot()
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def end(hub):
 # ------------------------------------------------------------------------ up
 
 
-def test_one_commit_takes_a_model_there_and_back(hub, model, images, photos):
-    card = model.model_card(*photos)
-    address = model.push_to_hub(REPOSITORY, commit_message="Grades")
+def test_one_commit_takes_a_model_there_and_back(hub, by_words, images, photos):
+    card = by_words.model_card(*photos)
+    address = by_words.push_to_hub(REPOSITORY, commit_message="Grades")
     [commit] = hub.commits
     assert address == f"{hub.address}/{REPOSITORY}/commit/{hub.head(REPOSITORY)}"
     assert commit["header"]["summary"] == "Grades"
@@ -89,13 +89,12 @@ def test_one_commit_takes_a_model_there_and_back(hub, model, images, photos):
     assert "YOUR-" not in text
     assert "YOUR-NAME" in str(card)  # which may go elsewhere too
     loaded = L2RCLIPClassifier.from_pretrained(REPOSITORY)
-    np.testing.assert_array_equal(loaded.predict_proba(images), model.predict_proba(images))
-    assert loaded.get_params().keys() == model.get_params().keys()
-    assert loaded._state.n_images == (4, 4, 4, 4, 4)
+    np.testing.assert_array_equal(loaded.predict_proba(images), by_words.predict_proba(images))
+    assert loaded.get_params().keys() == by_words.get_params().keys()
+    assert loaded._state.n_images == (0, 0, 0, 0, 0)
 
 
-def test_nothing_that_is_uploaded_names_a_folder_of_this_machine(hub, fitted_model, photos, tmp_path):
-    model = copy.copy(fitted_model("embedding"))
+def test_nothing_that_is_uploaded_names_a_folder_of_this_machine(hub, model, photos, tmp_path):
     model.set_params(embedding_cache=tmp_path / "a", checkpoint_dir=str(tmp_path / "b"))
     model.model_card(*photos)
     model.push_to_hub(REPOSITORY, include_backbone=True)
@@ -109,8 +108,7 @@ def test_nothing_that_is_uploaded_names_a_folder_of_this_machine(hub, fitted_mod
     assert model.get_params()["embedding_cache"] == tmp_path / "a"
 
 
-def test_a_backbone_that_is_a_folder_goes_along_or_is_warned_of(hub, fitted_model, images, tmp_path):
-    model = copy.copy(fitted_model("embedding"))
+def test_a_backbone_that_is_a_folder_goes_along_or_is_warned_of(hub, model, images, tmp_path):
     with pytest.warns(UserWarning, match=r"is on this machine.*include_backbone=True"):
         model.push_to_hub(REPOSITORY)
     lacking = L2RCLIPClassifier.from_pretrained(REPOSITORY)
@@ -129,8 +127,7 @@ def test_a_backbone_that_is_a_folder_goes_along_or_is_warned_of(hub, fitted_mode
     assert (tmp_path / "again" / WEIGHTS).is_file()
 
 
-def test_what_an_earlier_model_has_left_goes_and_what_people_have_put_there_stays(hub, fitted_model):
-    model = copy.copy(fitted_model("embedding"))
+def test_what_an_earlier_model_has_left_goes_and_what_people_have_put_there_stays(hub, model):
     model.push_to_hub(REPOSITORY, include_backbone=True)
     at(hub).update({"backbone/notes.txt": b"mine", "data.pkl": b"mine too", "model-old.safetensors": b"mine"})
     with pytest.warns(UserWarning, match="on this machine"):
@@ -187,7 +184,7 @@ def test_what_is_to_be_private_is_never_shown(hub, by_words):
     assert len(hub.commits) == n_commits
     with pytest.raises(RuntimeError, match="does not know it, or hides it from you"):
         L2RCLIPClassifier.from_pretrained("me/secret", token=False)
-    assert L2RCLIPClassifier.from_pretrained("me/secret").classes_.tolist() == [0, 1, 2]
+    assert L2RCLIPClassifier.from_pretrained("me/secret").classes_.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_pull_request_is_opened_where_one_may_not_write(hub, by_words):
@@ -320,9 +317,9 @@ def test_without_an_answer_the_cache_is_taken_where_it_has_the_model(uploaded, m
     assert uploaded.asked == []
     L2RCLIPClassifier.from_pretrained(REPOSITORY)
     uploaded.asked.clear()
-    assert L2RCLIPClassifier.from_pretrained(REPOSITORY, local_files_only=True).classes_.tolist() == [0, 1, 2]
+    assert L2RCLIPClassifier.from_pretrained(REPOSITORY, local_files_only=True).classes_.tolist() == [0, 1, 2, 3, 4]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert L2RCLIPClassifier.from_pretrained(REPOSITORY).classes_.tolist() == [0, 1, 2]
+    assert L2RCLIPClassifier.from_pretrained(REPOSITORY).classes_.tolist() == [0, 1, 2, 3, 4]
     assert uploaded.asked == []
 
 
@@ -342,7 +339,9 @@ def test_what_is_not_there_is_told_apart(uploaded, by_words):
     for (name, revision), message in said.items():
         with pytest.raises(RuntimeError) as caught:
             L2RCLIPClassifier.from_pretrained(name, revision=revision)
-        assert str(caught.value).startswith(f"The model {name!r} could not be fetched. ")
+        assert str(caught.value).startswith(
+            f"{name!r} is no folder of this machine, and the model could not be fetched. "
+        )
         assert message in str(caught.value)
 
 
@@ -381,7 +380,7 @@ def test_what_is_damaged_in_the_cache_is_named_and_fetched_again_once_it_is_dele
         L2RCLIPClassifier.from_pretrained(REPOSITORY)
 
 
-def test_a_tokenizer_that_comes_with_a_backbone_is_fetched_too(hub, model, monkeypatch):
+def test_a_tokenizer_that_comes_with_a_backbone_is_fetched_too(hub, model):
     model.push_to_hub(REPOSITORY, include_backbone=True)
     config = json.loads(at(hub)["backbone/open_clip_config.json"])
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/words"
@@ -410,9 +409,9 @@ def test_a_backbone_of_a_hub_is_not_fetched_only_because_a_model_asks_for_it(hub
 def test_a_folder_goes_to_load(hub, by_words, tmp_path, monkeypatch):
     by_words.save(tmp_path / "me" / "quality")
     for place in (tmp_path / REPOSITORY, str(tmp_path / REPOSITORY)):
-        assert L2RCLIPClassifier.from_pretrained(place, local_files_only=True).classes_.tolist() == [0, 1, 2]
+        assert L2RCLIPClassifier.from_pretrained(place, local_files_only=True).classes_.tolist() == [0, 1, 2, 3, 4]
     monkeypatch.chdir(tmp_path)
-    assert L2RCLIPClassifier.from_pretrained(REPOSITORY).classes_.tolist() == [0, 1, 2]
+    assert L2RCLIPClassifier.from_pretrained(REPOSITORY).classes_.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(InvalidParameterError, match="revision='v2' is of a repository, and me/quality is on this"):
         L2RCLIPClassifier.from_pretrained(REPOSITORY, revision="v2")
     with pytest.raises(FileNotFoundError, match="is not a saved model"):

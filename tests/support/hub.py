@@ -145,6 +145,7 @@ class StandIn:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or what follows a header waits for 40 ms
     hub: StandIn
 
     def log_message(self, *_):
