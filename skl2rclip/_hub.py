@@ -216,7 +216,7 @@ class HubMixin:
         Returns
         -------
         L2RCLIPClassifier
-            Fitted. Its backbone is loaded at the first prediction.
+            Fitted. A backbone that was uploaded along is loaded at once, any other at the first prediction.
 
         Raises
         ------
@@ -280,7 +280,7 @@ class HubMixin:
         from skl2rclip._model.save import portable_parameters, save, without_places
 
         state = self._state
-        backbone = state.record.load(state.source(settings)) if include_backbone else None
+        backbone = state.load_backbone(state.source(settings)) if include_backbone else None
         source = state.named_source(settings)
         if backbone is None and state.needs_backbone and is_of_this_machine(source):
             warn_user(

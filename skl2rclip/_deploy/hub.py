@@ -33,7 +33,7 @@ from skl2rclip._clip.untrusted import read_config
 from skl2rclip._deploy.card import RankModelCard
 from skl2rclip._model.save import ARRAYS_FILE, DESCRIPTION_FILE, is_of_a_model, needed_files
 from skl2rclip._utils.arguments import check_boolean, check_folder, check_string
-from skl2rclip.errors import InvalidParameterError, visible
+from skl2rclip.errors import InvalidParameterError, MissingBackboneError, visible
 
 _CARD = "README.md"
 _MAIN = "main"
@@ -236,13 +236,13 @@ def load_from(
     check_repository("repo_or_folder, where it is no folder of this machine,", repo_or_folder)
     try:
         folder = fetch(repo_or_folder, [DESCRIPTION_FILE], revision, how).parent
-        with _helping(folder):
+        with _helping(folder, []):
             names, inside = needed_files(folder)
         _fetch_files(repo_or_folder, folder, names, inside, how)
     except RuntimeError as error:
         which = f"{repo_or_folder!r} is no folder of this machine, and the model could not be fetched."
         raise RuntimeError(f"{which} {error}") from error.__cause__
-    with _helping(folder):
+    with _helping(folder, names):
         return load(folder)
 
 
@@ -256,17 +256,16 @@ def _fetch_files(repository: str, folder: Path, names: list[str], inside: str | 
 
 
 @contextlib.contextmanager
-def _helping(folder: Path) -> Iterator[None]:
+def _helping(folder: Path, names: list[str]) -> Iterator[None]:
     """Add to what is said of a damaged model what helps, for the cache would keep it as it is."""
     try:
         yield
-    except ValueError as error:
-        if "damaged" not in str(error):
+    except (ValueError, MissingBackboneError) as error:
+        damaged = [folder / name for name in names if is_as_sent(folder / name) is False]
+        if not damaged and (isinstance(error, MissingBackboneError) or "damaged" not in str(error)):
             raise
-        arrays = folder / ARRAYS_FILE
-        is_of_arrays = arrays.is_file() and is_as_sent(arrays) is False
-        remedy = what_is_damaged(arrays if is_of_arrays else folder / DESCRIPTION_FILE)
-        raise ValueError(f"{error} {remedy}") from error
+        kind = MissingBackboneError if isinstance(error, MissingBackboneError) else ValueError
+        raise kind(f"{error} {what_is_damaged([*damaged, folder / DESCRIPTION_FILE][0])}") from error
 
 
 def _has_own_tokenizer(folder: Path) -> bool:

@@ -380,6 +380,22 @@ def test_what_is_damaged_in_the_cache_is_named_and_fetched_again_once_it_is_dele
         L2RCLIPClassifier.from_pretrained(REPOSITORY)
 
 
+def test_a_backbone_that_is_damaged_in_the_cache_is_named(hub, model, tmp_path):
+    model.push_to_hub(REPOSITORY, include_backbone=True)
+    L2RCLIPClassifier.from_pretrained(REPOSITORY)
+    [link] = (tmp_path / "cache").rglob("open_clip_model.safetensors")
+    blob = link.resolve()
+    blob.write_bytes(blob.read_bytes()[:-9])
+    unload_backbones()
+    with pytest.raises(
+        MissingBackboneError, match="Its SHA-256 is not the one that the hub named: delete it"
+    ) as caught:
+        L2RCLIPClassifier.from_pretrained(REPOSITORY)
+    assert f"The file is {blob}." in str(caught.value)
+    blob.unlink()
+    L2RCLIPClassifier.from_pretrained(REPOSITORY)
+
+
 def test_a_tokenizer_that_comes_with_a_backbone_is_fetched_too(hub, model):
     model.push_to_hub(REPOSITORY, include_backbone=True)
     config = json.loads(at(hub)["backbone/open_clip_config.json"])
