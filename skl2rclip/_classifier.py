@@ -25,6 +25,7 @@ from skl2rclip._fit_checks import (
     request_without_images,
     with_validation_images,
 )
+from skl2rclip._hub import HubMixin
 from skl2rclip._images.files import stamped
 from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
@@ -59,6 +60,7 @@ _AS_PUBLISHED = {
 class L2RCLIPClassifier(
     ReadOutMixin,
     ExportMixin,
+    HubMixin,
     ClassNamePrefixFeaturesOutMixin,
     CallbackSupportMixin,
     ClassifierMixin,
@@ -714,7 +716,7 @@ class L2RCLIPClassifier(
         named = {"model_name": model_name, "pretrained": pretrained}
         loaded = cls(**parameters).set_params(**{name: it for name, it in named.items() if it is not None})
         if state.needs_backbone:
-            allowed_source(state.source(loaded._settings()))
+            allowed_source(state.source(loaded._settings()), repr(os.fspath(path)))
         return loaded._adopt(state)
 
     @property

@@ -134,14 +134,36 @@ def _fetched_weights(source: BackboneSource) -> Path | None:
         config_file = _hub_configs.get(repository)  # None where another thread has unloaded everything just now
         # those of the commit whose configuration was read
         return _fetched(source, repository, _HUB_WEIGHTS, None if config_file is None else config_file.parent.name)
+    place = _place_at_hub(source)
+    if place is None:
+        return None
+    repository, name = place
+    others = [str(Path(name).with_suffix(".safetensors"))] if name.endswith((".bin", ".pth")) else []
+    return _fetched(source, repository, [*others, name] if name else _HUB_WEIGHTS)
+
+
+def _place_at_hub(source: BackboneSource) -> tuple[str, str] | None:
+    """Repository of the hub and name of the file of published weights; None of what comes from elsewhere."""
     if source.has_own_weights or source.pretrained is None:
         return None
     place = _tag_of(source).get("hf_hub", "")
-    if not place:  # a checkpoint file, or what open_clip itself fetches from elsewhere
-        return None
-    repository, name = os.path.split(place)
-    others = [str(Path(name).with_suffix(".safetensors"))] if name.endswith((".bin", ".pth")) else []
-    return _fetched(source, repository, [*others, name] if name else _HUB_WEIGHTS)
+    # a checkpoint file, or what open_clip itself fetches from elsewhere, has none
+    return os.path.split(place) if place else None
+
+
+def hub_repository(source: BackboneSource) -> str | None:
+    """Name the repository of the hub that a model comes from; None where it comes from elsewhere."""
+    if source.model_name.startswith(HUB_PREFIX):
+        return source.model_name.removeprefix(HUB_PREFIX)
+    place = _place_at_hub(source)
+    return None if place is None else place[0]
+
+
+def is_of_this_machine(source: BackboneSource) -> bool:
+    """Whether a model is a folder or a checkpoint file, which is not to be had elsewhere."""
+    if source.has_own_weights:
+        return source.local_folder is not None
+    return source.pretrained is not None and not _tag_of(source)
 
 
 def _tag_of(source: BackboneSource) -> dict[str, Any]:

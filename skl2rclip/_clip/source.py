@@ -68,6 +68,18 @@ def absolute(source: BackboneSource) -> BackboneSource:
     return source
 
 
+def without_folders(source: BackboneSource) -> BackboneSource:
+    """Return the source with the last parts alone of paths, for those who are not to know this machine's folders."""
+    name, pretrained = source.model_name, source.pretrained
+    if source.local_folder is not None:
+        name = LOCAL_DIR_PREFIX + _last_part(name.removeprefix(LOCAL_DIR_PREFIX))
+    return replace(source, model_name=name, pretrained=pretrained and _last_part(pretrained))
+
+
+def _last_part(path: str | os.PathLike) -> str:
+    return os.path.basename(os.path.abspath(path))
+
+
 def warn_if_random(source: BackboneSource) -> None:
     """Say loudly that a model knows nothing."""
     if source.is_random:

@@ -24,10 +24,11 @@ _MAX_LAYERS = 1_000
 _MAX_TABLE = 5 * 10**7
 
 
-def allowed_source(source: BackboneSource) -> BackboneSource:
+def allowed_source(source: BackboneSource, path: str = "path") -> BackboneSource:
     """Where to look for a backbone that a saved folder asks for; what the caller named himself stays as it is.
 
-    For a model of the hub that is the folder of this machine's cache that holds it.
+    For a model of the hub that is the folder of this machine's cache that holds it. `path` is how a message writes the
+    saved folder.
     """
     by_folder = isinstance(source.model_name, Recorded)
     if not by_folder and (source.has_own_weights or not isinstance(source.pretrained, Recorded)):
@@ -38,14 +39,14 @@ def allowed_source(source: BackboneSource) -> BackboneSource:
             raise MissingBackboneError(
                 f"The saved model asks for {str(source.model_name)!r}, which is not in this machine's cache, and "
                 "nothing is fetched only because a folder asks for it. If you trust that address, name it yourself: "
-                f"L2RCLIPClassifier.load(path, model_name={str(source.model_name)!r})."
+                f"L2RCLIPClassifier.load({path}, model_name={str(source.model_name)!r})."
             )
         return BackboneSource(LOCAL_DIR_PREFIX + str(folder), None, source.seed)
     for name in (source.model_name.removeprefix(LOCAL_DIR_PREFIX), source.pretrained or ""):
         if name[:2].strip("/\\") == "" and len(name) > 1:
             raise MissingBackboneError(
                 f"The saved model asks for {str(name)!r}, a place on the network. If you trust it, name it yourself: "
-                "L2RCLIPClassifier.load(path, model_name=..., pretrained=...)."
+                f"L2RCLIPClassifier.load({path}, model_name=..., pretrained=...)."
             )
     return source
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from typing import Any
 
-from skl2rclip._clip.source import LOCAL_DIR_PREFIX, BackboneSource
+from skl2rclip._clip.source import BackboneSource, without_folders
 from skl2rclip._model.state import FittedState
 from skl2rclip._settings import Settings
 
-_VERSIONS = ("skl2rclip", "torch", "open_clip_torch")
+VERSIONS = ("skl2rclip", "torch", "open_clip_torch")
 
 
 def describe(state: FittedState, settings: Settings) -> dict[str, Any]:
@@ -35,9 +34,9 @@ def describe(state: FittedState, settings: Settings) -> dict[str, Any]:
         "rank_names": list(scale.names),
         "values": scale.values.tolist(),
         "prompt": state.tokens.text,
-        "backbone": _named(state.source(settings)),
+        "backbone": named(state.source(settings)),
         "fingerprint": record.fingerprint,
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
     if settings.is_precomputed:
         return {**described, "columns": list(state.column_names or state.blocks.names)}
@@ -49,10 +48,7 @@ def describe(state: FittedState, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _named(source: BackboneSource) -> str:
+def named(source: BackboneSource) -> str:
     """Name a backbone without the folders of the machine that it is on."""
-    if source.local_folder is not None:
-        return LOCAL_DIR_PREFIX + source.local_folder.name
-    if source.has_own_weights:
-        return source.model_name
-    return f"{source.model_name} ({os.path.basename(source.pretrained or 'random weights')})"
+    known = without_folders(source)
+    return known.model_name if known.has_own_weights else f"{known.model_name} ({known.pretrained or 'random weights'})"

@@ -26,7 +26,7 @@ import numpy as np
 import safetensors.numpy
 
 from skl2rclip._clip.backbone import BACKBONE_FILES, Backbone
-from skl2rclip._clip.source import LOCAL_DIR_PREFIX, BackboneSource
+from skl2rclip._clip.source import LOCAL_DIR_PREFIX, BackboneSource, without_folders
 from skl2rclip._model.schema import FORMAT_NAME, FORMAT_VERSION, MAX_WIDTH, check_description, parse_json
 from skl2rclip._model.state import Arrays, FittedState, array_shapes
 from skl2rclip._ordinal.ranks import RankScale
@@ -35,8 +35,8 @@ from skl2rclip._utils.arguments import Recorded, class_weights_of, seed_from
 from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder, sync
 from skl2rclip.errors import MissingBackboneError
 
-_DESCRIPTION_FILE = "model.json"
-_ARRAYS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+ARRAYS_FILE = "model.safetensors"
 _BACKBONE_FOLDER = "backbone"
 # what a save that was interrupted, or an earlier one with another backbone, leaves beside the model
 _PASSING = re.compile(r"model-[0-9a-f]{16}\.safetensors|backbone(-[0-9a-f]{16})?")
@@ -91,7 +91,7 @@ def _write(
     folder: Path, parameters: Mapping[str, Any], state: FittedState, backbone: Backbone | None, kept: str | None
 ) -> None:
     """Write a complete model into an empty folder, and see it to the disk."""
-    arrays = folder / _ARRAYS_FILE
+    arrays = folder / ARRAYS_FILE
     safetensors.numpy.save_file(
         {name: np.asarray(array, order="C") for name, array in state.to_arrays().items()}, arrays
     )
@@ -117,13 +117,13 @@ def _write_description(folder: Path, description: dict[str, Any]) -> None:
     text = json.dumps({**description, "checksum": "0" * 64}, indent=2, allow_nan=False) + "\n"
     check_description(json.loads(text))
     checksum = hashlib.sha256(text.encode()).hexdigest()
-    (folder / _DESCRIPTION_FILE).write_bytes(_CHECKSUM.sub(f'"checksum": "{checksum}"\n}}\n', text).encode())
+    (folder / DESCRIPTION_FILE).write_bytes(_CHECKSUM.sub(f'"checksum": "{checksum}"\n}}\n', text).encode())
 
 
 def _flush(folder: Path) -> None:
     """Give every file the mode that the process's umask leaves, and see it and its folder to the disk."""
     # the description is written by Python, which asks the umask; other writers have modes of their own
-    mode = stat.S_IMODE((folder / _DESCRIPTION_FILE).stat().st_mode)
+    mode = stat.S_IMODE((folder / DESCRIPTION_FILE).stat().st_mode)
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             os.chmod(Path(parent, name), mode)
@@ -144,25 +144,25 @@ def _has_moved(new: Path, target: Path) -> bool:
 
 def _replace(target: Path, new: Path) -> None:
     """Put a new model in the place of an earlier one, or into an empty folder, while others may be reading there."""
-    description = parse_json((new / _DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    description = parse_json((new / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     arrays = target / f"model-{description['arrays']['sha256'][:16]}.safetensors"
     if (new / _BACKBONE_FOLDER).is_dir():
         description["includes_backbone"] = _bring_backbone(target, new, description["state"]["record"])
         del description["checksum"]
         _write_description(new, description)
         _flush(new)
-    os.replace(new / _ARRAYS_FILE, arrays)
+    os.replace(new / ARRAYS_FILE, arrays)
     sync(target)
-    os.replace(new / _DESCRIPTION_FILE, target / _DESCRIPTION_FILE)  # from here on the new model is there
+    os.replace(new / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # from here on the new model is there
     sync(target)
-    os.replace(arrays, target / _ARRAYS_FILE)
+    os.replace(arrays, target / ARRAYS_FILE)
     _remove_passing(target, keep=description["includes_backbone"])
     sync(target)
 
 
 def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
     """Put the new backbone beside an earlier one, or use that where it is the same; return the folder's name."""
-    file = target / _DESCRIPTION_FILE
+    file = target / DESCRIPTION_FILE
     earlier: dict[str, Any] = parse_json(_read_description(file)) if file.is_file() else {}
     if earlier.get("includes_backbone") and {**earlier["state"]["record"], "source": record["source"]} == record:
         return earlier["includes_backbone"]
@@ -207,7 +207,7 @@ def _refuse_foreign(target: Path) -> None:
     if not os.path.lexists(target):
         return
     # what a save that was killed has left in an empty folder is nobody's
-    names = [entry.name for entry in target.iterdir()] if target.is_dir() else [_DESCRIPTION_FILE]
+    names = [entry.name for entry in target.iterdir()] if target.is_dir() else [DESCRIPTION_FILE]
     foreign = [name for name in names if not (is_scratch(name) or name == PROGRESS_FOLDER or _PASSING.fullmatch(name))]
     if foreign and not _is_ours(target):
         raise FileExistsError(f"{target} exists and is not a saved model; choose another path, or remove it first.")
@@ -215,7 +215,7 @@ def _refuse_foreign(target: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds what `save` writes, of whatever version."""
-    file = folder / _DESCRIPTION_FILE
+    file = folder / DESCRIPTION_FILE
     try:
         description = parse_json(_read_description(file)) if file.is_file() else None  # a pipe would be waited for
     except PermissionError:  # whatever it is, it is not to be called worthless
@@ -231,12 +231,12 @@ def _is_ours(folder: Path) -> bool:
 def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
     """Read what `save` wrote, and believe nothing of it; parameters that name models or places are `Recorded`."""
     folder = Path(path)
-    file = folder / _DESCRIPTION_FILE
+    file = folder / DESCRIPTION_FILE
     for attempt in range(_ATTEMPTS):
         if folder.is_file():
             raise NotADirectoryError(f"{folder} is a file: give the folder that `save` made, {folder.parent} perhaps.")
         if not file.is_file():
-            raise FileNotFoundError(f"{folder} is not a saved model: there is no file {_DESCRIPTION_FILE} in it.")
+            raise FileNotFoundError(f"{folder} is not a saved model: there is no file {DESCRIPTION_FILE} in it.")
         before = _identity(file)
         try:
             return _load(folder, parameter_names)
@@ -255,8 +255,9 @@ def _identity(file: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
-    file = folder / _DESCRIPTION_FILE
+def _described(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Read ``model.json`` and check what every field of it is."""
+    file = folder / DESCRIPTION_FILE
     with _blaming(f"{file} is damaged or is not a saved model", KeyError, TypeError):
         text = _read_description(file)
         description = parse_json(text)
@@ -264,8 +265,29 @@ def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any],
     _check_version(folder, version, description)
     with _blaming(f"{file} is damaged or incomplete"):
         check_description(description)
+    return text, description
+
+
+def needed_files(folder: Path) -> tuple[list[str], str | None]:
+    """Name the files that belong to a ``model.json`` in a folder, and the folder of its backbone where it has one."""
+    inside = _described(folder)[1]["includes_backbone"] or None
+    return [ARRAYS_FILE, *([] if inside is None else [f"{inside}/{name}" for name in BACKBONE_FILES[:2]])], inside
+
+
+def is_of_a_model(name: str) -> bool:
+    """Whether a file, by its name in a model's folder, is one that a save writes."""
+    if name in (DESCRIPTION_FILE, ARRAYS_FILE):
+        return True
+    first, _, rest = name.partition("/")
+    return _PASSING.fullmatch(first) is not None and (rest in BACKBONE_FILES if rest else "." in first)
+
+
+def _load(folder: Path, parameter_names: Sequence[str]) -> tuple[dict[str, Any], FittedState]:
+    file = folder / DESCRIPTION_FILE
+    text, description = _described(folder)
+    with _blaming(f"{file} is damaged or incomplete"):
         parameters = _parameters_from_json(description["params"], parameter_names)
-    with _blaming(f"{folder / _ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
+    with _blaming(f"{folder / ARRAYS_FILE} is missing or damaged", OSError, safetensors.SafetensorError):
         arrays = _read_arrays(folder, description)
     with _blaming(f"{folder} is damaged"):
         state = FittedState.from_parts(description["state"], arrays)
@@ -327,17 +349,17 @@ def _read_arrays(folder: Path, description: Mapping[str, Any]) -> Arrays:
     with _open_arrays(folder, expected["sha256"]) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size != expected["bytes"]:
-            raise ValueError(f"it has {status.st_size} bytes, and {_DESCRIPTION_FILE} belongs to {expected['bytes']}")
+            raise ValueError(f"it has {status.st_size} bytes, and {DESCRIPTION_FILE} belongs to {expected['bytes']}")
         _check_header(file, description["state"])
         file.seek(0)
         data = file.read(expected["bytes"])
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise ValueError(f"it is not the one that {_DESCRIPTION_FILE} belongs to (its checksum is another)")
+        raise ValueError(f"it is not the one that {DESCRIPTION_FILE} belongs to (its checksum is another)")
     return safetensors.numpy.load(data)
 
 
 def _open_arrays(folder: Path, digest: str) -> BufferedReader:
-    for name in (f"model-{digest[:16]}.safetensors", _ARRAYS_FILE):
+    for name in (f"model-{digest[:16]}.safetensors", ARRAYS_FILE):
         with contextlib.suppress(FileNotFoundError):
             if (folder / name).is_file():  # a pipe would be waited for
                 return open(folder / name, "rb")
@@ -387,6 +409,23 @@ def portable_parameters(parameters: Mapping[str, Any], scale: RankScale) -> dict
     if isinstance(result.get("random_state"), np.random.RandomState):
         result["random_state"] = None
     return {name: _plain(value) for name, value in result.items()}
+
+
+def without_places(state: FittedState, parameters: Mapping[str, Any]) -> tuple[FittedState, dict[str, Any]]:
+    """Return state and parameters that say nothing of this machine's folders: for a model that others are to read."""
+    # where it was loaded from may be a folder that came with an earlier save, or the cache of a hub
+    fitted, (model_name, pretrained) = state.record.source, state.asked_for
+    source = without_folders(BackboneSource(model_name or fitted.model_name, pretrained, fitted.seed))
+    asked_for = source.model_name, source.pretrained
+    now = without_folders(BackboneSource(parameters["model_name"], parameters["pretrained"]))
+    named = {
+        "model_name": now.model_name,
+        "pretrained": now.pretrained,
+        "embedding_cache": None,
+        "checkpoint_dir": None,
+    }
+    record = replace(state.record, source=source)
+    return replace(state, record=record, asked_for=asked_for), {**parameters, **named}
 
 
 def _plain(value: Any) -> Any:

@@ -16,13 +16,14 @@ from jsonschema.validators import extend
 from skl2rclip._settings import MAX_VIEWS
 
 FORMAT_NAME = "skl2rclip model"
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 
 # more than any CLIP has, and little enough to be allocated
 MAX_WIDTH = 16_384
 # of features of several depths, or of several models
 MAX_COLUMNS = 1_000_000
 _MAX_RANKS = 1_000_000
+_MAX_IMAGES = 2**53
 _MAX_TOKEN = 10_000_000
 _MAX_PIXELS = 8_192
 _TEXT = 100_000
@@ -132,6 +133,8 @@ _STATE = _record(
     ),
     features=_one_of("embedding", "tower", "both"),
     n_views=_integer(1, MAX_VIEWS),
+    n_images=_list(_integer(0, _MAX_IMAGES), 2, _MAX_RANKS),
+    n_groups=_or_null(_integer(1, _MAX_IMAGES)),
     adapter=_one_of("linear", "mlp"),
     n_features=_or_null(_integer(0, MAX_WIDTH)),
     noise=_or_null(_number(0, _HUGE)),

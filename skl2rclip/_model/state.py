@@ -41,7 +41,7 @@ from skl2rclip.errors import InvalidParameterError
 
 _MAX_LABELS = 10**8
 
-_AS_THEY_ARE = ("structure", "device", "features", "n_views", "noise", "trust", "n_columns")  # in JSON
+_AS_THEY_ARE = ("structure", "device", "features", "n_views", "n_groups", "noise", "trust", "n_columns")  # in JSON
 
 Arrays = dict[str, np.ndarray]
 
@@ -78,6 +78,8 @@ class FittedState:
     device: str  # where it was trained
     blocks: FeatureBlocks  # the columns of what a tower or table gives
     features: str  # which of them are read
+    n_images: tuple[int, ...]  # of each rank, in rank order, that the last fit and what came after it have learned from
+    n_groups: int | None = None  # that these were of, where the fit was told
     n_views: int = 1  # of each image that it learned from
     # error of a ridge regression on images that it has not seen, in the unit of the ranks' values; None where it was
     # not measured
@@ -160,6 +162,11 @@ class FittedState:
         return not self.history and self.zero_shot_share == 1 and self.noise is None
 
     @property
+    def n_learned_from(self) -> int:
+        """How many images of all ranks it has learned from."""
+        return int(np.sum(self.n_images))
+
+    @property
     def needs_backbone(self) -> bool:
         """Whether images cannot be predicted without the backbone's own tower."""
         return "tower" not in self.arrays and self.structure["image_tower"] != "precomputed"
@@ -180,6 +187,10 @@ class FittedState:
         if self.backbone is not None and source == self.record.source:
             return self.backbone
         return self.record.load(source)
+
+    def named_source(self, settings: Settings) -> BackboneSource:
+        """Name the backbone as the parameters do, whatever folder of this machine it comes from."""
+        return BackboneSource(settings.model_name, settings.pretrained, self.record.source.seed)
 
     @property
     def projection(self) -> Projection | None:
@@ -361,6 +372,8 @@ class FittedState:
             },
             "features": self.features,
             "n_views": self.n_views,
+            "n_images": list(self.n_images),
+            "n_groups": self.n_groups,
             "adapter": self.adapter_kind,
             "n_features": None if self.projection is None else self.projection.weight.shape[1],
             "noise": _finite(self.noise),
@@ -394,6 +407,7 @@ class FittedState:
             arrays=parts,
             asked_for=_tuples(description["asked_for"]),
             history=tuple(description["history"]),
+            n_images=tuple(description["n_images"]),
             errors=None if errors is None else RunningErrors(**errors),
             blocks=blocks,
             **{name: description[name] for name in _AS_THEY_ARE},
@@ -442,6 +456,7 @@ def _check_counts(description: Mapping[str, Any]) -> None:
     lengths = {
         "state.values": (len(description["values"]), n_ranks),
         "state.names": (len(description["names"]), n_ranks),
+        "state.n_images": (len(description["n_images"]), n_ranks),
         "state.tokens.ranks": (len(tokens["ranks"]), n_ranks),
         "state.record.image_config.embed_dim": (record["image_config"]["embed_dim"], width),
         "state.structure.n_context_tokens": (

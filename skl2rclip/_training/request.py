@@ -126,6 +126,22 @@ class FitRequest:
         return len(self.target) if self.held_out is None else int((~self.held_out).sum())
 
     @property
+    def n_images(self) -> tuple[int, ...]:
+        """How many images of each rank there are, with those of the passes that this one goes on from."""
+        target = self.target if self.held_out is None else self.target[~self.held_out]
+        counts = np.bincount(target, minlength=len(self.scale.ranks))
+        if self.one_pass and self.previous is not None:
+            counts += np.array(self.previous.n_images)
+        return tuple(counts.tolist())
+
+    @property
+    def n_groups(self) -> int | None:
+        """How many groups the images are of; None where nobody has said it."""
+        if self.groups is None:
+            return None
+        return len(np.unique(self.groups if self.held_out is None else self.groups[~self.held_out]))
+
+    @property
     def is_new(self) -> bool:
         """Whether nothing was learned before, so that a start can be chosen."""
         return not self.one_pass and (self.previous is None or not self.previous.history)

@@ -407,6 +407,8 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         blocks=learner.blocks,
         features=learner.features,
         n_views=learner.views.n_learned,
+        n_images=request.n_images,
+        n_groups=request.n_groups,
         n_columns=request.n_columns,
         column_names=request.column_names,
     )

@@ -1,5 +1,6 @@
 """Folders that are written in one step, and read with suspicion."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
+from skl2rclip._model.save import is_of_a_model, needed_files, without_places
 from skl2rclip.errors import MissingBackboneError
 from tests.support.small_models import CONFIGS, write_model
 
@@ -26,7 +28,7 @@ def test_saved_folder_is_json_and_safetensors_of_a_known_version(case, tmp_path)
     case[0].save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
     description = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert description["format_version"] == 7
+    assert description["format_version"] == 8
     np.testing.assert_array_equal(
         load_file(tmp_path / "model" / "model.safetensors")["prototypes"], case[0].prototypes_
     )
@@ -92,7 +94,7 @@ def test_unusable_folders_are_named(case, tmp_path):
         L2RCLIPClassifier.load(file)
     description = json.loads(file.read_text())
     file.write_text(json.dumps({**description, "format_version": 99}))
-    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 7"):
+    with pytest.raises(ValueError, match="has format version 99, and this version of skl2rclip reads 8"):
         L2RCLIPClassifier.load(tmp_path / "model")
     file.write_text("{")
     with pytest.raises(ValueError, match="is damaged or is not a saved model"):
@@ -135,7 +137,7 @@ def test_folders_of_the_earlier_form_are_refused_in_one_sentence(saved):
     description = {"format_version": 5, "library_version": "0.1.0.dev0", "params": {}, "state": {}}
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(
-        ValueError, match=r"format version 5, and this version .* reads 7; .* earlier form of skl2rclip 0.1.0.dev0"
+        ValueError, match=r"format version 5, and this version .* reads 8; .* earlier form of skl2rclip 0.1.0.dev0"
     ):
         L2RCLIPClassifier.load(saved)
 
@@ -434,3 +436,51 @@ def test_a_backbone_inside_that_has_lost_its_weights_is_said_to_have(fitted_clas
     unload_backbones()
     with pytest.raises(MissingBackboneError, match="its folder holds no weights"):
         L2RCLIPClassifier.load(tmp_path / "model").predict(shades[0])
+
+
+# ------------------------------------------------------------- for others to read
+
+
+def test_files_that_belong_to_a_model_are_named_once_it_is_checked(models, tmp_path):
+    models[0].save(tmp_path / "bare")
+    models[0].save(tmp_path / "whole", include_backbone=True)
+    assert needed_files(tmp_path / "bare") == (["model.safetensors"], None)
+    files, inside = needed_files(tmp_path / "whole")
+    assert inside == "backbone"
+    written = {path.relative_to(tmp_path / "whole").as_posix() for path in (tmp_path / "whole").rglob("*.*")}
+    assert {*files, "model.json"} == written
+    assert all(map(is_of_a_model, written))
+    others = [
+        "README.md",
+        "model.pkl",
+        "model-old.safetensors",
+        "backbone",
+        "backbone/x.py",
+        "a/model.json",
+        "backbone/a/b",
+    ]
+    assert [name for name in others if is_of_a_model(name)] == []
+    (tmp_path / "bare" / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match="damaged or is not a saved model"):
+        needed_files(tmp_path / "bare")
+
+
+@pytest.mark.parametrize(
+    ("named", "known"),
+    [
+        (("local-dir:/home/me/clip", None), ("local-dir:clip", None)),
+        (("local-dir:clip/", None), ("local-dir:clip", None)),
+        (("ViT-B-32", "/home/me/weights.pt"), ("ViT-B-32", "weights.pt")),
+        (("ViT-B-32", "openai"), ("ViT-B-32", "openai")),
+        (("hf-hub:someone/clip", None), ("hf-hub:someone/clip", None)),
+        (("skl2rclip-tiny", None), ("skl2rclip-tiny", None)),
+    ],
+)
+def test_places_of_this_machine_are_left_out(models, named, known):
+    state = models[0]._state
+    here = dataclasses.replace(state, asked_for=named)
+    parameters = {**models[0].get_params(), "model_name": named[0], "pretrained": named[1], "embedding_cache": "/cache"}
+    there, shown = without_places(here, {**parameters, "checkpoint_dir": "/runs"})
+    assert (shown["model_name"], shown["pretrained"]) == there.asked_for == known
+    assert (there.record.source.model_name, there.record.source.pretrained) == known
+    assert shown["embedding_cache"] is shown["checkpoint_dir"] is None

@@ -73,7 +73,7 @@ def test_a_part_that_is_missing_is_named(fitted_classifier, tmp_path, path):
         (("includes_backbone",), "backbone\n", "includes_backbone"),
         (("params", "class_weight"), [[0, 1], [0, 2]], "names a label twice"),
         (("params", "batch_size"), 10**299, "params.batch_size"),
-        (("format_version",), 5.0, "has format version 5.0, and this version .* reads 7"),
+        (("format_version",), 5.0, "has format version 5.0, and this version .* reads 8"),
         (("state", "features"), "tower", "state.n_features is None, and state.features 'tower'"),
         (("state", "blocks", "embedding"), 2, "state.blocks.embedding is no block"),
         (("state", "blocks", "embedding"), None, "state.features is 'embedding', and the blocks allow"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -21,6 +22,7 @@ from tests.support.processes import prepared_context, set_environment
 COMMIT = "c" * 40
 _RESOLVE = re.compile(r"/([^/]+/[^/]+|[^/]+)/resolve/([^/]+)/(.+)")
 _API = re.compile(r"/api/models/([^/]+/[^/]+|[^/]+?)(/.*)?")
+_BATCH = re.compile(r"/(.+)\.git/info/lfs/objects/batch")
 _ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_DISABLE_PROGRESS_BARS")
 _OUTPUTS = ("out.txt", "error.txt")
 _CHUNK = 1 << 16
@@ -46,6 +48,18 @@ class StandIn:
         By file name, seconds for which each of the next answers pauses behind its header.
     status : int or None
         What every question is answered with.
+    writers : dict of str to str
+        Names of users by the tokens that may write, each in the repositories of its own name.
+    readers : set of str
+        Tokens that may read alone.
+    private : set of str
+        Repositories that only those who are logged in see.
+    branches : dict of tuple to dict of str to bytes
+        Files by name, by repository and branch beside ``main``.
+    commits : list of dict
+        What each commit has said: ``repository``, ``revision``, ``create_pr``, ``header``, ``files`` and ``deleted``.
+    before_commit : callable or None
+        What happens at the hub before the next commit comes.
     asked : list of tuple
         Method, path and the Range of each request.
     """
@@ -56,6 +70,14 @@ class StandIn:
     swaps: dict = field(default_factory=dict)
     pauses: dict = field(default_factory=dict)
     status: int | None = None
+    writers: dict = field(default_factory=dict)
+    readers: set = field(default_factory=set)
+    private: set = field(default_factory=set)
+    branches: dict = field(default_factory=dict)
+    commits: list = field(default_factory=list)
+    before_commit: object = None
+    heads: dict = field(default_factory=dict)
+    stored: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
 
     def __enter__(self):
@@ -79,6 +101,39 @@ class StandIn:
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
         self.repositories[repository] = {(names or {}).get(name, name): content for name, content in files.items()}
 
+    def head(self, repository, branch="main"):
+        """Commit that a branch points to."""
+        return self.heads.get((repository, branch), COMMIT)
+
+    def files_at(self, repository, revision):
+        """Files of a branch or of the commit that it points to; None where there is neither."""
+        branches = {"main": self.repositories[repository]}
+        branches |= {branch: files for (name, branch), files in self.branches.items() if name == repository}
+        for branch, files in branches.items():
+            if revision in (branch, self.head(repository, branch)):
+                return branch, files
+        return None
+
+    def commit(self, repository, revision, lines, *, create_pr=False):
+        """Do what the lines of a commit say, on a branch, or on none where it is a pull request."""
+        by_kind = {}
+        for line in lines:
+            by_kind.setdefault(line["key"], []).append(line["value"])
+        files = {each["path"]: base64.b64decode(each["content"]) for each in by_kind.get("file", [])}
+        files |= {each["path"]: self.stored[each["oid"]] for each in by_kind.get("lfsFile", [])}
+        deleted = [each["path"] for each in by_kind.get("deletedFile", [])]
+        [header] = by_kind["header"]
+        said = {"repository": repository, "revision": revision, "create_pr": create_pr, "header": header}
+        self.commits.append({**said, "files": files, "deleted": deleted})
+        oid = hashlib.sha1(str(len(self.commits)).encode()).hexdigest()  # noqa: S324 - as git names it
+        if not create_pr:
+            branch, there = self.files_at(repository, revision)
+            there.update(files)
+            for name in deleted:
+                del there[name]
+            self.heads[repository, branch] = oid
+        return oid
+
     def fetched(self, name):
         """Ranges of all requests for the content of a file, None for all of it."""
         return [
@@ -90,6 +145,7 @@ class StandIn:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or what follows a header waits for 40 ms
     hub: StandIn
 
     def log_message(self, *_):
@@ -110,31 +166,125 @@ class _Handler(BaseHTTPRequestHandler):
         resolve, api = _RESOLVE.fullmatch(path), _API.fullmatch(path)
         repository = (resolve or api)[1] if resolve or api else None
         files = self.hub.repositories.get(repository)
+        if repository in self.hub.private and not is_stored and self._token() is None:
+            files = None
+        revision = "main"
+        if resolve:
+            revision = resolve[2]
+        elif api and (named := re.match("/(?:tree|revision)/([^/]+)", api[2] or "")):
+            revision = named[1]
+        at = None if files is None else self.hub.files_at(repository, revision)
         if self.hub.status is not None:
             self._refuse(self.hub.status, "Trouble")
         elif files is None:  # as the real one, which does not tell strangers what is private
             self._refuse(401, "RepoNotFound")
         elif repository in self.hub.gated:
             self._refuse(401, "GatedRepo")
-        elif api:
-            self._send_json(repository, files, api[2] or "")
-        elif resolve[2] not in ("main", COMMIT):
+        elif at is None:
             self._refuse(404, "RevisionNotFound")
-        elif resolve[3] not in files:
+        elif api:
+            self._send_info(repository, *at, api[2] or "")
+        elif resolve[3] not in at[1]:
             self._refuse(404, "EntryNotFound")
         elif is_stored:
-            self._send_file(resolve[3], files[resolve[3]], bounds, with_body, {})
+            self._send_file(resolve[3], at[1][resolve[3]], bounds, with_body, {})
         else:
-            self._resolve(resolve[3], files[resolve[3]], bounds, with_body)
+            self._resolve(resolve[3], at[1][resolve[3]], bounds, with_body, self.hub.head(repository, at[0]))
 
-    def _resolve(self, name, content, bounds, with_body):
+    def do_POST(self):
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.asked.append((self.command, self.path, None))
+        path, _, query = self.path.partition("?")
+        api, batch = _API.fullmatch(path), _BATCH.fullmatch(path)
+        user = self.hub.writers.get(self._token())
+        if self.hub.status is not None:
+            self._refuse(self.hub.status, "Trouble")
+        elif user is None and self._token() not in self.hub.readers:
+            self._refuse(401, "")
+        elif path == "/api/validate-yaml":
+            self._send_json({})
+        elif path == "/api/repos/create":
+            self._create(user, json.loads(content))
+        elif user is None or not (api or batch)[1].startswith(f"{user}/"):
+            is_proposal = user is not None and "create_pr=1" in query
+            # what is proposed may be brought along
+            if is_proposal or (user is not None and batch):
+                self._write_to((api or batch)[1], (api and api[2]) or "", content, is_proposal=True)
+            else:
+                self._refuse(403, "")
+        else:
+            self._write_to((api or batch)[1], (api and api[2]) or "", content, is_proposal="create_pr=1" in query)
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.asked.append((self.command, self.path, None))
+        self.hub.stored[hashlib.sha256(content).hexdigest()] = content
+        self._send_json({})
+
+    def _token(self):
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+
+    def _create(self, user, wanted):
+        repository = f"{wanted['organization'] or user}/{wanted['name']}"
+        if not user or not repository.startswith(f"{user}/"):
+            self._refuse(403, "")
+            return
+        answer = {"url": f"{self.hub.address}/{repository}"}
+        if repository in self.hub.repositories:
+            self._send_json(answer, 409)
+            return
+        self.hub.repositories[repository] = {".gitattributes": b"*.safetensors filter=lfs"}
+        if wanted.get("visibility") == "private" or wanted.get("private"):
+            self.hub.private.add(repository)
+        self._send_json(answer)
+
+    def _write_to(self, repository, rest, content, *, is_proposal):
+        action, _, revision = rest.strip("/").partition("/")
+        if action == "preupload":
+            files = json.loads(content)["files"]
+            modes = {True: "lfs", False: "regular"}
+            answers = [
+                {"path": each["path"], "uploadMode": modes[each["path"].endswith(_LARGE)], "shouldIgnore": False}
+                for each in files
+            ]
+            self._send_json({"files": answers})
+        elif action == "branch":
+            self.hub.branches[repository, revision] = dict(self.hub.repositories[repository])
+            self.hub.heads[repository, revision] = self.hub.head(repository)
+            self._send_json({})
+        elif action == "commit":
+            self._commit(repository, revision, content, is_proposal=is_proposal)
+        else:  # where large files are to be put
+            answers = [
+                {**each, "actions": {"upload": {"href": f"{self.hub.address}/lfs/{each['oid']}"}}}
+                for each in json.loads(content)["objects"]
+            ]
+            self._send_json({"objects": answers, "transfer": "basic"})
+
+    def _commit(self, repository, revision, content, *, is_proposal):
+        lines = [json.loads(line) for line in content.splitlines()]
+        if self.hub.before_commit is not None:
+            happens, self.hub.before_commit = self.hub.before_commit, None
+            happens()
+        parent = lines[0]["value"].get("parentCommit")
+        if not is_proposal and parent not in (None, self.hub.head(repository, revision)):
+            self._refuse(412, "")
+            return
+        oid = self.hub.commit(repository, revision, lines, create_pr=is_proposal)
+        address = f"{self.hub.address}/{repository}"
+        answer = {"commitUrl": f"{address}/commit/{oid}", "commitOid": oid}
+        if is_proposal:
+            answer["pullRequestUrl"] = f"{address}/discussions/{len(self.hub.commits)}"
+        self._send_json(answer)
+
+    def _resolve(self, name, content, bounds, with_body, commit):
         if not name.endswith(_LARGE):
             etag = hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()  # noqa: S324 - as git names it
-            self._send_file(name, content, bounds, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+            self._send_file(name, content, bounds, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
             return
         etag = hashlib.sha256(content).hexdigest()
         self.send_response(302)
-        headers = {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": len(content), "X-Repo-Commit": COMMIT}
+        headers = {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": len(content), "X-Repo-Commit": commit}
         # where large files are stored is another host, which is not told the user's token
         place = f"{self.hub.address.replace('127.0.0.1', 'localhost')}/stored/{self.path.lstrip('/')}"
         for header, value in {**headers, "Location": place, "Content-Length": 0}.items():
@@ -147,13 +297,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _send_json(self, repository, files, rest):
+    def _send_info(self, repository, branch, files, rest):
         if rest.startswith("/tree/"):  # of folders, of which there are none
             self._refuse(404, "EntryNotFound")
             return
-        answer = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+        siblings = [{"rfilename": name} for name in files]
+        is_private = repository in self.hub.private
+        commit = self.hub.head(repository, branch)
+        self._send_json({"id": repository, "sha": commit, "private": is_private, "siblings": siblings})
+
+    def _send_json(self, answer, status=200):
         content = json.dumps(answer).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -204,6 +359,23 @@ def begin(code, folder, hub, *, offline=False, terminal=False, anew=False, **env
     process = context.Process(target=_run, args=(code, settings, *files, terminal))
     process.start()
     return process
+
+
+def ask_it(monkeypatch, hub, cache):
+    """Let this process ask the stand-in for the time of a test, with a cache of its own."""
+    from huggingface_hub import constants
+
+    settings = {
+        "ENDPOINT": hub.address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,  # a protocol of its own
+        "HF_TOKEN_PATH": str(cache / "token"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def ask(code, folder, hub, *, timeout=120, **options):

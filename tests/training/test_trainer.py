@@ -82,6 +82,24 @@ def test_images_are_left_out_by_the_users_own_indices(request_for, shades, shade
     np.testing.assert_array_equal(state.prototypes, fit(request.keep(~np.isin(np.arange(40), [3, 7]))).prototypes)
 
 
+def test_images_are_counted_that_were_learned_from(request_for, shades):
+    groups = np.arange(40) // 2
+    request = dataclasses.replace(request_for(), groups=groups)
+    assert request.n_images == (8, 8, 8, 8, 8)
+    assert request.n_groups == 20
+    rest = request.keep(np.arange(40) >= 5)
+    assert rest.n_images == (7, 7, 7, 7, 7)
+    assert rest.n_groups == 18
+    watched = rest.with_validation(stamped(shades[0][:3]), shades[1][:3])
+    assert (watched.n_images, watched.n_groups) == (rest.n_images, rest.n_groups)
+    state = fit(watched)
+    assert (state.n_images, state.n_groups) == (rest.n_images, rest.n_groups)
+    # a pass counts with what it goes on from, a fit that goes on does not
+    assert request_for(one_pass=True, previous=state).n_images == (15, 15, 15, 15, 15)
+    assert request_for(previous=state).n_images == (8, 8, 8, 8, 8)
+    assert request_for().n_groups is None
+
+
 def test_a_request_plans_for_the_images_that_are_left(request_for):
     request = request_for(prompt_epochs="auto", image_epochs="auto", image_tower="finetune", batch_size=1)
     assert request.plan == (PlannedStage("prompts", 2), PlannedStage("image_tower", 5))
