@@ -4,6 +4,7 @@ Labels are numbers, or words whose order `ranks` or an ordered Categorical gives
 order of words is not known, a label is not a rank, or there are none.
 """
 
+from skl2rclip.metrics._at_least import at_least_rank_scores
 from skl2rclip.metrics._bootstrap import bootstrap_scores
 from skl2rclip.metrics._cases import pool_probabilities
 from skl2rclip.metrics._distributions import mean_absolute_expectation_error, ordinality, ranked_probability_score
@@ -27,6 +28,7 @@ from skl2rclip.metrics._scorers import (
 )
 
 __all__ = [
+    "at_least_rank_scores",
     "average_mean_absolute_rank_error",
     "bootstrap_scores",
     "cumulative_score",

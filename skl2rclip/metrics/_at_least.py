@@ -1,0 +1,95 @@
+"""Each 'at least this rank' as a decision of its own: how well it is told, and at which threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
+
+from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
+from skl2rclip._utils.arguments import check_real, check_sample_weight
+
+
+def at_least_rank_scores(
+    y_true: Any, y_proba: Any, *, ranks: Any = None, threshold: float = 0.5, sample_weight: Any = None
+) -> Bunch:
+    """Score the decisions 'at least this rank', one for each rank but the lowest, such as 'moderate or worse'.
+
+    The probability of a decision is that of all ranks from there on, summed up; it is taken where that is at least
+    `threshold`.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Labels.
+    y_proba : array-like of shape (n, K)
+        Probabilities; columns in the order of the sorted labels, as `predict_proba` returns them.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first. Without it, an ordered Categorical `y_true` gives them; else labels must be the
+        integers 0 to K - 1, which are the columns.
+    threshold : float, default=0.5
+        In [0, 1].
+    sample_weight : array-like of shape (n,), optional
+        How much each image counts; all count the same by default.
+
+    Returns
+    -------
+    Bunch
+        Of arrays of shape (K - 1,), NaN where `y_true` holds no image that would tell:
+
+        rank : ndarray
+            The label from which on the decision is taken.
+        prevalence : ndarray, float64
+            Share of the images that are at least of this rank.
+        roc_auc : ndarray, float64
+            Area under the curve of sensitivity over 1 - specificity, for all thresholds.
+        sensitivity, specificity : ndarray, float64
+            Share of the images of at least this rank for which it is taken, and of the others for which it is not.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, rows do not sum to one, or a label is not a rank.
+
+    References
+    ----------
+    Ordered classes as a row of binary decisions: Frank and Hall, "A simple approach to ordinal classification", ECML
+    2001.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import at_least_rank_scores
+    >>> proba = [[0.9, 0.1, 0.0], [0.2, 0.6, 0.2], [0.3, 0.4, 0.3], [0.0, 0.2, 0.8]]
+    >>> scores = at_least_rank_scores([0, 1, 2, 2], proba)
+    >>> scores.rank.tolist(), scores.sensitivity.tolist(), scores.specificity.tolist()
+    ([1, 2], [1.0, 0.5], [1.0, 1.0])
+    """
+    check_real("threshold", threshold, 0, 1)
+    labels, probabilities = check_probabilities(y_true, y_proba)
+    scale = scale_of_columns(labels, probabilities.shape[1], ranks)
+    true = scale.encode(labels.values, "y_true")
+    weight = check_sample_weight(sample_weight, len(true))
+    # from the highest rank down, so that the last one's own is not the rest of a sum
+    of_higher = in_rank_order(probabilities, scale.class_order, len(scale.ranks))[:, ::-1].cumsum(axis=1)[:, ::-1]
+    columns = [_scores(true >= k, of_higher[:, k], threshold, weight) for k in range(1, len(scale.ranks))]
+    names = ("prevalence", "roc_auc", "sensitivity", "specificity")
+    return Bunch(rank=scale.ranks[1:], **dict(zip(names, np.transpose(columns), strict=True)))
+
+
+def _scores(is_so: np.ndarray, probability: np.ndarray, threshold: float, weight: np.ndarray) -> tuple[float, ...]:
+    counts = weight > 0
+    is_so, probability, weight = is_so[counts], probability[counts], weight[counts]
+    taken = probability >= threshold
+    both = is_so.any() and not is_so.all()
+    return (
+        float(np.average(is_so, weights=weight)),
+        float(roc_auc_score(is_so, probability, sample_weight=weight)) if both else np.nan,
+        _share(taken, is_so, weight),
+        _share(~taken, ~is_so, weight),
+    )
+
+
+def _share(is_right: np.ndarray, of: np.ndarray, weight: np.ndarray) -> float:
+    return float(np.average(is_right[of], weights=weight[of])) if of.any() else np.nan
