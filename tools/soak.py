@@ -194,21 +194,22 @@ def run_concurrent(n_refits: int) -> bool:
             three.fit(*more)
             three.fit(X, y)
 
-    results = {
-        "eight threads during fits of another": during(
-            three, [old], rows, lambda: [classifier().fit(*more) for _ in range(n_refits)]
-        ),
-        "eight threads during fits of the same": during(three, [old, new], rows, refit),
-    }
-    for method in ("spawn", "fork", "forkserver"):
+    results = []
+
+    def tell(what: str, result: str) -> None:
+        print(f"{what:45} {result}", flush=True)
+        results.append("WRONG" not in result and (" wrong" not in result or " 0 wrong" in result))
+
+    fit_others = during(three, [old], rows, lambda: [classifier().fit(*more) for _ in range(n_refits)])
+    tell("eight threads during fits of another", fit_others)
+    tell("eight threads during fits of the same", during(three, [old, new], rows, refit))
+    for number in range(5):
+        tell(f"forked during a fit, {number}", in_child("fork", daemon=True, fits=True, during_fit=True))
+    for method in ("fork", "spawn", "forkserver"):
         for daemon in (False, True):
             kind = f"{method}{', daemonic' if daemon else ''}"
-            results[f"predicts and fits: {kind}"] = in_child(method, daemon=daemon, fits=True, during_fit=False)
-    for number in range(5):
-        results[f"forked during a fit, {number}"] = in_child("fork", daemon=True, fits=True, during_fit=True)
-    for what, result in results.items():
-        print(f"{what:45} {result}", flush=True)
-    return not any("WRONG" in each or (" wrong" in each and " 0 wrong" not in each) for each in results.values())
+            tell(f"predicts and fits: {kind}", in_child(method, daemon=daemon, fits=True, during_fit=False))
+    return all(results)
 
 
 def main() -> int:
