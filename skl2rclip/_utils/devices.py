@@ -180,7 +180,8 @@ def explain_out_of_memory(
         of_batches = [] if batch_size is None else lower
         always = ["run fewer fits at once (n_jobs of the search)"]
         *first, last = [*of_batches, *remedies, *always, "choose a smaller model_name"]
+        at = "" if batch_size is None else f" at batch_size={batch_size!r}"
         raise MemoryError(
-            f"{'The device' if is_of_device else 'The process'} ran out of memory{doing and f' while {doing}'}"
-            f"{'' if batch_size is None else f' at batch_size={batch_size!r}'}: {', '.join(first)}, or {last}. {error}"
+            f"{'The device' if is_of_device else 'The process'} ran out of memory{at}{doing and f' while {doing}'}: "
+            f"{', '.join(first)}, or {last}. {error}"
         ) from error
