@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._export import ExportMixin
 from skl2rclip._fit_checks import (
@@ -31,6 +30,7 @@ from skl2rclip._ordinal.ranks import RankScale, all_ranks, names_of
 from skl2rclip._read_out import ReadOutMixin
 from skl2rclip._settings import Settings
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
+from skl2rclip._utils.snapshots import snapshot_of, unfitted
 from skl2rclip.errors import InvalidParameterError
 from skl2rclip.metrics import ordinality
 
@@ -589,22 +589,20 @@ class L2RCLIPClassifier(
 
     def _adopt(self, state: FittedState) -> L2RCLIPClassifier:
         """Become what was learned; nothing of an earlier fit remains."""
-        parameters = {name: value for name, value in vars(self).items() if name.startswith("__") or name[-1] != "_"}
-        self.__dict__ = {**parameters, **_attributes_of(state)}  # in one step, which no interrupt divides
+        self.__dict__ = unfitted(self, **_attributes_of(state)).__dict__
         return self
 
     # -------------------------------------------------------------- read-out
 
     def _fitted(self, X: Any) -> tuple[FittedState, Any, Settings]:
         """Fitted state, checked data, and the parameters as they are now."""
-        check_is_fitted(self)
-        settings = self._settings()
-        self._state.check_settings(settings, self.ranks, self.rank_names)
-        data = checked_data(self, settings, X, fitted=True)
+        fitted = snapshot_of(self)
+        state, settings = fitted._to_hand_on()
+        data = checked_data(fitted, settings, X, fitted=True)
         if not settings.is_precomputed:
-            self._state.check_reads_images(settings)
-            return self._state, stamped(data), settings
-        return self._state, fitted_table(self._state, settings, X, data), settings
+            state.check_reads_images(settings)
+            return state, stamped(data), settings
+        return state, fitted_table(state, settings, X, data), settings
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images as the classifier sees them: through the fitted tower and adapter.
@@ -630,10 +628,7 @@ class L2RCLIPClassifier(
             If a parameter that was set since the fit contradicts what was learned.
         """
         state, data, settings = self._fitted(X)
-        result = np.empty((len(data), state.record.embedding_width), np.float32)
-        for rows, embeddings in state.embed(data, settings):
-            result[rows] = embeddings
-        return result
+        return state.embed(data, settings)
 
     def _logits(self, X: Any) -> np.ndarray:
         """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
@@ -663,9 +658,7 @@ class L2RCLIPClassifier(
         MissingBackboneError
             If the backbone is to be included and cannot be loaded.
         """
-        check_is_fitted(self)
-        state, settings = self._state, self._settings()
-        state.check_settings(settings, self.ranks, self.rank_names)
+        state, settings = self._to_hand_on()
         backbone = state.load_backbone(state.source(settings)) if include_backbone else None
         self._writer(state.scale)(path, state, backbone=backbone)
 
@@ -726,10 +719,11 @@ class L2RCLIPClassifier(
     def __getstate__(self) -> dict[str, Any]:
         # a function may be one that no other process can find, a lambda say; the words that it gave travel instead
         state = dict(super().__getstate__())
-        if hasattr(self, "_state") and callable(self.rank_names):
+        if "_state" in state and callable(state["rank_names"]):
+            scale = state["_state"].scale
             with contextlib.suppress(InvalidParameterError):  # it was set after the fit, and knows other labels
-                if names_of(self._state.scale.ranks, self.rank_names) == self._state.scale.names:
-                    state["rank_names"] = dict(self.rank_names_)
+                if names_of(scale.ranks, state["rank_names"]) == scale.names:
+                    state["rank_names"] = dict(state["rank_names_"])
         return state
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -29,6 +29,7 @@ from skl2rclip._utils.arguments import (
     seed_from,
 )
 from skl2rclip._utils.callbacks import CallbackSupportMixin, listener_of, with_callbacks
+from skl2rclip._utils.snapshots import unfitted
 from skl2rclip.errors import InvalidParameterError
 
 
@@ -191,23 +192,19 @@ class CLIPImageEncoder(_Embedding):
         backbone = load_backbone(source)
         record = BackboneRecord.of(backbone)
         of_embeddings = FeatureBlocks.of_embeddings(record.embedding_width)
-        self._blocks = of_embeddings if self.image_features == EMBEDDING else backbone.feature_blocks
-        self._record, self._white_level, self._image_features = record, plain["white_level"], self.image_features
-        self.device_ = str(device)
-        self.embedding_width_ = record.embedding_width
-        self.feature_blocks_ = dict(self._blocks.blocks)
+        fitted = unfitted(self)
+        fitted._blocks = of_embeddings if self.image_features == EMBEDDING else backbone.feature_blocks
+        fitted._record, fitted._white_level, fitted._image_features = record, plain["white_level"], self.image_features
+        fitted.device_ = str(device)
+        fitted.embedding_width_ = record.embedding_width
+        fitted.feature_blocks_ = dict(fitted._blocks.blocks)
         if self.image_features == "tower":
-            del self.feature_blocks_[EMBEDDING]
-        self._note_column(X)
+            del fitted.feature_blocks_[EMBEDDING]
+        if column_count(X) is not None:
+            validate_data(fitted, X, skip_check_array=True)
+        self.__dict__ = fitted.__dict__
         listener.fit_ends()
         return self
-
-    def _note_column(self, X: Any) -> None:
-        """Keep the name of a column of images, and nothing of an earlier fit."""
-        for name in {"n_features_in_", "feature_names_in_"} & set(vars(self)):
-            delattr(self, name)
-        if column_count(X) is not None:
-            validate_data(self, X, skip_check_array=True)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Load the model and embed images, of which a generator is gone through once.
@@ -224,11 +221,9 @@ class CLIPImageEncoder(_Embedding):
             As `transform`.
         """
         X = as_image_list(X) if hasattr(X, "__next__") else X
-        self._refuses_dark = True
-        try:
-            return self.fit(X, y).transform(X)
-        finally:
-            del self._refuses_dark
+        fitted = unfitted(self, **vars(self.fit(X, y)))
+        fitted._refuses_dark = True
+        return fitted.transform(X)
 
     def transform(self, X: Any) -> Any:
         """Embed images.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._settings import Settings
+from skl2rclip._utils.snapshots import snapshot_of
 
 if TYPE_CHECKING:
     from skl2rclip._deploy.torch_module import ImageModule, TableModule
@@ -139,7 +140,8 @@ class ExportMixin:
 
     def _to_hand_on(self) -> tuple[Any, Settings]:
         """Fitted state and parameters as they are, which do not contradict each other."""
-        check_is_fitted(self)
-        settings = self._settings()
-        self._state.check_settings(settings, self.ranks, self.rank_names)
-        return self._state, settings
+        fitted = snapshot_of(self)
+        check_is_fitted(fitted)
+        state, settings = fitted._state, fitted._settings()
+        state.check_settings(settings, fitted.ranks, fitted.rank_names)
+        return state, settings

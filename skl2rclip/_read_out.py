@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
 from skl2rclip._ordinal.labels import check_comparable, check_labels
 from skl2rclip._utils.arguments import check_lengths, check_real, check_sample_weight
+from skl2rclip._utils.snapshots import snapshot_of
 
 
 class ReadOutMixin:
@@ -37,8 +38,9 @@ class ReadOutMixin:
         ndarray of shape (n,)
             Labels, of the dtype of `classes_`.
         """
-        probabilities = softmax(self._logits(X), axis=1)
-        return self.ranks_[read_out(probabilities, self._state.scale.values, self.decision)]
+        fitted = snapshot_of(self)
+        probabilities = softmax(fitted._logits(X), axis=1)
+        return fitted.ranks_[read_out(probabilities, fitted._state.scale.values, fitted.decision)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label, the softmax of `decision_function`.
@@ -52,7 +54,8 @@ class ReadOutMixin:
         ndarray of shape (n, K), float64
             Columns in the order of `classes_`.
         """
-        return softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
+        fitted = snapshot_of(self)
+        return softmax(fitted._logits(X), axis=1)[:, fitted._state.scale.class_order]
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`, exact where probabilities vanish.
@@ -66,7 +69,8 @@ class ReadOutMixin:
         ndarray of shape (n, K), float64
             Columns in the order of `classes_`.
         """
-        return log_softmax(self._logits(X), axis=1)[:, self._state.scale.class_order]
+        fitted = snapshot_of(self)
+        return log_softmax(fitted._logits(X), axis=1)[:, fitted._state.scale.class_order]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits ``s_ik`` of images and ranks: scaled similarities, with their share of zero-shot CLIP's.
@@ -81,7 +85,8 @@ class ReadOutMixin:
             Columns in the order of `classes_`. For two ranks the difference of the two, positive for ``classes_[1]``,
             as scikit-learn has it.
         """
-        logits = self._logits(X)[:, self._state.scale.class_order]
+        fitted = snapshot_of(self)
+        logits = fitted._logits(X)[:, fitted._state.scale.class_order]
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_expectation(self, X: Any) -> np.ndarray:
@@ -96,7 +101,8 @@ class ReadOutMixin:
         ndarray of shape (n,), float64
             In the unit of numeric labels; for words the position along `ranks_`, from 1 to K.
         """
-        return expected_value(softmax(self._logits(X), axis=1), self._state.scale.values)
+        fitted = snapshot_of(self)
+        return expected_value(softmax(fitted._logits(X), axis=1), fitted._state.scale.values)
 
     def predict_interval(self, X: Any, coverage: float = 0.8) -> np.ndarray:
         """Predict the central interval of the ranks.
@@ -124,8 +130,9 @@ class ReadOutMixin:
             If `coverage` is out of range.
         """
         check_real("coverage", coverage, 0, 1, open_ends=True)
-        logits = self._logits(X)  # first, for it tells what is not fitted
-        return self.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
+        fitted = snapshot_of(self)
+        logits = fitted._logits(X)  # first, for it tells what is not fitted
+        return fitted.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict`, which by default is the median and not the likeliest rank.
@@ -153,10 +160,11 @@ class ReadOutMixin:
         ValueError
             If `y` holds words where the labels of the fit are numbers, or the reverse.
         """
-        check_is_fitted(self)
+        fitted = snapshot_of(self)
+        check_is_fitted(fitted)
         labels = check_labels(y)
-        check_comparable(labels, "y", self.classes_, "the labels of the fit")
-        predicted = self.predict(X)
+        check_comparable(labels, "y", fitted.classes_, "the labels of the fit")
+        predicted = fitted.predict(X)
         check_lengths(predicted, labels)
         # not accuracy_score, which refuses ranks such as 2.5
         return float(np.average(predicted == labels, weights=check_sample_weight(sample_weight, len(labels))))

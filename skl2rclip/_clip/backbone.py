@@ -37,6 +37,7 @@ from skl2rclip._clip.transformers import check_text_model
 from skl2rclip._clip.untrusted import allowed_source, check_config, check_files, read_config
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._ordinal.features import FeatureBlocks
+from skl2rclip._utils.devices import explain_out_of_memory, is_out_of_memory
 from skl2rclip._utils.forks import in_forked_child
 from skl2rclip.errors import InvalidParameterError
 
@@ -250,7 +251,8 @@ class Backbone:
             return self.model
         with _lock:
             if device not in self._on_device:
-                self._on_device[device] = copy.deepcopy(self.model).to(device)
+                with explain_out_of_memory(None, f"putting {self.source} on {device}"):
+                    self._on_device[device] = copy.deepcopy(self.model).to(device)
             return self._on_device[device]
 
     def image_tower(self, device: torch.device) -> nn.Module:
@@ -334,7 +336,8 @@ def load_backbone(source: BackboneSource) -> Backbone:
         if key in _loaded:
             _log.debug("%s is in memory already.", source)
         else:
-            _loaded[key] = _load(source, config)
+            with explain_out_of_memory(None, f"loading {source}"):
+                _loaded[key] = _load(source, config)
             random_keys = [known for known, backbone in _loaded.items() if backbone.source.is_random]
             for known in random_keys[:-_MAX_RANDOM_BACKBONES]:
                 del _loaded[known]
@@ -365,6 +368,8 @@ def _load(source: BackboneSource, config: dict[str, Any]) -> Backbone:
     try:
         model = load_embedded(source.model_name) if is_embedded else _create_model(source, config, weights_file)
     except Exception as error:  # open_clip, torch and safetensors raise families of their own
+        if is_out_of_memory(error):
+            raise
         raise RuntimeError(_not_loaded(source, weights_file, error)) from error
     model = model.eval().requires_grad_(False)
     if getattr(model.visual, "output_tokens", False):  # CoCa's, which only its captions need

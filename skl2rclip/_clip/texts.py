@@ -91,7 +91,7 @@ def embed_texts(
     tokenizer = backbone.tokenizer()
     words = _tokenized(tokenizer, different, texts)
     encoding = _TextEncoding(backbone.text_tower(device), tokenizer, precision, verbose)
-    with explain_out_of_memory(batch_size):
+    with explain_out_of_memory(batch_size, "embedding texts"):
         embeddings = in_batches(partial(encoding.of_words, words), batch_size)
     row = {text: index for index, text in enumerate(different)}
     return embeddings[[row[text] for text in texts]]

@@ -210,8 +210,12 @@ class EmbeddingCache:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the claims on what was not computed after all, in memory and in the folder."""
         _memory.withdraw(self._owner)
-        self._exit.close()  # ends the claims in the folder
+        self._exit.close()
 
     def known_keys(self, images: Sequence[ImageLike], digests: Mapping[str, bytes] | None = None) -> dict[int, bytes]:
         """Keys, by index, of the files that have not changed since they were decoded, by `known_digests`."""

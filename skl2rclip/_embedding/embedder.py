@@ -9,9 +9,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
@@ -27,6 +27,7 @@ from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._images.remarks import warn_of
 from skl2rclip._utils.devices import explain_out_of_memory
 from skl2rclip._utils.eta import ProgressMonitor, quicker_device
+from skl2rclip._utils.interrupts import undone_by
 from skl2rclip._utils.names import IN_ORDER, EntryNames
 from skl2rclip._utils.progress import counted
 from skl2rclip.errors import UnreadableImagesError
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 _CHUNK = 256
 # of files that are read into memory together; two chunks of them are there at a time
 _CHUNK_BYTES = 100 * 10**6
+# chunks of decoded images are there for several threads at a time
+_DOING, _REMEDIES = "decoding and embedding images", ("lower n_jobs or max_memory",)
 _POLL_SECONDS = 0.05
 # another process that has stopped without dying may not keep this one from its work for ever
 _PATIENCE_SECONDS = 300.0
@@ -92,7 +95,7 @@ def embed_chunks(
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
     n_views: int | np.ndarray = 1,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """Embed images chunk by chunk: files are read and decoded ahead while the tower works on the present chunk.
 
     The first image that cannot be decoded ends the tower's work; the others are still decoded, so that the error names
@@ -161,8 +164,10 @@ def embed_images(
     most = int(counts.max(initial=1))
     result = np.zeros((len(images) * most, encoding.n_columns), np.float32)
     chunks = embed_chunks(images, encoding, cache, n_jobs, max_memory, names, white, known, n_views)
-    for rows, embeddings in counted(chunks, int(counts.sum()), verbose, unit="image" if most == 1 else "view"):
-        result[rows] = embeddings
+    unit = "image" if most == 1 else "view"
+    with closing(counted(chunks, int(counts.sum()), verbose, unit=unit)) as all_chunks:
+        for rows, embeddings in all_chunks:
+            result[rows] = embeddings
     return result
 
 
@@ -176,7 +181,7 @@ def decode_and_embed(
     names: EntryNames = IN_ORDER,
     white: WhiteLevel = FULL_RANGE,
     known: Mapping[str, bytes] | None = None,
-) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
+) -> Generator[tuple[np.ndarray, list[np.ndarray], np.ndarray | None]]:
     """Decode images chunk by chunk for those who want their pixels, and embed them on the way.
 
     Each file is opened once for all of it. What cannot be decoded is dealt with as by `embed_chunks`.
@@ -237,7 +242,8 @@ def _open(
 ) -> Iterator[_Stream]:
     """Begin a stream, with everything that has to be ended after it."""
     with (
-        nullcontext() if encoding is None else explain_out_of_memory(encoding.batch_size),
+        explain_out_of_memory(None if encoding is None else encoding.batch_size, _DOING, _REMEDIES),
+        nullcontext() if cache is None else undone_by(cache.end),  # though an interrupt comes as it is left
         nullcontext() if cache is None else cache,
         image_threads(n_jobs) as pool,
     ):

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+from io import FileIO
 from pathlib import Path
 
 from skl2rclip._utils.forks import in_forked_child, no_fork
 
-_held: set[int] = set()
+_held: set[FileIO] = set()
 
 
 def _forget_inherited() -> None:
-    for descriptor in _held:  # closed and not unlocked: the parent's own descriptor keeps the lock
+    for file in _held:  # closed and not unlocked: the parent's own descriptor keeps the lock
         with contextlib.suppress(OSError):
-            os.close(descriptor)
+            file.close()
     _held.clear()
 
 
@@ -28,23 +29,26 @@ class OwnerLock:
     """A new lock file, held until `release` or the end of the process."""
 
     def __init__(self, path: Path):
-        self._path = path
-        with no_fork():
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                _lock(self._descriptor, is_shared=False)
-            except OSError:
-                os.close(self._descriptor)
-                remove(path)
-                raise
-            _held.add(self._descriptor)
+        self._path, self._process = path, os.getpid()
+        self._file: FileIO | None = None
+        try:
+            with no_fork():
+                self._file = FileIO(path, "x")
+                _held.add(self._file)
+                _lock(self._file.fileno(), is_shared=False)
+        except BaseException:  # an interrupt too
+            self.release()
+            raise
 
     def release(self) -> None:
-        """Let go of the lock, and remove its file; a forked child does neither to its parent's."""
-        if self._descriptor in _held:
-            _held.remove(self._descriptor)
-            os.close(self._descriptor)
+        """Let go of the lock, and remove its file; a forked child does neither to its parent's.
+
+        After an interrupt in the middle it can be called again.
+        """
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
             remove(self._path)
+            _held.discard(self._file)
 
 
 def is_held(path: Path) -> bool:

@@ -140,9 +140,13 @@ class Database:
     def _connect(self, mode: str) -> sqlite3.Connection:
         uri = f"{self.file.as_uri()}?mode={mode}"
         db = sqlite3.connect(uri, uri=True, timeout=_SQLITE_SECONDS, isolation_level=None)
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
-        db.text_factory = bytes  # text that is not UTF-8 is then no error
-        return db
+        try:
+            db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+            db.text_factory = bytes  # text that is not UTF-8 is then no error
+            return db
+        except BaseException:  # an interrupt
+            db.close()
+            raise
 
     def _identify(self) -> None:
         """Look at a file once in a way that cannot change it: even closing a file of others might."""

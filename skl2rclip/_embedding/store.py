@@ -23,6 +23,7 @@ from skl2rclip._embedding.locks import OwnerLock, is_held, remove
 from skl2rclip._embedding.packing import is_sound
 from skl2rclip._embedding.sqlite import Database
 from skl2rclip._utils.arguments import parse_bytes
+from skl2rclip._utils.interrupts import undone_by
 from skl2rclip.errors import InvalidParameterError
 
 # a version that writes another format gives its file another name, so that both can use one folder
@@ -162,27 +163,29 @@ class EmbeddingStore:
 
     def withdraw(self, owner: str) -> None:
         """Withdraw all claims of `owner`."""
-        self._owners.discard(owner)
         self._database.write(lambda db: _end_claims(db, {owner}))
+        self._owners.discard(owner)
 
     @contextlib.contextmanager
     def owner(self) -> Iterator[str]:
         """Name an owner of claims, who is seen to be alive until the end of the block or of the process."""
         name, process = uuid.uuid4().hex, os.getpid()
-        lock = None
-        try:
+        lock: OwnerLock | None = None
+
+        def end() -> None:
+            if os.getpid() == process:  # a forked child that leaves the block ends nothing of its parent's
+                if name in self._owners:  # else nothing has to be written
+                    self.withdraw(name)
+                if lock is not None:
+                    lock.release()
+
+        with undone_by(end):
             # a folder that cannot be written has no claims either
             with contextlib.suppress(OSError, ValueError):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = OwnerLock(self._lock_file(name))
                 self._sweep()
             yield name
-        finally:
-            if os.getpid() == process:  # a forked child that leaves the block ends nothing of its parent's
-                if name in self._owners:  # else nothing has to be written
-                    self.withdraw(name)
-                if lock is not None:
-                    lock.release()
 
     def _lock_file(self, owner: str) -> Path:
         return self.folder / f"owner-{owner}.lock"

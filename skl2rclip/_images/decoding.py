@@ -344,7 +344,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, IsADirectoryError):
         return IS_FOLDER
     if isinstance(error, MemoryError):
-        return "its header asks for more memory than there is"
+        return "it takes more memory than there is: lower n_jobs or max_memory, unless its header is wrong"
     return f"{error}" or type(error).__name__
 
 

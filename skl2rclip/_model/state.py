@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -35,7 +36,7 @@ from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import Recorded, check_prompt
-from skl2rclip._utils.devices import resolve_device
+from skl2rclip._utils.devices import explain_out_of_memory, resolve_device
 from skl2rclip._utils.progress import counted
 from skl2rclip.errors import InvalidParameterError
 
@@ -205,11 +206,14 @@ class FittedState:
             return "mlp" if kind in ("auto", None) else kind
         return "mlp" if arrays["output"].shape[1] else "linear"
 
-    def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> Iterator[tuple[Any, np.ndarray]]:
-        """Embed images, or a table's rows, as the fitted model does: indices, and unit rows."""
+    def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Embed images, or a table's rows, as the fitted model does: unit rows, ndarray of shape (n, D), float32."""
         adapt = self._adapter()
-        for rows, of_tower in self._of_tower(data, settings):
-            yield rows, adapt(of_tower)
+        with _explained(settings), closing(self._of_tower(data, settings)) as chunks:
+            result = np.empty((len(data), self.record.embedding_width), np.float32)
+            for rows, of_tower in chunks:
+                result[rows] = adapt(of_tower)
+        return result
 
     def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
         """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64.
@@ -218,14 +222,15 @@ class FittedState:
         """
         n_views = 2 if settings.mirror and not isinstance(data, np.ndarray) else 1
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
-        result = np.empty((len(data) * n_views, len(prototypes)))
-        for rows, of_tower in self._of_tower(data, settings, n_views):
-            similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
-            if share:
-                embeddings = of_tower[:, self.blocks.embedding_columns]
-                names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
-                similarities = (1 - share) * similarities + share * names
-            result[rows] = self.logit_scale * similarities
+        with _explained(settings), closing(self._of_tower(data, settings, n_views)) as chunks:
+            result = np.empty((len(data) * n_views, len(prototypes)))
+            for rows, of_tower in chunks:
+                similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
+                if share:
+                    embeddings = of_tower[:, self.blocks.embedding_columns]
+                    names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
+                    similarities = (1 - share) * similarities + share * names
+                result[rows] = self.logit_scale * similarities
         if n_views == 1:
             return result
         log_probabilities = log_softmax(result, axis=1).reshape(len(data), n_views, -1)
@@ -238,7 +243,7 @@ class FittedState:
 
     def _of_tower(
         self, data: list[ImageLike] | np.ndarray, settings: Settings, n_views: int = 1
-    ) -> Iterator[tuple[Any, np.ndarray]]:
+    ) -> Generator[tuple[Any, np.ndarray]]:
         """Go over what the fitted tower, or a table, gives of images: indices, and rows of shape (n, W).
 
         Of several views of an image the indices are those of `embed_chunks`.
@@ -413,6 +418,11 @@ class FittedState:
             **{name: description[name] for name in _AS_THEY_ARE},
             column_names=_tuples(description["column_names"]),
         )
+
+
+def _explained(settings: Settings) -> AbstractContextManager[None]:
+    """Say what helps where memory does not suffice to predict."""
+    return explain_out_of_memory(settings.batch_size, "predicting", ("hand over fewer images at a time",))
 
 
 def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, tuple[str, tuple[int, ...]]]:

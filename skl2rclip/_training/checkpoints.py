@@ -27,6 +27,7 @@ from skl2rclip._model.state import FittedState
 from skl2rclip._training.identity import what_decides
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.devices import is_out_of_memory
 from skl2rclip._utils.scratch import held_unless_taken, scratch_folder, sync
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class Checkpoint:
                 _write(self._progress, record)
             if state is not None:
                 self.write_model(self.folder, state)
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):
+                raise
             warn_user(f"checkpoint_dir: what the fit could go on from was not written, and the fit goes on: {error}")
 
     def discard(self) -> None:

@@ -5,6 +5,7 @@ What learns is only asked for its tower and its predictions here; how it learns 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,8 +33,12 @@ from skl2rclip._training.feature_selection import select_features
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
+from skl2rclip._utils.devices import explain_out_of_memory
 from skl2rclip._utils.progress import counted
 from skl2rclip.errors import UnreadableImagesError
+
+# where what is read of all images is too much
+REMEDIES_OF_FEATURES = ("set image_features='embedding'", "lower n_views", "set image_adapter='linear'")
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def _soft_targets(
         probabilities = learner.probabilities(learner.read(images, learner.views))
         targets, errors = targets_of_predictions(probabilities, target, values, weight, before or RunningErrors())
         return targets, None, errors
-    selected = select_features(request, learner.blocks, rows[seen], seen)
+    with explain_out_of_memory(None, "measuring soft targets", REMEDIES_OF_FEATURES):
+        selected = select_features(request, learner.blocks, rows[seen], seen)
     learner.views = selected.views
     if request.previous is None:
         learner.take_features(selected.features, selected.projection, selected.adapter)
@@ -210,13 +216,14 @@ def _decode_mine(
         images, wanted, encoding, cache, settings.n_jobs, settings.max_memory, names, request.white, request.known
     )
     description = "decoding" if encoding is None else "embedding"
-    for chunk, decoded, of_chunk in counted(chunks, len(images), verbose, description):
-        rows = mine[chunk]
-        if of_tower is not None:
-            of_tower[rows, 0] = of_chunk
-        aside = held_out[rows]
-        pixels.write(place[rows[~aside]], decoded[-1][~aside])
-        held_out_pixels.write(place[rows[aside]], decoded[0][aside])
+    with closing(counted(chunks, len(images), verbose, description)) as all_chunks:
+        for chunk, decoded, of_chunk in all_chunks:
+            rows = mine[chunk]
+            if of_tower is not None:
+                of_tower[rows, 0] = of_chunk
+            aside = held_out[rows]
+            pixels.write(place[rows[~aside]], decoded[-1][~aside])
+            held_out_pixels.write(place[rows[aside]], decoded[0][aside])
     return _Decoded(of_tower, pixels, held_out_pixels)
 
 

@@ -30,7 +30,7 @@ from skl2rclip._training.epoch_selection import NOTHING_GAINED, EpochSelection, 
 from skl2rclip._training.initialization import has_enough_to_compare, start
 from skl2rclip._training.learner import Learner, TrainingData, build_learner
 from skl2rclip._training.plan import EPOCH_SELECTION, IMAGE_TOWER, PROMPTS
-from skl2rclip._training.prepare import Prepared, prepare
+from skl2rclip._training.prepare import REMEDIES_OF_FEATURES, Prepared, prepare
 from skl2rclip._training.request import FitRequest
 from skl2rclip._training.stages import (
     PromptStage,
@@ -51,6 +51,11 @@ _log = logging.getLogger(__name__)
 # at candidates for the targets, over the first stage
 _N_EVALUATIONS = 10
 
+# beside batch_size, of what takes memory in a step
+_REMEDIES_OF_IMAGES = (*REMEDIES_OF_FEATURES[:2], "lower max_memory, beyond which pixels go to a file")
+_REMEDIES_OF_TOWER = ("set precision='bfloat16'", "set image_tower='frozen'")
+_REMEDIES_OF_SELECTION = ("set early_stopping=True, which needs no selection", *_REMEDIES_OF_TOWER)
+
 # what a fit may be at when it is interrupted
 _IN_ORDER = (PROMPTS, EPOCH_SELECTION, IMAGE_TOWER)
 
@@ -64,9 +69,11 @@ def fit(request: FitRequest, checkpoint: Checkpoint | None = None, listener: Fit
     while True:
         try:
             request = _with_checked_headers(request)
+            settings = request.settings
             n_images, n_devices = request.n_learned_from, len(request.devices)
             if n_devices == 1 or request.one_pass:
-                return train(request, checkpoint, listener)
+                with explain_out_of_memory(settings.batch_size):
+                    return train(request, checkpoint, listener)
             if n_images < n_devices:
                 raise InvalidParameterError(
                     f"device names {n_devices} devices, more than the {n_images} images of the fit."
@@ -133,14 +140,20 @@ def train(
     _log.info("Fit of %d images of %d ranks on %s.", request.n_learned_from, len(request.scale.ranks), request.device)
     backbone = load_backbone(request.source) if previous is None else previous.load_backbone(request.source)
     check_fingerprint(request.fingerprint, backbone.fingerprint, settings.model_name)
-    with explain_out_of_memory(settings.batch_size):
+    with explain_out_of_memory(None, "building what learns"):
         learner = build_learner(request, backbone, group or ProcessGroup())
+    with explain_out_of_memory(settings.batch_size, "preparing images", _REMEDIES_OF_IMAGES):
         prepared = prepare(request, backbone, learner)
         steps = _Steps(request, backbone, learner, prepared, checkpoint, listener or FitListener())
+    with explain_out_of_memory(None, "choosing the start", REMEDIES_OF_FEATURES):
         steps.initialize()
+    with explain_out_of_memory(settings.batch_size, "training prompts", REMEDIES_OF_FEATURES):
         steps.prompt_stage()
+    with explain_out_of_memory(settings.batch_size, "choosing epochs", _REMEDIES_OF_SELECTION):
         choice = steps.choose_tower_epochs()
+    with explain_out_of_memory(settings.batch_size, "training the image tower", _REMEDIES_OF_TOWER):
         steps.tower_stage(choice)
+    with explain_out_of_memory(None, "collecting what was learned"):
         steps.diagnose(choice)
         return steps.collect()
 

@@ -5,6 +5,7 @@ Names become devices here. What several of them do together for one fit lives in
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,6 +19,12 @@ from skl2rclip.errors import InvalidParameterError
 
 DeviceNames = str | Sequence[str]
 _Result = TypeVar("_Result")
+# how torch says it of Apple's GPUs, and of the machine's own memory on Linux and on Windows
+_NO_MEMORY = (
+    "MPS backend out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough",
+)
 # of batch_size="auto"
 MAX_AUTO_BATCH = 64
 
@@ -125,8 +132,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that a device's memory does not suffice; of Apple's GPUs it says so in plain words."""
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+    """Whether memory does not suffice, that of a device or the machine's; of some torch says so in plain words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:
@@ -151,15 +158,30 @@ def in_batches(compute: Callable[[int], _Result], batch_size: int | str) -> _Res
 
 
 @contextmanager
-def explain_out_of_memory(batch_size: int | str) -> Iterator[None]:
-    """Say which parameters to lower where the device runs out of memory, with torch's own words behind."""
+def explain_out_of_memory(
+    batch_size: int | str | None, doing: str = "", remedies: Sequence[str] = ()
+) -> Iterator[None]:
+    """Say which parameters to lower where memory runs out, with torch's or NumPy's own words behind.
+
+    `batch_size` is None where it does not help; `remedies` are those that do beside it and what always does. The
+    innermost of several such blocks says it, and `doing` says what was done. What the block has made is let go of
+    although the error has a traceback, which notebooks keep.
+    """
     try:
         yield
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        remedy = "name a small one" if batch_size == "auto" else "lower batch_size or set it to 'auto'"
+        traceback.clear_frames(error.__traceback__)
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            raise
+        is_of_device = isinstance(error, torch.OutOfMemoryError) or "MPS" in str(error)
+        lower = ["name a small one"] if batch_size == "auto" else ["lower batch_size or set it to 'auto'"]
+        of_batches = [] if batch_size is None else lower
+        always = ["run fewer fits at once (n_jobs of the search)"]
+        *first, last = [*of_batches, *remedies, *always, "choose a smaller model_name"]
+        at = "" if batch_size is None else f" at batch_size={batch_size!r}"
         raise MemoryError(
-            f"The device ran out of memory at batch_size={batch_size!r}: {remedy}, run fewer fits at once (n_jobs of "
-            f"the search), or choose a smaller model_name. {error}"
+            f"{'The device' if is_of_device else 'The process'} ran out of memory{at}{doing and f' while {doing}'}: "
+            f"{', '.join(first)}, or {last}. {error}"
         ) from error

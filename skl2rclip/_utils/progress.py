@@ -6,7 +6,8 @@ scikit-learn's callbacks are in ``_utils.callbacks``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -20,10 +21,14 @@ def progress_bar(verbose: int, description: str, total: int | None, unit: str) -
 
 
 def counted(
-    chunks: Iterator[_Chunk], n_rows: int, verbose: int, description: str = "embedding", unit: str = "image"
-) -> Iterator[_Chunk]:
-    """Hand chunks on, of which the first entry tells the rows, and show how many of them are done."""
-    with progress_bar(verbose, description, n_rows, unit) as bar:
+    chunks: Generator[_Chunk], n_rows: int, verbose: int, description: str = "embedding", unit: str = "image"
+) -> Generator[_Chunk]:
+    """Hand chunks on, of which the first entry tells the rows, and show how many of them are done.
+
+    To be closed by whoever leaves it, with `contextlib.closing`: the traceback of an error keeps generators alive, in
+    a notebook up to the next error, and with them what they hold.
+    """
+    with progress_bar(verbose, description, n_rows, unit) as bar, closing(chunks):
         for chunk in chunks:
             yield chunk
             bar.update(len(chunk[0]))

@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from skl2rclip._utils.interrupts import undone_by
+
 try:
     import fcntl
 except ImportError:  # Windows has no locks on folders
@@ -32,39 +34,32 @@ def scratch_folder(parent: Path | None = None, name: str = "") -> Iterator[Path]
     """Make a folder that vanishes at the end of the block, and remove what dead processes left of its name."""
     where, name = Path(tempfile.gettempdir()) if parent is None else parent, name[:100]
     remove_leftovers(where, name)
-    folder, held = _new_folder(where, name)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+    new = _NewFolder(where, name)
+    with undone_by(new.remove):
+        yield new.make()
 
 
 @contextlib.contextmanager
 def only_holder(folder: Path) -> Iterator[None]:
     """Hold a folder for the block, and wait until nobody else does; where folders cannot be locked, hold nothing."""
-    held = _lock(folder, wait=True)
-    try:
+    lock = _FolderLock(folder)
+    with undone_by(lock.release):
+        lock.take(wait=True)
         yield
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 @contextlib.contextmanager
 def held_unless_taken(folder: Path) -> Iterator[bool]:
     """Hold a folder for the block unless somebody does, and say whether; where folders have no locks, nobody does."""
-    try:
-        held = _lock(folder, wait=False)
-    except BlockingIOError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        if held is not None:
-            os.close(held)
+    lock = _FolderLock(folder)
+    with undone_by(lock.release):
+        try:
+            lock.take(wait=False)
+        except BlockingIOError:
+            is_free = False
+        else:
+            is_free = True
+        yield is_free
 
 
 def sync(path: Path) -> None:
@@ -82,37 +77,69 @@ def is_scratch(name: str) -> bool:
     return name.endswith(_SUFFIX)
 
 
-def _new_folder(parent: Path, name: str) -> tuple[Path, int | None]:
-    while True:
-        folder = parent / f".{name}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+class _FolderLock:
+    """A lock on a folder, which nobody but this process can let go of; what is forked from it has none."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._process = folder, os.getpid()
+        self.descriptor: int | None = None  # that holds the folder until it is closed; None where it cannot be locked
+
+    def take(self, *, wait: bool) -> None:
+        """Lock the folder, where that is possible; a BlockingIOError where somebody else holds it."""
+        if fcntl is None:
+            return
         try:
-            folder.mkdir(mode=0o700)
-        except PermissionError as error:
-            raise PermissionError(error.errno, "no permission to write into this folder", str(parent)) from error
-        held = _lock(folder, wait=True)
-        if _is_same(folder, held):  # another process may have taken it for a leftover before it was locked
-            return folder, held
-        if held is not None:
-            os.close(held)
+            self.descriptor = os.open(self._folder, os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            self.release()
+            raise
+        except OSError:  # some network drives know no locks
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the lock, at once or, after an interrupt in the middle, when this is called again."""
+        if self.descriptor is None:
+            return
+        if self._process == os.getpid():  # to close it does not let go of it where a child has been forked meanwhile
+            with contextlib.suppress(OSError):
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        descriptor, self.descriptor = self.descriptor, None
+        os.close(descriptor)
 
 
-def _lock(folder: Path, *, wait: bool) -> int | None:
-    """Descriptor that holds the folder until it is closed; None where it cannot be locked."""
-    if fcntl is None:
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        raise
-    except OSError:  # some network drives know no locks
-        os.close(descriptor)
-        return None
-    return descriptor
+class _NewFolder:
+    """A scratch folder, from before it is made."""
+
+    def __init__(self, parent: Path, name: str):
+        self._parent, self._name, self._process = parent, name, os.getpid()
+        self._folder: Path | None = None
+        self._lock: _FolderLock | None = None
+
+    def make(self) -> Path:
+        """Make and hold the folder."""
+        while True:
+            self._folder = self._parent / f".{self._name}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+            self._lock = _FolderLock(self._folder)
+            try:
+                self._folder.mkdir(mode=0o700)
+            except PermissionError as error:
+                reason = "no permission to write into this folder"
+                raise PermissionError(error.errno, reason, str(self._parent)) from error
+            self._lock.take(wait=True)
+            if _is_same(self._folder, self._lock.descriptor):
+                return self._folder
+            self._lock.release()  # another process has taken it for a leftover before it was locked
+
+    def remove(self) -> None:
+        """Remove what has been made of it; a forked child removes nothing of its parent's."""
+        if self._folder is not None and self._process == os.getpid():
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.release()
 
 
 def _is_same(folder: Path, descriptor: int | None) -> bool:
@@ -136,9 +163,8 @@ def _remove_if_left(folder: Path) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
         return
-    held = _lock(folder, wait=False)
-    if held is None and time.time() - status.st_mtime < _OLD_SECONDS:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    if held is not None:
-        os.close(held)
+    lock = _FolderLock(folder)
+    with undone_by(lock.release):
+        lock.take(wait=False)
+        if lock.descriptor is not None or time.time() - status.st_mtime >= _OLD_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ except ImportError:  # Windows
 from threadpoolctl import ThreadpoolController
 
 from skl2rclip._utils.forks import in_forked_child
+from skl2rclip._utils.interrupts import undone_by
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -59,25 +60,30 @@ class _BlasLimit:
     def begin_anew(self) -> None:
         """Forget who is inside, as a forked process has to."""
         self._lock = threading.Lock()
-        self._n_inside = 0
+        self._inside: set[object] = set()
         self._keeper = ThreadPoolExecutor(1, "skl2rclip-blas")
         self._limits = ExitStack()
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._n_inside:
-                try:
-                    self._keep(lambda: self._limits.enter_context(_libraries("blas").limit(limits=1)))
-                except BaseException:
-                    self._keep(self._limits.close)
-                    raise
-            self._n_inside += 1
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the limit for the block."""
+        somebody = object()
+        with undone_by(partial(self._leave, somebody)):
+            self._enter(somebody)
+            yield
 
-    def __exit__(self, *exception: object) -> None:
+    def _enter(self, somebody: object) -> None:
         with self._lock:
-            if self._n_inside == 1:  # in a forked child nobody is inside
+            is_first = not self._inside
+            self._inside.add(somebody)
+            if is_first:
+                self._keep(lambda: self._limits.enter_context(_libraries("blas").limit(limits=1)))
+
+    def _leave(self, somebody: object) -> None:
+        with self._lock:
+            if self._inside == {somebody}:  # in a forked child nobody is inside
                 self._keep(self._limits.close)
-            self._n_inside = max(0, self._n_inside - 1)
+            self._inside.discard(somebody)
 
     def _keep(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the interpreter is about to end, and lets no thread begin
@@ -156,16 +162,20 @@ def one_thread() -> Iterator[None]:
         yield
         return
     n_before, n_of_mkl = torch.get_num_threads(), 0
-    try:
+
+    def put_back() -> None:
+        if _of_thread.n_before is None:  # a child that was forked meanwhile stays with one
+            return
+        if n_before > 1:
+            _set_own_number(n_before, n_of_mkl)
+        _of_thread.n_before = None
+
+    with undone_by(put_back):
         _of_thread.n_before = n_before
         if n_before > 1:
             n_of_mkl = _set_own_number(1, 1)
-        with _blas_limit:
+        with _blas_limit.held():
             yield
-    finally:
-        is_forked_meanwhile, _of_thread.n_before = _of_thread.n_before is None, None
-        if n_before > 1 and not is_forked_meanwhile:  # a forked child stays with one
-            _set_own_number(n_before, n_of_mkl)
 
 
 def n_side_by_side() -> int:
@@ -194,7 +204,7 @@ def side_by_side(function: Callable[[_Part], _Result], parts: Sequence[_Part]) -
             return function(part)
 
     workers = _workers(n, thread_count() // n)
-    with _blas_limit:
+    with _blas_limit.held():
         try:
             results = workers.map(as_here, parts)
         except RuntimeError:  # the interpreter is about to end, and lets no thread begin
@@ -228,10 +238,8 @@ class LoadWatch:
             self._end = _more_threads_than_processors()
         self._since, self._n_before = now, n
 
-    def __enter__(self) -> LoadWatch:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def end(self) -> None:
+        """Let threads that wait for the end go."""
         if self._end is not None:
             self._end.set()
 
@@ -263,7 +271,8 @@ def threads_for(n_products: int | None) -> Iterator[LoadWatch]:
     Yields what is to be called between them.
     """
     if n_products is None or n_products >= _LARGE_STEP:
-        with LoadWatch() as watch:
+        watch = LoadWatch()
+        with undone_by(watch.end):
             yield watch
     else:
         with one_thread():

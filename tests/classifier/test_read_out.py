@@ -197,3 +197,25 @@ def test_precomputed_embeddings_equal_the_frozen_tower(make_classifier, shades, 
         precomputed.predict(embeddings[:, :23])
     with pytest.raises(ValueError, match="image_adapter=None reads the embedding alone, and X holds no embeddings of"):
         make_classifier(image_tower="precomputed", image_adapter=None).fit(embeddings[:, :5], shades[1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["predict", "predict_proba", "predict_log_proba", "predict_expectation", "predict_interval", "decision_function"],
+)
+def test_a_prediction_during_a_fit_is_that_of_one_model(zero_shot, shades, monkeypatch, method):
+    """Another thread may fit the same estimator to other ranks between any two lines."""
+    X = shades[0][:4]
+    estimator = zero_shot(ranks=["void", "dim", "mild", "light"]).fit_zero_shot()
+    other = zero_shot(ranks=[3, 4]).fit_zero_shot()
+    before, logits = getattr(estimator, method)(X), type(other._state).logits
+
+    def fitted_meanwhile(state, data, settings):
+        result = logits(state, data, settings)
+        estimator._adopt(other._state)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(other._state), "logits", fitted_meanwhile)
+        np.testing.assert_array_equal(getattr(estimator, method)(X), before)
+    assert estimator.ranks_.tolist() == [3, 4]

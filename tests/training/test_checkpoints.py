@@ -187,9 +187,10 @@ def test_equal_fits_at_once_have_a_folder_each(make_classifier, bars, tmp_path, 
     assert classifier.fit(*bars).resumed_from_epoch_ == 1  # what the first has left is gone on with
 
 
-def test_a_full_disk_does_not_end_a_fit(make_classifier, bars, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError("No space left to allocate")])
+def test_a_full_disk_or_memory_does_not_end_a_fit(make_classifier, bars, tmp_path, monkeypatch, error):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(checkpoints, "_write", full)
     with pytest.warns(UserWarning, match=r"checkpoint_dir: .* the fit goes on: .*No space left"):

@@ -1,4 +1,5 @@
 import multiprocessing
+import weakref
 
 import numpy as np
 import pytest
@@ -125,6 +126,32 @@ def test_out_of_memory_says_what_to_lower(batch_size, message):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     assert "CUDA out of memory" in str(error.value)
     assert "checkpointing" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 5. GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_the_innermost_block_says_what_helps_and_lets_go_of_what_was_made(error):
+    made = []
+
+    def allocate():
+        array = np.zeros(3).view(type("Array", (np.ndarray,), {}))
+        made.append(weakref.ref(array))
+        raise error
+
+    message = r"^The process ran out of memory while measuring: lower n_views, run fewer.*model_name\. (Unable|.*alloc)"
+    with (
+        pytest.raises(MemoryError, match=message) as kept,  # with its traceback, as notebooks do
+        explain_out_of_memory(8, "training"),
+        explain_out_of_memory(None, "measuring", ["lower n_views"]),
+    ):
+        allocate()
+    assert made[0]() is None
+    assert kept.value.__cause__ is error
 
 
 def test_apples_gpus_without_memory_are_explained_too():

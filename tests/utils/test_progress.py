@@ -10,9 +10,9 @@ from skl2rclip._utils.progress import counted, progress_bar
 
 def test_a_bar_counts_images_and_hands_chunks_on(capsys):
     chunks = [(np.arange(3), "a"), (np.arange(4), "b")]
-    assert list(counted(iter(chunks), 7, 1)) == chunks
+    assert list(counted((chunk for chunk in chunks), 7, 1)) == chunks
     assert "embedding: 100%" in capsys.readouterr().err
-    assert list(counted(iter(chunks), 7, 0)) == chunks
+    assert list(counted((chunk for chunk in chunks), 7, 0)) == chunks
     assert capsys.readouterr().err == ""
 
 

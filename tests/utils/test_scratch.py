@@ -67,15 +67,15 @@ def test_where_folders_cannot_be_locked_age_tells(tmp_path, monkeypatch):
 
 def test_who_is_taken_for_dead_before_holding_the_folder_makes_another(tmp_path, monkeypatch):
     """Another process may look for leftovers between the making of a folder and its locking."""
-    lock, n_locks = scratch_module._lock, []
+    take, n_locks = scratch_module._FolderLock.take, []
 
-    def late(folder, *, wait):
-        n_locks.append(folder)
+    def late(lock, *, wait):
+        n_locks.append(lock._folder)
         if wait and len(n_locks) == 1:
             scratch_module.remove_leftovers(tmp_path, "model")
-        return lock(folder, wait=wait)
+        take(lock, wait=wait)
 
-    monkeypatch.setattr(scratch_module, "_lock", late)
+    monkeypatch.setattr(scratch_module._FolderLock, "take", late)
     with scratch_folder(tmp_path, "model") as folder:
         assert folder.is_dir()
         assert folder != n_locks[0]
