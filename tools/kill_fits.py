@@ -85,12 +85,15 @@ def fitted(kind: str, checkpoint_dir: Path | None, **changes: Any) -> tuple[str,
         classifier, scores = search.best_estimator_, search.cv_results_["mean_test_score"].tolist()
     else:
         classifier.fit(*images_and_labels())
+    return _digest(classifier, scores), classifier.resumed_from_epoch_
+
+
+def _digest(classifier: L2RCLIPClassifier, scores: list[float]) -> str:
     state = classifier._state
     arrays = b"".join(np.asarray(array).tobytes() for _, array in sorted(state.to_arrays().items()))
     probabilities = classifier.predict_proba(images_and_labels()[0])
     said = json.dumps([scores, classifier.history_, classifier.n_iter_], sort_keys=True, default=repr)
-    digest = hashlib.sha256(said.encode() + arrays + probabilities.tobytes()).hexdigest()
-    return digest, classifier.resumed_from_epoch_
+    return hashlib.sha256(said.encode() + arrays + probabilities.tobytes()).hexdigest()
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Run:
 
     folder: Path  # of its log and its result
     pid: int = 0
+    kind: str = ""
 
     @classmethod
     def begin(cls, folder: Path, fit: Callable[[], tuple[str, int]], before: Callable[[], Any] | None = None) -> Run:
@@ -188,7 +192,7 @@ class Run:
             if "Stage image_tower ended" in line or "has ended before" in line:
                 stage = "at its end"
             elif "Stage prompts ended" in line:
-                stage = "after the prompts"
+                stage = "after the prompts" if "image_tower" in KINDS.get(self.kind, {}) else "at its end"
         return stage, epoch
 
 
@@ -232,6 +236,11 @@ def killed_until_it_ends(kind: str, root: Path, rng: random.Random, seen: Kills,
             time.sleep(rng.choice([0, rng.uniform(0, 0.02), rng.uniform(0, 0.2)]))
         has_ended = run.is_over()
         run.kill()
+        if kind == "no seed" and not has_ended and _all_have_ended(checkpoint_dir):
+            seen.n += 1
+            seen.where[f"{kind}: after its end", "none: its model stands in its folder"] += 1
+            run = Run.begin(root / f"run-{number}", lambda: _saved(checkpoint_dir)).wait()
+            has_ended = True
         if run.error:
             seen.trouble.append(f"{kind}: {run.error}")
             return
@@ -251,10 +260,25 @@ def killed_until_it_ends(kind: str, root: Path, rng: random.Random, seen: Kills,
         seen.n += 1
         if pending is not None:
             seen.where[pending, "was killed again before the stages"] += 1
+        run.kind = kind
         stage, epoch = run.place()
         pending = f"{kind}: {stage}"
         print(f"kill {seen.n}: {kind}, {stage}, after epoch {epoch}; {_kept(checkpoint_dir)}", flush=True)
     _compare(kind, root, checkpoint_dir, run, seen)
+
+
+def _all_have_ended(checkpoint_dir: Path) -> bool:
+    """Whether there are fits, and all have ended: without a seed the next call is another fit."""
+    files = list(checkpoint_dir.glob("*/progress/fit.json"))
+    return bool(files) and all(json.loads(file.read_text())["has_ended"] for file in files)
+
+
+def _saved(checkpoint_dir: Path) -> tuple[str, int]:
+    """Tell the model in the folder of a fit from others, and tidy up as the next call does."""
+    fitted("no seed", checkpoint_dir)
+    [folder] = [folder for folder in checkpoint_dir.glob("fit-*") if not folder.name.endswith("-2")]
+    shutil.rmtree(f"{folder}-2")
+    return _digest(L2RCLIPClassifier.load(folder), []), 0
 
 
 def _kept(checkpoint_dir: Path) -> str:

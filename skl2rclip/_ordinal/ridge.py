@@ -24,6 +24,8 @@ _PENALTIES = np.logspace(-4, 2, 19)
 _ROWS_PER_CHUNK = 2048
 # elements of a matrix that is kept instead of being made again in each pass
 _MAX_KEPT = 4 * 10**6
+# elements of the errors of a portion, under all penalties
+_MAX_ERRORS = 8 * 10**6
 # of an image's leverage, what is left to one: less is rounding; of heavy images it may be little
 _MIN_REST = 1e-13
 # blocks are solved together as far as their kernels have so many elements
@@ -211,7 +213,8 @@ def leave_one_out(
         return views.of_prediction(result, axis=1)
 
     penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
-    portions = list(_portions_of_blocks(blocks, max(1, _ROWS_PER_CHUNK // views.n)))
+    n_rows = min(_ROWS_PER_CHUNK, _MAX_ERRORS // (len(penalties) * Y.shape[1]))  # of many outputs errors take more than features
+    portions = list(_portions_of_blocks(blocks, max(1, n_rows // views.n)))
     squares = sum_of(lambda images: (errors(images, penalties) ** 2).sum(axis=2) @ weight[images], portions)
     penalty = penalties[int(np.argmin(squares))]
     predicted, fitted = np.empty_like(Y), np.empty_like(Y)

@@ -423,10 +423,8 @@ def in_range(weight: np.ndarray) -> np.ndarray:
     beside it, it counts as little, and what a fit without the heavy images says can still be told from rounding.
     """
     largest = weight.max(initial=0.0)
-    if not 1e-30 < largest < 1e30:
-        weight = weight / (largest or 1.0)
-        largest = min(largest, 1.0)
-    return np.where(weight > 0, np.maximum(weight, _MIN_WEIGHT * largest), 0.0)
+    unit = 1.0 if 1e-30 < largest < 1e30 or not largest else largest
+    return np.where(weight > 0, np.maximum(weight / unit, _MIN_WEIGHT * (largest / unit)), 0.0)
 
 
 def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
