@@ -248,7 +248,9 @@ def killed_until_it_ends(kind: str, root: Path, rng: random.Random, seen: Kills,
         if pending is not None and (has_ended or run.log.count("Stage ") or went_on):
             # a process that died before it came to the stages says nothing of the one before
             is_anew = "begins anew" in run.log or "is left out" in run.log
-            came = f"went on in {went_on[0][0]}" if went_on else "returned at once" if "has ended before" in run.log else "began, as nothing was kept"
+            at_once = "has ended before" in run.log
+            came = "returned at once" if at_once else "began, as nothing was kept"
+            came = f"went on in {went_on[0][0]}" if went_on else came
             seen.where[pending, "refused what was kept" if is_anew else came] += 1
             pending = None
         if went_on and kind != "search":
@@ -300,7 +302,9 @@ def _compare(kind: str, root: Path, checkpoint_dir: Path, run: Run, seen: Kills)
         seen.trouble.append(f"{kind}: another model, resumed from {resumed}")
     for name in left_behind(checkpoint_dir):
         seen.trouble.append(f"{kind}: left behind {name}")
-    print(f"ended: {kind}, resumed from {resumed}, {'the same' if digest == undisturbed else 'ANOTHER MODEL'}", flush=True)
+    print(
+        f"ended: {kind}, resumed from {resumed}, {'the same' if digest == undisturbed else 'ANOTHER MODEL'}", flush=True
+    )
 
 
 _KNOWN: dict[tuple[str, int], str] = {}
@@ -346,7 +350,9 @@ def pairs(n: int, root: Path, rng: random.Random) -> list[str]:
             if run.result is None or run.result[0] != expected:
                 trouble.append(f"pair {number}: {name}: {run.error or 'another model'}")
         folders = sorted(path.name for path in checkpoint_dir.iterdir())
-        print(f"pair {number}: {len(folders)} folders, {_RESUMED.findall(again.log)}, {len(trouble)} troubles", flush=True)
+        print(
+            f"pair {number}: {len(folders)} folders, {_RESUMED.findall(again.log)}, {len(trouble)} troubles", flush=True
+        )
         shutil.rmtree(checkpoint_dir)
     return trouble
 
@@ -419,7 +425,7 @@ def _damage_embeddings(how: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 def _flipped(content: bytes) -> bytes:
-    result, rng = bytearray(content), random.Random(0)
+    result, rng = bytearray(content), random.Random(0)  # noqa: S311
     for _ in range(max(1, len(result) // 500)):
         result[rng.randrange(len(result))] ^= 1 << rng.randrange(8)
     return bytes(result)
@@ -469,10 +475,6 @@ def _as_nobody() -> None:
     os.setuid(65534)
 
 
-def _limit_file_size(n_bytes: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
-
-
 def _outcome(kind: str, root: Path, run: Run, seed: int) -> str:
     if run.error:
         return run.error
@@ -480,12 +482,14 @@ def _outcome(kind: str, root: Path, run: Run, seed: int) -> str:
     digest, resumed = run.result
     said = [line for line in run.log.splitlines() if "Warning: " in line or " is left out: " in line or "anew" in line]
     model = "the same" if digest == _undisturbed(kind, root, seed) else "ANOTHER"
-    return f"{model}, from epoch {resumed}" + (f"; {len(said)} said: {said[0].partition('Warning: ')[2] or said[0]}" if said else "")
+    return f"{model}, from epoch {resumed}" + (
+        f"; {len(said)} said: {said[0].partition('Warning: ')[2] or said[0]}" if said else ""
+    )
 
 
 def faults(root: Path, kind: str = "frozen") -> None:
     """Harm the folder between a kill and the next call, or while a fit runs, and print what comes of it."""
-    print(f"\n| fault ({kind}) | model, where it went on, what was said |\n|---|---|")
+    print(f"\n| fault of the folder ({kind}) | model, where it went on, what was said |\n|---|---|")
 
     def killed(checkpoint_dir: Path) -> None:
         run = Run.begin(root / "killed", lambda: fitted(kind, checkpoint_dir))
@@ -514,22 +518,33 @@ def faults(root: Path, kind: str = "frozen") -> None:
         shutil.rmtree(checkpoint_dir)
     checkpoint_dir = root / "harmed"
     for name, limit in (("no file over 200 kB", 200_000), ("no file over 4 kB", 4_000), ("no file over 0 bytes", 0)):
+        # the size of files is what a disk that fills up bounds too
 
         def limited(limit: int = limit) -> tuple[str, int]:
-            _limit_file_size(limit)()
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            logging.raiseExceptions = False  # the log is a file too
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
             try:
                 return fitted(kind, checkpoint_dir)
             finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
         run = Run.begin(root / "next", limited).wait()
         tell(name, run, checkpoint_dir)
         shutil.rmtree(checkpoint_dir)
     killed(checkpoint_dir)
     _read_only(checkpoint_dir)
-    tell("all read-only", Run.begin(root / "next", lambda: fitted(kind, checkpoint_dir), _as_nobody).wait(), checkpoint_dir)
+    tell(
+        "all read-only",
+        Run.begin(root / "next", lambda: fitted(kind, checkpoint_dir), _as_nobody).wait(),
+        checkpoint_dir,
+    )
     os.chmod(_progress(checkpoint_dir), 0o777)
-    tell("all but progress read-only", Run.begin(root / "next", lambda: fitted(kind, checkpoint_dir), _as_nobody).wait(), checkpoint_dir)
+    tell(
+        "all but progress read-only",
+        Run.begin(root / "next", lambda: fitted(kind, checkpoint_dir), _as_nobody).wait(),
+        checkpoint_dir,
+    )
     shutil.rmtree(checkpoint_dir)
     for name, harm in {
         "folder removed in mid-fit": shutil.rmtree,
@@ -570,7 +585,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=[*KINDS], choices=[*KINDS])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)  # noqa: S311
     # what every process does before anything can be kept is done once, or in few steps
     torch.set_num_threads(1)
     initialization._ORDERING_STEPS = 5

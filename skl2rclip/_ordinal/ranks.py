@@ -187,8 +187,8 @@ def _check_extent(values: np.ndarray) -> None:
     extent = abs(values[-1] / 2 - values[0] / 2)  # the whole may overflow
     if not _MIN_EXTENT < extent < 1 / _MIN_EXTENT:
         raise ValueError(
-            f"The labels lie between {values.min():g} and {values.max():g}, whose squared distance is no number in double "
-            f"precision: use another unit, such as y=np.multiply(y, {1e200 if extent < 1 else 1e-200:g})."
+            f"The labels lie between {values.min():g} and {values.max():g}, whose squared distance is no number in "
+            f"double precision: use another unit, such as y=np.multiply(y, {1e200 if extent < 1 else 1e-200:g})."
         )
 
 

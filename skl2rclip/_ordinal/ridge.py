@@ -213,7 +213,8 @@ def leave_one_out(
         return views.of_prediction(result, axis=1)
 
     penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
-    n_rows = min(_ROWS_PER_CHUNK, _MAX_ERRORS // (len(penalties) * Y.shape[1]))  # of many outputs errors take more than features
+    # of many outputs the errors take more than the features
+    n_rows = min(_ROWS_PER_CHUNK, _MAX_ERRORS // (len(penalties) * Y.shape[1]))
     portions = list(_portions_of_blocks(blocks, max(1, n_rows // views.n)))
     squares = sum_of(lambda images: (errors(images, penalties) ** 2).sum(axis=2) @ weight[images], portions)
     penalty = penalties[int(np.argmin(squares))]

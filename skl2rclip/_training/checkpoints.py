@@ -143,8 +143,8 @@ def _explained(parent: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InvalidParameterError(
-            f"checkpoint_dir: nothing can be kept in {str(parent)!r}: {error}. Make room there or allow writing, or name "
-            "another folder."
+            f"checkpoint_dir: nothing can be kept in {str(parent)!r}: {error}. Make room there or allow writing, or "
+            "name another folder."
         ) from error
 
 

@@ -213,7 +213,7 @@ def test_a_full_disk_is_one_whatever_a_library_calls_it(make_classifier, bars, t
     said = " ".join(str(each.message) for each in shown)
     assert "the fit goes on: " in said
     assert "its model was not written there: the model was not written to" in said
-    with pytest.raises(OSError, match="the model was not written to .*No space left"):
+    with pytest.raises(OSError, match=r"the model was not written to .*No space left"):
         classifier.save(tmp_path / "model")
     assert list(tmp_path.rglob("*scratch*")) == []
 
@@ -233,7 +233,7 @@ def test_a_folder_that_is_removed_while_a_fit_runs_does_not_end_it(make_classifi
 
 def test_a_place_where_nothing_can_be_kept_is_refused_before_any_work(make_classifier, bars, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidParameterError, match="checkpoint_dir: nothing can be kept in .* or name another folder"):
+    with pytest.raises(InvalidParameterError, match=r"checkpoint_dir: nothing can be kept in .* or name another"):
         make_classifier(checkpoint_dir=tmp_path / "file" / "below").fit(*bars)
 
 
