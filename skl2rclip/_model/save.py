@@ -71,7 +71,10 @@ def save(
     with scratch_folder(target if target.is_dir() else target.parent, target.name) as scratch:
         new = scratch / "new"
         new.mkdir()
-        _write(new, parameters, state, backbone, kept)
+        try:
+            _write(new, parameters, state, backbone, kept)
+        except safetensors.SafetensorError as error:  # what a full disk is to it
+            raise OSError(f"the model was not written to {target}: {error}") from error
         if target.is_dir() or not _has_moved(new, target):
             with only_holder(target):
                 _refuse_foreign(target)

@@ -16,6 +16,8 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.extmath import randomized_svd
 
+from skl2rclip._utils.arguments import warn_user
+
 EMBEDDING = "embedding"
 # which blocks are read
 FEATURES = (EMBEDDING, "tower", "both")
@@ -104,6 +106,11 @@ class FeatureBlocks:
         return len(self.blocks) == 1 and self.embedding == 0
 
     @property
+    def is_of_tower(self) -> bool:
+        """Whether an image tower gives the columns, and nothing else does."""
+        return all(i == self.embedding or _is_of_tower(name) for i, (name, _) in enumerate(self.blocks))
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """Which of `FEATURES` there are."""
         if self.is_plain:
@@ -113,7 +120,7 @@ class FeatureBlocks:
     def sizes(self, features: str) -> np.ndarray:
         """Size of each block, as a root mean square of its rows, where these `FEATURES` are read; 0 leaves it out."""
         is_embedding = np.arange(len(self.blocks)) == self.embedding
-        is_of_tower = np.array([_OF_TOWER.fullmatch(name.rpartition("__")[2]) is not None for name, _ in self.blocks])
+        is_of_tower = np.array([_is_of_tower(name) for name, _ in self.blocks])
         # the states inside of a tower count together as much as the embedding
         sizes = np.where(is_of_tower, 1 / np.sqrt(max(is_of_tower.sum(), 1)), 1.0)
         if features == EMBEDDING:
@@ -134,6 +141,10 @@ def column_order(names: Sequence[str] | None) -> np.ndarray | None:
 
 def _prefixes(names: Sequence[str]) -> list[str]:
     return [name.rpartition("__")[0] for name in names]
+
+
+def _is_of_tower(name: str) -> bool:
+    return _OF_TOWER.fullmatch(name.rpartition("__")[2]) is not None
 
 
 def _is_embedding(name: str) -> bool:
@@ -189,6 +200,8 @@ def fit_projection(
     factor = np.zeros(rows.shape[1])
     for columns, size in zip(blocks.slices, blocks.sizes(features), strict=True):
         length = np.sqrt(share @ ((rows[:, columns] - mean[columns]) ** 2 @ varies[columns]))
+        if size:
+            _warn_of_hidden(counted[:, columns], varies[columns], length, blocks)
         if size and length > _MIN_LENGTH:
             factor[columns] = size / length * varies[columns]
     is_read = factor > 0
@@ -200,6 +213,19 @@ def fit_projection(
     projection = np.zeros((rows.shape[1], len(values)), np.float32)
     projection[is_read] = factor[is_read, None] * axes / spread
     return Projection(mean.astype(np.float32), projection)
+
+
+def _warn_of_hidden(rows: np.ndarray, varies: np.ndarray, length: float, blocks: FeatureBlocks) -> None:
+    """Warn where most columns of a table's block are hidden by a few that are larger by far."""
+    if blocks.is_of_tower:
+        return
+    extent = (rows.max(axis=0) - rows.min(axis=0))[varies]
+    n_hidden = np.count_nonzero(extent < _MIN_SINGULAR_VALUE * length)
+    if 2 * n_hidden > len(extent):
+        warn_user(
+            f"X: {n_hidden} of {len(extent)} columns are so small beside the largest of their block that they say "
+            "nothing: bring columns to one scale first, as sklearn.preprocessing.StandardScaler does."
+        )
 
 
 def _some(seen: np.ndarray, share: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,8 @@ from skl2rclip.errors import InvalidParameterError
 
 # of a list that is there to be pasted
 _MAX_PASTED = 1000
+# of numbers, from the lowest to the highest label: squares of less are zero, and of its inverse infinite
+_MIN_EXTENT = 1e-150
 
 RankNames = Mapping[Any, str] | Sequence[str] | Callable[[Any], str] | None
 
@@ -165,15 +167,29 @@ def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray, y: Any) -> None:
 
 
 def _check_values(ranks: np.ndarray) -> None:
-    """Raise where numbers differ by less than double precision can tell."""
-    if holds_numbers(ranks):
-        same = np.flatnonzero(np.diff(ranks.astype(np.float64)) == 0)
-        if len(same):
-            one, other = ranks[same[0] : same[0] + 2].tolist()
-            raise ValueError(
-                f"The labels {one} and {other} are the same number in double precision, so that their distance is "
-                f"lost: {kept_apart(ranks.tolist(), 'y')}"
-            )
+    """Raise where numbers, or their distances, are none that double precision can compute with."""
+    if not holds_numbers(ranks) or len(ranks) < 2:
+        return
+    values = ranks.astype(np.float64)
+    lost, what = np.flatnonzero(np.diff(values) == 0), "the same number"
+    if not len(lost):
+        _check_extent(values)
+        lost, what = np.flatnonzero(np.diff(values - values.min()) == 0), f"equally far from {values.min():g}"
+    if len(lost):
+        one, other = ranks[lost[0] : lost[0] + 2].tolist()
+        raise ValueError(
+            f"The labels {one} and {other} are {what} in double precision, so that their distance is lost: "
+            f"{kept_apart(ranks.tolist(), 'y')}"
+        )
+
+
+def _check_extent(values: np.ndarray) -> None:
+    extent = abs(values[-1] / 2 - values[0] / 2)  # the whole may overflow
+    if not _MIN_EXTENT < extent < 1 / _MIN_EXTENT:
+        raise ValueError(
+            f"The labels lie between {values.min():g} and {values.max():g}, whose squared distance is no number in "
+            f"double precision: use another unit, such as y=np.multiply(y, {1e200 if extent < 1 else 1e-200:g})."
+        )
 
 
 def all_ranks(classes: Any, known: Any) -> Any:

@@ -24,6 +24,10 @@ _PENALTIES = np.logspace(-4, 2, 19)
 _ROWS_PER_CHUNK = 2048
 # elements of a matrix that is kept instead of being made again in each pass
 _MAX_KEPT = 4 * 10**6
+# elements of the errors of a portion, under all penalties
+_MAX_ERRORS = 8 * 10**6
+# of an image's leverage, what is left to one: less is rounding; of heavy images it may be little
+_MIN_REST = 1e-13
 # blocks are solved together as far as their kernels have so many elements
 _MAX_KERNELS = 2**16
 
@@ -199,7 +203,7 @@ def leave_one_out(
         shrunk = 1 / (eigenvalues + penalties[:, None])  # (penalties, D)
         residual = y - x @ (shrunk[:, :, None] * moment)  # (penalties, rows, m)
         leverage = w * (1 / total + shrunk @ (x**2).T)  # (penalties, rows)
-        result = residual / np.maximum(1 - leverage, 1e-9)[:, :, None]
+        result = residual / np.maximum(1 - leverage, _MIN_REST)[:, :, None]
         for members in _by_size(block):
             if members.shape[1] <= X.shape[1]:
                 result[:, members] = _by_rows(x[members], residual[:, members], w[members], shrunk, total)
@@ -209,7 +213,9 @@ def leave_one_out(
         return views.of_prediction(result, axis=1)
 
     penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
-    portions = list(_portions_of_blocks(blocks, max(1, _ROWS_PER_CHUNK // views.n)))
+    # of many outputs the errors take more than the features
+    n_rows = min(_ROWS_PER_CHUNK, _MAX_ERRORS // (len(penalties) * Y.shape[1]))
+    portions = list(_portions_of_blocks(blocks, max(1, n_rows // views.n)))
     squares = sum_of(lambda images: (errors(images, penalties) ** 2).sum(axis=2) @ weight[images], portions)
     penalty = penalties[int(np.argmin(squares))]
     predicted, fitted = np.empty_like(Y), np.empty_like(Y)
@@ -254,7 +260,7 @@ def _by_rows(x: np.ndarray, residual: np.ndarray, weight: np.ndarray, shrunk: np
     result = np.empty_like(residual)
     for number, factors in enumerate(shrunk):
         kernel = 1 / total + (x * factors) @ x.swapaxes(1, 2)  # (blocks, rows, rows)
-        inverse = np.linalg.pinv(np.eye(x.shape[1]) - kernel * weight[:, None], rcond=1e-9)
+        inverse = np.linalg.pinv(np.eye(x.shape[1]) - kernel * weight[:, None], rcond=_MIN_REST)
         result[number] = inverse @ residual[number]
     return result
 

@@ -133,7 +133,8 @@ def measure_targets(
     positions, values = np.arange(len(rank_values), dtype=np.float64), _from_zero(rank_values)
     if len(np.unique(target)) == 1 or len(target) - np.bincount(blocks).max() < 3:
         return replace(_unmeasured(target, positions, values, 0.1 * features.shape[1]), views=views)
-    is_even = np.allclose(np.diff(values) / (values[1] - values[0]), 1)
+    steps = np.diff(values)
+    is_even = bool((np.abs(steps - steps[0]) <= 1e-5 * abs(steps[0])).all())  # not their ratios, which may overflow
     scatter = Scatter(features, views.weights(weight))
     probes = [
         _probe(features, target, scale, scatter, blocks, is_cumulative, views)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,12 +29,13 @@ from skl2rclip._training.identity import what_decides
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.devices import is_out_of_memory
-from skl2rclip._utils.scratch import held_unless_taken, scratch_folder, sync
+from skl2rclip._utils.scratch import held_unless_taken, remove_leftovers, scratch_folder, sync
+from skl2rclip.errors import InvalidParameterError
 
 _log = logging.getLogger(__name__)
 # to be raised where a record is another than before
 _FORMAT = 1
-_DESCRIPTION, _EMBEDDINGS = "fit.json", "embeddings"
+_DESCRIPTION, _EMBEDDINGS, _SCRATCH = "fit.json", "embeddings", "new"
 _RECORD = re.compile(r"([0-9]{8})-([0-9a-f]{64})\.pt")
 _N_RECORDS = 2
 _N_DIGITS = 16
@@ -61,18 +63,13 @@ class Checkpoint:
 
     def latest(self) -> Record | None:
         """Read the last record that is whole; None where there is none."""
-        for number, file in reversed(_records(self._progress)):
-            try:
-                return _read(file)
-            except (OSError, ValueError) as error:
-                _log.warning("Record %d of the fit in %s is left out: %s.", number, self.folder, error)
-        return None
+        return _latest(self._progress)
 
     def keep(self, record: Record | None, state: FittedState | None) -> None:
         """Write a record, and the model as it is now, each whole or not at all; where that fails, the fit goes on."""
         try:
             if record is not None:
-                _write(self._progress, record)
+                _write(self._progress, {"format": _FORMAT, "seed": self.request.seed, **record})
             if state is not None:
                 self.write_model(self.folder, state)
         except (OSError, MemoryError, RuntimeError) as error:
@@ -83,14 +80,22 @@ class Checkpoint:
     def discard(self) -> None:
         """Forget how far the fit was."""
         for _, file in _records(self._progress):
-            file.unlink(missing_ok=True)
+            _remove(file)
+
+    def begin_anew(self) -> None:
+        """Note that the fit has not ended after all."""
+        _describe(self._progress, self.request.seed, self.what, has_ended=False)
 
     def end(self, state: FittedState) -> None:
         """Keep the whole model, note that it is complete, and remove what only going on needs."""
-        self.write_model(self.folder, state)
-        _describe(self._progress, self.request.seed, self.what, has_ended=True)
-        self.discard()
-        shutil.rmtree(self._progress / _EMBEDDINGS, ignore_errors=True)
+        try:
+            self._progress.stat()  # who has removed it does not want another
+            self.write_model(self.folder, state)
+            _describe(self._progress, self.request.seed, self.what, has_ended=True)
+        except OSError as error:
+            warn_user(f"checkpoint_dir: the fit has ended well, and its model was not written there: {error}")
+            return
+        _tidy(self._progress)
 
 
 @contextlib.contextmanager
@@ -105,33 +110,52 @@ def opened_checkpoint(
     settings = request.settings
     assert settings.checkpoint_dir is not None
     parent, what = Path(settings.checkpoint_dir), what_decides(request, is_seeded=is_seeded)
-    name = "fit-" + hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:_N_DIGITS]
+    name = f"fit-{_checksum(what)[:_N_DIGITS]}"
     for number in count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         progress = folder / PROGRESS_FOLDER
-        progress.mkdir(parents=True, exist_ok=True)
+        with _explained(parent):
+            progress.mkdir(parents=True, exist_ok=True)
         with held_unless_taken(progress) as is_held:
             if not is_held:
                 _log.info("Another process is at the same fit in %s.", folder)
                 continue
             description = _described(progress)
             has_ended = description.get("has_ended", False)
+            if has_ended:
+                _tidy(progress)  # where the process died that was about to
             if has_ended and not is_seeded:
                 continue
             if "seed" not in description:
-                _log.info("A fit begins in %s%s.", folder, _what_differs(parent, folder, what))
-                description["seed"] = request.seed
-                _describe(progress, request.seed, what, has_ended=False)
+                record = _latest(progress)  # of a fit whose description is damaged
+                if record is None:
+                    _log.info("A fit begins in %s%s.", folder, _what_differs(parent, folder, what))
+                description["seed"] = request.seed if record is None else record["seed"]
+                with _explained(parent):
+                    _describe(progress, description["seed"], what, has_ended=False)
             cache = settings.embedding_cache or str(progress / _EMBEDDINGS)
             own = replace(request.with_seed(description["seed"]), settings=replace(settings, embedding_cache=cache))
             yield Checkpoint(folder, own, what, has_ended, write_model)
             return
 
 
+@contextlib.contextmanager
+def _explained(parent: Path) -> Iterator[None]:
+    """Say before any work where a fit cannot be kept, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidParameterError(
+            f"checkpoint_dir: nothing can be kept in {str(parent)!r}: {error}. Make room there or allow writing, or "
+            "name another folder."
+        ) from error
+
+
 def _describe(progress: Path, seed: int, what: dict[str, str], *, has_ended: bool) -> None:
     """Say which fit this is, for the next process and for people."""
-    text = json.dumps({"format": _FORMAT, "has_ended": has_ended, "seed": seed, "what": what}, indent=2)
-    with scratch_folder(progress, "new") as scratch:
+    content = {"format": _FORMAT, "has_ended": has_ended, "seed": seed, "what": what}
+    text = json.dumps({**content, "checksum": _checksum(content)}, indent=2)
+    with scratch_folder(progress, _SCRATCH) as scratch:
         file = scratch / _DESCRIPTION
         file.write_text(text + "\n", encoding="utf-8")
         _put(file, progress / _DESCRIPTION)
@@ -141,11 +165,14 @@ def _described(progress: Path) -> dict[str, Any]:
     """Read what is said of a fit; nothing where it has not begun, or is damaged."""
     try:
         description = json.loads((progress / _DESCRIPTION).read_text(encoding="utf-8"))
-        seed, has_ended, what = (description[name] for name in ("seed", "has_ended", "what"))
-        is_ours = description["format"] == _FORMAT and type(seed) is int and type(has_ended) is bool
-        return description if is_ours and isinstance(what, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = description.pop("checksum") == _checksum(description)
+        return description if is_whole and description["format"] == _FORMAT else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _what_differs(parent: Path, folder: Path, what: dict[str, str]) -> str:
@@ -169,6 +196,34 @@ def _records(progress: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), file) for match, file in found if match is not None)
 
 
+def _latest(progress: Path) -> Record | None:
+    """Read the last record that is whole; None where there is none."""
+    for number, file in reversed(_records(progress)):
+        try:
+            return _read(file)
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+            _log.warning("Record %d of the fit in %s is left out: %s.", number, progress.parent, error)
+    return None
+
+
+def _tidy(progress: Path) -> None:
+    """Remove what only going on needs."""
+    for _, file in _records(progress):
+        _remove(file)
+    _remove(progress / _EMBEDDINGS)
+    remove_leftovers(progress, _SCRATCH)
+    remove_leftovers(progress.parent, progress.parent.name)  # of the model
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or whatever stands in its place, as far as that is allowed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def _read(file: Path) -> Record:
     """Read a record; no code runs that came with it."""
     expected = _RECORD.fullmatch(file.name)
@@ -176,21 +231,27 @@ def _read(file: Path) -> Record:
     with open(file, "rb") as opened:
         if hashlib.file_digest(opened, "sha256").hexdigest() != expected[2]:
             raise ValueError(f"{file} is damaged")
-    return torch.load(file, weights_only=True, map_location="cpu")
+    record = torch.load(file, weights_only=True, map_location="cpu")
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise ValueError(f"{file} is of another version")
+    return record
 
 
 def _write(progress: Path, record: Record) -> None:
     """Write a record under its number and digest, and remove all but the last ones."""
     earlier = _records(progress)
     number = earlier[-1][0] + 1 if earlier else 1
-    with scratch_folder(progress, "new") as scratch:
+    with scratch_folder(progress, _SCRATCH) as scratch:
         file = scratch / "record"
-        torch.save(record, file)
+        try:
+            torch.save(record, file)
+        except RuntimeError as error:  # what a full disk is to torch
+            raise OSError(f"{file.parent.parent}: {error}") from error
         with open(file, "rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         _put(file, progress / f"{number:08d}-{digest}.pt")
     for _, file in earlier[: len(earlier) + 1 - _N_RECORDS]:
-        file.unlink(missing_ok=True)
+        _remove(file)
 
 
 def _put(file: Path, place: Path) -> None:

@@ -106,6 +106,7 @@ def fit_with_checkpoints(
                 state = read(checkpoint.folder)
             except (OSError, ValueError) as error:
                 _log.warning("The fit begins anew: the model in %s cannot be read: %s", checkpoint.folder, error)
+                checkpoint.begin_anew()
             else:
                 _log.info("This fit has ended before, with the model in %s.", checkpoint.folder)
                 record = replace(state.record, source=request.source)

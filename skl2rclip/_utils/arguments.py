@@ -413,13 +413,18 @@ def keys_as_words(name: str, mapping: Mapping[Any, Any], labels: Sequence[Any]) 
     )
 
 
+_MIN_WEIGHT = 1e-8
+
+
 def in_range(weight: np.ndarray) -> np.ndarray:
-    """Scale weights that single precision could not hold to at most one; those without weight keep none."""
+    """Bring weights to a range that can be computed with; those without weight keep none.
+
+    Weights that single precision could not hold become at most one. What is less than 1e-8 of the largest becomes that:
+    beside it, it counts as little, and what a fit without the heavy images says can still be told from rounding.
+    """
     largest = weight.max(initial=0.0)
-    positive = weight[weight > 0]
-    if not len(positive) or (largest < 1e30 and positive.min() > 1e-30):
-        return weight
-    return np.where(weight > 0, np.maximum(weight / largest, 1e-30), 0.0)
+    unit = 1.0 if 1e-30 < largest < 1e30 or not largest else largest
+    return np.where(weight > 0, np.maximum(weight / unit, _MIN_WEIGHT * (largest / unit)), 0.0)
 
 
 def class_weights_of(class_weight: Any, y: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -48,3 +48,27 @@ def test_class_weight_equals_the_sample_weights_that_it_stands_for(make_classifi
 def test_unusable_weights_are_named(make_classifier, shades, weight, message):
     with pytest.raises(ValueError, match=message):
         make_classifier().fit(*shades, sample_weight=weight)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_unit_of_weights_does_not_count_and_their_range_may_be_wide(make_classifier):
+    rng, y = np.random.default_rng(0), np.tile(np.arange(4), 6)
+    X, weight = rng.normal(size=(24, 24)) + y[:, None] * np.eye(24)[0], rng.uniform(0.5, 2, 24)
+    classifier = make_classifier(image_tower="precomputed", prompt_epochs=1)
+    expected = classifier.fit(X, y, sample_weight=weight).predict_proba(X)
+    for factor in (1e-12, 1e12):
+        again = classifier.fit(X, y, sample_weight=factor * weight).predict_proba(X)
+        np.testing.assert_allclose(again, expected, atol=1e-6)
+    heavy = np.where(y == 3, 1e12, 1e-12)
+    assert (classifier.fit(X, y, sample_weight=heavy).predict(X) == 3).all()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("rank_targets", ["soft", "hard"])
+def test_images_that_are_all_the_same_are_predicted_as_their_weighted_median(make_classifier, rank_targets):
+    y, weight = np.repeat(np.arange(4), [3, 10, 20, 5]), np.ones(38)
+    classifier = make_classifier(image_tower="precomputed", prompt_epochs=20, rank_targets=rank_targets)
+    X = np.ones((38, 24), np.float32)
+    assert classifier.fit(X, y).predict(X[:1]) == [2]
+    weight[y == 1] = 10
+    assert classifier.fit(X, y, sample_weight=weight).predict(X[:1]) == [1]

@@ -121,3 +121,13 @@ def test_a_heavy_image_among_many_decides_the_components(monkeypatch):
     weight[:20] = 1
     x = fit_projection(X, weight, OF_TOWER, "both", 0)(X)
     assert np.average((x**2).mean(axis=1), weights=weight) == pytest.approx(1, rel=1e-3)
+
+
+def test_columns_that_a_larger_one_hides_are_told():
+    table = FeatureBlocks((("", 9),), None)
+    X = rows(n=30)
+    fit_projection(X, np.ones(30), table, "both", 0)
+    X[:, 5] *= 1e30
+    with pytest.warns(UserWarning, match="8 of 9 columns are so small beside the largest .*StandardScaler"):
+        fit_projection(X, np.ones(30), table, "both", 0)
+    fit_projection(X, np.ones(30), FeatureBlocks((("embedding", 9),), 0), "both", 0)  # which is as it is

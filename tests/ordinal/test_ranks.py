@@ -315,3 +315,18 @@ def test_encoding_inverts_the_ranks(labels, data):
     assert scale.ranks[target].tolist() == y
     assert (np.diff(scale.classes) > 0).all()
     assert scale.ranks[scale.class_order].tolist() == scale.classes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([-1.7e308, 0.0, 1.7e308], r"lie between -1\.7e\+308 and 1\.7e\+308, .* y=np\.multiply\(y, 1e-200\)"),
+        ([0.0, 1e-300], r"lie between 0 and 1e-300, .* y=np\.multiply\(y, 1e\+200\)"),
+        ([-1e15, 0.0, 1e-9], r"0\.0 and 1e-09 are equally far from -1e\+15 in double precision, .* make them strings"),
+    ],
+)
+def test_numbers_whose_distances_cannot_be_computed_with_are_refused(labels, message):
+    for order in (labels, labels[::-1]):
+        with pytest.raises(ValueError, match=message if order is labels else "double precision"):
+            rank_scale(labels, ranks=order)
+    assert rank_scale([0, 1e-9, 1e15], ranks=[0, 1e-9, 1e15])[0].values[1] == 1e-9

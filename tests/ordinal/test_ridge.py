@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -143,3 +145,28 @@ def test_rows_are_taken_out_of_a_scatter(data, heavy):
     for one, other in zip(ridge_map(Z, y, others, 0.5), ridge_map(Z, y, expected, 0.5), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3 if heavy > 1 else 1e-9)
     np.testing.assert_array_equal(whole.weight, weight)
+
+
+def test_an_image_as_heavy_as_all_others_together_many_times_is_left_out_all_the_same():
+    rng = np.random.default_rng(0)
+    y = np.tile(np.arange(5.0), 8)
+    Z, weight = rng.normal(size=(40, 80)) + y[:, None] * np.eye(80)[0], np.full(40, 1e-8)
+    weight[3] = 1
+    Z = Features(Z, weight, 0, rng)[:]
+    for blocks in (alone(40), np.r_[3, np.arange(1, 40)]):  # by itself, and with a light one
+        result = leave_one_out(Z, y, weight, blocks)
+        left_out = blocks == 3
+        expected = by_hand(Z, y, weight, result.penalty, left_out)
+        np.testing.assert_allclose(result.predicted[left_out, 0], expected, rtol=1e-3)
+
+
+def test_many_outputs_take_no_more_memory_than_few_and_change_nothing(data, monkeypatch):
+    Z, y = np.tile(data[0], (8, 1)), np.tile(data[1], (8, 100))
+    expected = leave_one_out(Z, y, np.ones(400), alone(400))
+    monkeypatch.setattr(ridge, "_MAX_ERRORS", 10**5)
+    tracemalloc.start()
+    result = leave_one_out(Z, y, np.ones(400), alone(400))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(result.predicted, expected.predicted)
+    assert peak < 10e6  # at once they would be 12 MB, several times

@@ -179,3 +179,20 @@ def test_the_measured_width_is_that_of_the_error_without_the_labels_own():
 def test_an_image_counts_by_its_share_of_the_variance():
     np.testing.assert_allclose(reliability(np.array([0.0, 1.0, 3.0]), 1.0), [1, 0.5, 0.1])
     np.testing.assert_array_equal(reliability(np.array([0.0, 5.0]), 0.0), [1, 1])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [[0, 1, 2, 3, 4], [0, 1, 5, 6, 20], [0, 5e-324, 1e-200, 1, 2]])
+def test_neither_the_unit_nor_the_zero_of_the_labels_counts(values):
+    rng = np.random.default_rng(0)
+    target, values = np.tile(np.arange(5), 8), np.array(values, float)
+    Z = embeddings_of(target + rng.normal(size=40), noise=0.3)
+    expected = measured(Z, target, values)
+    assert np.isfinite(expected.around_labels()).all()
+    if values[1] < 1e-300:
+        return
+    for factor, offset in ((1e-6, 0), (1e-140, 0), (1e140, 0), (1, 1e9), (-1, -1e9)):
+        moved = measured(Z, target, values * factor + offset)
+        np.testing.assert_allclose(moved.around_labels(), expected.around_labels(), atol=1e-5)
+        np.testing.assert_allclose(moved.around_fit(), expected.around_fit(), atol=1e-5)
+        assert moved.noise == pytest.approx(expected.noise * abs(factor), rel=1e-4)

@@ -7,12 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from sklearn.base import clone
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._training import checkpoints, trainer
 from skl2rclip._training.epoch_selection import EpochSelection
 from skl2rclip._utils.scratch import held_unless_taken
+from skl2rclip.errors import InvalidParameterError
 from tests.support.small_images import barred_images
 
 FROZEN = {"prompt_epochs": 5}
@@ -196,3 +198,75 @@ def test_a_full_disk_or_memory_does_not_end_a_fit(make_classifier, bars, tmp_pat
     with pytest.warns(UserWarning, match=r"checkpoint_dir: .* the fit goes on: .*No space left"):
         classifier = make_classifier(**FROZEN, checkpoint_dir=tmp_path).fit(*bars)
     assert_same(make_classifier(**FROZEN).fit(*bars), classifier)
+
+
+def test_a_full_disk_is_one_whatever_a_library_calls_it(make_classifier, bars, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    def full_too(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(checkpoints.torch, "save", full)
+    monkeypatch.setattr("skl2rclip._model.save.safetensors.numpy.save_file", full_too)
+    with pytest.warns(UserWarning, match="checkpoint_dir: ") as shown:
+        classifier = make_classifier(**FROZEN, checkpoint_dir=tmp_path).fit(*bars)
+    said = " ".join(str(each.message) for each in shown)
+    assert "the fit goes on: " in said
+    assert "its model was not written there: the model was not written to" in said
+    with pytest.raises(OSError, match=r"the model was not written to .*No space left"):
+        classifier.save(tmp_path / "model")
+    assert list(tmp_path.rglob("*scratch*")) == []
+
+
+def test_a_folder_that_is_removed_while_a_fit_runs_does_not_end_it(make_classifier, bars, tmp_path, monkeypatch):
+    keep = checkpoints.Checkpoint.keep
+
+    def keep_and_remove(self, *what):
+        keep(self, *what)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "keep", keep_and_remove)
+    with pytest.warns(UserWarning, match="checkpoint_dir: the fit has ended well"):
+        make_classifier(**FROZEN, checkpoint_dir=tmp_path).fit(*bars)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_kept_is_refused_before_any_work(make_classifier, bars, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidParameterError, match=r"checkpoint_dir: nothing can be kept in .* or name another"):
+        make_classifier(checkpoint_dir=tmp_path / "file" / "below").fit(*bars)
+
+
+def test_a_damaged_description_loses_neither_the_seed_nor_the_epochs(make_classifier, bars, tmp_path, killed):
+    unseeded = make_classifier(**FROZEN, random_state=None, checkpoint_dir=tmp_path)
+    killed(lambda: unseeded.fit(*bars), 2)
+    [file] = tmp_path.glob("*/progress/fit.json")
+    content = json.loads(file.read_text())
+    for harm in ({"seed": content["seed"] + 1}, {"has_ended": True}, {"format": 99}):
+        file.write_text(json.dumps({**content, **harm}))
+        killed(lambda: unseeded.fit(*bars), 1)
+        assert json.loads(file.read_text()) == content
+    file.write_bytes(b"")
+    assert unseeded.fit(*bars).resumed_from_epoch_ == 5
+    assert_same(make_classifier(**FROZEN, random_state=content["seed"]).fit(*bars), unseeded)
+
+
+def test_what_a_process_left_that_died_at_the_very_end_goes(make_classifier, bars, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_tidy", lambda _: None)
+        make_classifier(checkpoint_dir=tmp_path).fit(*bars)
+    [progress] = tmp_path.glob("*/progress")
+    assert len(os.listdir(progress)) > 2
+    assert make_classifier(checkpoint_dir=tmp_path).fit(*bars).resumed_from_epoch_ == 3
+    assert os.listdir(progress) == ["fit.json"]
+
+
+def test_a_fit_that_begins_anew_as_its_model_was_lost_has_not_ended(make_classifier, bars, tmp_path, killed):
+    undisturbed = make_classifier(**FROZEN, checkpoint_dir=tmp_path).fit(*bars)
+    [model] = tmp_path.glob("*/model.safetensors")
+    model.write_bytes(b"")
+    again = make_classifier(**FROZEN, checkpoint_dir=tmp_path)
+    killed(lambda: again.fit(*bars), 2)
+    assert again.fit(*bars).resumed_from_epoch_ == 2
+    assert_same(undisturbed, again)

@@ -13,6 +13,7 @@ from skl2rclip._utils.arguments import (
     check_sample_weight,
     check_white_level,
     class_weights_of,
+    in_range,
     parse_bytes,
     parse_max_memory,
     seed_from,
@@ -137,3 +138,13 @@ def test_unusable_weights_are_named(weight, message):
 def test_unusable_class_weights_are_named(class_weight, message):
     with pytest.raises(InvalidParameterError, match=message):
         class_weights_of(class_weight, np.array(["a", "b"]), np.array(["a", "b"]), np.ones(2, bool))
+
+
+def test_weights_keep_their_ratios_down_to_what_rounding_leaves_of_them():
+    weight = np.array([0.0, 1e-3, 1.0, 5.0])
+    np.testing.assert_array_equal(in_range(weight), weight)
+    for factor in (1e-300, 1e-12, 1e12, 1e300):
+        np.testing.assert_allclose(in_range(weight * factor) / in_range(weight * factor).max(), weight / 5)
+        assert 1e-30 < in_range(weight * factor).max() < 1e30
+    np.testing.assert_allclose(in_range(np.array([0, 1e-12, 1e12])), [0, 1e4, 1e12])
+    np.testing.assert_allclose(in_range(np.array([0, 5e-324, 1e308])), [0, 1e-8, 1])
