@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
+import io
 import re
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from skl2rclip.errors import visible
@@ -17,9 +20,16 @@ _NAMED = (
     "image|rank|group|root|ranks|rank_names|model_name|pretrained|on_bad_image|image_tower|image_features|decision"
     "|batch_size|max_memory|white_level|device|n_jobs|class_weight|prompt|image_adapter|rank_targets|n_context_tokens"
 )
-_PARAMETER = re.compile(rf"(?<![\w.])({_NAMED})=(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\.\.\.|[\w.-]*\w)")
+# where it is no part of a path, such as rank=3/one.png
+_PARAMETER = re.compile(
+    rf"(?<![\w./\\-])({_NAMED})="
+    r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\.\.\.|-?\w+(?:\.\d+)?)(?![\w/\\-]|\.\w)"
+)
 
-_LOAD = re.compile(r"L2RCLIPClassifier\.load\(path, ([^)]*)\)")
+# what is written in Python, and here
+_CALL = re.compile(r"(?:L2RCLIPClassifier\.load\(path, |set_params\()([^)]*)\)")
+_SAVE = "save(path, include_backbone=True)"
+_NO_OPTION = re.compile(r'; repeated="median"[^.;]*')
 
 
 class UsageError(Exception):
@@ -41,6 +51,7 @@ class Console:
 
     def __init__(self, command: str):
         self.command = command
+        self.arguments: Sequence[str] = ()  # as they were typed
         self.shows_traceback = False
 
     @property
@@ -68,8 +79,16 @@ class Console:
 
     def in_options(self, message: str) -> str:
         """Write parameters in a message of the library as the options that they are here."""
-        plain = _LOAD.sub(lambda match: match[1].replace(", ", " "), message)
-        return _PARAMETER.sub(_as_option, plain)
+        plain = _CALL.sub(lambda match: match[1].replace(", ", " "), _NO_OPTION.sub("", message))
+        plain = plain.replace(_SAVE, "fit --include-backbone")
+        typed = [name for argument in self.arguments if "=" in (name := _value_of(argument))]
+        names = [found.span() for name in typed for found in re.finditer(re.escape(visible(name)), plain)]
+
+        def in_place(match: re.Match[str]) -> str:
+            is_name = any(start <= match.start() and match.end() <= end for start, end in names)
+            return match[0] if is_name else _as_option(match)
+
+        return _PARAMETER.sub(in_place, plain)
 
     @contextlib.contextmanager
     def warnings(self) -> Iterator[None]:
@@ -94,8 +113,22 @@ def _as_option(match: re.Match[str]) -> str:
         value = {"ranks": "A,B,C", "root": "DIR"}.get(name, "COL" if name in ("image", "rank", "group") else "VALUE")
     elif value.startswith("["):
         with contextlib.suppress(ValueError, SyntaxError):
-            value = ",".join(map(str, ast.literal_eval(value)))
+            value = shlex.quote(_joined(ast.literal_eval(value)))
+        if value.lstrip("'").startswith("-"):  # else it is taken for an option
+            return f"--{name.replace('_', '-')}={value}"
     return f"--{name.replace('_', '-')} {value}"
+
+
+def _joined(values: Iterable[Any]) -> str:
+    """Write a list as `listed` reads it, with quotes around what holds a comma."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
+
+
+def _value_of(argument: str) -> str:
+    """Take what may be a path of an argument, ``--root=here`` too."""
+    return argument.partition("=")[2] if argument.startswith("--") else argument
 
 
 def _is_terminal(stream: Any) -> bool:

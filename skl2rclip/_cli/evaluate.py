@@ -102,19 +102,23 @@ def _ranks_written(options: argparse.Namespace, model: L2RCLIPClassifier) -> Seq
         if len(options.ranks) != len(labels):
             raise UsageError(f"--ranks must list the {len(labels)} ranks of the model, got {len(options.ranks)}")
         return options.ranks
-    if words == [default_name(label) for label in labels]:
-        return labels
     written = written_in(options)
-    numbered = holds_numbers(model.ranks_) and written_numbers(sorted(map(str, written)))
-    if not written & set(words) and (numbered or written & set(labels)):
-        return labels
-    unknown = sorted(map(str, written - set(words)))
+    readings = written_numbers(sorted(map(str, written))) if holds_numbers(model.ranks_) else []
+    is_named = words != [default_name(label) for label in labels]
+    if is_named and (written & set(words) or not (readings or written & set(labels))):
+        _check_known(sorted(map(str, written - set(words))), options, words)
+        return words
+    if len(readings) == 1:
+        _check_known([default_name(number) for number in sorted({*readings[0]} - {*labels})], options, words)
+    return labels
+
+
+def _check_known(unknown: list[str], options: argparse.Namespace, words: list[str]) -> None:
     if unknown:
         raise DataError(
             f"{visible(options.source)} has ranks that the model does not know, {listing(unknown)}; it knows "
             f"{listing(words)}, for which --ranks says what stands there, in this order"
         )
-    return words
 
 
 # -------------------------------------------------------------------- scores

@@ -181,7 +181,7 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
             lines = [line.strip() for line in said.split("\n  ")[1:]]
             left_out += lines
             for line in [f"of {visible(options.source)} not taken: {line}" for line in lines] or [said]:
-                console.note(f"warning: {line}")
+                console.note(f"warning: {console.in_options(line)}")
     return LabelledImages(bunch, tuple(left_out))
 
 

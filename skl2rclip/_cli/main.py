@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and not console.shows_bars:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # those of downloads
     try:
+        console.arguments = typed = list(sys.argv[1:] if arguments is None else arguments)
         with console.warnings():
-            status = _run(list(sys.argv[1:] if arguments is None else arguments), console)
+            status = _run(typed, console)
         _flush()
         return status
     except SystemExit as stop:  # of argparse, which has said why

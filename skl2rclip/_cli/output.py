@@ -104,6 +104,24 @@ def whole_file(path: str) -> Iterator[Path]:
         os.replace(scratch / target.name, target)
 
 
+class _CsvLines:
+    """Lines of CSV that end with a line feed alone, and have quotes around a carriage return too.
+
+    Readers end a line at either, and Python's writer puts quotes around those that its own lines end with.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream, self._writer = stream, csv.writer(self, lineterminator="\r\n")
+
+    def write(self, line: str) -> None:
+        """Take a line of the writer."""
+        self._stream.write(line.removesuffix("\r\n") + "\n")
+
+    def add(self, values: Iterable[Any]) -> None:
+        """Write a line; None is nothing."""
+        self._writer.writerow(["" if value is None else value for value in values])
+
+
 class Rows:
     """Rows on their way out, each written as it comes.
 
@@ -117,10 +135,10 @@ class Rows:
 
     def __init__(self, stream: TextIO, columns: Sequence[str], form: str):
         self._stream, self._columns, self._is_json = stream, list(columns), form == "json"
-        self._csv = csv.writer(stream, lineterminator="\n")
+        self._csv = _CsvLines(stream)
         self._before = "[\n"
         if not self._is_json:
-            self._csv.writerow(self._columns)
+            self._csv.add(self._columns)
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows, and hand them to whoever reads."""
@@ -130,7 +148,7 @@ class Rows:
                 self._stream.write(self._before + _json(dict(zip(self._columns, plain, strict=True))))
                 self._before = ",\n"
             else:
-                self._csv.writerow(["" if value is None else value for value in plain])
+                self._csv.add(plain)
         self._stream.flush()
 
     def end(self) -> None:
@@ -173,12 +191,12 @@ def write_object(path: str | None, fields: Mapping[str, Any], form: str | None) 
         if form == "json":
             stream.write(_json({name: _plain(value) for name, value in fields.items()}, indent=2) + "\n")
             return
-        lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(["field", "value"])
+        lines = _CsvLines(stream)
+        lines.add(["field", "value"])
         for name, value in _flat(fields):
             plain = _plain(value)
             is_nested = isinstance(plain, list | bool)
-            lines.writerow([name, _json(plain) if is_nested else "" if plain is None else plain])
+            lines.add([name, _json(plain) if is_nested else plain])
 
 
 def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

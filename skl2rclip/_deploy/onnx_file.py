@@ -51,6 +51,8 @@ def checked_arguments(path: Any, opset: Any, precision: Any) -> Path:
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder: name a file in it, such as model.onnx.")
+    if target.exists() and not target.is_file():  # it would be replaced: /dev/null, say
+        raise InvalidParameterError(f"path={str(path)!r} is a device or a pipe: name a file, such as model.onnx.")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(target.parent)!r}; make it first.")
     if not os.access(target.parent, os.W_OK):

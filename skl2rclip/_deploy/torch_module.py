@@ -97,6 +97,8 @@ class ImageModule(RankModule):
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities (n, K) of uint8 images (n, H, W, 3), or of floating ones from 0 to 255."""
         self._check(images)
+        if not images.shape[0]:  # towers cannot tell the sizes of nothing; gradients pass all the same
+            return self(torch.cat([images, images.new_zeros(1, *images.shape[1:])]))[:0]
         images = images.to(self.mean.dtype)
         if not self.mirror:
             return self.head(self.rows(images))

@@ -42,6 +42,14 @@ def test_what_a_reader_leaves_out_is_to_be_looked_at(run, graded, tmp_path):
         assert "t.csv not taken: " in said.err
 
 
+def test_two_ranks_of_an_image_are_refused_with_what_the_command_line_can_do(run, graded, tmp_path):
+    image = next(graded.rglob("*.png"))
+    (tmp_path / "t.csv").write_text(f"path,rank\n{image},1\n{image},2\n")
+    said = run("check", tmp_path / "t.csv")
+    assert said.status == 1
+    assert said.err.endswith("counted from 0 below the header).\n")
+
+
 def test_what_nobody_misses_is_said_and_no_problem(run, graded, tmp_path):
     said = run("check", written(tmp_path, graded, [*GOOD, GOOD[0], ",,"]))
     assert (said.status, said.err.count("\n")) == (0, 2)

@@ -89,6 +89,16 @@ def test_labels_of_the_model_may_stand_in_the_table(run, saved, graded, tmp_path
     assert values_of(run("evaluate", saved, table)) == values_of(run("evaluate", saved, graded))
 
 
+def test_numbers_that_are_no_labels_are_refused_by_what_the_model_knows(run, saved, graded, tmp_path):
+    lines = [f"{path},{1 + WORDS.index(path.parent.name)}" for path in sorted(graded.rglob("*.png"))]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["path,rank", *lines]))
+    said = run("evaluate", saved, table)
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert f"ranks that the model does not know, ['5']; it knows {WORDS!r}" in said.err
+    assert values_of(run("evaluate", saved, table, "--ranks", "1,2,3,4,5")) == values_of(run("evaluate", saved, graded))
+
+
 def test_other_words_are_refused_or_said_in_the_order_of_the_model(run, saved, graded, tmp_path):
     others = ["one", "two", "three", "four", "five"]
     for word, other in zip(WORDS, others, strict=True):

@@ -133,13 +133,27 @@ def test_warnings_are_one_line_each(run, monkeypatch, tmp_path):
             "name it: L2RCLIPClassifier.load(path, model_name=..., pretrained=...).",
             "name it: --model-name VALUE --pretrained VALUE.",
         ),
+        (
+            "Name it with set_params(model_name=..., pretrained=...), or save(path, include_backbone=True).",
+            "Name it with --model-name VALUE --pretrained VALUE, or fit --include-backbone.",
+        ),
         ("with root=...", "with --root DIR"),
+        ("such as ranks=['-x', 'a,b', 'c d']", "such as --ranks='-x,\"a,b\",c d'"),
+        ("white_level=4095. Or n_jobs=-1, white_level=0.5.", "--white-level 4095. Or --n-jobs -1, --white-level 0.5."),
+        ("such as rank=3/x.png; photos/rank=3; rank=3.png; device=cpu-only\\x.png",) * 2,
         ("vision_cfg.device=3 and pandas.read_csv(path, dtype={'a': str})",) * 2,
         ("learning_rate must be in (0, inf), got 'x'.",) * 2,
     ],
 )
 def test_messages_name_options_where_the_library_names_parameters(message, said):
     assert Console("").in_options(message) == said
+
+
+def test_messages_name_paths_as_they_were_typed():
+    console = Console("")
+    console.arguments = ["fit", "rank=1", "--root=device=cpu", "--ranks", "a,b"]
+    assert console.in_options("rank=1 is no folder; rank=... names it") == "rank=1 is no folder; --rank COL names it"
+    assert console.in_options("device=cpu is no folder, device='cpu'") == "device=cpu is no folder, --device 'cpu'"
 
 
 def test_the_script_that_is_installed_is_there():

@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skl2rclip._cli.console import UsageError
@@ -37,6 +38,15 @@ def test_csv_is_read_back():
     rows = list(csv.DictReader(io.StringIO(written("csv"))))
     assert [row["value"] for row in rows] == ["0.5", "", "2"]
     assert rows[0]["path"] == 'grün,\n"x".png'
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\r\nb.png", "\r", "end\r", '"\r"', " a "])
+def test_csv_keeps_returns_in_names_and_ends_lines_with_a_line_feed(name):
+    text = written("csv", [[name, 1], ["b", 2]])
+    assert [row[0] for row in csv.reader(io.StringIO(text, newline=""))] == ["path", name, "b"]
+    assert pd.read_csv(io.StringIO(text, newline=""), keep_default_na=False)["path"].tolist() == [name, "b"]
+    assert text.startswith("path,value\n")
+    assert text.endswith(",1\nb,2\n")
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

@@ -226,6 +226,7 @@ def test_what_cannot_be_exported_is_refused_by_name(of_a_table, fitted_model, tm
         ({"verify": np.zeros((2, 7))}, ValueError, r"rows must have the shape \(n, 24\), got \(2, 7\)"),
         ({"path": 3}, InvalidParameterError, "path must be a string or a path, got 3"),
         ({"path": "."}, IsADirectoryError, "name a file in it"),
+        ({"path": os.devnull}, InvalidParameterError, "is a device or a pipe: name a file"),
         ({"path": "no-such-folder/model.onnx"}, FileNotFoundError, "no folder 'no-such-folder'; make it first"),
     ],
 )

@@ -186,6 +186,15 @@ def test_images_of_another_form_are_refused(fitted_model, images, error, message
         fitted_model("embedding").to_torch()(images)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_images_have_no_probabilities(fitted_model, name):
+    module = fitted_model(name).to_torch()
+    assert module(torch.zeros(0, *module.size, 3, dtype=torch.uint8)).shape == (0, len(module.classes))
+    images = torch.zeros(0, *module.size, 3, requires_grad=True)
+    module(images).sum().backward()
+    assert images.grad.shape == images.shape
+
+
 def test_rounding_is_that_of_predictions(fitted_model, photos):
     """Without it features would differ in the fourth digit."""
     module, pixels = module_and_pixels(fitted_model("tower_features"), photos[0][:2])
