@@ -24,6 +24,7 @@ import torch
 from skl2rclip._deploy.pixels import input_pixels
 from skl2rclip._deploy.torch_module import ImageModule, RankModule
 from skl2rclip._utils.arguments import check_choice, check_integer
+from skl2rclip._utils.devices import own_precision
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import InvalidParameterError
 
@@ -77,6 +78,7 @@ def _check_opset(opset: Any) -> None:
         )
 
 
+@own_precision()
 def write_onnx(module: RankModule, target: Path, opset: int | None, precision: str, verify: Any) -> float | None:
     """Write a file that says what the module says, or two; see `L2RCLIPClassifier.export_onnx`."""
     from onnx import checker

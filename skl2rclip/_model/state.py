@@ -36,7 +36,7 @@ from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import Recorded, check_prompt
-from skl2rclip._utils.devices import explain_out_of_memory, resolve_device
+from skl2rclip._utils.devices import explain_out_of_memory, own_precision, resolve_device
 from skl2rclip._utils.progress import counted
 from skl2rclip.errors import InvalidParameterError
 
@@ -345,6 +345,7 @@ class FittedState:
             return lambda rows: read(rows, self.blocks, projection)
 
         @torch.inference_mode()
+        @own_precision()
         def adapt(rows: np.ndarray) -> np.ndarray:
             return adapter(torch.tensor(read(rows, self.blocks, projection))).numpy()
 

@@ -43,7 +43,7 @@ from skl2rclip._training.stages import (
     run_stage,
 )
 from skl2rclip._utils.arguments import check_fingerprint
-from skl2rclip._utils.devices import MAX_AUTO_BATCH, explain_out_of_memory
+from skl2rclip._utils.devices import MAX_AUTO_BATCH, explain_out_of_memory, own_precision
 from skl2rclip._utils.progress import FitListener
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
@@ -72,7 +72,7 @@ def fit(request: FitRequest, checkpoint: Checkpoint | None = None, listener: Fit
             settings = request.settings
             n_images, n_devices = request.n_learned_from, len(request.devices)
             if n_devices == 1 or request.one_pass:
-                with explain_out_of_memory(settings.batch_size):
+                with explain_out_of_memory(settings.batch_size), own_precision(request.device):
                     return train(request, checkpoint, listener)
             if n_images < n_devices:
                 raise InvalidParameterError(
@@ -162,11 +162,12 @@ def train(
 def fit_zero_shot(request: FitRequest) -> FittedState:
     """Make a model of the names of the ranks alone, with `request` for no images and no epochs."""
     backbone = load_backbone(request.source)
-    learner = build_learner(request, backbone, ProcessGroup())
-    assert learner.zero_shot is not None
-    learner.zero_shot.share.fill_(1)
-    no_images = Prepared(TrainingData(torch.empty(0), None), None, None, None, None)
-    state = _collect(request, backbone, learner, no_images)
+    with own_precision(request.device):
+        learner = build_learner(request, backbone, ProcessGroup())
+        assert learner.zero_shot is not None
+        learner.zero_shot.share.fill_(1)
+        no_images = Prepared(TrainingData(torch.empty(0), None), None, None, None, None)
+        state = _collect(request, backbone, learner, no_images)
     return replace(state, prototypes=state.arrays["zero_shot"]["prototypes"])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
@@ -122,6 +122,15 @@ def autocast_for(precision: str, device: torch.device) -> torch.autocast:
     """Return the context in which towers run on `device` in `precision`, which `resolve_precision` explains."""
     enabled = resolve_precision(precision, device) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def own_precision(*devices: torch.device | str) -> Iterator[None]:
+    """Compute as the parameters say on these devices and the CPU, also in the block of a caller's `torch.autocast`."""
+    with ExitStack() as stack:
+        for kind in {"cpu", *(torch.device(device).type for device in devices)}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

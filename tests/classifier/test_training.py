@@ -49,6 +49,14 @@ def test_fine_tuning_leaves_the_shared_backbone_alone(make_classifier, shades, t
     )
 
 
+def test_a_callers_autocast_changes_nothing(make_classifier, shades):
+    X, y = shades
+    expected = make_classifier(**BASE).fit(X, y).predict_proba(X)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = make_classifier(**BASE).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(found, expected)
+
+
 CHANGES = [
     ({**BASE, "image_adapter": None}, {"image_tower": "finetune", "image_epochs": 1}),
     (BASE, {"image_adapter": None}),

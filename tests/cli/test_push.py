@@ -12,7 +12,7 @@ def asked(monkeypatch):
         calls.update(repo_id=repo_id, **options)
         return f"https://huggingface.co/{repo_id}"
 
-    monkeypatch.setattr(L2RCLIPClassifier, "push_to_hub", push_to_hub, raising=False)
+    monkeypatch.setattr(L2RCLIPClassifier, "push_to_hub", push_to_hub)
     return calls
 
 
