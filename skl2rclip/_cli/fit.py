@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from skl2rclip._classifier import L2RCLIPClassifier
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if given.get("image_tower") == "precomputed":
         raise UsageError("--image-tower precomputed learns from a table of features, and the command line reads images")
     _check_out(options.out, options.overwrite)
+    _check_apart(options.out, given)
     began = time.perf_counter()
     read = labelled_images(options, console, ranks)
     model = L2RCLIPClassifier(**{**given, **_in_labels(given, read)})
@@ -66,6 +68,16 @@ def _check_out(path: str, overwrite: bool) -> None:
         raise UsageError(str(error)) from error
     if not overwrite and os.path.isdir(path) and os.listdir(path):
         raise UsageError(f"{visible(path)} is a saved model; --overwrite replaces it")
+
+
+def _check_apart(out: str, given: Mapping[str, Any]) -> None:
+    """Raise where the fit itself would write into the folder of the model, which then is there and no model."""
+    target = os.path.realpath(out)
+    for name in ("checkpoint_dir", "embedding_cache"):
+        folder = given.get(name)
+        if folder is not None and Path(target) in (place := Path(os.path.realpath(folder)), *place.parents):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} must be outside of --out, where the model goes, got {visible(str(folder))}")
 
 
 def _in_labels(given: Mapping[str, Any], read: LabelledImages) -> dict[str, Any]:

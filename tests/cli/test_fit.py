@@ -89,6 +89,15 @@ def test_where_the_model_cannot_go_is_refused_before_images_are_read(run, saved,
     assert (foreign / "thesis.txt").is_file()
 
 
+@pytest.mark.parametrize("option", ["--checkpoint-dir", "--embedding-cache"])
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_the_fit_itself_may_not_write_where_the_model_goes(run, graded, tmp_path, option, inside):
+    said = run("fit", graded, "--out", tmp_path / "new", option, tmp_path / "new" / inside)
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert f"{option} must be outside of --out" in said.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_saved_model_is_replaced_when_it_is_said(run, asked, graded, saved):
     assert run("fit", graded, "--out", saved, "--overwrite").status == 0
     assert asked["saved"] == str(saved)
