@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if given.get("image_tower") == "precomputed":
         raise UsageError("--image-tower precomputed learns from a table of features, and the command line reads images")
     _check_out(options.out, options.overwrite)
-    _check_apart(options.out, given)
+    _check_outside(options.out, given)
     began = time.perf_counter()
     read = labelled_images(options, console, ranks)
     model = L2RCLIPClassifier(**{**given, **_in_labels(given, read)})
@@ -70,7 +70,7 @@ def _check_out(path: str, overwrite: bool) -> None:
         raise UsageError(f"{visible(path)} is a saved model; --overwrite replaces it")
 
 
-def _check_apart(out: str, given: Mapping[str, Any]) -> None:
+def _check_outside(out: str, given: Mapping[str, Any]) -> None:
     """Raise where the fit itself would write into the folder of the model, which then is there and no model."""
     target = os.path.realpath(out)
     for name in ("checkpoint_dir", "embedding_cache"):
