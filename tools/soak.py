@@ -3,7 +3,8 @@
 ``python tools/soak.py --fits 200 --predictions 1000000 --images 3000`` prints a row each so many; memory has to stay
 where it was after the first tenth. ``python tools/soak.py --concurrent`` lets eight threads predict while another
 estimator is fitted and while the same one is fitted again to other ranks, and predicts and fits in children of all
-kinds. It exits with 1 where an answer is another than it may be, or memory grows.
+kinds. It exits with 1 where an answer is another than it may be, or memory grows. What oneDNN keeps for each of the
+last 1,024 shapes of its inputs, some 80 MB, is no leak, and is switched off.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import gc
 import logging
 import multiprocessing
+import os
 import sys
 import tempfile
 import threading
@@ -19,6 +21,8 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"  # read as torch is loaded
 
 import numpy as np
 from PIL import Image
