@@ -6,6 +6,7 @@ compared by stands in ``_images.likeness``.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +19,14 @@ from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.decoding import image_threads, read_image, reason_of
 from skl2rclip._images.files import ImageLike, rows_of_each, stamped
 from skl2rclip._images.levels import WhiteLevel
-from skl2rclip._images.likeness import Appearance, differing_bits, hashing, have_like_colours
+from skl2rclip._images.likeness import Appearance, differing_bits, have_like_colours
 from skl2rclip._images.memory import MemoryTicket
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import check_groups, check_no_embeddings, check_real, check_string
 from skl2rclip.errors import UnreadableImagesError
 
-# images that the tower finds nearest to an image, and nearest to its mirror image, which are looked at
-_N_NEIGHBORS = 20
+# images that are looked at, of those nearest to an image and to its mirror image
+_N_BY_TOWER, _N_BY_TEXTURE = 20, 10
 # pairs that differ in more bits under few crops do not agree under any
 _WORTH_ALL_CROPS = 0.32
 _PAIRS_AT_ONCE = 10_000
@@ -51,10 +52,10 @@ def find_duplicates(
     is, and whether EXIF or the pixels say how it lies. Near ones were recompressed, resized, mirrored, made brighter
     or darker by up to a fifth, or cropped by up to 5% at each side.
 
-    For each image the nearest ones by a frozen tower, and those nearest to its mirror image, are looked at: they are
-    copies where their perceptual hashes differ in no more than `threshold` of the bits and their colours agree. Copies
-    of copies are one set. Every image is decoded once by each call, and passes the tower once, ever, with an
-    `embedding_cache`.
+    For each image the nearest ones by a frozen tower and by small grey pixels, and those nearest to its mirror image,
+    are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits and
+    their colours agree. Copies of copies are one set. Each call decodes every image once; with an `embedding_cache`
+    none passes the tower a second time.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def find_duplicates(
     2    1      1  exact        False
     3    1      3  exact        False
     """
-    frame, _ = _pandas().DataFrame, hashing()
+    check_installed()
     bound = check_real("threshold", threshold, 0, 0.5)
     check_string("device", device)  # not a list, which the classifier takes
     plain = checked(
@@ -151,17 +152,18 @@ def find_duplicates(
     embeddings = _embeddings(images, plain)
     appearances = _appearances(images, plain)
     pairs, distances = _copies(embeddings, appearances, bound)
-    return frame(_columns(len(images), pairs, distances, of_image))
+    import pandas as pd
+
+    return pd.DataFrame(_columns(len(images), pairs, distances, of_image))
 
 
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            'The result is a frame of pandas, which is not installed: pip install "skl2rclip[duplicates]"'
-        ) from error
-    return pandas
+def check_installed() -> None:
+    """Raise unless the packages are there that this takes beside those of the library."""
+    for package, use in (("imagehash", "ImageHash compares pixels"), ("pandas", "pandas holds the result")):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(f'{use}, and is not installed: pip install "skl2rclip[duplicates]"') from error
 
 
 # --------------------------------------------------------------- what is read
@@ -228,26 +230,34 @@ def _copies(
     repeated = first != rows
     exact = np.stack([first[repeated], rows[repeated]], axis=1)
     different = np.flatnonzero(~repeated)
-    near, distances = _near(different[_neighbors(embeddings[different])], appearances, threshold)
+    candidates = different[_candidates(embeddings[different], [appearances[row] for row in different.tolist()])]
+    near, distances = _near(candidates, appearances, threshold)
     # what hashes do not see is no exact copy
     distances = np.maximum(distances, np.finfo(np.float64).tiny)
     return np.concatenate([exact, near]), np.concatenate([np.zeros(len(exact)), distances])
 
 
-def _neighbors(embeddings: np.ndarray) -> np.ndarray:
-    """Pair each image with those nearest to it and to its mirror image: indices (pairs, 2), each pair once."""
+def _candidates(embeddings: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
+    """Pair each image with those that are worth a second look: indices (pairs, 2), each pair once.
+
+    Those are near by the tower, or by small grey pixels: towers see brightness and what lies at the edges, and some of
+    them see it well.
+    """
+    textures = np.stack([each.texture.reshape(4, -1) for each in appearances])
+    pairs = np.concatenate([_neighbors(embeddings, _N_BY_TOWER), _neighbors(textures, _N_BY_TEXTURE)])
+    return np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+
+
+def _neighbors(views: np.ndarray, k: int) -> np.ndarray:
+    """Pair each image with the k nearest to each of its views (n, views, D), of which the first is the image itself."""
     from sklearn.neighbors import NearestNeighbors
 
-    upright, mirrored = embeddings[:, 0], embeddings[:, 1]
-    k = min(_N_NEIGHBORS, len(upright) - 1)
-    if k < 1:
+    n = len(views)
+    if n < 2:
         return np.empty((0, 2), int)
-    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(upright)
-    found = np.concatenate(
-        [index.kneighbors(return_distance=False), index.kneighbors(mirrored, return_distance=False)], axis=1
-    )
-    pairs = np.stack([np.repeat(np.arange(len(upright)), found.shape[1]), found.ravel()], axis=1)
-    return np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    index = NearestNeighbors(n_neighbors=min(k + 1, n), algorithm="brute").fit(views[:, 0])  # one may be itself
+    found = np.concatenate([index.kneighbors(view, return_distance=False) for view in views.swapaxes(0, 1)], axis=1)
+    return np.stack([np.repeat(np.arange(n), found.shape[1]), found.ravel()], axis=1)
 
 
 def _near(pairs: np.ndarray, appearances: Sequence[Appearance], threshold: float) -> tuple[np.ndarray, np.ndarray]:

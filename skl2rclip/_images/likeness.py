@@ -6,11 +6,10 @@ The hashes are those of ImageHash. Which images are worth comparing is not known
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +20,7 @@ from skl2rclip._images.levels import bands_of
 _HASH_SIDE = 16
 # how many times as many pixels along a side are transformed
 _HIGHFREQ_FACTOR = 2
-_GREY_SIDE, _COLOUR_SIDE = 64, 8
+_GREY_SIDE, _TEXTURE_SIDE, _COLOUR_SIDE = 64, 16, 8
 # shares of the sides that a copy may have lost, from all four alike, and from each by itself
 _ALIKE = (0.0, 0.025, 0.05)
 _EACH = tuple(product(_ALIKE, repeat=4))
@@ -33,17 +32,6 @@ _MAX_COLOUR = 0.1
 Crop = tuple[float, ...]
 
 
-def hashing() -> Callable[..., Any]:
-    """Return ImageHash's perceptual hash, or say how it is installed."""
-    try:
-        from imagehash import phash
-    except ImportError as error:
-        raise ImportError(
-            'Pixels are compared with ImageHash, which is not installed: pip install "skl2rclip[duplicates]"'
-        ) from error
-    return phash
-
-
 @dataclass(frozen=True)
 class Appearance:
     """What is kept of an image to compare it with others, 4 kB and its hashes."""
@@ -51,6 +39,8 @@ class Appearance:
     digest: bytes  # of size and pixels: equal where every pixel is
     grey: np.ndarray  # (64, 64), uint8
     colour: np.ndarray  # (8, 8, 3), float32, of 1
+    # (2, 2, 256), float32: as it is and mirrored, whole and a little cropped, without brightness and contrast
+    texture: np.ndarray
     hashes: np.ndarray = field(repr=False)  # (2, 3, 32), uint8: as it is and mirrored, cropped by `_ALIKE`
 
     @classmethod
@@ -62,7 +52,7 @@ class Appearance:
         small = image.resize((_GREY_SIDE, _GREY_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
         colour = np.asarray(small.reduce(_GREY_SIDE // _COLOUR_SIDE), np.float32) / 255
         grey = np.asarray(small.convert("L"))
-        return cls(digest.digest(), grey, colour, _hashes(grey, [(loss,) * 4 for loss in _ALIKE]))
+        return cls(digest.digest(), grey, colour, _textures(grey), _hashes(grey, [(loss,) * 4 for loss in _ALIKE]))
 
     @cached_property
     def all_hashes(self) -> np.ndarray:
@@ -72,23 +62,26 @@ class Appearance:
 
 def _hashes(grey: np.ndarray, crops: Iterable[Crop]) -> np.ndarray:
     """Hash an image, and its mirror image, without some share of each side: (2, crops, 32), uint8."""
-    phash, rows = hashing(), []
-    crops = list(crops)
-    for pixels in (grey, grey[:, ::-1]):
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        for crop in crops:
-            part = _part(image, crop)
-            rows.append(phash(part, _HASH_SIDE, _HIGHFREQ_FACTOR).hash.ravel())
-    return np.packbits(rows, axis=-1).reshape(2, len(crops), -1)
+    from imagehash import phash  # of an extra
+
+    side = _HASH_SIDE * _HIGHFREQ_FACTOR
+    hashes = [phash(part, _HASH_SIDE, _HIGHFREQ_FACTOR).hash.ravel() for part in _parts(grey, crops, side)]
+    return np.packbits(hashes, axis=-1).reshape(2, -1, _HASH_SIDE**2 // 8)
 
 
-def _part(image: Image.Image, crop: Crop) -> Image.Image:
-    """Leave out shares of the left, upper, right and lower side, in fractions of pixels."""
-    if not any(crop):
-        return image
-    left, upper, right, lower = (share * _GREY_SIDE for share in crop)
-    side, box = _HASH_SIDE * _HIGHFREQ_FACTOR, (left, upper, _GREY_SIDE - right, _GREY_SIDE - lower)
-    return image.resize((side, side), Image.Resampling.LANCZOS, box=box)
+def _textures(grey: np.ndarray) -> np.ndarray:
+    parts = np.array([np.asarray(part).ravel() for part in _parts(grey, [(0.0,) * 4, (0.025,) * 4], _TEXTURE_SIDE)])
+    centred = parts - parts.mean(axis=1, keepdims=True, dtype=np.float32)
+    lengths = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1.0)
+    return (centred / lengths).reshape(2, 2, -1).astype(np.float32)
+
+
+def _parts(grey: np.ndarray, crops: Iterable[Crop], side: int) -> Iterator[Image.Image]:
+    """Resize an image, then its mirror image, without shares of the left, upper, right and lower side each."""
+    for image, crop in product((Image.fromarray(grey), Image.fromarray(grey[:, ::-1].copy())), crops):
+        left, upper, right, lower = (share * _GREY_SIDE for share in crop)
+        box = (left, upper, _GREY_SIDE - right, _GREY_SIDE - lower)
+        yield image.resize((side, side), Image.Resampling.LANCZOS, box=box)
 
 
 def differing_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
