@@ -19,7 +19,7 @@ def content(image, kind="JPEG", **options):
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Pictures without anything in common: patches of colour."""
+    """Images without anything in common: patches of colour."""
     patches = np.random.default_rng(0).integers(0, 220, (6, 9, 12, 3), np.uint8)
     return [Image.fromarray(each).resize((192, 144), Image.Resampling.BICUBIC) for each in patches]
 
