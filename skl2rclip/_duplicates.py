@@ -28,7 +28,7 @@ from skl2rclip.errors import UnreadableImagesError
 # images that are looked at, of those nearest to an image and to its mirror image
 _N_BY_TOWER, _N_BY_TEXTURE = 20, 10
 # pairs that differ in more bits under few crops do not agree under any
-_WORTH_ALL_CROPS = 0.32
+_WORTH_ALL_CROPS = 0.3
 _PAIRS_AT_ONCE = 10_000
 
 
@@ -39,7 +39,7 @@ def find_duplicates(
     *,
     model_name: str = "skl2rclip-tiny",
     pretrained: str | os.PathLike | None = None,
-    threshold: float = 0.16,
+    threshold: float = 0.12,
     device: str = "auto",
     embedding_cache: str | os.PathLike | None = None,
     max_memory: int | str | None = None,
@@ -50,7 +50,7 @@ def find_duplicates(
 
     Exact copies have the same pixels, as the library decodes them: whatever the file is called, in which container it
     is, and whether EXIF or the pixels say how it lies. Near ones were recompressed, resized, mirrored, made brighter
-    or darker by up to a fifth, or cropped by up to 5% at each side.
+    or darker by a tenth, or cropped by up to 5% at each side.
 
     For each image the nearest ones by a frozen tower and by small grey pixels, and those nearest to its mirror image,
     are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits and
@@ -70,7 +70,7 @@ def find_duplicates(
         and take longer.
     pretrained : str, path or None, default=None
         Its weights, as `CLIPImageEncoder` takes them; not used with ``skl2rclip-tiny`` and ``skl2rclip-photo``.
-    threshold : float, default=0.16
+    threshold : float, default=0.12
         Share of the 256 bits of their hashes in which near copies may differ, in [0, 0.5]. Raise it to find copies that
         were changed more, which takes more of different images that look alike for copies.
     device : str, default="auto"

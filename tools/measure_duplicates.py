@@ -1,6 +1,6 @@
 """Measure `find_duplicates` on copies made on purpose: precision and recall by what was done to them, and the time.
 
-    python tools/measure_duplicates.py lara2018=DIR BCCD=DIR --model skl2rclip-tiny --threshold 0.16
+    python tools/measure_duplicates.py lara2018=DIR BCCD=DIR --model skl2rclip-tiny --threshold 0.12
 
 Each DIR is gone through for JPEG files; scikit-learn's two photographs are always there. Copies found among the
 originals alone are named first: they are looked at by eye, and no error of what follows.
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="*", metavar="NAME=DIR")
     parser.add_argument("--model", default="skl2rclip-tiny")
-    parser.add_argument("--threshold", type=float, nargs="*", default=[0.16])
+    parser.add_argument("--threshold", type=float, nargs="*", default=[0.12])
     parser.add_argument("--images", type=int, default=10**6, help="Of each folder, at most.")
     parser.add_argument("--copies", type=int, default=200, help="Of each kind.")
     parser.add_argument("--timed", type=int, default=0, help="Embedded images that are timed.")
