@@ -267,8 +267,10 @@ def _near(pairs: np.ndarray, appearances: Sequence[Appearance], threshold: float
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         a, b = pairs[start : start + _PAIRS_AT_ONCE].T
         distances[start : start + _PAIRS_AT_ONCE] = differing_bits(hashes[a], hashes[b])
+    is_worth = distances <= max(threshold, _WORTH_ALL_CROPS)
+    pairs, distances = pairs[is_worth], distances[is_worth]
     alike = np.array([have_like_colours(appearances[a], appearances[b]) for a, b in pairs], bool)
-    for place in np.flatnonzero(alike & (distances > threshold) & (distances <= max(threshold, _WORTH_ALL_CROPS))):
+    for place in np.flatnonzero(alike & (distances > threshold)):
         a, b = (appearances[row].all_hashes[None] for row in pairs[place])
         distances[place] = differing_bits(a, b)[0]
     is_near = alike & (distances <= threshold)
