@@ -12,6 +12,7 @@ from skl2rclip._utils.lazy import lazily
 if TYPE_CHECKING:
     from skl2rclip._classifier import L2RCLIPClassifier as L2RCLIPClassifier
     from skl2rclip._deploy.pixels import input_pixels as input_pixels
+    from skl2rclip._duplicates import find_duplicates as find_duplicates
     from skl2rclip._encoder import CLIPImageEncoder as CLIPImageEncoder
     from skl2rclip._images.crops import ImageCrop as ImageCrop
     from skl2rclip._images.unreadable import find_unreadable as find_unreadable
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 logging.getLogger("skl2rclip").addHandler(logging.NullHandler())
 
 __version__ = importlib.metadata.version("skl2rclip")
-__all__ = ["CLIPImageEncoder", "ImageCrop", "L2RCLIPClassifier", "find_unreadable", "input_pixels"]
+__all__ = ["CLIPImageEncoder", "ImageCrop", "L2RCLIPClassifier", "find_duplicates", "find_unreadable", "input_pixels"]
 
 # scikit-learn takes a second to import: it waits until an estimator is asked for, and torch until it is fitted
 _HOME = {
     "L2RCLIPClassifier": "skl2rclip._classifier",
     "CLIPImageEncoder": "skl2rclip._encoder",
     "ImageCrop": "skl2rclip._images.crops",
+    "find_duplicates": "skl2rclip._duplicates",
     "find_unreadable": "skl2rclip._images.unreadable",
     "input_pixels": "skl2rclip._deploy.pixels",
 }

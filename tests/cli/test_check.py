@@ -1,4 +1,5 @@
 import shutil
+import sys
 
 from tests.cli.conftest import WORDS
 
@@ -72,3 +73,39 @@ def test_how_images_are_decoded_is_that_of_the_fit(run, graded, monkeypatch):
     monkeypatch.setattr("skl2rclip._cli.check.find_unreadable", lambda X, **given: asked.update(given) or {})
     assert run("check", graded, "--max-memory", "2GB", "--white-level", 4095, "--n-jobs", 1).status == 0
     assert asked == {"max_memory": "2GB", "white_level": 4095, "n_jobs": 1}
+
+
+def test_copies_are_listed_with_ranks_that_contradict(run, graded, tmp_path):
+    shutil.copytree(graded, tmp_path / "photos")
+    shutil.copy(tmp_path / "photos" / "bad" / "00.png", tmp_path / "photos" / "good" / "again.png")
+    said = run("check", tmp_path / "photos", "--duplicates")
+    assert said.status == 1
+    assert "2 images are copies of one another, in 1 set, of which 1 with different ranks" in said.err
+    assert [(row["path"][-12:], row["rank"]) for row in said.rows] == [
+        ("s/bad/00.png", "bad"),
+        ("od/again.png", "good"),
+    ]
+    assert [(row["kind"], row["contradicts"]) for row in said.rows] == [("exact", "True")] * 2
+
+
+def test_without_copies_there_is_the_header_alone(run, graded, table):
+    columns = ["--image", "file", "--rank", "grade", "--root", graded, "--group", "plant"]
+    said = run("check", table, *columns, "--duplicates")
+    assert (said.status, said.err) == (0, "")
+    assert said.out == "set,path,rank,distance,kind,contradicts,crosses_groups\n"
+
+
+def test_copies_across_groups_are_said(run, graded, tmp_path):
+    shutil.copy(graded / "bad" / "00.png", tmp_path / "again.png")
+    lines = [*GOOD, f"{tmp_path / 'again.png'},1,c"]
+    said = run("check", written(tmp_path, graded, lines), "--group", "group", "--duplicates", "--format", "json")
+    assert [row["crosses_groups"] for row in said.json] == [True, True]
+    assert "1 of the sets lie in several groups" in said.err
+
+
+def test_what_copies_are_found_with_is_asked_for_before_images_are_decoded(run, graded, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    monkeypatch.setattr("skl2rclip._cli.check._decoded", None)
+    said = run("check", graded, "--duplicates")
+    assert said.status != 0
+    assert "skl2rclip[duplicates]" in said.err

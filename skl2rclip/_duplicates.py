@@ -1,0 +1,304 @@
+"""`find_duplicates`: which images of X are copies of one another, for those who split, label or count them.
+
+A frozen tower says which images are worth a second look, and their pixels whether they are copies. What pixels are
+compared by stands in ``_images.likeness``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from skl2rclip._images.collection import as_image_list
+from skl2rclip._images.decoding import image_threads, read_image, reason_of
+from skl2rclip._images.files import ImageLike, rows_of_each, stamped
+from skl2rclip._images.levels import WhiteLevel
+from skl2rclip._images.likeness import Appearance, differing_bits, have_like_colours
+from skl2rclip._images.memory import MemoryTicket
+from skl2rclip._settings import checked
+from skl2rclip._utils.arguments import check_groups, check_no_embeddings, check_real, check_string
+from skl2rclip.errors import UnreadableImagesError
+
+# images that are looked at, of those nearest to an image and to its mirror image
+_N_BY_TOWER, _N_BY_TEXTURE = 20, 10
+# pairs that differ in more bits under few crops do not agree under any
+_WORTH_ALL_CROPS = 0.3
+_PAIRS_AT_ONCE = 10_000
+
+
+def find_duplicates(
+    X: Any,
+    y: Any = None,
+    groups: Any = None,
+    *,
+    model_name: str = "skl2rclip-tiny",
+    pretrained: str | os.PathLike | None = None,
+    threshold: float = 0.12,
+    device: str = "auto",
+    embedding_cache: str | os.PathLike | None = None,
+    max_memory: int | str | None = None,
+    n_jobs: int | None = None,
+    white_level: float | None = None,
+) -> Any:
+    """Find images of X that are copies of one another, so that none is in training and test at once.
+
+    Exact copies have the same pixels, as the library decodes them: whatever the file is called, in which container it
+    is, and whether EXIF or the pixels say how it lies. Near ones were recompressed, resized, mirrored, made brighter
+    or darker by a tenth, or cropped by up to 5% at each side.
+
+    For each image the nearest ones by a frozen tower and by small grey pixels, and those nearest to its mirror image,
+    are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits and
+    their colours agree. Copies of copies are one set. Each call decodes every image once; with an `embedding_cache`
+    none passes the tower a second time.
+
+    Parameters
+    ----------
+    X : sequence of n images
+        As `L2RCLIPClassifier.fit` takes them. A generator is used up by it.
+    y : array-like of shape (n,), optional
+        Labels, to be told of sets in which they contradict one another.
+    groups : array-like of shape (n,), optional
+        Whose image each is, to be told of sets that cross groups.
+    model_name : str, default="skl2rclip-tiny"
+        The tower that chooses what is looked at, as `CLIPImageEncoder` takes it. Larger ones find more cropped copies
+        and take longer.
+    pretrained : str, path or None, default=None
+        Its weights, as `CLIPImageEncoder` takes them; not used with ``skl2rclip-tiny`` and ``skl2rclip-photo``.
+    threshold : float, default=0.12
+        Share of the 256 bits of their hashes in which near copies may differ, in [0, 0.5]. Raise it to find copies that
+        were changed more, which takes more of different images that look alike for copies.
+    device : str, default="auto"
+        Where the tower computes, by the name that torch has for it.
+    embedding_cache : str, path or None, default=None
+        Folder that keeps embeddings, which the estimators use too.
+    max_memory : int, str or None, default=None
+        Bytes, or a string such as "2GB", as `CLIPImageEncoder` takes it.
+    n_jobs : int or None, default=None
+        Threads that decode; None and -1 take all cores.
+    white_level : float or None, default=None
+        Which value is white in images of more than eight bits, as the estimators take it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each image that has a copy, sorted by set: ``set``, a number from 0; ``index``, its place in X;
+        ``distance``, the least share of bits in which it differs from another image that it was compared with in its
+        set; ``kind``, "exact" where another image of the set has the same pixels, else "near". With `y`
+        ``contradicts`` says of a set that its labels are not the same, with `groups` ``crosses_groups`` that its
+        groups are not. Without copies it has the columns, and no row.
+
+    Raises
+    ------
+    ImportError
+        If ImageHash or pandas is not installed: the extra ``duplicates``.
+    UnreadableImagesError
+        Naming index, path and reason.
+    ValueError, TypeError
+        If an entry of X is no image at all, or y or groups have not one entry for each.
+    InvalidParameterError
+        If a parameter is out of range, or there is no such model or device.
+
+    See Also
+    --------
+    find_unreadable : Which images cannot be read.
+
+    References
+    ----------
+    The hash: N. Krawetz, "Looks Like It", The Hacker Factor Blog, 2011, as in the package ImageHash. Embeddings that
+    choose and pixels that decide: as in re-ranking, Philbin et al., "Object retrieval with large vocabularies and fast
+    spatial matching", CVPR 2007.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from skl2rclip import find_duplicates
+    >>> china, flower = load_sample_images().images
+    >>> smaller_and_mirrored = china[::2, ::-2]
+    >>> copies = find_duplicates([china, flower, smaller_and_mirrored, flower.copy()], y=[1, 2, 3, 2])
+    >>> copies[["set", "index", "kind", "contradicts"]]
+       set  index   kind  contradicts
+    0    0      0   near         True
+    1    0      2   near         True
+    2    1      1  exact        False
+    3    1      3  exact        False
+    """
+    check_installed()
+    bound = check_real("threshold", threshold, 0, 0.5)
+    check_string("device", device)  # not a list, which the classifier takes
+    plain = checked(
+        {
+            "model_name": model_name,
+            "pretrained": pretrained,
+            "device": device,
+            "embedding_cache": embedding_cache,
+            "max_memory": max_memory,
+            "n_jobs": n_jobs,
+            "white_level": white_level,
+        }
+    )
+    check_no_embeddings(X)
+    images = stamped(as_image_list(X))
+    of_image = {
+        called: check_groups(names, len(images), where)
+        for called, where, names in (("contradicts", "y", y), ("crosses_groups", "groups", groups))
+        if names is not None
+    }
+    embeddings = _embeddings(images, plain)
+    appearances = _appearances(images, plain)
+    pairs, distances = _copies(embeddings, appearances, bound)
+    import pandas as pd
+
+    return pd.DataFrame(_columns(len(images), pairs, distances, of_image))
+
+
+def check_installed() -> None:
+    """Raise unless the packages are there that this takes beside those of the library."""
+    for package, use in (("imagehash", "ImageHash compares pixels"), ("pandas", "pandas holds the result")):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(f'{use}, and is not installed: pip install "skl2rclip[duplicates]"') from error
+
+
+# --------------------------------------------------------------- what is read
+
+
+def _embeddings(images: Sequence[ImageLike], plain: dict[str, Any]) -> np.ndarray:
+    """Embed images and their mirror images, (n, 2, D)."""
+    from skl2rclip._clip.backbone import load_backbone
+    from skl2rclip._clip.source import BackboneSource, warn_if_random
+    from skl2rclip._embedding.embedder import check_headers, embed_images
+    from skl2rclip._embedding.encoding import cache_of, shared_encoding
+    from skl2rclip._utils.devices import resolve_device
+
+    device = resolve_device(plain["device"])
+    source = BackboneSource(plain["model_name"], plain["pretrained"], 0)
+    warn_if_random(source)
+    folder, n_jobs, max_memory = plain["embedding_cache"], plain["n_jobs"], plain["max_memory"]
+    white = WhiteLevel(plain["white_level"])
+    known = check_headers(images, folder, n_jobs, max_memory, white)
+    backbone = load_backbone(source)
+    encoding = shared_encoding(backbone, device, "auto", "auto")
+    cache = cache_of(backbone, device, "auto", folder, max_memory, white)
+    rows = embed_images(images, encoding, cache, n_jobs, max_memory, white=white, known=known, n_views=2)
+    return rows.reshape(len(images), 2, -1)
+
+
+def _appearances(images: Sequence[ImageLike], plain: dict[str, Any]) -> list[Appearance]:
+    """Decode every image once, in threads."""
+    copies = rows_of_each(images, range(len(images)))
+    white, failures = WhiteLevel(plain["white_level"]), dict[int, str]()
+    seen: list[Any] = [None] * len(images)
+
+    def look(row: int) -> None:
+        try:
+            with MemoryTicket(plain["max_memory"]) as ticket:
+                appearance = Appearance.of(read_image(images[row], None, ticket, _shrinkage, white).image)
+        except Exception as error:  # PIL's plugins raise anything on broken files
+            failures.update(dict.fromkeys(copies[row], reason_of(error)))
+            return
+        for copy in copies[row]:
+            seen[copy] = appearance
+
+    with image_threads(plain["n_jobs"]) as pool:
+        list(pool.map(look, copies))
+    if failures:  # where the cache knew what has gone since
+        raise UnreadableImagesError(dict(sorted(failures.items())), images, len(images))
+    return seen
+
+
+def _shrinkage(size: tuple[int, int]) -> float:
+    return max(1.0, min(size) / 64)
+
+
+# --------------------------------------------------------------------- pairs
+
+
+def _copies(
+    embeddings: np.ndarray, appearances: Sequence[Appearance], threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find pairs of copies: indices (pairs, 2), and in what share of bits each pair differs, 0 for exact copies."""
+    first_of: dict[bytes, int] = {}
+    first = np.array([first_of.setdefault(each.digest, row) for row, each in enumerate(appearances)])
+    rows = np.arange(len(first))
+    repeated = first != rows
+    exact = np.stack([first[repeated], rows[repeated]], axis=1)
+    different = np.flatnonzero(~repeated)
+    candidates = different[_candidates(embeddings[different], [appearances[row] for row in different.tolist()])]
+    near, distances = _near(candidates, appearances, threshold)
+    # what hashes do not see is no exact copy
+    distances = np.maximum(distances, np.finfo(np.float64).tiny)
+    return np.concatenate([exact, near]), np.concatenate([np.zeros(len(exact)), distances])
+
+
+def _candidates(embeddings: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
+    """Pair each image with those that are worth a second look: indices (pairs, 2), each pair once.
+
+    Those are near by the tower, or by small grey pixels: towers see brightness and what lies at the edges, and some of
+    them see it well.
+    """
+    textures = np.stack([each.texture.reshape(4, -1) for each in appearances])
+    pairs = np.concatenate([_neighbors(embeddings, _N_BY_TOWER), _neighbors(textures, _N_BY_TEXTURE)])
+    return np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+
+
+def _neighbors(views: np.ndarray, k: int) -> np.ndarray:
+    """Pair each image with the k nearest to each of its views (n, views, D), of which the first is the image itself."""
+    from sklearn.neighbors import NearestNeighbors
+
+    n = len(views)
+    if n < 2:
+        return np.empty((0, 2), int)
+    index = NearestNeighbors(n_neighbors=min(k + 1, n), algorithm="brute").fit(views[:, 0])  # one may be itself
+    found = np.concatenate([index.kneighbors(view, return_distance=False) for view in views.swapaxes(0, 1)], axis=1)
+    return np.stack([np.repeat(np.arange(n), found.shape[1]), found.ravel()], axis=1)
+
+
+def _near(pairs: np.ndarray, appearances: Sequence[Appearance], threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the pairs whose pixels agree, and say in what share of bits they differ."""
+    hashes = np.stack([each.hashes for each in appearances])
+    distances = np.empty(len(pairs))
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        a, b = pairs[start : start + _PAIRS_AT_ONCE].T
+        distances[start : start + _PAIRS_AT_ONCE] = differing_bits(hashes[a], hashes[b])
+    is_worth = distances <= max(threshold, _WORTH_ALL_CROPS)
+    pairs, distances = pairs[is_worth], distances[is_worth]
+    alike = np.array([have_like_colours(appearances[a], appearances[b]) for a, b in pairs], bool)
+    for place in np.flatnonzero(alike & (distances > threshold)):
+        a, b = (appearances[row].all_hashes[None] for row in pairs[place])
+        distances[place] = differing_bits(a, b)[0]
+    is_near = alike & (distances <= threshold)
+    return pairs[is_near], distances[is_near]
+
+
+# --------------------------------------------------------------------- frame
+
+
+def _columns(
+    n: int, pairs: np.ndarray, distances: np.ndarray, of_image: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Columns of the frame: connected components of pairs are sets."""
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    nearest = np.full(n, np.inf)
+    for side in pairs.T:
+        np.minimum.at(nearest, side, distances)
+    rows = np.flatnonzero(np.isfinite(nearest))
+    _, first, members = np.unique(component[rows], return_index=True, return_inverse=True)
+    number = np.empty(len(first), int)
+    number[np.argsort(first)] = np.arange(len(first))  # in the order of the first image of each
+    sets = number[members]
+    order = np.argsort(sets, kind="stable")
+    rows, sets = rows[order], sets[order]
+    kinds = np.where(nearest[rows] == 0, "exact", "near").astype(object)
+    columns = {"set": sets, "index": rows, "distance": nearest[rows].round(6), "kind": kinds}
+    for called, names in of_image.items():
+        differ = np.array([len(np.unique(names[rows[sets == each]])) > 1 for each in range(len(first))], bool)
+        columns[called] = differ[sets]
+    return columns
