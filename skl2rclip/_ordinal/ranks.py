@@ -116,6 +116,7 @@ def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankS
             f"{ordered.tolist()[0]!r}. Give images of another rank, or list all ranks with ranks=[...]."
         )
     scale = scale_of(ordered, rank_names)
+    _check_learnable(scale, are_labels=rank_names is None)
     return scale, scale.encode(labels)
 
 
@@ -167,29 +168,36 @@ def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray, y: Any) -> None:
 
 
 def _check_values(ranks: np.ndarray) -> None:
-    """Raise where numbers, or their distances, are none that double precision can compute with."""
-    if not holds_numbers(ranks) or len(ranks) < 2:
-        return
-    values = ranks.astype(np.float64)
-    lost, what = np.flatnonzero(np.diff(values) == 0), "the same number"
-    if not len(lost):
-        _check_extent(values)
-        lost, what = np.flatnonzero(np.diff(values - values.min()) == 0), f"equally far from {values.min():g}"
-    if len(lost):
-        one, other = ranks[lost[0] : lost[0] + 2].tolist()
+    """Raise where numbers differ by less than double precision can tell."""
+    if holds_numbers(ranks):
+        _check_apart(ranks, ranks.astype(np.float64), "the same number")
+
+
+def _check_apart(ranks: np.ndarray, values: np.ndarray, what: str) -> None:
+    same = np.flatnonzero(np.diff(values) == 0)
+    if len(same):
+        one, other = ranks[same[0] : same[0] + 2].tolist()
         raise ValueError(
             f"The labels {one} and {other} are {what} in double precision, so that their distance is lost: "
             f"{kept_apart(ranks.tolist(), 'y')}"
         )
 
 
-def _check_extent(values: np.ndarray) -> None:
+def _check_learnable(scale: RankScale, *, are_labels: bool) -> None:
+    """Raise where distances of numbers are none that double precision can compute with, and where no text is a name."""
+    values = scale.values
     extent = abs(values[-1] / 2 - values[0] / 2)  # the whole may overflow
     if not _MIN_EXTENT < extent < 1 / _MIN_EXTENT:
         raise ValueError(
             f"The labels lie between {values.min():g} and {values.max():g}, whose squared distance is no number in "
             f"double precision: use another unit, such as y=np.multiply(y, {1e200 if extent < 1 else 1e-200:g})."
         )
+    _check_apart(scale.ranks, values - values.min(), f"equally far from {values.min():g}")
+    for label, name in zip(scale.ranks.tolist(), scale.names, strict=True):
+        if is_broken_text(name):
+            where = "The label" if are_labels else f"rank_names: the name of {label!r},"
+            instead = " Or give it another name in prompts with rank_names." if are_labels else ""
+            raise InvalidParameterError(f"{where} {name!r} {BROKEN_TEXT}{instead}")
 
 
 def all_ranks(classes: Any, known: Any) -> Any:
@@ -310,10 +318,6 @@ def names_of(ranks: np.ndarray, rank_names: RankNames = None) -> tuple[str, ...]
     for label, name in zip(labels, names, strict=True):
         if not isinstance(name, str) or not name.strip():
             raise InvalidParameterError(f"rank_names must give a non-empty string for {label!r}, got {name!r}.")
-        if is_broken_text(name):
-            where = "The label" if rank_names is None else f"rank_names: the name of {label!r},"
-            instead = " Or give it another name in prompts with rank_names." if rank_names is None else ""
-            raise InvalidParameterError(f"{where} {name!r} {BROKEN_TEXT}{instead}")
     return tuple(str(name) for name in names)
 
 

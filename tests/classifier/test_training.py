@@ -102,8 +102,8 @@ def test_every_parameter_of_the_training_counts(make_classifier, fitted_classifi
 
 @pytest.mark.parametrize("base", [BASE, FINETUNE])
 @pytest.mark.parametrize("change", [{"n_jobs": 1}, {"max_memory": 1000}, {"max_memory": "1KB"}, {"verbose": 1}])
-def test_parameters_of_the_running_change_no_result(make_classifier, fitted_classifier, shades, base, change):
-    plain = fitted_classifier(**base)
+def test_parameters_of_the_running_change_no_result(make_classifier, shades, base, change):
+    plain = make_classifier(**base).fit(*shades)
     changed = make_classifier(**{**base, **change}).fit(*shades)
     np.testing.assert_array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
 

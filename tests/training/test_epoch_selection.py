@@ -92,7 +92,7 @@ def test_an_epoch_selection_changes_nothing_and_learns_nothing_from_what_it_leav
         trial = replace(learner, history=[], generator=torch.Generator().manual_seed(0))
         stage = TowerStage(trial, settings)
         part = replace(data, distributions=distributions)
-        evaluations.append(epoch_selection._probabilities_by_epoch(stage, part, left_out, np.array([1, 2]), 2, 16))
+        evaluations.append(epoch_selection._Fold(stage, part, left_out, np.array([1, 2]), None).run(2, 16, None))
         learner.modules().load_state_dict(before)
     assert evaluations[0].shape == (1 + 2 * 2, len(left_out), data.distributions.shape[1])
     np.testing.assert_allclose(evaluations[0], evaluations[1], atol=1e-6)
@@ -103,11 +103,13 @@ def test_an_epoch_selection_changes_nothing_and_learns_nothing_from_what_it_leav
 
 def test_more_images_are_left_out_in_fewer_folds(caught, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        epoch_selection,
-        "_probabilities_by_epoch",
-        lambda stage, data, rows, *rest: seen.append(rows) or np.full((3, len(rows), 5), 0.2),
-    )
+
+    class Fold:
+        def __init__(self, stage, data, rows, *rest):
+            seen.append(rows)
+            self.run = lambda *_: np.full((3, len(rows), 5), 0.2)
+
+    monkeypatch.setattr(epoch_selection, "_Fold", Fold)
     n = len(caught["arguments"][1].target)
     for enough, n_folds in ((500, 4), (n // 4, 1), (n // 2, 2)):
         seen.clear()
@@ -129,7 +131,15 @@ def test_batches_of_nothing_but_left_out_images_change_no_loss(make_classifier, 
 
 def test_groups_are_left_out_until_enough_of_them_are_scored(caught, monkeypatch):
     seen = []
-    monkeypatch.setattr(epoch_selection, "_probabilities_by_epoch", lambda *_: seen.append(1) or np.zeros((3, 10, 5)))
+
+    class Fold:
+        def __init__(self, *_):
+            seen.append(1)
+
+        def run(self, *_):
+            return np.zeros((3, 10, 5))
+
+    monkeypatch.setattr(epoch_selection, "_Fold", Fold)
     monkeypatch.setattr(epoch_selection, "_selected", lambda *_: NOTHING_GAINED)
     learner, data, measured, *rest = caught["arguments"]
     for n_groups, n_folds in ((40, 1), (20, 2), (4, 4)):
