@@ -170,10 +170,10 @@ def _warn_of_unused(ordered: np.ndarray, labels: np.ndarray, y: Any) -> None:
 def _check_values(ranks: np.ndarray) -> None:
     """Raise where numbers differ by less than double precision can tell."""
     if holds_numbers(ranks):
-        _check_apart(ranks, ranks.astype(np.float64), "the same number")
+        _check_distinct(ranks, ranks.astype(np.float64), "the same number")
 
 
-def _check_apart(ranks: np.ndarray, values: np.ndarray, what: str) -> None:
+def _check_distinct(ranks: np.ndarray, values: np.ndarray, what: str) -> None:
     same = np.flatnonzero(np.diff(values) == 0)
     if len(same):
         one, other = ranks[same[0] : same[0] + 2].tolist()
@@ -192,7 +192,7 @@ def _check_learnable(scale: RankScale, *, are_labels: bool) -> None:
             f"The labels lie between {values.min():g} and {values.max():g}, whose squared distance is no number in "
             f"double precision: use another unit, such as y=np.multiply(y, {1e200 if extent < 1 else 1e-200:g})."
         )
-    _check_apart(scale.ranks, values - values.min(), f"equally far from {values.min():g}")
+    _check_distinct(scale.ranks, values - values.min(), f"equally far from {values.min():g}")
     for label, name in zip(scale.ranks.tolist(), scale.names, strict=True):
         if is_broken_text(name):
             where = "The label" if are_labels else f"rank_names: the name of {label!r},"
