@@ -82,18 +82,23 @@ class _FolderLock:
 
     def __init__(self, folder: Path):
         self._folder, self._process = folder, os.getpid()
-        self.descriptor: int | None = None  # that holds the folder until it is closed; None where it cannot be locked
+        self._held: list[int] = []  # the descriptor that holds the folder until it is closed; none where that cannot be
+
+    @property
+    def descriptor(self) -> int | None:
+        """What holds the folder, where something does."""
+        return self._held[0] if self._held else None
 
     def take(self, *, wait: bool) -> None:
         """Lock the folder, where that is possible; a BlockingIOError where somebody else holds it."""
         if fcntl is None:
             return
         try:
-            self.descriptor = os.open(self._folder, os.O_RDONLY)
+            self._held.append(os.open(self._folder, os.O_RDONLY))
         except OSError:
             return
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self._held[0], fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             self.release()
             raise
@@ -102,13 +107,12 @@ class _FolderLock:
 
     def release(self) -> None:
         """Let go of the lock, at once or, after an interrupt in the middle, when this is called again."""
-        if self.descriptor is None:
+        if not self._held:
             return
         if self._process == os.getpid():  # to close it does not let go of it where a child has been forked meanwhile
             with contextlib.suppress(OSError):
-                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        descriptor, self.descriptor = self.descriptor, None
-        os.close(descriptor)
+                fcntl.flock(self._held[0], fcntl.LOCK_UN)
+        os.close(self._held.pop())
 
 
 class _NewFolder:
