@@ -179,7 +179,7 @@ def fitted_classifier(make_classifier, shades, _fitted_before):
     """Return a copy of what `make_classifier` makes, fitted to the forty images; each kind is fitted once.
 
     With `words` these are the labels. It is for tests of what a fitted classifier does. A test of the fit itself calls
-    `fit`.
+    `fit`, also for what it compares with: embeddings may have been rounded otherwise since, in another batch.
     """
 
     def copy_of(*, words=None, **parameters):

@@ -39,6 +39,7 @@ from skl2rclip._ordinal.decisions import ranked_scores
 from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import default_name
+from skl2rclip._ordinal.resampling import drawn_anew, resampled_means, sums_by_group
 from skl2rclip._utils.scratch import scratch_folder
 from skl2rclip.errors import visible
 
@@ -153,12 +154,15 @@ def scores(
         "mean_interval_width": np.abs(values[upper] - values[lower]),
     }
     table = np.stack([column.astype(np.float64) for column in of_images.values()])  # (metrics, n)
-    kappa = _kappa(true, said.predicted, len(values))
-    weights = _resampled(groups, n_resamples)
-    drawn = np.array([[*(table @ weight / weight.sum()), kappa(weight)] for weight in weights])  # (resamples, metrics)
+    group = np.unique(groups, return_inverse=True)[1]
+    sums, counts = sums_by_group(table, group)
+    n_groups, kappa = len(counts), _kappa(true, said.predicted, len(values))
+    weights = (np.bincount(rows, minlength=n_groups)[group] for rows in drawn_anew(n_groups, n_resamples, seed=0))
+    kappas = [kappa(weight.astype(np.float64)) for weight in weights]
+    drawn = np.vstack([resampled_means(sums, counts, n_resamples, seed=0), kappas])  # of the same draws
     found = [*table.mean(axis=1), kappa(np.ones(len(true)))]
-    ends = np.percentile(drawn, (2.5, 97.5), axis=0)
-    if len(np.unique(groups)) < 2:  # which say nothing of others
+    ends = np.percentile(drawn, (2.5, 97.5), axis=1)
+    if n_groups < 2:  # which say nothing of others
         ends = np.full_like(ends, np.nan)
     names = [*of_images, "quadratic_weighted_kappa"]
     return {name: (value, low, high) for name, value, low, high in zip(names, found, *ends, strict=True)}
@@ -177,15 +181,6 @@ def _kappa(true: np.ndarray, predicted: np.ndarray, n_ranks: int) -> Callable[[n
         )
 
     return kappa
-
-
-def _resampled(groups: np.ndarray, n_resamples: int) -> Any:
-    """Yield weights of the images under resampling: how often the group of each was drawn."""
-    generator = np.random.default_rng(0)
-    present, group = np.unique(groups, return_inverse=True)
-    n = len(present)
-    for _ in range(n_resamples):
-        yield np.bincount(generator.integers(0, n, n), minlength=n)[group].astype(np.float64)
 
 
 # --------------------------------------------------------------------- plots

@@ -11,6 +11,7 @@ import numpy as np
 
 from skl2rclip._ordinal.decisions import central_interval, ranked_scores
 from skl2rclip._ordinal.ranks import RankScale
+from skl2rclip._ordinal.resampling import resampled_means, sums_by_group
 from skl2rclip.metrics import quadratic_weighted_kappa
 
 COVERAGE, COVERAGE_IN_WORDS = 0.8, "80 %"
@@ -69,7 +70,7 @@ def evaluate(
         "rps": ("Ranked probability score", ranked_scores(probabilities, true)),
         "interval_coverage": (f"True rank in the {COVERAGE_IN_WORDS} interval", held),
     }
-    bounds = _bounds(np.stack([column for _, column in means.values()], axis=1).astype(float), groups)
+    bounds = _bounds(np.stack([column for _, column in means.values()]).astype(float), groups)
     scores = [
         Score(key, name, float(column.mean()), None if bounds is None else (float(bounds[0, i]), float(bounds[1, i])))
         for i, (key, (name, column)) in enumerate(means.items())
@@ -95,15 +96,9 @@ def _means_by_rank(column: np.ndarray, true: np.ndarray, n_ranks: int) -> np.nda
 
 
 def _bounds(columns: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
-    """Bounds (2, M) of the means of columns (n, M) in 95 % of the draws of groups, with replacement."""
-    place = np.arange(len(columns)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    n_units = int(place.max()) + 1
-    if n_units < _MIN_DRAWN:
+    """Bounds (2, M) of the means of columns (M, n) in 95 % of the draws of groups, with replacement."""
+    group = np.arange(columns.shape[1]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, counts = sums_by_group(columns, group)
+    if len(counts) < _MIN_DRAWN:
         return None
-    sums = np.stack([np.bincount(place, column) for column in [*columns.T, np.ones(len(columns))]], axis=1)
-    rng = np.random.default_rng(0)
-    drawn = np.empty((_N_DRAWS, columns.shape[1]))
-    for draw in drawn:
-        totals = np.bincount(rng.integers(0, n_units, n_units), minlength=n_units) @ sums
-        draw[:] = totals[:-1] / totals[-1]
-    return np.quantile(drawn, [0.025, 0.975], axis=0)
+    return np.quantile(resampled_means(sums, counts, _N_DRAWS, seed=0), [0.025, 0.975], axis=1)

@@ -22,7 +22,7 @@ from PIL import ImageFile as PillowFile
 
 from skl2rclip._embedding.packing import pack, unpack
 from skl2rclip._embedding.pixel_store import account
-from skl2rclip._embedding.store import digest_of
+from skl2rclip._embedding.store import digest_of, digest_of_array
 from skl2rclip._embedding.stores import Store, opened_store
 from skl2rclip._images.color import can_convert
 from skl2rclip._images.crops import edges_of
@@ -244,7 +244,7 @@ class EmbeddingCache:
             with MemoryTicket(self._max_memory) as ticket:
                 return self._read(np.asarray(open_image(image, None, ticket, white=self._white)))
         if isinstance(image, np.ndarray):
-            return self._key_of(digest_of(f"{image.shape} {image.dtype.str}".encode() + image.tobytes())), None
+            return self._key_of(digest_of_array(image)), None
         if not isinstance(image, ImageFile) or image.problem is not None:
             raise ValueError("it cannot be read")
         is_stable = image.is_stable()  # before it is read: what changes meanwhile must show in the stamp

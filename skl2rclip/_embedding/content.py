@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from skl2rclip._embedding.cache import known_digests
-from skl2rclip._embedding.store import digest_of
+from skl2rclip._embedding.store import digest_of, digest_of_array
 from skl2rclip._images.crops import edges_of
 from skl2rclip._images.decoding import image_threads
 from skl2rclip._images.files import ImageFile, ImageLike
@@ -28,7 +28,7 @@ def _digest(image: ImageLike, known: dict[str, bytes]) -> bytes:
     if isinstance(image, bytes):
         return digest_of(image)
     if isinstance(image, np.ndarray):
-        return digest_of(f"{image.shape} {image.dtype.str}".encode() + image.tobytes())
+        return digest_of_array(image)
     if isinstance(image, Image.Image):
         palette = b"" if image.palette is None else bytes(image.palette.palette)
         return digest_of(

@@ -313,5 +313,10 @@ def digest_of(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
+def digest_of_array(array: np.ndarray) -> bytes:
+    """Digest of shape, type and content of an array."""
+    return digest_of(f"{array.shape} {array.dtype.str}".encode() + array.tobytes())
+
+
 def _today() -> int:
     return int(time.time() // 86_400)

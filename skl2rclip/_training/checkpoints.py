@@ -65,11 +65,10 @@ class Checkpoint:
         """Read the last record that is whole; None where there is none."""
         return _latest(self._progress)
 
-    def keep(self, record: Record | None, state: FittedState | None) -> None:
-        """Write a record, and the model as it is now, each whole or not at all; where that fails, the fit goes on."""
+    def keep(self, record: Record, state: FittedState | None) -> None:
+        """Write a record, and the model where it is given, each whole or not at all; where that fails, go on."""
         try:
-            if record is not None:
-                _write(self._progress, {"format": _FORMAT, "seed": self.request.seed, **record})
+            _write(self._progress, {"format": _FORMAT, "seed": self.request.seed, **record})
             if state is not None:
                 self.write_model(self.folder, state)
         except (OSError, MemoryError, RuntimeError) as error:
@@ -79,8 +78,7 @@ class Checkpoint:
 
     def discard(self) -> None:
         """Forget how far the fit was."""
-        for _, file in _records(self._progress):
-            _remove(file)
+        _remove_records(self._progress)
 
     def begin_anew(self) -> None:
         """Note that the fit has not ended after all."""
@@ -146,7 +144,7 @@ def _explained(parent: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InvalidParameterError(
-            f"checkpoint_dir: nothing can be kept in {str(parent)!r}: {error}. Make room there or allow writing, or "
+            f"checkpoint_dir: nothing can be kept in {str(parent)!r}: {error}. Free space there or allow writing, or "
             "name another folder."
         ) from error
 
@@ -208,11 +206,17 @@ def _latest(progress: Path) -> Record | None:
 
 def _tidy(progress: Path) -> None:
     """Remove what only going on needs."""
-    for _, file in _records(progress):
-        _remove(file)
+    _remove_records(progress)
     _remove(progress / _EMBEDDINGS)
     remove_leftovers(progress, _SCRATCH)
     remove_leftovers(progress.parent, progress.parent.name)  # of the model
+
+
+def _remove_records(progress: Path, n_kept: int = 0) -> None:
+    """Remove all but the last records."""
+    records = _records(progress)
+    for _, file in records[: len(records) - n_kept]:
+        _remove(file)
 
 
 def _remove(path: Path) -> None:
@@ -250,8 +254,7 @@ def _write(progress: Path, record: Record) -> None:
         with open(file, "rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         _put(file, progress / f"{number:08d}-{digest}.pt")
-    for _, file in earlier[: len(earlier) + 1 - _N_RECORDS]:
-        _remove(file)
+    _remove_records(progress, _N_RECORDS)
 
 
 def _put(file: Path, place: Path) -> None:

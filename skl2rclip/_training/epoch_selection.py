@@ -119,10 +119,10 @@ def select_epochs(
         of_fold = _Fold(stage, data, rows[number], epochs, None if begun is None else begun["fold"])
 
         def keep_all(of_fold: dict[str, Any]) -> None:
-            if keep is not None:
-                keep({"folds": [torch.from_numpy(each) for each in probabilities], "fold": of_fold})
+            assert keep is not None
+            keep({"folds": [torch.from_numpy(each) for each in probabilities], "fold": of_fold})
 
-        probabilities.append(of_fold.run(n_epochs, batch_size, keep_all))
+        probabilities.append(of_fold.run(n_epochs, batch_size, None if keep is None else keep_all))
         begun = None
         learner.modules().load_state_dict(before)
     return _selected(np.concatenate(probabilities, axis=1), np.concatenate(rows), epochs, data, measured)
@@ -156,10 +156,9 @@ class _Fold:
         weight = seen.to(device) if data.weight is None else seen.to(device) * data.weight
 
         def keep_fold(progress: StageProgress) -> None:
-            if keep is not None:
-                evaluations = [torch.from_numpy(each) for each in self._evaluations]
-                learner = self._stage.learner.state()
-                keep({"evaluations": evaluations, "progress": vars(progress), "learner": learner})
+            assert keep is not None
+            evaluations = [torch.from_numpy(each) for each in self._evaluations]
+            keep({"evaluations": evaluations, "progress": vars(progress), "learner": self._stage.learner.state()})
 
         run_stage(
             self._stage,
@@ -168,7 +167,7 @@ class _Fold:
             batch_size=batch_size,
             on_epoch_end=self._evaluate,
             begun=self._progress,
-            keep=keep_fold,
+            keep=None if keep is None else keep_fold,
         )
         return np.stack(self._evaluations)
 

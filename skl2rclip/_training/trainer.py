@@ -233,7 +233,9 @@ class _Steps:
         if self.candidates is None:  # so many images that no epochs need to be selected
             return None
         begun = self._take_up(EPOCH_SELECTION)
-        at_start = copy.deepcopy(learner.state())
+        keep = None
+        if self.checkpoint is not None:
+            keep = partial(self._keep_selection, copy.deepcopy(learner.state()))
         selection = select_epochs(
             learner,
             self.prepared.training,
@@ -244,7 +246,7 @@ class _Steps:
             batch_size=self.batch_size,
             seed=request.seed,
             begun=None if begun is None else begun["selection"],
-            keep=None if self.checkpoint is None else partial(self._keep_selection, at_start),
+            keep=keep,
         )
         return learner.group.broadcast(selection)
 

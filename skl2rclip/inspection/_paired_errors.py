@@ -11,6 +11,7 @@ from sklearn.utils.validation import _num_samples
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._ordinal.rank_lookup import NamedLabels, known_scale, true_labels
 from skl2rclip._ordinal.ranks import RankScale, given_ranks
+from skl2rclip._ordinal.resampling import resampled_means, sums_by_group
 from skl2rclip._utils.arguments import check_groups, check_integer, check_real, seed_from
 from skl2rclip.inspection._drawing import (
     AS_IT_IS,
@@ -106,7 +107,7 @@ class PairedErrorsDisplay:
         self.errors, self.names, self.groups, self.unit = errors, names, groups, unit
         self.confidence_level, self.n_resamples, self.random_state = confidence_level, n_resamples, random_state
         sums, counts = _sums_by_group(np.asarray(errors, dtype=np.float64), groups)
-        drawn = _resampled_means(sums, counts, n_resamples, np.random.default_rng(seed_from(random_state)))
+        drawn = resampled_means(sums, counts, n_resamples, seed_from(random_state))
         ends = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
         self.mae = sums.sum(axis=1) / counts.sum()
         self.mae_interval = np.quantile(drawn, ends, axis=1).T
@@ -326,19 +327,8 @@ def _check_intervals(confidence_level: Any, n_resamples: Any) -> None:
 def _sums_by_group(errors: np.ndarray, groups: Any) -> tuple[np.ndarray, np.ndarray]:
     """Sum the errors of each group, ndarray of shape (m, G), and count its images, ndarray of shape (G,)."""
     group = np.arange(errors.shape[1]) if groups is None else check_groups(groups, errors.shape[1])
-    sums, counts = np.stack([np.bincount(group, weights=row) for row in errors]), np.bincount(group)
+    sums, counts = sums_by_group(errors, group)
     if len(counts) < 2:
         what = "images" if groups is None else "groups"
         raise ValueError(f"Intervals need at least two {what} to draw from, got {len(counts)}.")
     return sums, counts
-
-
-def _resampled_means(
-    sums: np.ndarray, counts: np.ndarray, n_resamples: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Means over groups that are drawn with replacement, as many as there are, ndarray of shape (m, n_resamples)."""
-    means = np.empty((len(sums), n_resamples))
-    for number in range(n_resamples):
-        rows = generator.integers(len(counts), size=len(counts))
-        means[:, number] = sums[:, rows].sum(axis=1) / counts[rows].sum()
-    return means

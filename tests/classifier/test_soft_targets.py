@@ -38,10 +38,10 @@ def test_weight_two_equals_the_image_twice_for_soft_targets(make_classifier, sha
     assert weighted.label_trust_ == pytest.approx(repeated.label_trust_, rel=1e-4)
 
 
-def test_groups_are_left_out_together_and_held_out_whole(make_classifier, fitted_classifier, shades):
+def test_groups_are_left_out_together_and_held_out_whole(make_classifier, shades):
     X, y = shades
     groups = np.array([f"plant {i % 10}" for i in range(40)])
-    alone, grouped = fitted_classifier(), make_classifier().fit(X, y, groups=groups)
+    alone, grouped = make_classifier().fit(X, y), make_classifier().fit(X, y, groups=groups)
     assert alone.label_noise_ != grouped.label_noise_
     stopped = make_classifier(early_stopping=True, validation_fraction=0.25).fit(X, y, groups=groups)
     assert "validation_rps" in stopped.history_[0]

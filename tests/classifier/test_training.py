@@ -93,9 +93,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("base", "change"), CHANGES, ids=lambda value: "-".join(map(str, value)))
-def test_every_parameter_of_the_training_counts(make_classifier, fitted_classifier, model_names, shades, base, change):
+def test_every_parameter_of_the_training_counts(make_classifier, model_names, shades, base, change):
     change = {**change, **({"model_name": model_names[change["model_name"]]} if "model_name" in change else {})}
-    plain = fitted_classifier(**base)
+    plain = make_classifier(**base).fit(*shades)
     changed = make_classifier(**{**base, **change}).fit(*shades)
     assert not np.array_equal(plain.predict_proba(shades[0]), changed.predict_proba(shades[0]))
 

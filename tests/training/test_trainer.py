@@ -47,9 +47,9 @@ def request_for(make_classifier, shades):
     return make
 
 
-def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, fitted_classifier):
+def test_a_fit_knows_nothing_of_the_estimator_and_returns_a_state(request_for, make_classifier, shades):
     state = fit(request_for())
-    expected = fitted_classifier()
+    expected = make_classifier().fit(*shades)
     np.testing.assert_array_equal(state.prototypes, expected.prototypes_)
     assert list(state.history) == expected.history_
     assert set(state.arrays) == {"prompts", "projection", "adapter", "zero_shot"}

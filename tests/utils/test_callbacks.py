@@ -99,8 +99,8 @@ def test_a_callback_gets_the_estimator_as_it_is_after_an_epoch(make_classifier, 
 
 
 @needs_callbacks
-def test_watching_changes_nothing_that_is_learned(make_classifier, fitted_classifier, shades):
-    alone = fitted_classifier()
+def test_watching_changes_nothing_that_is_learned(make_classifier, shades):
+    alone = make_classifier().fit(*shades)
     watched = make_classifier().set_callbacks(Predictor()).fit(*shades)
     np.testing.assert_array_equal(alone.prototypes_, watched.prototypes_)
     assert alone.history_ == watched.history_
