@@ -158,6 +158,7 @@ def cost_of_start(per_rank: int, n_ranks: int) -> dict[str, float]:
         preprocessing=None,
         objective=Objective(WEIGHTS, 100.0, torch.arange(float(n_ranks))),
         autocast=torch.autocast("cpu", enabled=False),
+        image_autocast=torch.autocast("cpu", enabled=False),
         generator=torch.Generator().manual_seed(0),
     )
     before, begin = peak_memory(), time.process_time()

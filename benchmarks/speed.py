@@ -285,6 +285,7 @@ def make_learner(backbone: Backbone, device: torch.device, n_ranks: int, finetun
         preprocessing=backbone.preprocessing,
         objective=Objective({"contrastive": 1.0, "ordering": 1.0, "tightness": 1.0}, backbone.logit_scale, values),
         autocast=autocast_for("auto", device),
+        image_autocast=autocast_for("auto", device),
         generator=torch.Generator().manual_seed(0),
     )
 

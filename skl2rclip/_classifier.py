@@ -206,8 +206,8 @@ class L2RCLIPClassifier(
         ``["cuda:0", "cuda:1"]`` or ``["cpu", "cpu"]``, fits with a process for each, and needs lightning-fabric;
         `partial_fit` and predictions use the first.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses are always in
-        float32.
+        Precision of the towers; "auto" is bfloat16 on CUDA devices from Ampere on, else float32. Losses, and image
+        towers with batch norm (``skl2rclip-photo``, ResNets), are always in float32.
     compile : bool, default=False
         Whether to compile the image tower with torch.compile, which takes a minute and pays for long fits.
     max_memory : int, str or None, default=None

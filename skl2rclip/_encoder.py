@@ -75,7 +75,8 @@ class CLIPImageEncoder(_Embedding):
         the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         In which precision the towers compute. "bfloat16" is faster where the hardware knows it and rounds more;
-        "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32".
+        "auto" is "bfloat16" on CUDA devices from Ampere on, else "float32". Image towers with batch norm
+        (``skl2rclip-photo``, ResNets) are always in float32.
     max_memory : int, str or None, default=None
         Bytes, or a string such as "2GB", that the process may keep of embeddings; None stands for 500 MB. Raise it
         where the same images, more than fit, are embedded several times. It also bounds, at 1 GB where it is None, what

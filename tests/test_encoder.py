@@ -17,6 +17,7 @@ from skl2rclip._clip.embedded import EMBEDDED_NAMES
 from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.source import BackboneSource
 from skl2rclip._clip.tokenizer import tokenizer_of
+from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip._utils.arguments import FINGERPRINT_ATTRIBUTE
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 from tests.support.small_models import CONFIGS
@@ -78,6 +79,20 @@ def test_half_precision_is_near(tiny, shades):
     full, half = (CLIPImageEncoder(tiny, precision=p).fit().encode_text("a glass") for p in ("float32", "bfloat16"))
     assert 0 < np.abs(full - half).max() < 0.05
     assert half.dtype == np.float32
+
+
+@pytest.mark.parametrize("features", ["embedding", "both"])
+def test_half_precision_does_not_depend_on_what_is_embedded_together(tiny, shades, features):
+    encoder = CLIPImageEncoder(tiny, precision="bfloat16", image_features=features).fit()
+    together = encoder.transform(shades[0])
+    forget_embeddings()
+    np.testing.assert_array_equal(np.vstack([encoder.transform([image]) for image in shades[0]]), together)
+
+
+def test_towers_with_batch_norm_compute_in_single_precision(model_names, shades):
+    model_name = model_names["quick_gelu_resnet"]
+    full, half = (CLIPImageEncoder(model_name, precision=p).fit().transform(shades[0]) for p in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(half, full)
 
 
 def test_pandas_output(tiny, shades):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip._clip.backbone import Backbone, is_convolutional
+from skl2rclip._clip.backbone import Backbone, is_convolutional, precision_of
 from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.cache import EmbeddingCache
@@ -95,7 +95,11 @@ class ImageEncoding:
         return min(n_parts, len(batch))
 
     def _of_batch(self, batch: Tensor) -> Tensor:
-        with autocast_for(self.precision, self.device):
+        precision = resolve_precision(precision_of(self.tower, self.precision), self.device)
+        if self.is_plain and precision == "bfloat16" and len(batch) == 1:
+            # torch's attention on the CPU rounds one row otherwise than several
+            return self._of_batch(batch.expand(2, -1, -1, -1))[:1]
+        with autocast_for(precision, self.device):
             rows = self.tower(normalize(to_device(batch, self.device), self.preprocessing)).float()
         if self.embedding_width is None:
             return F.normalize(rows, dim=-1)

@@ -31,25 +31,31 @@ class _Account:
     """
 
     def __init__(self) -> None:
-        self.n_bytes = 0
+        self._shares: dict[object, int] = {}  # bytes of each store that is there
         self.before_pixels: Callable[[int], object] = lambda n_bytes: None
         # re-entrant: a store may be collected, and give its bytes back, at any moment
         self._lock = threading.RLock()
 
-    def take(self, n_bytes: int, max_memory: int | None) -> bool:
-        """Take bytes for pixels, and say whether they fit beside the other pixels; embeddings make room for them."""
+    @property
+    def n_bytes(self) -> int:
+        """What all stores take together."""
+        return sum(list(self._shares.values()))
+
+    def take(self, store: object, n_bytes: int, max_memory: int | None) -> bool:
+        """Take bytes for as long as a store is there, and say whether they fit beside the other pixels.
+
+        Embeddings make room for them.
+        """
         with self._lock:
             if n_bytes > 0 and max_memory is not None and self.n_bytes + n_bytes > max_memory:
                 return False
-            self.n_bytes += n_bytes
+            share = object()
+            # before they are taken: an interrupt between the two leaves nothing that is never given back
+            weakref.finalize(store, self._shares.pop, share, None)
+            self._shares[share] = n_bytes
         if max_memory is not None:
             self.before_pixels(max_memory - self.n_bytes)
         return True
-
-    def give_back(self, n_bytes: int) -> None:
-        """Give back what was taken."""
-        with self._lock:
-            self.n_bytes -= n_bytes
 
     def after_fork(self) -> None:
         """Let go of a lock that another thread of the parent held."""
@@ -70,12 +76,11 @@ class PixelStore:
     def __init__(self, shape: tuple[int, ...], device: torch.device, max_memory: int | None):
         self.device = device
         n_bytes = int(np.prod(shape, dtype=np.int64))
-        if not account.take(n_bytes, max_memory):
+        if not account.take(self, n_bytes, max_memory):
             self.place = "file"
             with TemporaryFile() as file:
                 self._pixels = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
             return
-        weakref.finalize(self, account.give_back, n_bytes)
         if _fits(n_bytes, device):
             self.place = "device"
             self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skl2rclip._clip.backbone import Backbone, seeded
+from skl2rclip._clip.backbone import Backbone, precision_of, seeded
 from skl2rclip._clip.features import FeatureTower
 from skl2rclip._clip.text_tower import TextTower
 from skl2rclip._embedding.pixel_store import PixelStore
@@ -112,7 +112,8 @@ class Learner:
     tower: nn.Module | None  # a copy of the image tower that may change
     preprocessing: Preprocessing
     objective: Objective
-    autocast: torch.autocast
+    autocast: torch.autocast  # of the text tower
+    image_autocast: torch.autocast
     generator: torch.Generator  # on the CPU: order of the batches, augmentation
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry an epoch, appended to
     zero_shot: ZeroShot | None = None  # what the names say by themselves
@@ -190,7 +191,7 @@ class Learner:
         """Pass uint8 pixels on the device through the tower that is being trained, rows of shape (n, W)."""
         if augmented:
             pixels = augment(pixels, self.preprocessing.size, self.generator)
-        with self.autocast:
+        with self.image_autocast:
             rows = self.reader(normalize(pixels, self.preprocessing)).float()
         width = self.prototypes_width
         return torch.cat([F.normalize(rows[:, :width], dim=-1), rows[:, width:]], dim=1)
@@ -283,13 +284,14 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
             kind = settings.adapter_kind if previous is None else previous.adapter_kind
             n_features = None if projection is None else projection.weight.shape[1]
             adapter = image_adapter(backbone.embedding_width, kind, settings.rank_targets, n_features)
+    tower = backbone.image_tower_copy(device) if settings.finetunes else None
     learner = Learner(
         prompts=RankPrompts(
             request.tokens, text_tower, rankformer, tune_ranks=settings.tune_ranks, generator=generator
         ),
         adapter=adapter,
         zero_shot=_zero_shot(request, backbone, text_tower),
-        tower=backbone.image_tower_copy(device) if settings.finetunes else None,
+        tower=tower,
         preprocessing=backbone.preprocessing,
         objective=Objective(
             weights={name: getattr(settings, term.parameter) for name, term in TERMS.items()},
@@ -297,6 +299,7 @@ def build_learner(request: FitRequest, backbone: Backbone, group: ProcessGroup) 
             rank_values=torch.from_numpy(_distances(request.scale.values)).float().to(device),
         ),
         autocast=autocast_for(settings.precision, device),
+        image_autocast=autocast_for(precision_of(tower, settings.precision), device),
         generator=generator,
         history=[] if previous is None else [dict(entry) for entry in previous.history],
         group=group,

@@ -55,6 +55,7 @@ def learner_of(prompts, weights, n_ranks, adapter=None):
         preprocessing=None,
         objective=Objective(weights, 10.0, torch.arange(float(n_ranks))),
         autocast=torch.autocast("cpu", enabled=False),
+        image_autocast=torch.autocast("cpu", enabled=False),
         generator=torch.Generator().manual_seed(0),
     )
 
