@@ -354,6 +354,7 @@ def main() -> int:
     parser.add_argument("--modules", default="", help="a regular expression that the modules match")
     parser.add_argument("--only", default="", help="kinds of fits whose names hold this")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what they start behind them ignore it
     initialization._ORDERING_STEPS = 2  # its lines are the same ones
     logging.getLogger().setLevel(logging.ERROR)
     is_broken, done = False, set[Line]()

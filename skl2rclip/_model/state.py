@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -208,8 +209,13 @@ class FittedState:
 
     def embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
         """Embed images, or a table's rows, as the fitted model does: unit rows, ndarray of shape (n, D), float32."""
+        with _explained(settings):
+            return self._embed(data, settings)
+
+    def _embed(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Embed: a call of its own, so that what it has made is let go of where memory runs out."""
         adapt = self._adapter()
-        with _explained(settings), closing(self._of_tower(data, settings)) as chunks:
+        with closing(self._of_tower(data, settings)) as chunks:
             result = np.empty((len(data), self.record.embedding_width), np.float32)
             for rows, of_tower in chunks:
                 result[rows] = adapt(of_tower)
@@ -220,9 +226,14 @@ class FittedState:
 
         With `mirror` those of the mean of the probabilities of each image and its mirror image: its logarithm.
         """
+        with _explained(settings):
+            return self._logits(data, settings)
+
+    def _logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Compute the logits, in a call of its own as `_embed` is."""
         n_views = 2 if settings.mirror and not isinstance(data, np.ndarray) else 1
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
-        with _explained(settings), closing(self._of_tower(data, settings, n_views)) as chunks:
+        with closing(self._of_tower(data, settings, n_views)) as chunks:
             result = np.empty((len(data) * n_views, len(prototypes)))
             for rows, of_tower in chunks:
                 similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
@@ -340,16 +351,7 @@ class FittedState:
 
     def _adapter(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return the image adapter, and what projects features for it, as a function on arrays of shape (n, W)."""
-        projection, adapter = self.projection, self.adapter()
-        if adapter is None:
-            return lambda rows: read(rows, self.blocks, projection)
-
-        @torch.inference_mode()
-        @own_precision()
-        def adapt(rows: np.ndarray) -> np.ndarray:
-            return adapter(torch.tensor(read(rows, self.blocks, projection))).numpy()
-
-        return adapt
+        return partial(_adapted, self.adapter(), self.blocks, self.projection)
 
     # ------------------------------------------------------- arrays and JSON
 
@@ -419,6 +421,17 @@ class FittedState:
             **{name: description[name] for name in _AS_THEY_ARE},
             column_names=_tuples(description["column_names"]),
         )
+
+
+# no closure: a traceback keeps functions, and with them what they close over
+@torch.inference_mode()
+@own_precision()
+def _adapted(
+    adapter: nn.Module | None, blocks: FeatureBlocks, projection: Projection | None, rows: np.ndarray
+) -> np.ndarray:
+    """Read what is read of rows (n, W), and adapt it."""
+    of_images = read(rows, blocks, projection)
+    return of_images if adapter is None else adapter(torch.tensor(of_images)).numpy()
 
 
 def _explained(settings: Settings) -> AbstractContextManager[None]:

@@ -1,9 +1,11 @@
 import copy
 import dataclasses
+import gc
 import json
 import os
 import pickle
 import pickletools
+import weakref
 
 import fault_saves
 import joblib
@@ -14,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
+from skl2rclip._model import state
 from skl2rclip._model.state import FittedState, _scale_from_json, array_shapes
 from skl2rclip.errors import MissingBackboneError
 from tests.support.processes import output_of
@@ -229,3 +232,25 @@ def test_tokens_that_the_text_tower_does_not_know_are_noticed_before_training(fi
     fault_saves.write_description(tmp_path / "model", description)
     with pytest.raises(ValueError, match="hold the token 9999999, and the text tower of its backbone knows 49408"):
         L2RCLIPClassifier.load(tmp_path / "model").partial_fit(*shades)
+
+
+def test_where_memory_runs_out_in_reading_out_nothing_stays_with_the_error(fitted_classifier, shades, monkeypatch):
+    classifier, built = fitted_classifier(), []
+    adapter = FittedState.adapter
+
+    def watched(self):
+        module = adapter(self)
+        built.append(weakref.ref(module))
+        return module
+
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(FittedState, "adapter", watched)
+    monkeypatch.setattr(state, "read", fails)
+    with pytest.raises(MemoryError, match="hand over fewer images") as kept:
+        classifier.predict(shades[0])
+    gc.collect()
+    assert len(built) == 1
+    assert built[0]() is None
+    assert kept.value.__traceback__ is not None  # which notebooks keep
