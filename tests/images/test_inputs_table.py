@@ -1,4 +1,4 @@
-"""The table of docs/inputs-reference.md: an image of each kind is made, read, and held against the same image in eight bits.
+"""The table of docs/inputs-reference.md: an image of each kind is made, read, and held against the same in eight bits.
 
 ``python tests/images/test_inputs_table.py`` writes the table anew.
 """
