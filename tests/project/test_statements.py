@@ -19,8 +19,10 @@ CITING = {
     ("method.md", "What was measured"),
     ("scaling.md", "Many images"),
     ("skl2rclip-photo.md", "What a fit makes of it"),
+    ("skl2rclip-photo.md", "What it knows"),
+    ("skl2rclip-tiny.md", "What it knows"),
 }
-TABLE = re.compile(r"\((?:\.\./)?benchmarks/([\w-]+\.md)\)")
+TABLE = re.compile(r"\((?:\.\./)?benchmarks/([\w-]+\.md)(?:#[\w-]*)?\)")
 # a number with decimals
 FIGURE = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)")
 
