@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from skl2rclip import CLIPImageEncoder, L2RCLIPClassifier
 from skl2rclip._embedding.cache import forget_embeddings
 from skl2rclip.embedding_store import EmbeddingStore
+from tests.support.pages import page_block
 from tests.support.processes import prepared_context, time_limit
 
 pytestmark = pytest.mark.full_ordering  # workers would not know of fewer steps
@@ -141,3 +142,12 @@ def test_prediction_by_chunks_on_a_cluster(client, make_classifier, shade_paths,
     distributed.wait(futures, timeout=300)
     parts = client.gather(futures)
     np.testing.assert_allclose(np.concatenate(parts), fitted.predict_proba(shade_paths), atol=1e-6)
+
+
+def test_the_lines_of_the_page_run(client, make_classifier, shade_paths, shades, monkeypatch):
+    monkeypatch.setattr("dask.distributed.Client", lambda address: client)
+    names = {"clf": make_classifier(prompt_epochs=0), "grid": {"pairwise_weight": [0.3]}, "GridSearchCV": GridSearchCV}
+    names.update(paths=shade_paths, y=shades[1], L2RCLIPClassifier=L2RCLIPClassifier)
+    exec(page_block("scaling.md", "Client(").replace("cv=5", "cv=2"), names)
+    exec(page_block("scaling.md", "client.scatter").replace("100", "2"), names)
+    np.testing.assert_allclose(names["probabilities"], names["search"].predict_proba(shade_paths), atol=1e-5)

@@ -14,6 +14,7 @@ from skl2rclip import __version__
 from skl2rclip._cli.console import Console
 from skl2rclip._cli.main import COMMANDS, INTERRUPTED, PIPE_CLOSED, main
 from skl2rclip._cli.parsing import CommandParser, with_values_joined
+from tests.cli.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +76,22 @@ def test_command_lines_of_the_documentation_are_understood(line):
     parser = CommandParser(name, "")
     importlib.import_module(f"skl2rclip._cli.{name}").add_options(parser)
     parser.parse_intermixed_args(with_values_joined(arguments))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_command_lines_of_a_page_run_one_after_the_other(run, graded, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "others"):
+        (tmp_path / name).symlink_to(graded)
+    page = (ROOT / "docs" / "putting-to-work.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\$ (skl2rclip .*)", page, flags=re.MULTILINE)
+    for line in lines:
+        # plots and exports take long, and a push wants a hub: tests of their own run them
+        _, name, *arguments = shlex.split(line.replace("skl2rclip-tiny", tiny).replace("--plots plots", ""))
+        if name not in ("export", "push"):
+            said = run(name, *arguments, *(QUICK if name == "fit" else ()))
+            assert (name, said.status) == (name, 0)
+    assert {"quality", "others.npy", "quality.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_documentation_shows_every_command():

@@ -16,6 +16,7 @@ from skl2rclip import L2RCLIPClassifier
 from skl2rclip._clip.backbone import unload_backbones
 from skl2rclip.errors import InvalidParameterError, MissingBackboneError
 from tests.support import hub as stand_in
+from tests.support.pages import page_block
 
 TOKEN, READER = "hf_writes", "hf_reads"
 REPOSITORY = "me/quality"
@@ -92,6 +93,13 @@ def test_one_commit_takes_a_model_there_and_back(hub, by_words, images, photos):
     np.testing.assert_array_equal(loaded.predict_proba(images), by_words.predict_proba(images))
     assert loaded.get_params().keys() == by_words.get_params().keys()
     assert loaded._state.n_images == (0, 0, 0, 0, 0)
+
+
+def test_the_lines_of_the_page_run(hub, by_words, photos):
+    names = {"clf": by_words, "X_test": photos[0], "y_test": photos[1]}
+    exec(page_block("putting-to-work.md", "push_to_hub").replace("you/", "me/"), names)
+    exec(page_block("putting-to-work.md", "from_pretrained").replace("you/", "me/"), names)
+    np.testing.assert_array_equal(names["clf"].predict(photos[0]), by_words.predict(photos[0]))
 
 
 def test_nothing_that_is_uploaded_names_a_folder_of_this_machine(hub, model, photos, tmp_path):

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from skl2rclip import L2RCLIPClassifier, input_pixels
 from skl2rclip._deploy import onnx_file
 from skl2rclip.errors import InvalidParameterError
+from tests.support.pages import page_block
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -69,6 +70,14 @@ def test_a_file_predicts_as_the_classifier_in_batches_of_any_size(fitted_model, 
         np.testing.assert_allclose(found, expected[:n], atol=1e-4)
     assert 0 <= returned <= 1e-4
     assert names_in(path.parent) == ["grades.onnx"]
+
+
+def test_the_lines_of_the_page_run(fitted_model, photos, image_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_file, "_exported", lambda module, opset: onnx.load(image_file[0]))  # which takes seconds
+    names = {"clf": fitted_model("frozen"), "paths": photos[0]}
+    exec(page_block("putting-to-work.md", "export_onnx"), names)
+    np.testing.assert_allclose(names["probabilities"], names["clf"].predict_proba(photos[0]), atol=1e-4)
 
 
 def test_metadata_say_what_the_model_is_and_nothing_of_this_machine(fitted_model, image_file):

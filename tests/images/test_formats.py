@@ -14,7 +14,7 @@ from skl2rclip._images.formats import FORMATS, OTHER_FORMAT, format_of
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.memory import decoding_bytes
 
-DOCS = Path(__file__).parents[2] / "docs/inputs.md"
+DOCS = Path(__file__).parents[2] / "docs/inputs-reference.md"
 
 
 def remark(known):
@@ -35,7 +35,7 @@ def test_the_documentation_has_the_table():
     rows = [f"| {name} | {cost(known)} | {remark(known)} |" for name, known in FORMATS.items()]
     rows.append(f"| any other | {cost(OTHER_FORMAT)} | {remark(OTHER_FORMAT)} |")
     table = "\n".join(["| format | bytes a pixel | what is particular |", "| --- | --- | --- |", *rows])
-    assert table in DOCS.read_text(), f"docs/inputs.md must hold:\n{table}"
+    assert table in DOCS.read_text(), f"docs/inputs-reference.md must hold:\n{table}"
 
 
 def test_each_format_is_one_that_pillow_or_a_named_plugin_knows():

@@ -75,7 +75,7 @@ def test_pillows_limit_is_the_users(tmp_path, monkeypatch):
 
 def test_limits_reach_workers_by_their_initializer_and_never_by_a_pickle(tiny, tmp_path, monkeypatch):
     def prepare():
-        """What docs/inputs.md tells workers."""
+        """What docs/inputs-reference.md tells workers."""
         from PIL import Image, ImageFile
 
         ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = True, None

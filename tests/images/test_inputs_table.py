@@ -1,4 +1,4 @@
-"""The table of docs/inputs.md: an image of each kind is made, read, and held against the same image in eight bits.
+"""The table of docs/inputs-reference.md: an image of each kind is made, read, and held against the same in eight bits.
 
 ``python tests/images/test_inputs_table.py`` writes the table anew.
 """
@@ -20,7 +20,7 @@ from sklearn.datasets import load_sample_images
 from skl2rclip import CLIPImageEncoder, ImageCrop, find_unreadable
 from tests.support.dicom_files import write_dicom
 
-PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"
+PAGE = Path(__file__).parents[2] / "docs" / "inputs-reference.md"
 BEGIN, END = "<!-- made by tests/images/test_inputs_table.py -->\n", "<!-- until here -->\n"
 SCENE = Image.fromarray(load_sample_images().images[1]).resize((96, 64))
 RGB, GREY = np.asarray(SCENE), np.asarray(SCENE.convert("L"))

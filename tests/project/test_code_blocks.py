@@ -1,31 +1,42 @@
-"""Code in README and docs: what evaluates measures errors in ranks, and the first steps run as they are printed."""
+"""Code in README and docs: what evaluates measures errors in ranks, and each block runs as it is printed."""
 
 import ast
+import inspect
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+from skl2rclip import L2RCLIPClassifier
+from tests.support.pages import PAGES, ROOT, blocks, given_names, page_block, write_data_sets
+
 AS_PRINTED = "**words, random_state=0)"
+# blocks that run on what another test has made, by a word of theirs; that test asks for them by `page_block`
+ELSEWHERE = {
+    ("README.md", "load_image_folder"): "project/test_code_blocks.py",
+    ("scaling.md", "Client("): "test_cluster.py",
+    ("scaling.md", "client.scatter"): "test_cluster.py",
+    ("putting-to-work.md", "export_onnx"): "deploy/test_onnx_file.py",
+    ("putting-to-work.md", "push_to_hub"): "deploy/test_hub.py",
+    ("putting-to-work.md", "from_pretrained"): "deploy/test_hub.py",
+}
+# what takes long, and what is the same with less of it
+LESS = {
+    r'"(ViT-B-32", "laion2b_s34b_b79k|skl2rclip-tiny|skl2rclip-photo)"': "{tiny}",
+    r"\bcv=\d+": "cv=2",
+    r"KFold\(5": "KFold(2",
+    r"n_jobs=\d+": "n_jobs=1",
+    r"n_repeats=10": "n_repeats=1",
+    r"make_graded_photographs\(\d+": "make_graded_photographs(20",
+    r"n_draws=\d+": "n_draws=20",
+}
 QUICKER = '**words, random_state=0, prompt_epochs=1, image_features="embedding")'
 EVALUATING = {"GridSearchCV", "RandomizedSearchCV", "cross_validate", "cross_val_score", "learning_curve"}
 ERRORS = {"mean_absolute_error", "mean_absolute_rank_error"}
 
 
-def blocks(page):
-    return BLOCK.findall(page.read_text(encoding="utf-8"))
-
-
-def block_with(page, word):
-    [block] = [block for block in blocks(page) if word in block]
-    return block
-
-
-BLOCKS = [(f"{page.name}-{number}", block) for page in PAGES for number, block in enumerate(blocks(page))]
+BLOCKS = [(f"{page}-{number}", block) for page in PAGES for number, block in enumerate(blocks(page))]
 # code in docstrings, as far as it evaluates anything
 for path in sorted((ROOT / "skl2rclip").rglob("*.py")):
     lines = re.findall(r"^ +(?:>>>|\.\.\.) ?(.*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -72,14 +83,14 @@ def folder(tmp_path_factory):
     """Run the lines of the first hour that write images, for fewer of them, and return where they are."""
     folder, before = tmp_path_factory.mktemp("hour"), Path.cwd()
     os.chdir(folder)
-    exec(block_with(ROOT / "docs" / "first-hour.md", "make_graded_photographs(400").replace("400", "100"), {})
+    exec(page_block("first-hour.md", "make_graded_photographs(400").replace("400", "100"), {})
     os.chdir(before)
     return folder
 
 
 def test_the_quick_start_runs_as_it_is_printed(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    block = block_with(ROOT / "README.md", "load_image_folder")
+    block = page_block("README.md", "load_image_folder")
     assert AS_PRINTED in block
     exec(block.replace(AS_PRINTED, QUICKER), {})
     error, accuracy, words = capsys.readouterr().out.split("\n")[:3]
@@ -91,7 +102,7 @@ def test_the_quick_start_runs_as_it_is_printed(folder, monkeypatch, capsys):
 def test_the_first_hour_runs_as_it_is_printed(folder, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(folder)
-    code = "\n".join(blocks(ROOT / "docs" / "first-hour.md")[1:])
+    code = "\n".join(blocks("first-hour.md")[1:])
     assert AS_PRINTED in code
     exec(code.replace(AS_PRINTED, QUICKER), {})
     printed = capsys.readouterr().out
@@ -100,3 +111,52 @@ def test_the_first_hour_runs_as_it_is_printed(folder, monkeypatch, capsys):
     assert max(errors.values()) < 1
     for name in ("probe.png", "errors.png", "confusion.png", "quality/model.json"):
         assert (folder / name).is_file()
+
+
+# ------------------------------------------------------- the other pages
+
+
+@pytest.fixture
+def quick_defaults(tiny, monkeypatch):
+    """Let a classifier of which a page says no more learn from a small model, in next to no time."""
+    made = L2RCLIPClassifier.__init__
+    names = inspect.signature(made).parameters
+    assert list(names)[1:3] == ["model_name", "pretrained"]
+    quick = {"device": "cpu", "prompt_epochs": 0, "image_epochs": 1, "image_features": "embedding"}
+    monkeypatch.setattr(made, "__defaults__", (tiny, None))
+    monkeypatch.setattr(made, "__kwdefaults__", {**made.__kwdefaults__, **quick})
+
+
+def runs_elsewhere(page, block):
+    return any(page == of_page and word in block for of_page, word in ELSEWHERE)
+
+
+def with_less(block, tiny):
+    for pattern, less in LESS.items():
+        block = re.sub(pattern, lambda _, less=less: less.format(tiny=repr(tiny)), block)
+    return block
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("quick_defaults")
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "first-hour.md" and blocks(page)])
+def test_each_block_of_a_page_runs_after_those_before_it(page, tiny, fitted_classifier, tmp_path, monkeypatch):
+    for module in ("matplotlib", "pandas"):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page", **given_names(tmp_path, fitted_classifier())}
+    if page == "datasets.md":
+        write_data_sets(tmp_path)
+    if page == "keeping-models.md":  # whose callback waits for an epoch
+        monkeypatch.setitem(L2RCLIPClassifier.__init__.__kwdefaults__, "prompt_epochs", 1)
+    for number, block in enumerate(blocks(page)):
+        if not runs_elsewhere(page, block):
+            code = compile(with_less(block, tiny), f"{page}, block {number}", "exec")
+            exec(code, names)
+
+
+@pytest.mark.parametrize(("page", "word"), ELSEWHERE)
+def test_what_does_not_run_here_runs_where_it_is_said_to(page, word):
+    text = (ROOT / "tests" / ELSEWHERE[page, word]).read_text(encoding="utf-8")
+    assert page_block(page, word)
+    assert f'page_block("{page}", "{word}")' in text

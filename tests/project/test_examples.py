@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -146,9 +147,36 @@ def test_untrained_a_good_prompt_is_better_than_a_wrongly_ordered_one(monkeypatc
     assert (tmp_path / "prompts.png").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))])
-def test_pages_link_to_what_is_there(page):
-    file = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text())
-    missing = [link for link in links if "://" not in link and not (file.parent / link).exists()]
-    assert not missing
+# the changelog links to pages as they were
+LINKING = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")} - {ROOT / "CHANGELOG.md"})
+
+
+def anchors(file):
+    """Names of the headings of a page, as code hosts make them."""
+    text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    plain = (
+        re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line) for line in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("file", LINKING, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_pages_link_to_what_is_there(file):
+    text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    missing = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = file.parent / path if path else file
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+    assert missing == []
+
+
+@pytest.mark.parametrize("file", LINKING, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_headings_of_a_page_go_down_one_step_at_a_time(file):
+    text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    depths = [len(marks) for marks in re.findall(r"^(#+) ", text, flags=re.MULTILINE)]
+    assert depths[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(depths))
+    assert depths.count(1) == 1

@@ -127,7 +127,7 @@ def test_categories_without_images_are_removed(wrap):
 
 
 def test_intervals_become_words_in_their_order_as_the_page_says():
-    code = re.search(r"first: `(y\.astype.*)`", page("inputs.md"))[1]
+    code = re.search(r"first: `(y\.astype.*)`", page("labels.md"))[1]
     y = pd.Series(pd.cut([15, 1, 9], [0, 2, 10, 100]))
     assert rank_scale(run(code, y=y))[1].tolist() == rank_scale(y)[1].tolist() == [2, 0, 1]
 
@@ -221,21 +221,21 @@ def test_images_are_taken_as_the_error_says(photo, kind, monkeypatch):
 
 def test_images_of_data_sets_and_names_in_bytes_are_given_as_the_page_says(photo):
     assert "not an image" in find_unreadable([os.fsencode(photo)])[0]
-    code = re.search(r"cannot be read: give `(os\.fsdecode\(name\))`", page("inputs.md"))[1]
+    code = re.search(r"cannot be read: give `(os\.fsdecode\(name\))`", page("inputs-reference.md"))[1]
     assert find_unreadable([run(code, name=os.fsencode(photo))]) == {}
     datasets = pytest.importorskip("datasets")
-    code = re.search(r"`(data_set\.cast_column\(.*?\)\[.*?\])`", page("inputs.md"))[1]
+    code = re.search(r"`(data_set\.cast_column\(.*?\)\[.*?\])`", page("inputs-reference.md"))[1]
     features = datasets.Features({"image": datasets.Image()})
     data_set = datasets.Dataset.from_dict({"image": [str(photo)]}, features=features)
     undecoded = run(code, data_set=data_set, Image=datasets.Image)
     assert [type(image) for image in as_image_list(undecoded)] in ([bytes], [str])
     assert find_unreadable(undecoded) == {}
-    code = re.search(r"torchvision `(\[path for .*?\])`", page("inputs.md"))[1]
+    code = re.search(r"torchvision `(\[path for .*?\])`", page("inputs-reference.md"))[1]
     assert run(code, data_set=type("Folder", (), {"samples": [(str(photo), 0)]})) == [str(photo)]
 
 
 def test_colours_in_the_order_of_opencv_are_turned_as_the_page_says(photo):
-    code = re.search(r"of `cv2\.imread` give `(.*?)`", page("inputs.md"))[1]
+    code = re.search(r"of `cv2\.imread` give `(.*?)`", page("inputs-reference.md"))[1]
     turned = run(code, image=array_of(photo)[..., ::-1])  # what cv2.imread returns
     np.testing.assert_array_equal(as_image_list([turned])[0], array_of(photo))
 
