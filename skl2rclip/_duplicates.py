@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.decoding import image_threads, read_image, reason_of
-from skl2rclip._images.files import ImageLike, rows_of_each, stamped
+from skl2rclip._images.files import ImageLike, stamped
 from skl2rclip._images.levels import WhiteLevel
-from skl2rclip._images.likeness import Appearance, differing_bits, have_like_colours
-from skl2rclip._images.memory import MemoryTicket
+from skl2rclip._images.likeness import differing_bits, hashes_of_crops, have_like_colours, textures_of
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import check_groups, check_no_embeddings, check_real, check_string
-from skl2rclip.errors import UnreadableImagesError
 
 # images that are looked at, of those nearest to an image and to its mirror image
 _N_BY_TOWER, _N_BY_TEXTURE = 20, 10
 # pairs that differ in more bits under few crops do not agree under any
 _WORTH_ALL_CROPS = 0.3
-_PAIRS_AT_ONCE = 10_000
 
 
 def find_duplicates(
@@ -150,8 +146,8 @@ def find_duplicates(
         if names is not None
     }
     embeddings = _embeddings(images, plain)
-    appearances = _appearances(images, plain)
-    pairs, distances = _copies(embeddings, appearances, bound)
+    seen = _appearances(images, plain)
+    pairs, distances = _copies(embeddings, seen, bound)
     import pandas as pd
 
     return pd.DataFrame(_columns(len(images), pairs, distances, of_image))
@@ -190,62 +186,40 @@ def _embeddings(images: Sequence[ImageLike], plain: dict[str, Any]) -> np.ndarra
     return rows.reshape(len(images), 2, -1)
 
 
-def _appearances(images: Sequence[ImageLike], plain: dict[str, Any]) -> list[Appearance]:
-    """Decode every image once, in threads."""
-    copies = rows_of_each(images, range(len(images)))
-    white, failures = WhiteLevel(plain["white_level"]), dict[int, str]()
-    seen: list[Any] = [None] * len(images)
+def _appearances(images: Sequence[ImageLike], plain: dict[str, Any]) -> np.ndarray:
+    """Look at every image that has not been looked at before, (n,), `APPEARANCE`."""
+    from skl2rclip._embedding.appearances import appearances_of
 
-    def look(row: int) -> None:
-        try:
-            with MemoryTicket(plain["max_memory"]) as ticket:
-                appearance = Appearance.of(read_image(images[row], None, ticket, _shrinkage, white).image)
-        except Exception as error:  # PIL's plugins raise anything on broken files
-            failures.update(dict.fromkeys(copies[row], reason_of(error)))
-            return
-        for copy in copies[row]:
-            seen[copy] = appearance
-
-    with image_threads(plain["n_jobs"]) as pool:
-        list(pool.map(look, copies))
-    if failures:  # where the cache knew what has gone since
-        raise UnreadableImagesError(dict(sorted(failures.items())), images, len(images))
-    return seen
-
-
-def _shrinkage(size: tuple[int, int]) -> float:
-    return max(1.0, min(size) / 64)
+    white = WhiteLevel(plain["white_level"])
+    return appearances_of(images, plain["embedding_cache"], plain["n_jobs"], plain["max_memory"], white)
 
 
 # --------------------------------------------------------------------- pairs
 
 
-def _copies(
-    embeddings: np.ndarray, appearances: Sequence[Appearance], threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _copies(embeddings: np.ndarray, seen: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Find pairs of copies: indices (pairs, 2), and in what share of bits each pair differs, 0 for exact copies."""
-    first_of: dict[bytes, int] = {}
-    first = np.array([first_of.setdefault(each.digest, row) for row, each in enumerate(appearances)])
-    rows = np.arange(len(first))
+    _, first, of_each = np.unique(seen["digest"], axis=0, return_index=True, return_inverse=True)
+    first, rows = first[of_each.ravel()], np.arange(len(seen))
     repeated = first != rows
     exact = np.stack([first[repeated], rows[repeated]], axis=1)
     different = np.flatnonzero(~repeated)
-    candidates = different[_candidates(embeddings[different], [appearances[row] for row in different.tolist()])]
-    near, distances = _near(candidates, appearances, threshold)
+    candidates = different[_candidates(embeddings[different], seen["grey"][different])]
+    near, distances = _near(candidates, seen, threshold)
     # what hashes do not see is no exact copy
     distances = np.maximum(distances, np.finfo(np.float64).tiny)
     return np.concatenate([exact, near]), np.concatenate([np.zeros(len(exact)), distances])
 
 
-def _candidates(embeddings: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
+def _candidates(embeddings: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """Pair each image with those that are worth a second look: indices (pairs, 2), each pair once.
 
     Those are near by the tower, or by small grey pixels: towers see brightness and what lies at the edges, and some of
     them see it well.
     """
-    textures = np.stack([each.texture.reshape(4, -1) for each in appearances])
-    pairs = np.concatenate([_neighbors(embeddings, _N_BY_TOWER), _neighbors(textures, _N_BY_TEXTURE)])
-    return np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    pairs = np.concatenate([_neighbors(embeddings, _N_BY_TOWER), _neighbors(textures_of(grey), _N_BY_TEXTURE)])
+    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    return np.stack(np.divmod(np.unique(pairs @ (len(grey), 1)), len(grey)), axis=1)
 
 
 def _neighbors(views: np.ndarray, k: int) -> np.ndarray:
@@ -260,21 +234,28 @@ def _neighbors(views: np.ndarray, k: int) -> np.ndarray:
     return np.stack([np.repeat(np.arange(n), found.shape[1]), found.ravel()], axis=1)
 
 
-def _near(pairs: np.ndarray, appearances: Sequence[Appearance], threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def _near(pairs: np.ndarray, seen: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Keep the pairs whose pixels agree, and say in what share of bits they differ."""
-    hashes = np.stack([each.hashes for each in appearances])
-    distances = np.empty(len(pairs))
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        a, b = pairs[start : start + _PAIRS_AT_ONCE].T
-        distances[start : start + _PAIRS_AT_ONCE] = differing_bits(hashes[a], hashes[b])
+    distances = _in_portions(differing_bits, seen["hashes"], pairs, 10_000)
     is_worth = distances <= max(threshold, _WORTH_ALL_CROPS)
     pairs, distances = pairs[is_worth], distances[is_worth]
-    alike = np.array([have_like_colours(appearances[a], appearances[b]) for a, b in pairs], bool)
-    for place in np.flatnonzero(alike & (distances > threshold)):
-        a, b = (appearances[row].all_hashes[None] for row in pairs[place])
-        distances[place] = differing_bits(a, b)[0]
-    is_near = alike & (distances <= threshold)
+    alike = _in_portions(have_like_colours, seen["colour"], pairs, 10_000).astype(bool)
+    pairs, distances = pairs[alike], distances[alike]
+    is_doubtful = distances > threshold
+    rows, places = np.unique(pairs[is_doubtful], return_inverse=True)
+    crops = [hashes_of_crops(seen["grey"][rows[start : start + 100]]) for start in range(0, len(rows), 100)]
+    if crops:
+        distances[is_doubtful] = _in_portions(differing_bits, np.concatenate(crops), places.reshape(-1, 2), 500)
+    is_near = distances <= threshold
     return pairs[is_near], distances[is_near]
+
+
+def _in_portions(
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray], values: np.ndarray, pairs: np.ndarray, size: int
+) -> np.ndarray:
+    """Compare the values of pairs, so many at once, which bounds the memory: ndarray of shape (pairs,)."""
+    portions = (pairs[start : start + size].T for start in range(0, len(pairs), size))
+    return np.concatenate([np.empty(0), *(compare(values[a], values[b]) for a, b in portions)])
 
 
 # --------------------------------------------------------------------- frame
