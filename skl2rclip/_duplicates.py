@@ -1,4 +1,4 @@
-"""`find_duplicates`: which images of X are copies of one another, for those who split, label or count them.
+"""`find_duplicates`: which images of X are copies of one another, and groups that keep them together in a split.
 
 A frozen tower says which images are worth a second look, and their pixels whether they are copies. What pixels are
 compared by stands in ``_images.likeness``.
@@ -20,7 +20,7 @@ from skl2rclip._images.files import ImageLike, stamped
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.likeness import differing_bits, hashes_of_crops, have_like_colours, textures_of
 from skl2rclip._settings import checked
-from skl2rclip._utils.arguments import check_groups, check_no_embeddings, check_real, check_string
+from skl2rclip._utils.arguments import check_groups, check_integer, check_no_embeddings, check_real, check_string
 
 # images that are looked at, of those nearest to an image and to its mirror image
 _N_BY_TOWER, _N_BY_TEXTURE = 20, 10
@@ -50,8 +50,8 @@ def find_duplicates(
 
     For each image the nearest ones by a frozen tower and by small grey pixels, and those nearest to its mirror image,
     are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits and
-    their colours agree. Copies of copies are one set. Each call decodes every image once; with an `embedding_cache`
-    none passes the tower a second time.
+    their colours agree. Copies of copies are one set. What an image looks like is kept beside its embedding: one that
+    this process has seen, or any with this `embedding_cache`, is neither decoded nor embedded again.
 
     Parameters
     ----------
@@ -102,7 +102,9 @@ def find_duplicates(
 
     See Also
     --------
+    group_duplicates : Groups for splits and fits that keep copies together.
     find_unreadable : Which images cannot be read.
+    skl2rclip.inspection.DuplicateImagesDisplay : The sets, to be looked at.
 
     References
     ----------
@@ -151,6 +153,84 @@ def find_duplicates(
     import pandas as pd
 
     return pd.DataFrame(_columns(len(images), pairs, distances, of_image))
+
+
+def group_duplicates(copies: Any, n_images: int, groups: Any = None) -> np.ndarray:
+    """Make groups that keep copies together, for the `groups` of `GroupKFold` and of `L2RCLIPClassifier.fit`.
+
+    Images of one set are in one group, and so are those of one of `groups`: groups that a set crosses become one. An
+    image that shares neither with another is a group of its own.
+
+    Parameters
+    ----------
+    copies : pandas.DataFrame
+        As `find_duplicates` returns it, or those rows of it that you believe.
+    n_images : int
+        How many images it was asked about, ``len(X)``.
+    groups : array-like of shape (n_images,), optional
+        What images belong to already, such as patients or plants.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), int64
+        Groups, numbered from 0 in the order of the images.
+
+    Raises
+    ------
+    TypeError
+        If `copies` has no columns ``set`` and ``index``.
+    ValueError
+        If it names images that there are not, or groups have not one entry for each.
+    InvalidParameterError
+        If `n_images` is no number of images.
+
+    See Also
+    --------
+    find_duplicates : Which images are copies of one another.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skl2rclip import group_duplicates
+    >>> copies = pd.DataFrame({"set": [0, 0], "index": [1, 3]})
+    >>> group_duplicates(copies, 5)
+    array([0, 1, 2, 1, 3])
+    >>> group_duplicates(copies, 5, groups=["Ann", "Ann", "Bob", "Eve", "Eve"])
+    array([0, 0, 1, 0, 0])
+    """
+    n = check_integer("n_images", n_images, minimum=1)
+    of_image = np.arange(n) if groups is None else check_groups(groups, n)
+    rows, sets = _members_of_sets(copies, n)
+    n_groups = n + len(of_image)  # sets have the numbers from here on
+    joined = np.concatenate([np.stack([np.arange(n), n + of_image]), np.stack([rows, n_groups + sets])], axis=1)
+    size = n_groups + sets.max(initial=-1) + 1
+    _, component = connected_components(coo_array((np.ones(joined.shape[1], bool), joined), (size, size)), False)
+    return _numbered(component[:n])
+
+
+def _members_of_sets(copies: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read indices of images that have a copy, and their sets, numbered from 0."""
+    missing = {"set", "index"} - set(getattr(copies, "columns", ()))
+    if missing:
+        raise TypeError(
+            f"copies must be a frame as find_duplicates returns it, and has no column {sorted(missing)[0]!r}; got "
+            f"{type(copies).__name__}."
+        )
+    rows = np.asarray(copies["index"])
+    if len(rows) and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n):
+        raise ValueError(
+            f"copies has indices from {rows.min()} to {rows.max()}, and n_images is {n}: give both of the same X, of "
+            "which nothing has been left out since."
+        )
+    return rows.astype(np.int64), np.unique(np.asarray(copies["set"]), return_inverse=True)[1]
+
+
+def _numbered(names: np.ndarray) -> np.ndarray:
+    """Give numbers to names, ndarray of shape (n,), from 0 in the order in which it comes first."""
+    _, first, of_each = np.unique(names, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[of_each]
 
 
 def check_installed() -> None:
@@ -271,15 +351,12 @@ def _columns(
     for side in pairs.T:
         np.minimum.at(nearest, side, distances)
     rows = np.flatnonzero(np.isfinite(nearest))
-    _, first, members = np.unique(component[rows], return_index=True, return_inverse=True)
-    number = np.empty(len(first), int)
-    number[np.argsort(first)] = np.arange(len(first))  # in the order of the first image of each
-    sets = number[members]
+    sets = _numbered(component[rows])
     order = np.argsort(sets, kind="stable")
     rows, sets = rows[order], sets[order]
     kinds = np.where(nearest[rows] == 0, "exact", "near").astype(object)
     columns = {"set": sets, "index": rows, "distance": nearest[rows].round(6), "kind": kinds}
     for called, names in of_image.items():
-        differ = np.array([len(np.unique(names[rows[sets == each]])) > 1 for each in range(len(first))], bool)
-        columns[called] = differ[sets]
+        pairs = np.unique(np.stack([sets, names[rows]]), axis=1)
+        columns[called] = np.bincount(pairs[0], minlength=1)[sets] > 1
     return columns
