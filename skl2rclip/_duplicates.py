@@ -35,7 +35,7 @@ def find_duplicates(
     *,
     model_name: str = "skl2rclip-tiny",
     pretrained: str | os.PathLike | None = None,
-    threshold: float = 0.12,
+    threshold: float = 0.1,
     device: str = "auto",
     embedding_cache: str | os.PathLike | None = None,
     max_memory: int | str | None = None,
@@ -66,7 +66,7 @@ def find_duplicates(
         and take longer.
     pretrained : str, path or None, default=None
         Its weights, as `CLIPImageEncoder` takes them; not used with ``skl2rclip-tiny`` and ``skl2rclip-photo``.
-    threshold : float, default=0.12
+    threshold : float, default=0.1
         Share of the 256 bits of their hashes in which near copies may differ, in [0, 0.5]. Raise it to find copies that
         were changed more, which takes more of different images that look alike for copies.
     device : str, default="auto"

@@ -64,7 +64,7 @@ def test_near_copies_are_found_in_one_set_each(scenes):
     frame = find_duplicates([*scenes, *changed])
     assert indices_of_sets(frame) == [[row, row + 6] for row in range(6)]
     assert set(frame["kind"]) == {"near"}
-    assert frame["distance"].between(0, 0.12).all()
+    assert frame["distance"].between(0, 0.1).all()
 
 
 def test_what_the_tower_takes_for_the_same_is_told_apart_by_its_pixels(scenes, monkeypatch):

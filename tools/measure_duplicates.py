@@ -88,8 +88,14 @@ CHANGES: dict[str, Change] = {
 }
 
 
-# of BCCD, found by this tool and looked at by eye: both show the same cells
-KNOWN = {("BloodImage_00037", "BloodImage_00038")}
+# found by this tool and looked at by eye: the same cells of BCCD, the same leaves of lara2018 photographed twice
+KNOWN = {
+    ("BloodImage_00037", "BloodImage_00038"),
+    ("1022", "813"),
+    ("1352", "1356"),
+    ("1715", "1722"),
+    ("758", "759"),
+}
 STAGES = {
     "_embeddings": "embed",
     "_appearances": "look (decode, digest, hash)",
@@ -244,7 +250,7 @@ def main() -> None:
             "handwritten digits": handwritten_digits(),
         }
         for name, originals in (folders | others).items():
-            measure(name, originals, thresholds or [0.12], given, options.copies)
+            measure(name, originals, thresholds or [0.1], given, options.copies)
 
 
 if __name__ == "__main__":
