@@ -18,7 +18,7 @@ from skl2rclip.inspection._responses import as_sequence
 from skl2rclip.inspection._thumbnails import Thumbnail, check_images, thumbnails_of
 
 _SIDE = 160  # pixels of thumbnails
-_TILE, _LINE, _HEADING = 1.6, 0.1, 0.17  # inches of a tile, and of a line and a heading in tiles
+_TILE, _LINE, _HEADING = 1.6, 0.1, 0.14  # inches of a tile, and of a line and a heading in tiles
 _STEP = 1.08  # of a tile and the gap beside it, in tiles
 
 
@@ -189,9 +189,9 @@ class DuplicateImagesDisplay:
     def _tops(self) -> tuple[list[float], float]:
         """Upper edges of the sets, and where the last one ends, in tiles."""
         tops, top = [], 0.0
-        for thumbnails, captions in zip(self.thumbnails, self.captions, strict=True):
+        for number, thumbnails in enumerate(self.thumbnails):
             tops.append(top)
-            n_lines = max(len(lines) for lines in captions)
+            n_lines = max(len(self._lines(number, place)) for place in range(len(thumbnails)))
             top += _HEADING + max(sides(each.pixels)[0] for each in thumbnails) + _LINE * n_lines + 0.16
         return tops, top or 0.3
 
@@ -206,13 +206,18 @@ class DuplicateImagesDisplay:
         images, texts = [], []
         thumbnails = self.thumbnails[number]
         tallest = max(sides(each.pixels)[0] for each in thumbnails)
-        for place, (thumbnail, lines) in enumerate(zip(thumbnails, self.captions[number], strict=True)):
+        for place, thumbnail in enumerate(thumbnails):
             corner = (place * _STEP, top)
             images.append(draw_tile(ax, thumbnail, corner, tallest, self._size))
             below = (corner[0], top + tallest + 0.03)
-            named = [thumbnail.name] if thumbnail.name and thumbnail.pixels is not None else []
-            texts.append(text_below(ax, below, [*named, *lines], self._size, text_kw))
+            texts.append(text_below(ax, below, self._lines(number, place), self._size, text_kw))
         return images, texts
+
+    def _lines(self, number: int, place: int) -> list[str]:
+        """Return the lines below an image: the name of its file, where the tile does not say it, and its caption."""
+        thumbnail = self.thumbnails[number][place]
+        named = [thumbnail.name] if thumbnail.name and thumbnail.pixels is not None else []
+        return [*named, *self.captions[number][place]]
 
 
 class _Sets:

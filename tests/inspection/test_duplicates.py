@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,10 +79,13 @@ def test_words_stand_for_labels_and_without_copies_the_title_says_so():
     assert nothing.ax_.get_title(loc="left") == "Copies: 0 of 0 sets, of 0 among 12 images"
 
 
-def test_tiles_headings_and_captions_do_not_overlap():
-    sizes = [(30, 20), (20, 30), (9, 40), (40, 9)] * 3
-    images = [Image.new("RGB", size, "red") for size in sizes]
-    display = draw(copies_of([0, 1, 2], [3, 4], [5, 6, 7, 8]), images, ["a long word for a label"] * 12)
+@pytest.mark.parametrize("size", [None, (4, 3)])
+def test_tiles_headings_and_captions_do_not_overlap(size, tmp_path):
+    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path, shape in zip(paths, [(30, 20), (20, 30), (9, 40), (40, 9)] * 3, strict=True):
+        Image.new("RGB", shape, "red").save(path)
+    display = draw(copies_of([0, 1, 2], [3, 7], [5, 6, 8]), paths, ["a long word for a label"] * 12, range(12), ax=ax)
     display.figure_.canvas.draw()
     artists = [*chain(*display.images_, *display.texts_), *display.headings_]
     boxes = [artist.get_window_extent() for artist in artists]
