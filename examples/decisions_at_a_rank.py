@@ -27,7 +27,7 @@ WANTED = 0.9  # sensitivity
 def chosen_threshold(proba: np.ndarray, y: np.ndarray, rank: str, ranks: list[str]) -> float:
     """Return the highest threshold at which 'at least `rank`' finds as many as wanted."""
     k = ranks.index(rank) - 1
-    thresholds = np.linspace(0, 1, 101)
+    thresholds = np.linspace(0, 1, 21)
     found = [at_least_rank_scores(y, proba, ranks=ranks, threshold=each).sensitivity[k] for each in thresholds]
     return float(thresholds[np.flatnonzero(np.array(found) >= WANTED)[-1]])
 

@@ -1,5 +1,7 @@
 """Each 'at least this rank', with intervals, of one model and of two in pairs."""
 
+from copy import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -101,20 +103,29 @@ def test_what_no_image_tells_is_left_out():
     display.figure_.canvas.draw()
 
 
-def test_words_come_from_a_categorical_or_from_the_classifier_that_knows_their_order(graded, make_classifier, shades):
+def test_words_come_from_a_categorical_or_from_the_classifier_that_knows_them(named, shades):
     words = pd.Categorical.from_codes([0, 1, 2, 2], ["none", "mild", "severe"], ordered=True)
     display = draw(words, np.eye(3)[[1, 0, 2, 2]], n_resamples=5)  # columns mild, none, severe
     assert display.display_labels == ["mild", "severe"]
     assert display.scores["roc_auc"].tolist() == [[1, 1]]
-    images, numbers = shades
-    named = np.array(GRADES)[numbers]
-    ours = make_classifier(prompt_epochs=1, ranks=GRADES).fit(images, named)
-    dummy = DummyClassifier().fit(images, named)
-    both = inspection.AtLeastRankDisplay.from_estimators({"dummy": dummy, "ours": ours}, images, named, n_resamples=5)
+    dummy = DummyClassifier().fit(*shades)
+    models = {"dummy": dummy, "ours": named}
+    both = inspection.AtLeastRankDisplay.from_estimators(models, *shades, n_resamples=5)
     assert both.display_labels == GRADES[1:]
     np.testing.assert_allclose(both.scores["roc_auc"][0], 0.5)
-    expected = at_least_rank_scores(named, ours.predict_proba(images), ranks=GRADES)
+    expected = at_least_rank_scores(shades[1], named.predict_proba(shades[0]))
     np.testing.assert_allclose(both.scores["sensitivity"][1], expected.sensitivity)
+
+
+def test_a_fitted_classifier_lends_another_its_order_of_words(graded):
+    probe, X, words = graded
+    probe = copy(probe)
+    learned = copy(probe)
+    learned.ranks_ = np.array(GRADES)
+    both = inspection.AtLeastRankDisplay.from_estimators({"probe": probe, "ours": learned}, X, words, n_resamples=5)
+    assert both.display_labels == GRADES[1:]
+    expected = at_least_rank_scores(words, probe.predict_proba(X), ranks=GRADES)
+    np.testing.assert_allclose(both.scores["specificity"], [expected.specificity] * 2)
 
 
 @pytest.mark.parametrize(
