@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,14 @@ from scipy.sparse.csgraph import connected_components
 from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.files import ImageLike, stamped
 from skl2rclip._images.levels import WhiteLevel
-from skl2rclip._images.likeness import differing_bits, hashes_of_crops, have_like_colours, textures_of
+from skl2rclip._images.likeness import (
+    angles,
+    differing_bits,
+    frequencies_of,
+    hashes_of_crops,
+    have_like_colours,
+    textures_of,
+)
 from skl2rclip._settings import checked
 from skl2rclip._utils.arguments import check_groups, check_integer, check_no_embeddings, check_real, check_string
 
@@ -49,9 +56,10 @@ def find_duplicates(
     or darker by a tenth, or cropped by up to 5% at each side.
 
     For each image the nearest ones by a frozen tower and by small grey pixels, and those nearest to its mirror image,
-    are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits and
-    their colours agree. Copies of copies are one set. What an image looks like is kept beside its embedding: one that
-    this process has seen, or any with this `embedding_cache`, is neither decoded nor embedded again.
+    are looked at: they are copies where their perceptual hashes differ in no more than `threshold` of the bits, or
+    their low frequencies have nearly the same direction, and their colours agree. Copies of copies are one set. What an
+    image looks like is kept beside its embedding: one that this process has seen, or any with this `embedding_cache`,
+    is neither decoded nor embedded again.
 
     Parameters
     ----------
@@ -67,8 +75,10 @@ def find_duplicates(
     pretrained : str, path or None, default=None
         Its weights, as `CLIPImageEncoder` takes them; not used with ``skl2rclip-tiny`` and ``skl2rclip-photo``.
     threshold : float, default=0.1
-        Share of the 256 bits of their hashes in which near copies may differ, in [0, 0.5]. Raise it to find copies that
-        were changed more, which takes more of different images that look alike for copies.
+        Share of the 256 bits of their hashes in which near copies may differ, in [0, 0.5]. In images without contrast
+        noise decides the bits, so that the angle between the low frequencies behind them counts where it is less; a
+        correlation of 0.99 is 0.1. Raise it to find copies that were changed more, which takes more of different images
+        that look alike for copies.
     device : str, default="auto"
         Where the tower computes, by the name that torch has for it.
     embedding_cache : str, path or None, default=None
@@ -84,10 +94,10 @@ def find_duplicates(
     -------
     pandas.DataFrame
         A row for each image that has a copy, sorted by set: ``set``, a number from 0; ``index``, its place in X;
-        ``distance``, the least share of bits in which it differs from another image that it was compared with in its
-        set; ``kind``, "exact" where another image of the set has the same pixels, else "near". With `y`
-        ``contradicts`` says of a set that its labels are not the same, with `groups` ``crosses_groups`` that its
-        groups are not. Without copies it has the columns, and no row.
+        ``distance``, what `threshold` bounds, from the nearest image that it was compared with in its set; ``kind``,
+        "exact" where another image of the set has the same pixels, else "near". With `y` ``contradicts`` says of a set
+        that its labels are not the same, with `groups` ``crosses_groups`` that its groups are not. Without copies it
+        has the columns, and no row.
 
     Raises
     ------
@@ -317,25 +327,43 @@ def _neighbors(views: np.ndarray, k: int) -> np.ndarray:
 def _near(pairs: np.ndarray, seen: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Keep the pairs whose pixels agree, and say in what share of bits they differ."""
     distances = _in_portions(differing_bits, seen["hashes"], pairs, 10_000)
+    distances = np.minimum(distances, _angles(pairs, seen["grey"]))
     is_worth = distances <= max(threshold, _WORTH_ALL_CROPS)
     pairs, distances = pairs[is_worth], distances[is_worth]
     alike = _in_portions(have_like_colours, seen["colour"], pairs, 10_000).astype(bool)
     pairs, distances = pairs[alike], distances[alike]
     is_doubtful = distances > threshold
     rows, places = np.unique(pairs[is_doubtful], return_inverse=True)
-    crops = [hashes_of_crops(seen["grey"][rows[start : start + 100]]) for start in range(0, len(rows), 100)]
+    crops = [hashes_of_crops(seen["grey"][part]) for part in _portions(rows, 100)]
     if crops:
-        distances[is_doubtful] = _in_portions(differing_bits, np.concatenate(crops), places.reshape(-1, 2), 500)
+        bits = _in_portions(differing_bits, np.concatenate(crops), places.reshape(-1, 2), 500)
+        distances[is_doubtful] = np.minimum(distances[is_doubtful], bits)
     is_near = distances <= threshold
     return pairs[is_near], distances[is_near]
+
+
+def _angles(pairs: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """Compare low frequencies of pairs, which tell where noise decides the bits; infinity where they are far apart."""
+    frequencies = np.concatenate(
+        [np.empty((0, 2, 3, 255), np.float32), *(frequencies_of(each) for each in _portions(grey, 1000))]
+    )
+    found = _in_portions(angles, frequencies[:, :, :1], pairs, 10_000)
+    is_worth = found <= 2 * _WORTH_ALL_CROPS
+    found[~is_worth] = np.inf
+    found[is_worth] = _in_portions(angles, frequencies, pairs[is_worth], 2000)
+    return found
 
 
 def _in_portions(
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray], values: np.ndarray, pairs: np.ndarray, size: int
 ) -> np.ndarray:
     """Compare the values of pairs, so many at once, which bounds the memory: ndarray of shape (pairs,)."""
-    portions = (pairs[start : start + size].T for start in range(0, len(pairs), size))
+    portions = (part.T for part in _portions(pairs, size))
     return np.concatenate([np.empty(0), *(compare(values[a], values[b]) for a, b in portions)])
+
+
+def _portions(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 # --------------------------------------------------------------------- frame

@@ -4,9 +4,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from skl2rclip import ImageCrop, _duplicates, find_duplicates, group_duplicates
+from skl2rclip._images.likeness import appearance_of, differing_bits
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 COLUMNS = ["set", "index", "distance", "kind"]
@@ -65,6 +66,16 @@ def test_near_copies_are_found_in_one_set_each(scenes):
     assert indices_of_sets(frame) == [[row, row + 6] for row in range(6)]
     assert set(frame["kind"]) == {"near"}
     assert frame["distance"].between(0, 0.1).all()
+
+
+def test_copies_without_contrast_are_found_and_others_that_are_as_smooth_are_not(scenes):
+    smooth = [scene.filter(ImageFilter.GaussianBlur(12)).point(lambda value: 100 + value // 3) for scene in scenes]
+    images = [*smooth, *[content(scene, quality=70) for scene in smooth]]
+    seen = [appearance_of(Image.open(io.BytesIO(content(scene, "PNG")))) for scene in smooth]
+    again = [appearance_of(Image.open(io.BytesIO(image)).convert("RGB")) for image in images[6:]]
+    bits = [differing_bits(a["hashes"][None], b["hashes"][None])[0] for a, b in zip(seen, again, strict=True)]
+    assert max(bits) > 0.1  # noise decides many
+    assert indices_of_sets(find_duplicates(images)) == [[row, row + 6] for row in range(6)]
 
 
 def test_what_the_tower_takes_for_the_same_is_told_apart_by_its_pixels(scenes, monkeypatch):

@@ -29,6 +29,10 @@ _ENDS = tuple(product(_ALIKE, repeat=2))
 _MAX_GAIN = 1.25
 # mean square root of what colours may differ by, of 1
 _MAX_COLOUR = 0.1
+# angle between the low frequencies of two images that counts as one tenth of the bits
+_ANGLE_SCALE = 0.1 / np.arccos(0.99)
+# a mirror image has each second frequency along x with the other sign
+_MIRRORING = np.where(np.arange(_HASH_SIDE) % 2, np.float32(-1), np.float32(1))
 # how many bits are set in each number of sixteen
 _N_ONES = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1, dtype=np.uint8)
 
@@ -77,8 +81,7 @@ def hashes_of_crops(grey: np.ndarray) -> np.ndarray:
     """Hash images under every crop that is tried: ndarray of shape (n, 2, 81, 32), uint8.
 
     These are the bits of ImageHash, but for what it loses where it rounds pixels. Resizing and the cosine transform are
-    linear, so that both are one product with a matrix from each side; mirrored, each second frequency along x has the
-    other sign, and the two ends have changed places.
+    linear, so that both are one product with a matrix from each side; mirrored, the two ends have changed places.
 
     Parameters
     ----------
@@ -88,8 +91,7 @@ def hashes_of_crops(grey: np.ndarray) -> np.ndarray:
     rows = np.einsum("vfy,nyx->nvfx", transforms, grey.astype(np.float32), optimize=True)
     plain = np.einsum("nvfx,hgx->nvhfg", rows, transforms, optimize=True)  # (n, 9, 9, 16, 16)
     swapped = [_ENDS.index((end, start)) for start, end in _ENDS]
-    signs = np.where(np.arange(_HASH_SIDE) % 2, np.float32(-1), np.float32(1))
-    views = np.stack([plain, plain[:, :, swapped] * signs], axis=1)
+    views = np.stack([plain, plain[:, :, swapped] * _MIRRORING], axis=1)
     flat = views.reshape(len(grey), 2, len(_ENDS) ** 2, _HASH_SIDE**2)
     return np.packbits(flat > np.median(flat, axis=-1, keepdims=True), axis=-1)
 
@@ -107,6 +109,38 @@ def _resizing(side: int, start: float, end: float) -> np.ndarray:
     box = (0, start * _GREY_SIDE, _GREY_SIDE, (1 - end) * _GREY_SIDE)
     unit = Image.fromarray(np.eye(_GREY_SIDE, dtype=np.float32))
     return np.asarray(unit.resize((_GREY_SIDE, side), Image.Resampling.LANCZOS, box=box))
+
+
+def frequencies_of(grey: np.ndarray) -> np.ndarray:
+    """Low frequencies of images without the same share of each side, and mirrored: (n, 2, 3, 255), float32, unit rows.
+
+    Their signs make the hash, but for the median. Without the mean, so that brightness does not count.
+
+    Parameters
+    ----------
+    grey : ndarray of shape (n, 64, 64), uint8
+    """
+    even = _transforms()[[_ENDS.index((share, share)) for share in _ALIKE]]
+    plain = np.einsum("cfy,nyx,cgx->ncfg", even, grey.astype(np.float32), even, optimize=True)
+    views = np.stack([plain, plain * _MIRRORING], axis=1).reshape(len(grey), 2, len(_ALIKE), -1)[..., 1:]
+    return views / np.maximum(np.linalg.norm(views, axis=-1, keepdims=True), 1e-3)
+
+
+def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least angle between frequencies of pairs of images, on the scale of `differing_bits`: (pairs,).
+
+    Of two normal variables of correlation r, the share arccos(r) / pi of signs differ. Bits count all frequencies
+    alike, and angles the low ones, which different images share more often: a correlation of 0.99 is a tenth.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (pairs, 2, crops, 255), float32
+        As `frequencies_of` returns them.
+    """
+    beside = np.concatenate(
+        [np.einsum("pvcf,pf->pvc", a, b[:, 0, 0]), np.einsum("pvf,pcf->pvc", a[:, :, 0], b[:, 0])], axis=1
+    )
+    return _ANGLE_SCALE * np.arccos(np.clip(beside.max(axis=(1, 2)), -1, 1))
 
 
 def textures_of(grey: np.ndarray) -> np.ndarray:

@@ -275,7 +275,7 @@ class _Sets:
 
     def caption(self, row: int) -> list[str]:
         kind, distance = (values[self.place[row]] for values in (self._kinds, self._distances))
-        how = "exact" if kind == "exact" else f"near, {distance:.0%} of bits"
+        how = "exact" if kind == "exact" else f"near, {distance:.2f} apart"
         named = (("label", self._labels), ("group", self._groups))
         return [f"index {row}, {how}", *(f"{word} {short(names[row], 18)}" for word, names in named if names)]
 

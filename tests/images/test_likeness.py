@@ -4,8 +4,10 @@ import pytest
 from PIL import Image
 
 from skl2rclip._images.likeness import (
+    angles,
     appearance_of,
     differing_bits,
+    frequencies_of,
     hashes_of_crops,
     have_like_colours,
     textures_of,
@@ -59,6 +61,22 @@ def test_textures_are_small_images_without_brightness_and_contrast(images):
     np.testing.assert_allclose(textures[0, 0], expected.ravel(), atol=0.01)
     np.testing.assert_allclose(textures[0, 2], expected[:, ::-1].ravel(), atol=0.01)
     np.testing.assert_allclose(textures[1], textures[0], atol=0.01)
+
+
+def test_angles_are_those_of_a_slow_loop_on_the_scale_of_bits(images):
+    grey = np.stack([appearance_of(image)["grey"] for image in images])
+    frequencies = frequencies_of(grey).astype(np.float64)
+    a, b = frequencies[:1], frequencies[1:2]
+    cosines = [
+        one @ other
+        for view in range(2)
+        for crop in range(3)
+        for one, other in ((a[0, view, crop], b[0, 0, 0]), (a[0, view, 0], b[0, 0, crop]))
+    ]
+    assert angles(a, b)[0] == pytest.approx(0.1 * np.arccos(max(cosines)) / np.arccos(0.99))
+    half, mirrored = (grey[:1] // 2 + 30, grey[:1, :, ::-1])
+    for other in (half, mirrored):
+        assert angles(frequencies_of(grey[:1]), frequencies_of(other))[0] < 0.03
 
 
 def test_bits_are_those_of_a_slow_loop(images):

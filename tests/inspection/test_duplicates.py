@@ -28,7 +28,7 @@ def test_each_set_is_a_row_of_its_images_with_labels_and_groups():
     display = draw(copies, IMAGES, [0] * 12, [0, 1, 2, 3, 4, 5, 6, 3, 1, 1, 0, 0])
     assert [rows.tolist() for rows in display.indices] == [[3, 7], [1, 8, 9]]
     assert captions(display, 0)[1] == ["index 7, exact", "label 0", "group 3"]
-    assert captions(display, 1)[0] == ["index 1, near, 4% of bits", "label 0", "group 1"]
+    assert captions(display, 1)[0] == ["index 1, near, 0.04 apart", "label 0", "group 1"]
     assert headings(display) == ["set 0: 2 images", "set 1: 3 images"]
     for number, rows in enumerate(display.indices):
         for row, image in zip(rows, display.images_[number], strict=True):
