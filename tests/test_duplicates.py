@@ -2,10 +2,12 @@ import io
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from skl2rclip import ImageCrop, _duplicates, find_duplicates
+from skl2rclip import ImageCrop, _duplicates, find_duplicates, group_duplicates
+from skl2rclip._images.likeness import appearance_of, differing_bits
 from skl2rclip.errors import InvalidParameterError, UnreadableImagesError
 
 COLUMNS = ["set", "index", "distance", "kind"]
@@ -63,7 +65,17 @@ def test_near_copies_are_found_in_one_set_each(scenes):
     frame = find_duplicates([*scenes, *changed])
     assert indices_of_sets(frame) == [[row, row + 6] for row in range(6)]
     assert set(frame["kind"]) == {"near"}
-    assert frame["distance"].between(0, 0.12).all()
+    assert frame["distance"].between(0, 0.1).all()
+
+
+def test_copies_without_contrast_are_found_and_others_that_are_as_smooth_are_not(scenes):
+    smooth = [scene.filter(ImageFilter.GaussianBlur(12)).point(lambda value: 100 + value // 3) for scene in scenes]
+    images = [*smooth, *[content(scene, quality=70) for scene in smooth]]
+    seen = [appearance_of(Image.open(io.BytesIO(content(scene, "PNG")))) for scene in smooth]
+    again = [appearance_of(Image.open(io.BytesIO(image)).convert("RGB")) for image in images[6:]]
+    bits = [differing_bits(a["hashes"][None], b["hashes"][None])[0] for a, b in zip(seen, again, strict=True)]
+    assert max(bits) > 0.1  # noise decides many
+    assert indices_of_sets(find_duplicates(images)) == [[row, row + 6] for row in range(6)]
 
 
 def test_what_the_tower_takes_for_the_same_is_told_apart_by_its_pixels(scenes, monkeypatch):
@@ -139,3 +151,67 @@ def test_what_is_not_installed_is_named_with_its_extra(scenes, package, monkeypa
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"skl2rclip\[duplicates\]"):
         find_duplicates(scenes)
+
+
+# --------------------------------------------------------------------- groups
+
+
+def sets_of(*sets):
+    rows = [(number, row) for number, members in enumerate(sets) for row in members]
+    return pd.DataFrame(rows, columns=["set", "index"])
+
+
+def test_images_without_a_copy_are_groups_of_their_own():
+    assert group_duplicates(sets_of([1, 4], [0, 3, 5]), 7).tolist() == [0, 1, 2, 0, 1, 0, 3]
+    assert group_duplicates(sets_of(), 3).tolist() == [0, 1, 2]
+
+
+def test_groups_that_copies_join_become_one_by_chains_too():
+    patients = ["a", "a", "b", "b", "c", "c", "d"]
+    assert group_duplicates(sets_of([1, 2]), 7, patients).tolist() == [0, 0, 0, 0, 1, 1, 2]
+    assert group_duplicates(sets_of([0, 2], [3, 5]), 7, patients).tolist() == [0] * 6 + [1]
+    assert group_duplicates(sets_of(), 7, patients).tolist() == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_groups_are_those_of_a_slow_loop():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        patients = rng.integers(0, 9, 20)
+        sets = [rng.choice(20, 2, replace=False) for _ in range(4)]
+        expected = patients.copy()
+        for one, other in sets * 4:
+            expected[expected == expected[one]] = expected[other]
+        found = group_duplicates(sets_of(*sets), 20, patients)
+        np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
+
+
+def test_rows_that_nobody_believes_can_be_left_out_of_the_frame():
+    copies = sets_of([0, 1], [2, 3])
+    assert group_duplicates(copies[copies["set"] == 1], 5).tolist() == [0, 1, 2, 2, 3]
+
+
+def test_no_copy_is_on_both_sides_of_a_split(scenes):
+    from sklearn.model_selection import GroupKFold
+
+    images = [*scenes, *[content(scene, quality=70) for scene in scenes[:3]]]
+    groups = group_duplicates(find_duplicates(images), len(images))
+    assert groups.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    for train, test in GroupKFold(3).split(images, groups=groups):
+        assert not set(train % 6) & set(test % 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (([0, 0, 1], 3), TypeError, "copies must be a frame .* no column 'index'; got list"),
+        ((sets_of([0, 1]).drop(columns="set"), 3), TypeError, "no column 'set'"),
+        ((sets_of([0, 5]), 5), ValueError, "indices from 0 to 5, and n_images is 5"),
+        ((sets_of([0, -1]), 5), ValueError, "indices from -1 to 0"),
+        ((sets_of([0, 1]), 3, ["a", "b"]), ValueError, "groups has the shape"),
+        ((sets_of([0, 1]), 3, ["a", None, "b"]), ValueError, "groups has a missing value at index 1"),
+        ((sets_of([0, 1]), 0), InvalidParameterError, "n_images must be an integer of at least 1"),
+    ],
+)
+def test_what_makes_no_groups_is_refused(arguments, error, said):
+    with pytest.raises(error, match=said):
+        group_duplicates(*arguments)

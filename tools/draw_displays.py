@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from skl2rclip import inspection
+from skl2rclip import find_duplicates, inspection
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
@@ -40,13 +40,25 @@ def fitted_models_and_test(folder: Path, n_train: int, n_test: int) -> tuple[dic
     return {name: model.fit(*train) for name, model in models.items()}, paths, labels
 
 
+def with_copies(paths: list[str], labels: list[str]) -> tuple[list[Any], list[str]]:
+    """Join images by changed copies of the first of them, of which one has another label."""
+    first = [Image.open(path) for path in paths[:5]]
+    mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in first[:3]]
+    cropped = [image.crop((2, 1, 64, 62)) for image in first[1:3]]
+    of_copies = [*labels[:3], "excellent", labels[2], labels[4]]
+    return [*paths[:20], *mirrored, *cropped, first[4].copy()], [*labels[:20], *of_copies]
+
+
 def displays(models: dict[str, Any], paths: list[str], labels: list[str]) -> dict[str, Any]:
     """Each display that there is by the name of its figure, which is that of its module, drawn."""
     drawn, model = {}, models["L2RCLIP"]
     for name in inspection.__all__:
         display = getattr(inspection, name)
         name_of_figure = display.__module__.split("._")[-1].replace("_", "-")
-        if hasattr(display, "from_estimators"):
+        if hasattr(display, "from_frame"):
+            X, y = with_copies(paths, labels)
+            drawn[name_of_figure] = display.from_frame(find_duplicates(X, y), X, y)
+        elif hasattr(display, "from_estimators"):
             drawn[name_of_figure] = display.from_estimators(models, paths, labels)
         else:
             drawn[name_of_figure] = display.from_estimator(model, paths, labels, **OPTIONS.get(name, {}))

@@ -24,6 +24,8 @@ FIGURES = {
     "mislabelled": {"suspects.png": "suspects.png"},
     "intervals_with_a_guarantee": {"coverage.png": "intervals.png"},
     "what_the_prompt_does": {"prompts.png": "prompts.png"},
+    "copies_and_leaks": {"copies.png": "copies.png"},
+    "decisions_at_a_rank": {"decisions.png": "decisions.png"},
 }
 
 

@@ -28,3 +28,10 @@ def resampled_means(sums: np.ndarray, counts: np.ndarray, n_resamples: int, seed
     """Means over the images of groups that are drawn, ndarray of shape (m, n_resamples), by sums and counts of each."""
     draws = drawn_anew(len(counts), n_resamples, seed)
     return np.stack([sums[:, rows].sum(axis=1) / counts[rows].sum() for rows in draws], axis=1)
+
+
+def drawn_counts(group: np.ndarray, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each image is drawn, with its group, numbered from 0: ndarrays of shape (n,), int64."""
+    n = int(group.max(initial=-1)) + 1
+    for rows in drawn_anew(n, n_resamples, seed):
+        yield np.bincount(rows, minlength=n)[group]

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from skl2rclip._utils.lazy import lazily
 
 if TYPE_CHECKING:
+    from skl2rclip.inspection._at_least import AtLeastRankDisplay as AtLeastRankDisplay
     from skl2rclip.inspection._calibration import RankCalibrationDisplay as RankCalibrationDisplay
     from skl2rclip.inspection._confusion import OrdinalConfusionDisplay as OrdinalConfusionDisplay
     from skl2rclip.inspection._distribution import RankDistributionDisplay as RankDistributionDisplay
+    from skl2rclip.inspection._duplicates import DuplicateImagesDisplay as DuplicateImagesDisplay
     from skl2rclip.inspection._history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from skl2rclip.inspection._largest_errors import LargestErrorsDisplay as LargestErrorsDisplay
     from skl2rclip.inspection._paired_errors import PairedErrorsDisplay as PairedErrorsDisplay
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 # those with images decode as the estimators do, which takes torch along
 _HOME = {
+    "AtLeastRankDisplay": "skl2rclip.inspection._at_least",
+    "DuplicateImagesDisplay": "skl2rclip.inspection._duplicates",
     "LargestErrorsDisplay": "skl2rclip.inspection._largest_errors",
     "OrdinalConfusionDisplay": "skl2rclip.inspection._confusion",
     "PairedErrorsDisplay": "skl2rclip.inspection._paired_errors",

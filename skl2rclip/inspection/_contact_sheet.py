@@ -137,8 +137,8 @@ class ContactSheet:
         captions = [self._caption(place) for place in range(n)]
         n_lines = max([len(lines) for lines in captions], default=1)
         tile, line = 1.6, 0.1  # inches of a tile, and of a line of its caption in tiles
-        self._tallest = max([_sides(pixels)[0] for pixels in self.thumbnails], default=1.0)
-        step = self._tallest + 0.06 + line * n_lines + 0.06
+        tallest = max([sides(pixels)[0] for pixels in self.thumbnails], default=1.0)
+        step = tallest + 0.06 + line * n_lines + 0.06
         width = max(columns * 1.08 * tile, 4.5)
         (ax,) = panels(type(self).__name__, ax, (width, rows * step * tile + 0.4))
         ax.set(xlim=(-0.04, columns * 1.08 - 0.04), ylim=(rows * step, -0.04), aspect="equal")
@@ -150,40 +150,44 @@ class ContactSheet:
         self.texts_: list[Any] = []
         for place, lines in enumerate(captions):
             corner = (place % columns * 1.08, place // columns * step)
-            self._draw_tile(ax, place, corner, size)
-            self.texts_.append(_text_below(ax, (corner[0], corner[1] + self._tallest + 0.03), lines, size, text_kw))
+            tile_of_image = Thumbnail(self.thumbnails[place], self.names[place], self.problems[place])
+            self.images_.append(draw_tile(ax, tile_of_image, corner, tallest, size))
+            self.texts_.append(text_below(ax, (corner[0], corner[1] + tallest + 0.03), lines, size, text_kw))
         ax.set_title(self.title, fontsize="medium", loc="left")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw_tile(self, ax: Any, place: int, corner: tuple[float, float], size: float) -> None:
-        pixels = self.thumbnails[place]
-        left, top = corner
-        if pixels is None:
-            name = f"{self.names[place]}\n" if self.names[place] else ""
-            draw_blank(ax, (left, top, 1), f"{name}{self.problems[place]}", size, 20)
-            self.images_.append(None)
-            return
-        height, width = _sides(pixels)
-        left, top = left + (1 - width) / 2, top + self._tallest - height  # on the line of its caption
-        limits = ax.get_xlim(), ax.get_ylim()
-        self.images_.append(
-            ax.imshow(pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
-        )
-        ax.set(xlim=limits[0], ylim=limits[1])
+
+def draw_tile(ax: Any, thumbnail: Thumbnail, corner: tuple[float, float], tallest: float, size: float) -> Any:
+    """Draw an image in a row of this height, in tiles, on the line of its caption; None for one that cannot be read.
+
+    `size` is that of the texts, in points.
+    """
+    left, top = corner
+    if thumbnail.pixels is None:
+        name = f"{thumbnail.name}\n" if thumbnail.name else ""
+        draw_blank(ax, (left, top, 1), f"{name}{thumbnail.problem}", size, 20)
+        return None
+    height, width = sides(thumbnail.pixels)
+    left, top = left + (1 - width) / 2, top + tallest - height
+    limits = ax.get_xlim(), ax.get_ylim()
+    image = ax.imshow(thumbnail.pixels, extent=(left, left + width, top + height, top), interpolation="antialiased")
+    ax.set(xlim=limits[0], ylim=limits[1])
+    return image
 
 
-def _sides(pixels: np.ndarray | None) -> tuple[float, float]:
-    """Height and width in tiles; what cannot be read has a whole one."""
+def sides(pixels: np.ndarray | None) -> tuple[float, float]:
+    """Return height and width in tiles; what cannot be read has a whole one."""
     if pixels is None:
         return 1.0, 1.0
     height, width = pixels.shape[:2]
     return height / max(height, width), width / max(height, width)
 
 
-def _text_below(
+def text_below(
     ax: Any, corner: tuple[float, float], lines: list[str], size: float, text_kw: dict[str, Any] | None
 ) -> Any:
+    """Write the lines of a caption below a tile."""
     from matplotlib.text import Text
 
     style = {"fontsize": size, "va": "top", "ha": "left", "linespacing": 1.15, **AS_IT_IS}

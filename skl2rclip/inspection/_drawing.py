@@ -17,13 +17,13 @@ import numpy as np
 from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.ranks import RankScale, default_name
 
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#9A9A9A"
+BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "#9A9A9A"
 # light, so that lines across them are seen, in grey too
 BARS: dict[str, Any] = {"color": "#8DB9D8", "edgecolor": BLUE, "linewidth": 0.5}
 LINES: list[dict[str, Any]] = [
     {"color": "black", "linestyle": "-", "marker": "o"},
     {"color": BLUE, "linestyle": "--", "marker": "s"},
-    {"color": "#D55E00", "linestyle": "-.", "marker": "^"},
+    {"color": VERMILION, "linestyle": "-.", "marker": "^"},
     {"color": "#009E73", "linestyle": ":", "marker": "D"},
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": ORANGE, "linestyle": (0, (1, 3)), "marker": "P"},

@@ -29,7 +29,7 @@ class Thumbnail:
     problem: str | None = None  # why it cannot be read
 
 
-def check_images(who: str, X: Any, images: Any) -> Any:
+def check_images(who: str, X: Any, images: Any, remedy: str = "give them beside X, with images=[...]") -> Any:
     """Return what the images are taken from, `images` or else X, or say before any work that there are none.
 
     Only the first entry is looked at.
@@ -38,7 +38,7 @@ def check_images(who: str, X: Any, images: Any) -> Any:
         if len(images) != len(X):
             raise ValueError(f"images must hold one for each of the {len(X)} rows of X, got {len(images)}.")
         return images
-    advice = f"{who} shows images: give them beside X, with images=[...]."
+    advice = f"{who} shows images: {remedy}."
     if (column_count(X) or 0) > 1 and not holds_images(X):
         raise ValueError(f"X holds stored embeddings or other numbers, of shape {tuple(X.shape)}. {advice}")
     try:

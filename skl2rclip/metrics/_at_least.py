@@ -11,6 +11,8 @@ from sklearn.utils import Bunch
 from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, scale_of_columns
 from skl2rclip._utils.arguments import check_real, check_sample_weight
 
+SCORES = ("roc_auc", "sensitivity", "specificity")
+
 
 def at_least_rank_scores(
     y_true: Any, y_proba: Any, *, ranks: Any = None, threshold: float = 0.5, sample_weight: Any = None
@@ -71,11 +73,16 @@ def at_least_rank_scores(
     scale = scale_of_columns(labels, probabilities.shape[1], ranks)
     true = scale.encode(labels.values, "y_true")
     weight = check_sample_weight(sample_weight, len(true))
-    # from the highest rank down, so that the last one's own is not the rest of a sum
-    of_higher = in_rank_order(probabilities, scale.class_order, len(scale.ranks))[:, ::-1].cumsum(axis=1)[:, ::-1]
-    columns = [_scores(true >= k, of_higher[:, k], threshold, weight) for k in range(1, len(scale.ranks))]
-    names = ("prevalence", "roc_auc", "sensitivity", "specificity")
+    of_higher = at_least(in_rank_order(probabilities, scale.class_order, len(scale.ranks)))
+    columns = [_scores(true >= k, of_higher[:, k - 1], threshold, weight) for k in range(1, len(scale.ranks))]
+    names = ("prevalence", *SCORES)
     return Bunch(rank=scale.ranks[1:], **dict(zip(names, np.transpose(columns), strict=True)))
+
+
+def at_least(probabilities: np.ndarray) -> np.ndarray:
+    """Sum probabilities (n, K) of ranks up to those of each rank but the lowest and all above it, (n, K - 1)."""
+    # from the highest rank down, so that the last one's own is not the rest of a sum
+    return probabilities[:, :0:-1].cumsum(axis=1)[:, ::-1]
 
 
 def _scores(is_so: np.ndarray, probability: np.ndarray, threshold: float, weight: np.ndarray) -> tuple[float, ...]:
@@ -93,3 +100,31 @@ def _scores(is_so: np.ndarray, probability: np.ndarray, threshold: float, weight
 
 def _share(is_right: np.ndarray, of: np.ndarray, weight: np.ndarray) -> float:
     return float(np.average(is_right[of], weights=weight[of])) if of.any() else np.nan
+
+
+def scores_by_weights(is_so: np.ndarray, probability: np.ndarray, threshold: float, weights: np.ndarray) -> np.ndarray:
+    """Score one decision under many weightings of the images: `SCORES`, ndarray of shape (R, 3).
+
+    It is what `at_least_rank_scores` says of each row of weights, for as many draws as intervals take.
+
+    Parameters
+    ----------
+    is_so : ndarray of shape (n,), bool
+    probability : ndarray of shape (n,)
+    threshold : float
+    weights : ndarray of shape (R, n)
+        How often each image was drawn.
+    """
+    order = np.argsort(probability, kind="stable")
+    is_so, probability, weights = is_so[order], probability[order], weights[:, order].astype(np.float64)
+    # images of equal probability count as one
+    starts = np.flatnonzero(np.diff(probability, prepend=-np.inf))
+    positive, negative = (np.add.reduceat(weights * side, starts, axis=1) for side in (is_so, ~is_so))
+    taken = probability[starts] >= threshold
+    below = negative.cumsum(axis=1) - negative / 2  # which ranks a pair of equal ones half
+    n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        area = (positive * below).sum(axis=1) / (n_positive * n_negative)
+        sensitivity = positive[:, taken].sum(axis=1) / n_positive
+        specificity = negative[:, ~taken].sum(axis=1) / n_negative
+    return np.stack([area, sensitivity, specificity], axis=1)

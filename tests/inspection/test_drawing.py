@@ -9,7 +9,7 @@ import pytest
 from skl2rclip import inspection
 from skl2rclip._ordinal.ranks import scale_of
 from skl2rclip.inspection._drawing import display_names, rounded, short
-from tests.support.displays import GRADES, drawn_texts
+from tests.support.displays import GRADES, copies_of, drawn_texts
 
 
 def test_two_panels_go_into_two_axes_and_into_no_three(graded):
@@ -60,6 +60,10 @@ def _of_words(name, X):
         return display.from_predictions(X, true, predicted, ranks=WORDS)
     if name == "SortedPicturesDisplay":
         return display.from_predictions(X, predicted, true, ranks=WORDS)
+    if name == "DuplicateImagesDisplay":
+        return display.from_frame(copies_of(range(6)), X, WORDS, n_images=6)
+    if name == "AtLeastRankDisplay":
+        return display.from_predictions(true, {word: np.eye(6)[np.argsort(WORDS)] for word in WORDS[::-1]}, ranks=WORDS)
     if name == "PairedErrorsDisplay":
         return display.from_predictions(range(6), {word: range(6) for word in WORDS})
     if name == "PrototypeSimilarityDisplay":

@@ -5,6 +5,7 @@ import importlib
 import itertools
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import graded_photographs as example
@@ -145,6 +146,32 @@ def test_untrained_a_good_prompt_is_better_than_a_wrongly_ordered_one(monkeypatc
     assert error["good"] < 0.6
     assert error["wrongly ordered"] > 1.2  # that of the middle one for all
     assert (tmp_path / "prompts.png").is_file()
+
+
+def test_copies_on_both_sides_of_a_split_make_the_error_smaller_than_it_is(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("imagehash")
+    printed = run_main(monkeypatch, capsys, "copies_and_leaks", tmp_path, "--n-images", "15", "--n-copies", "2")
+    found, true, wrong = map(int, re.search(r"(\d+) of (\d+) pairs of copies are found, and (\d+)", printed).groups())
+    assert 0.8 * true < found <= true == 45
+    assert wrong == 0
+    apart, together = (float(each) for each in re.findall(r"MAE in grades, .*: ([\d.]+)", printed))
+    assert apart < together
+    assert (tmp_path / "copies.png").is_file()
+
+
+def test_decisions_at_a_rank_are_scored_with_intervals(monkeypatch, capsys, tmp_path):
+    import decisions_at_a_rank
+
+    monkeypatch.setattr(decisions_at_a_rank, "classifier", partial(example.classifier, prompt_epochs=1))
+    printed = run_main(monkeypatch, capsys, "decisions_at_a_rank", tmp_path, "--n-train", "60", "--n-test", "40")
+    rows = re.findall(r"^(\w+) +([\d.]+) \(([\d.]+) to ([\d.]+)\) +\d", printed, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["poor", "fair", "good", "excellent"]
+    areas = np.array([row[1:] for row in rows], float)
+    assert (areas[:, 1] <= areas[:, 0]).all()
+    assert (areas[:, 0] <= areas[:, 2]).all()
+    assert areas[0, 0] > 0.8  # by chance it would be one half
+    assert re.search(r"from a probability of [\d.]+ on, on the other half", printed)
+    assert (tmp_path / "decisions.png").is_file()
 
 
 # the changelog links to pages as they were
