@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,27 +185,42 @@ class ListedPath:
     """A row of a table that need not say ranks."""
 
     written: str  # as the table has it, without blanks around
-    path: str  # empty where nothing is written
+    path: str | ImageCrop  # empty where nothing is written
     cells: tuple[Any, ...]  # of the other columns that were asked for, None where nothing stands
+    problem: str | None = None  # of its box
 
 
 def listed_paths(
-    table: Any, *, image: str | int = "path", root: Any = None, **more: str | int | None
+    table: Any, *, image: str | int = "path", box: Any = None, root: Any = None, **more: str | int | None
 ) -> list[ListedPath]:
     """Read each row of a table, with the columns that `more` names, and leave nothing out.
 
     A file that is absent has the path where it should be.
     """
-    read = read_table(table, {"image": image, **{name: column for name, column in more.items() if column is not None}})
+    others = {name: column for name, column in more.items() if column is not None}
+    read = read_table(table, {"image": image, **others, **box_columns(box)})
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
-    others = [[_label_cell(cell) for cell in column.cells] for name, column in read.columns.items() if name != "image"]
+    cells = [_label_cells(read.columns[name], set() if name != "case" else None) for name in others]
     rows = []
-    for cell, *cells in zip(read.columns["image"].cells, *others, strict=True):
+    for cell, *labels in zip(read.columns["image"].cells, *cells, strict=True):
         path = _path_cell(cell, image, ())
         written = path.strip(BLANKS)
         found = (_existing(path, folder) or os.path.join(folder, written)) if written else ""
-        rows.append(ListedPath(written, found, tuple(cells)))
-    return rows
+        rows.append(ListedPath(written, found, tuple(labels)))
+    boxes = box_cells(read)
+    return [_with_box(row, each) for row, each in zip(rows, boxes, strict=True)] if boxes else rows
+
+
+def _with_box(row: ListedPath, box: Any) -> ListedPath:
+    """Name the part of an image that a row has as its box."""
+    if not row.written:
+        return row
+    if box is None:
+        return replace(row, problem="its row has no box")
+    try:
+        return replace(row, path=ImageCrop(str(row.path), box))
+    except ValueError as error:
+        return replace(row, problem=str(error).rstrip("."))
 
 
 def written_ranks(table: Any, *, rank: Any = "rank", missing: Any = None) -> set[Any]:
@@ -497,7 +512,7 @@ def _absent(folder: Path, name: str) -> str:
     return visible(name) + (f" ({near})" if near else "")
 
 
-def _identity(image: str | ImageCrop) -> Hashable:
+def identity_of(image: str | ImageCrop) -> Hashable:
     """Tell what rows of the same image have in common; of crops those of the same box."""
     if isinstance(image, ImageCrop):
         return os.path.realpath(image.path), edges_of(image.box)
@@ -511,7 +526,7 @@ def _rows_of_each(rows: dict[int, Row], written: list[str], account: Account, re
     """
     rows_of: dict[Hashable, list[int]] = {}
     for number, row in rows.items():
-        rows_of.setdefault(_identity(row.image), []).append(number)
+        rows_of.setdefault(identity_of(row.image), []).append(number)
     checked = dict.fromkeys(_NAMED, "")
     if repeated == "error":
         several = any(isinstance(row.rank, tuple) for row in rows.values())

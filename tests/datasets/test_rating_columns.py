@@ -94,7 +94,7 @@ def test_columns_that_cannot_be_are_named(folder, rank, match):
 
 def test_ratings_that_are_too_few_are_refused(folder):
     table = written(folder, "path,ann,bob\na.png,1,\nb.png,,2\n")
-    with pytest.raises(ValueError, match="table.csv has 2 ratings of 2 images by 2 raters, too few to be combined"):
+    with pytest.raises(ValueError, match=r"table\.csv has 2 ratings of 2 images by 2 raters, too few to be combined"):
         read_image_table(table, rank=["ann", "bob"])
 
 
