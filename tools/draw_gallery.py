@@ -24,6 +24,7 @@ FIGURES = {
     "mislabelled": {"suspects.png": "suspects.png"},
     "intervals_with_a_guarantee": {"coverage.png": "intervals.png"},
     "what_the_prompt_does": {"prompts.png": "prompts.png"},
+    "cases_and_raters": {"cases-and-raters.png": "cases-and-raters.png"},
 }
 
 
