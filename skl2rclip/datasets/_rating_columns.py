@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from skl2rclip._ordinal.labels import listing
-from skl2rclip.datasets._ratings import combine_ratings
+from skl2rclip.datasets._ratings import combine_ratings, common_order
 from skl2rclip.datasets._reading import put_in_order
 from skl2rclip.datasets._tables import Table, TableColumn
 
@@ -19,7 +19,7 @@ def rank_columns(rank: Any) -> dict[str, str | int]:
     """Columns that the parameter `rank` names, by what messages call each."""
     if isinstance(rank, str | int):
         return {"rank": rank}
-    names = list(rank) if hasattr(rank, "__iter__") and not isinstance(rank, Mapping | bytes) else []
+    names = list(rank) if hasattr(rank, "__iter__") and not isinstance(rank, Mapping | Set | bytes) else []
     if not names or not all(isinstance(name, str | int) for name in names):
         raise ValueError(
             f"rank must be the name of a column, or a list of them, such as rank=['first', 'second'], got {rank!r}."
@@ -36,19 +36,9 @@ def columns_of_ranks(read: Table) -> dict[str, TableColumn]:
 
 
 def own_order(columns: Mapping[str, TableColumn], names: Mapping[str, Any], source: str) -> list[Any] | None:
-    """Order that the type of the columns says, of which one may lack some ranks that another has."""
-    ordered = {name: column.order for name, column in columns.items() if column.order is not None}
-    if not ordered:
-        return None
-    longest = max(ordered.values(), key=len)
-    for name, order in ordered.items():
-        if [each for each in longest if each in order] != order:
-            other = next(each for each, its_order in ordered.items() if its_order is longest)
-            raise ValueError(
-                f"{source} has {names[name]!r} in the order {listing(order)}, and {names[other]!r} in the order "
-                f"{listing(longest)}: list all ranks, lowest first, with ranks=[...]."
-            )
-    return longest
+    """Order that the type of the columns says."""
+    orders = {names[name]: column.order for name, column in columns.items() if column.order is not None}
+    return common_order(orders, source)
 
 
 def of_columns(ratings: Sequence[tuple[Any, ...]], order: Any, source: str) -> tuple[Parts, dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import array_of, holds_numbers, listing
-from skl2rclip._ordinal.ranks import given_ranks, order_unknown, values_of
+from skl2rclip._ordinal.ranks import given_ranks, order_unknown, own_order, values_of
 from skl2rclip._utils.arguments import is_missing
 
 
@@ -24,7 +25,8 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     ratings : array-like of shape (n, raters)
         Numbers, or words with `ranks`; missing where a rater has not seen an image: None, NaN or an empty word.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Needed for words, which count as steps; of numbers, by default all that were given.
+        All labels, lowest first. Needed for words, which count as steps, unless the columns of a frame are ordered
+        Categoricals; of numbers, by default all that were given.
 
     Returns
     -------
@@ -95,6 +97,7 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"ratings must have the shape (images, raters), got {table.shape}.")
     is_given = np.array([[not is_missing(each) and each != "" for each in row] for row in table.tolist()])
     given = array_of(table[is_given].tolist(), "ratings")
+    ranks = _order_of_columns(ratings) if ranks is None else ranks
     if ranks is None and not holds_numbers(given):
         raise ValueError(order_unknown(np.unique(given).tolist()))
     ordered = np.unique(given) if ranks is None else given_ranks(ranks)
@@ -106,3 +109,32 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.full(table.shape, np.nan)
     numbers[is_given] = [place[label] for label in given.tolist()]
     return numbers, ordered
+
+
+def _order_of_columns(ratings: Any) -> list[Any] | None:
+    """Order of the ordered Categoricals among the columns of a frame of pandas."""
+    if not hasattr(ratings, "iloc"):
+        return None
+    columns = {name: own_order(ratings.iloc[:, place]) for place, name in enumerate(ratings.columns)}
+    return common_order({name: list(order) for name, order in columns.items() if order is not None}, "ratings")
+
+
+def common_order(orders: Mapping[Any, list[Any]], source: str) -> list[Any] | None:
+    """Find the order of all columns, of which one may lack some labels that another has; None where none has any.
+
+    Raises
+    ------
+    ValueError
+        If two columns disagree.
+    """
+    longest = max(orders.values(), key=len, default=None)
+    if longest is None:
+        return None
+    for name, order in orders.items():
+        if [each for each in longest if each in order] != order:
+            other = next(each for each, its_order in orders.items() if its_order is longest)
+            raise ValueError(
+                f"{source} has {name!r} in the order {listing(order)}, and {other!r} in the order {listing(longest)}: "
+                "list all ranks, lowest first, with ranks=[...]."
+            )
+    return longest

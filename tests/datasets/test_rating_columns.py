@@ -83,6 +83,7 @@ def test_rows_without_any_rating_are_left_out_and_named(folder):
     [
         (["ann", "joe"], r"no column 'joe'; .* Name the right one with rank\[1\]=\.\.\."),
         ([], r"rank must be the name of a column, or a list of them, .* got \[\]"),
+        ({"ann", "bob"}, r"rank must be the name of a column, or a list of them"),
         (["ann", None], r"rank must be the name of a column, or a list of them, .* got \['ann', None\]"),
         (["ann", "bob", "ann"], r"rank names \['ann'\] more than once"),
     ],

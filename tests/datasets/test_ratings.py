@@ -57,6 +57,18 @@ def test_words_count_as_steps_and_come_back_as_words():
         combine_ratings(table)
 
 
+def test_ordered_categories_say_their_order():
+    order = ["none", "mild", "severe"]
+    said = {"ann": ["none", "severe", None, "severe"], "bob": ["none", "mild", "severe", "severe"]}
+    table = pd.DataFrame(said).astype(pd.CategoricalDtype(order, ordered=True))
+    combined, expected = combine_ratings(table), combine_ratings(pd.DataFrame(said), ranks=order)
+    np.testing.assert_array_equal(combined.target, expected.target)
+    np.testing.assert_array_equal(combined.label_std, expected.label_std)
+    table["bob"] = pd.Categorical(said["bob"], order[::-1], ordered=True)
+    with pytest.raises(ValueError, match=r"ratings has 'bob' in the order .*, and 'ann' in the order"):
+        combine_ratings(table)
+
+
 def test_raters_who_share_no_image_are_not_compared():
     table = np.full((6, 4), np.nan)
     table[:3, :2] = [[1, 2], [2, 3], [3, 4]]
