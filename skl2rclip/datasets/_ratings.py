@@ -69,11 +69,11 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     shares = given / counts[:, None]  # (n, raters)
     # what is left of each rater's count once the images have taken theirs
     curvature = np.diag(given.sum(axis=0)) - given.T @ shares
-    spread = np.linalg.pinv(curvature, hermitian=True)
+    spread, n_free_biases = _inverse_and_rank(curvature)
     centred = np.where(given, filled - (filled.sum(axis=1) / counts)[:, None], 0)
     bias = spread @ centred.sum(axis=0)
     mean = np.where(given, filled - bias, 0).sum(axis=1) / counts
-    free = int(counts.sum()) - len(table) - np.linalg.matrix_rank(curvature, hermitian=True)
+    free = int(counts.sum()) - len(table) - n_free_biases
     if free <= 0:
         raise ValueError(
             "ratings must have more ratings than images and raters, to tell how far they are off: with a single rating "
@@ -88,6 +88,16 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     return Bunch(
         target=ordered[nearest], label_std=label_std, mean=mean, bias=bias, rating_std=float(np.sqrt(variance))
     )
+
+
+def _inverse_and_rank(curvature: np.ndarray) -> tuple[np.ndarray, int]:
+    """Pseudo-inverse of a matrix that says nothing of what all raters who share images add together, and its rank.
+
+    What rounding leaves of zero grows with the number of ratings, and has either sign: it must not be inverted.
+    """
+    sizes, directions = np.linalg.eigh(curvature)
+    kept = sizes > 1e-10 * sizes.max(initial=0.0)
+    return (directions[:, kept] / sizes[kept]) @ directions[:, kept].T, int(kept.sum())
 
 
 def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,18 @@ def test_label_std_is_how_far_labels_are_off():
     assert (combined.label_std >= np.abs(combined.target - combined.mean)).all()
 
 
+def test_rounding_of_many_ratings_is_not_taken_for_a_bias():
+    for seed in (3, 6, 9, 24, 65):  # where a cut at the precision of the numbers keeps it
+        rng = np.random.default_rng(seed)
+        is_seen = rng.random((640, 5)) < 0.3
+        table = np.round(rng.integers(0, 10, (640, 1)) + rng.normal(size=5) + rng.normal(size=(640, 5)))
+        table = np.where(is_seen, table, np.nan)[is_seen.any(axis=1)]
+        combined = combine_ratings(table)
+        assert np.isfinite(combined.label_std).all()
+        assert combined.label_std.max() < 3
+        assert abs(combined.bias.sum()) < 1e-9
+
+
 def test_words_count_as_steps_and_come_back_as_words():
     ranks = ["none", "mild", "severe"]
     table = pd.DataFrame({"ann": ["none", "mild", None, "severe"], "bob": ["none", "mild", "severe", "mild"]})
