@@ -9,15 +9,15 @@ worst of them. Images are learned from, of 300 files that were drawn at random o
 that keep those of a case together.
 
 Raters are simulated on the training images of the tasks: five, each of whom sees half of the images, is stricter or
-milder by a bias of his own, errs by himself, and says a rank. Test images keep their true ones. Both tables go to the
-standard output.
+milder by a bias of his own, errs by himself, and says a rank. Test images keep their true ones; in
+brackets stands how far the labels themselves are off. Both tables go to the standard output.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,42 +150,44 @@ def ratings_of(target: np.ndarray, n_ranks: int, rng: np.random.Generator) -> np
     return np.where(is_seen, said, np.nan)
 
 
-def errors_of_raters(task: Task, shots: int, seed: int) -> dict[str, float]:
-    """MAE in ranks on test images, by how the label of a training image is made."""
+def labels_of(ratings: np.ndarray, true: np.ndarray, n_ranks: int) -> dict[str, tuple[np.ndarray, Any]]:
+    """Labels to learn from by how they are made, and how far they may be off where that is known."""
+    combined = combine_ratings(ratings, ranks=range(n_ranks))
+    return {
+        "majority": (pd.DataFrame(ratings).mode(axis=1)[0].to_numpy(dtype=int), None),
+        "mean, rounded": (np.rint(np.nanmean(ratings, axis=1)).astype(int), None),
+        "combined": (combined.target, None),
+        "combined, with `label_std`": (combined.target, combined.label_std),
+        "true labels": (true, None),
+    }
+
+
+def errors_of_raters(task: Task, shots: int, seed: int) -> dict[str, tuple[float, float]]:
+    """MAE in ranks on test images, and of the labels that are learned from, by how these are made."""
     rng = np.random.default_rng([seed, 8])
     of_ranks = [rng.permutation(np.flatnonzero(task.train.target == k))[:shots] for k in range(task.n_ranks)]
     rows = np.concatenate(of_ranks)
-    ratings = ratings_of(task.train.target[rows], task.n_ranks, rng)
-    combined = combine_ratings(ratings, ranks=range(task.n_ranks))
-    labels: dict[str, tuple[np.ndarray, Any]] = {
-        "majority": (pd.DataFrame(ratings).mode(axis=1)[0].to_numpy(), None),
-        "mean": (np.rint(np.nanmean(ratings, axis=1)), None),
-        "combined": (combined.target, None),
-        "combined, with `label_std`": (combined.target, combined.label_std),
-        "true labels": (task.train.target[rows], None),
-    }
+    true = task.train.target[rows]
     model = classifier(task.backbone, task.prompt, task.names, seed)
-    return {
-        name: float(
-            np.abs(
-                model.fit(task.train.Z[rows], y.astype(int), label_std=std).predict(task.test.Z) - task.test.target
-            ).mean()
-        )
-        for name, (y, std) in labels.items()
-    }
+    found = {}
+    for name, (y, std) in labels_of(ratings_of(true, task.n_ranks, rng), true, task.n_ranks).items():
+        said = model.fit(task.train.Z[rows], y, label_std=std).predict(task.test.Z)
+        found[name] = (float(np.abs(said - task.test.target).mean()), float(np.abs(y - true).mean()))
+    return found
 
 
-def table_of_raters(tasks: list[Task], seeds: int) -> Iterator[str]:
+def table_of_raters(tasks: Sequence[Task], seeds: int) -> Iterator[str]:
     """Yield the lines of the table."""
     head = True
     for task in tasks:
         for shots in RATED_SHOTS:
-            found = pd.DataFrame([errors_of_raters(task, shots, seed) for seed in range(seeds)])
+            found = [errors_of_raters(task, shots, seed) for seed in range(seeds)]
             if head:
-                yield f"| task | images a rank | {' | '.join(found)} |"
-                yield "|---" * (2 + len(found.columns)) + "|"
+                yield f"| task | images a rank | {' | '.join(found[0])} |"
+                yield "|---" * (2 + len(found[0])) + "|"
                 head = False
-            yield f"| {task.name} | {shots} | {' | '.join(f'{value:.2f}' for value in found.mean())} |"
+            means = [np.mean([each[name] for each in found], axis=0) for name in found[0]]
+            yield f"| {task.name} | {shots} | {' | '.join(f'{error:.2f} ({own:.2f})' for error, own in means)} |"
 
 
 def main() -> None:
