@@ -1,7 +1,8 @@
 """What pooling the images of a case brings, and what it is worth to combine raters: two tables of errors in ranks.
 
-    python benchmarks/cases_and_raters.py --data FOLDER --model-name skl2rclip-photo --only cases
-    python benchmarks/cases_and_raters.py --data FOLDER --only raters
+    python benchmarks/cases_and_raters.py --data FOLDER --only cases
+    python benchmarks/cases_and_raters.py --data FOLDER --only raters --seeds 3 \
+        --tasks "graded photographs" "coffee leaves" ripeness
 
 Cases are made of the two sets of photographs, which publish none: the two halves of a leaf, and the four quarters of a
 smear, have the label of the whole; a plant is four leaves of the test that were drawn at random, and as bad as the
@@ -9,8 +10,8 @@ worst of them. Images are learned from, of 300 files that were drawn at random o
 that keep those of a case together.
 
 Raters are simulated on the training images of the tasks: five, each of whom sees half of the images, is stricter or
-milder by a bias of his own, errs by himself, and says a rank. Test images keep their true ones; in
-brackets stands how far the labels themselves are off. Both tables go to the standard output.
+milder by a bias of his own, errs by himself, and says a rank. Test images keep their true ones; in brackets stands how
+far the labels themselves are off. Both tables go to the standard output.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from skl2rclip import CLIPImageEncoder, ImageCrop, L2RCLIPClassifier
 from skl2rclip.datasets import combine_ratings
 from skl2rclip.metrics import labels_from_probabilities, pool_probabilities, ranked_probability_score
 
-N_FILES = 300
+N_FILES, N_OF_A_RANK = 300, 64
 HALVES = [(256 * column, 0, 256, 256) for column in range(2)]
 QUARTERS = [(320 * column, 240 * row, 320, 240) for row in range(2) for column in range(2)]
 PROMPTS = {
@@ -62,9 +63,12 @@ class Views:
         return self._encoder.transform([ImageCrop(path, box) for path in paths for box in boxes] or list(paths))
 
 
-def drawn(target: np.ndarray, seed: int) -> np.ndarray:
-    """Indices of the files to learn from, as frequent along the ranks as in the set."""
-    return np.random.default_rng([seed, 11]).permutation(len(target))[:N_FILES]
+def drawn(target: np.ndarray, seed: int, balanced: bool) -> np.ndarray:
+    """Indices of the files to learn from, as frequent along the ranks as in the set, or `balanced` as many of each."""
+    rng = np.random.default_rng([seed, 11])
+    if not balanced:
+        return rng.permutation(len(target))[:N_FILES]
+    return np.concatenate([rng.permutation(np.flatnonzero(target == k))[:N_OF_A_RANK] for k in np.unique(target)])
 
 
 def of_images(labels: np.ndarray, cases: np.ndarray, how: str) -> np.ndarray:
@@ -89,11 +93,13 @@ def errors_of_cases(proba: np.ndarray, cases: np.ndarray, true: np.ndarray) -> d
     return found
 
 
-def parts_of_files(name: str, views: Views, data: Path, backbone: str, seed: int) -> dict[str, tuple[float, float]]:
+def parts_of_files(
+    name: str, views: Views, data: Path, backbone: str, seed: int, balanced: bool
+) -> dict[str, tuple[float, float]]:
     """Score cases whose images are parts of one file."""
     boxes = HALVES if name == PHOTOGRAPHS[0] else QUARTERS
     (paths, target), (test_paths, true) = files_of(name, data)
-    rows = drawn(target, seed)
+    rows = drawn(target, seed, balanced)
     prompt, names = PROMPTS[name]
     whole = np.repeat(rows, len(boxes))
     model = classifier(backbone, prompt, names, seed)
@@ -102,10 +108,10 @@ def parts_of_files(name: str, views: Views, data: Path, backbone: str, seed: int
     return errors_of_cases(proba, np.repeat(np.arange(len(true)), len(boxes)), true)
 
 
-def plants(views: Views, data: Path, backbone: str, seed: int) -> dict[str, tuple[float, float]]:
+def plants(views: Views, data: Path, backbone: str, seed: int, balanced: bool) -> dict[str, tuple[float, float]]:
     """Score cases of four leaves, each as bad as its worst leaf."""
     (paths, target), (test_paths, true) = files_of(PHOTOGRAPHS[0], data)
-    rows = drawn(target, seed)
+    rows = drawn(target, seed, balanced)
     model = classifier(backbone, *PROMPTS[PHOTOGRAPHS[0]], seed).fit(views.of(paths[rows], []), target[rows])
     proba = model.predict_proba(views.of(test_paths, []))
     leaves = np.random.default_rng([seed, 12]).permutation(len(true))[: len(true) // 4 * 4]
@@ -114,13 +120,13 @@ def plants(views: Views, data: Path, backbone: str, seed: int) -> dict[str, tupl
     )
 
 
-def table_of_cases(data: Path, backbone: str, cache: Path, seeds: int) -> Iterator[str]:
+def table_of_cases(data: Path, backbone: str, cache: Path, seeds: int, balanced: bool) -> Iterator[str]:
     """Yield the lines of the table, MAE and ranked probability score."""
     views = Views(backbone, cache)
     kinds: dict[str, Any] = {
-        "leaf, two halves": lambda seed: parts_of_files(PHOTOGRAPHS[0], views, data, backbone, seed),
-        "smear, four quarters": lambda seed: parts_of_files(PHOTOGRAPHS[1], views, data, backbone, seed),
-        "plant, as bad as the worst of four leaves": lambda seed: plants(views, data, backbone, seed),
+        "leaf, two halves": lambda seed: parts_of_files(PHOTOGRAPHS[0], views, data, backbone, seed, balanced),
+        "smear, four quarters": lambda seed: parts_of_files(PHOTOGRAPHS[1], views, data, backbone, seed, balanced),
+        "plant, as bad as the worst of four leaves": lambda seed: plants(views, data, backbone, seed, balanced),
     }
     head = True
     for kind, errors in kinds.items():
@@ -195,13 +201,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the photographs' repositories, which cases are made of")
     parser.add_argument("--only", choices=("cases", "raters"), nargs="+", default=["cases", "raters"])
+    parser.add_argument("--balanced", action="store_true", help="learn cases from as many images of each rank")
     parser.add_argument("--tasks", nargs="+", help="of raters these tasks alone")
     parser.add_argument("--model-name", default=BACKBONE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "skl2rclip-evidence")
     parser.add_argument("--seeds", type=int, default=4)
     options = parser.parse_args()
     if "cases" in options.only and options.data is not None:
-        for line in table_of_cases(options.data, options.model_name, options.cache, options.seeds):
+        for line in table_of_cases(options.data, options.model_name, options.cache, options.seeds, options.balanced):
             print(line, flush=True)
         print()
     if "raters" in options.only:
