@@ -84,16 +84,21 @@ def named_images(options: argparse.Namespace) -> Iterable[NamedImage]:
 
 
 def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImage]:
-    is_table = source.lower().endswith(_TABLES) and not os.path.isdir(source)
-    if getattr(options, "case", None) is not None and not is_table:
-        what = "the standard input has" if source == "-" else f"{visible(source)} is"
-        kind = "paths" if source == "-" else "a folder" if os.path.isdir(source) else "an image"
-        raise UsageError(f"--case is for tables, which say what images are of one case, and {what} {kind}")
     if source == "-":
+        _check_no_case(options, "the standard input has paths")
         return _from_stdin()
     if os.path.isdir(source):
+        _check_no_case(options, f"{visible(source)} is a folder")
         return _from_folder(source)
-    return _from_table(source, options) if is_table else [NamedImage(source, source)]
+    if source.lower().endswith(_TABLES):
+        return _from_table(source, options)
+    _check_no_case(options, f"{visible(source)} is an image")
+    return [NamedImage(source, source)]
+
+
+def _check_no_case(options: argparse.Namespace, found: str) -> None:
+    if getattr(options, "case", None) is not None:
+        raise UsageError(f"--case is for tables, which say what images are of one case, and {found}")
 
 
 def _from_table(source: str, options: argparse.Namespace) -> list[NamedImage]:
