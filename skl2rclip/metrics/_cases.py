@@ -57,6 +57,11 @@ def pool_probabilities(
     --------
     labels_from_probabilities : The label that is predicted for each row.
 
+    Notes
+    -----
+    ``"max"`` needs probabilities that are right for the set: where a fit has seen high ranks more often than they come
+    among the images to predict, the highest of several is expected far too high.
+
     References
     ----------
     Linear and logarithmic opinion pools: Genest and Zidek, "Combining probability distributions", Statistical Science
