@@ -26,6 +26,7 @@ FIGURES = {
     "what_the_prompt_does": {"prompts.png": "prompts.png"},
     "copies_and_leaks": {"copies.png": "copies.png"},
     "decisions_at_a_rank": {"decisions.png": "decisions.png"},
+    "cases_and_raters": {"cases-and-raters.png": "cases-and-raters.png"},
 }
 
 

@@ -17,19 +17,18 @@ from skl2rclip.errors import visible
 
 # parameters that messages of the library name, and that are options here
 _NAMED = (
-    "image|rank|group|root|ranks|rank_names|model_name|pretrained|on_bad_image|image_tower|image_features|decision"
+    "image|rank|group|case|box|missing|repeated|root|ranks|rank_names|model_name|pretrained|on_bad_image|image_tower|image_features|decision"
     "|batch_size|max_memory|white_level|device|n_jobs|class_weight|prompt|image_adapter|rank_targets|n_context_tokens"
 )
 # where it is no part of a path, such as rank=3/one.png
 _PARAMETER = re.compile(
-    rf"(?<![\w./\\-])({_NAMED})="
+    rf"(?<![\w./\\-])({_NAMED})(?:\[\d+\])?="
     r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\.\.\.|-?\w+(?:\.\d+)?)(?![\w/\\-]|\.\w)"
 )
 
 # what is written in Python, and here
 _CALL = re.compile(r"(?:L2RCLIPClassifier\.load\(path, |set_params\()([^)]*)\)")
 _SAVE = "save(path, include_backbone=True)"
-_NO_OPTION = re.compile(r'; repeated="median"[^.;]*')
 
 
 class UsageError(Exception):
@@ -79,7 +78,7 @@ class Console:
 
     def in_options(self, message: str) -> str:
         """Write parameters in a message of the library as the options that they are here."""
-        plain = _CALL.sub(lambda match: match[1].replace(", ", " "), _NO_OPTION.sub("", message))
+        plain = _CALL.sub(lambda match: match[1].replace(", ", " "), message)
         plain = plain.replace(_SAVE, "fit --include-backbone")
         typed = [name for argument in self.arguments if "=" in (name := _value_of(argument))]
         names = [found.span() for name in typed for found in re.finditer(re.escape(visible(name)), plain)]
@@ -110,7 +109,8 @@ def one_line(text: str) -> str:
 def _as_option(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
     if value == "..." or value == "[...]":
-        value = {"ranks": "A,B,C", "root": "DIR"}.get(name, "COL" if name in ("image", "rank", "group") else "VALUE")
+        is_column = name in ("image", "rank", "group", "case", "box")
+        value = {"ranks": "A,B,C", "root": "DIR"}.get(name, "COL" if is_column else "VALUE")
     elif value.startswith("["):
         with contextlib.suppress(ValueError, SyntaxError):
             value = shlex.quote(_joined(ast.literal_eval(value)))

@@ -5,6 +5,9 @@ that holds 95 % of the values under resampling (a percentile bootstrap of images
 which is wider where images of a group are alike); they are empty where there is a single one. Errors are in the unit of
 the labels, for words in ranks.
 
+With --case the scores are of cases, each predicted from all of its images, which must have one rank; cases are drawn
+anew, or with --group whole groups of them, and the column cases says how many there are.
+
 Images that cannot be read are said and left out, and the command ends with status 1.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -21,17 +25,18 @@ import numpy as np
 
 from skl2rclip import metrics
 from skl2rclip._classifier import L2RCLIPClassifier
+from skl2rclip._cli.cases import Cases, add_case, check_case
 from skl2rclip._cli.console import Console, DataError, UsageError
-from skl2rclip._cli.inputs import NamedImage, add_labelled, add_ranks, labelled_images, written_in
+from skl2rclip._cli.inputs import LabelledImages, NamedImage, add_labelled, add_ranks, labelled_images, written_in
 from skl2rclip._cli.models import (
     RUNNING,
     Pass,
     Predicted,
+    ReadOut,
     add_coverage,
     add_model,
     checked_coverage,
     loaded_model,
-    predicting,
 )
 from skl2rclip._cli.output import add_output, check_file, check_folder, rounded, rows_out
 from skl2rclip._cli.parsing import user_path
@@ -57,6 +62,7 @@ def add_options(parser: Any) -> None:
         "Ranks as the table or folder writes them, where these are neither the words nor the labels of the model; in "
         "its order, from the lowest to the highest.",
     )
+    add_case(parser, "The scores are of cases then, and a case is drawn as a whole.")
     add_coverage(parser, 0.8)
     parser.add_argument(
         "--plots",
@@ -69,6 +75,7 @@ def add_options(parser: Any) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Predict, score, draw."""
+    check_case(options)
     coverage = checked_coverage(options)
     output = check_file("--output", options.output, options.overwrite)
     if options.plots is not None:
@@ -78,22 +85,47 @@ def run(options: argparse.Namespace, console: Console) -> int:
     read = labelled_images(options, console, ranks)
     places = {rank: place for place, rank in enumerate(read.bunch.ranks)}
     true = np.array([places[label] for label in read.bunch.target.tolist()])
-    passed = Pass(console, predicting(model, coverage))
-    images = [NamedImage(str(path), str(path)) for path in read.bunch.data]
-    goods, parts = [], []
-    for _, is_good, answer in passed.over(images, console.bars_beside(output), "predicting"):
-        goods.append(is_good)
-        parts += [answer] if answer is not None else []
-    status = passed.end()
-    good = np.concatenate(goods)
-    said = Predicted.joined(parts)
+    cases = _cases_of(read, options)
+    read_out = ReadOut(model, coverage)
+    passed = Pass(console, read_out.of_images)
+    images = [NamedImage(str(path), path) for path in read.bunch.data]
+    good, probabilities = passed.gathered(passed.over(images, console.bars_beside(output), "predicting"))
     groups = np.arange(len(images)) if read.groups is None else np.unique(read.groups, return_inverse=True)[1]
-    rows = scores(true[good], said, model._state.scale.values, groups[good], _N_RESAMPLES)
-    with rows_out(output, ["score", "value", "lower", "upper", "images"], options.format) as out:
-        out.write([name, *rounded(values), len(said.predicted)] for name, values in rows.items())
+    of_images = scored = _Scored(true[good], read_out(probabilities), groups[good])
+    if cases is not None:
+        there, said = cases.pooled(probabilities, good, options.pool, read_out)
+        cases.note_missing(there, console)
+        first = np.unique(cases.of_image, return_index=True)[1][there]  # which says what all images of a case do
+        scored = _Scored(true[first], said, there if options.group is None else groups[first])
+    rows = scores(scored.true, scored.said, model._state.scale.values, scored.groups, _N_RESAMPLES)
+    counts = [] if cases is None else [len(scored.true)]
+    columns = ["score", "value", "lower", "upper", *(["cases"] if counts else []), "images"]
+    with rows_out(output, columns, options.format) as out:
+        out.write([name, *rounded(values), *counts, int(good.sum())] for name, values in rows.items())
     if options.plots is not None:
-        _draw(options.plots, model, list(compress(read.bunch.data, good)), true[good], said, coverage)
-    return 1 if read.missed else status
+        _draw(options.plots, model, list(compress(read.bunch.data, good)), of_images, scored, coverage)
+    return 1 if read.missed else passed.end()
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Images, or cases, with their true ranks."""
+
+    true: np.ndarray  # (n,), positions
+    said: Predicted
+    groups: np.ndarray  # (n,), what is drawn together
+
+
+def _cases_of(read: LabelledImages, options: argparse.Namespace) -> Cases | None:
+    """Tell which images are of one case, all of which must have the same rank, and group."""
+    if options.case is None:
+        return None
+    cases, bunch = Cases(read.bunch.cases.tolist()), read.bunch
+    word_of = dict(zip(bunch.ranks, bunch.rank_names, strict=True))
+    cases.values([word_of[label] for label in bunch.target.tolist()], "rank", options.case)
+    if options.group is not None:
+        cases.values(bunch.groups.tolist(), "group", options.case)
+    return cases
 
 
 def _ranks_written(options: argparse.Namespace, model: L2RCLIPClassifier) -> Sequence[Any]:
@@ -103,15 +135,33 @@ def _ranks_written(options: argparse.Namespace, model: L2RCLIPClassifier) -> Seq
         if len(options.ranks) != len(labels):
             raise UsageError(f"--ranks must list the {len(labels)} ranks of the model, got {len(options.ranks)}")
         return options.ranks
-    written = written_in(options)
-    readings = written_numbers(sorted(map(str, written))) if holds_numbers(model.ranks_) else []
+    written = sorted({each if isinstance(each, str) else default_name(each) for each in written_in(options)})
+    readings = written_numbers(written) if holds_numbers(model.ranks_) else []
+    by_label = _places_of_labels(written, readings, labels)
     is_named = words != [default_name(label) for label in labels]
-    if is_named and (written & set(words) or not (readings or written & set(labels))):
-        _check_known(sorted(map(str, written - set(words))), options, words)
+    if is_named and set(written) <= set(words):
+        if by_label and [words.index(word) for word in written] not in by_label:
+            raise DataError(
+                f"{visible(options.source)} has the ranks {listing(written)}, which are words of the model and labels "
+                f"of others of its ranks: --ranks {','.join(words)} takes them for words, --ranks "
+                f"{','.join(map(default_name, labels))} for labels"
+            )
         return words
+    if by_label:
+        return labels
+    if is_named and (set(written) & set(words) or not readings):
+        _check_known(sorted(set(written) - set(words)), options, words)
     if len(readings) == 1:
         _check_known([default_name(number) for number in sorted({*readings[0]} - {*labels})], options, words)
     return labels
+
+
+def _places_of_labels(written: list[str], readings: list[list[float]], labels: list[Any]) -> list[list[int]]:
+    """Positions along the ranks of what is written, where all are labels; several where numbers have two readings."""
+    names = list(map(default_name, labels))
+    if set(written) <= set(names):
+        return [[names.index(word) for word in written]]
+    return [[labels.index(number) for number in reading] for reading in readings if set(reading) <= set(labels)]
 
 
 def _check_known(unknown: list[str], options: argparse.Namespace, words: list[str]) -> None:
@@ -200,11 +250,11 @@ def _draw(
     folder: str,
     model: L2RCLIPClassifier,
     images: list[Any],
-    true: np.ndarray,
-    said: Predicted,
+    of_images: _Scored,
+    scored: _Scored,
     coverage: float | None,
 ) -> None:
-    """Draw displays into a folder, all of them or none."""
+    """Draw displays into a folder, all of them or none; those that show images show each by itself."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -212,7 +262,8 @@ def _draw(
 
     from skl2rclip import inspection
 
-    y, ranks = model.ranks_[true], model.ranks_
+    said, ranks = scored.said, model.ranks_
+    y = ranks[scored.true]
     shown: dict[str, Any] = {"ranks": ranks, "display_labels": said.words}
     assert said.interval is not None
     proba = said.probabilities[:, model._state.scale.class_order]
@@ -222,7 +273,9 @@ def _draw(
             y, said.labels, y_interval=ranks[said.interval], coverage=coverage, **shown
         ),
         "calibration": lambda: inspection.RankCalibrationDisplay.from_predictions(y, proba, ranks=ranks),
-        "largest-errors": lambda: inspection.LargestErrorsDisplay.from_predictions(images, y, said.labels, **shown),
+        "largest-errors": lambda: inspection.LargestErrorsDisplay.from_predictions(
+            images, ranks[of_images.true], of_images.said.labels, **shown
+        ),
         "prototypes": lambda: inspection.PrototypeSimilarityDisplay.from_estimator(model),
         "history": lambda: inspection.TrainingHistoryDisplay.from_estimator(model),
     }

@@ -1,9 +1,10 @@
 """Learn the ranks of the images of a table or folder, and save the model as a folder.
 
 Ranks that are words become 0, 1, ... from the lowest to the highest, and the model keeps the words for its
-predictions. Each parameter of L2RCLIPClassifier is an option. A value is read as Python writes it where it is None,
-True, False or a number, and the parameter may be that; else it is a word. Lists are written A,B,C, dictionaries as
-Python writes them, by the words of the ranks or by the numbers that stand for them.
+predictions. Where several columns or rows of a table rank an image, a fit with soft targets, which are the default,
+knows how far each label may be off. Each parameter of L2RCLIPClassifier is an option. A value is read as Python writes
+it where it is None, True, False or a number, and the parameter may be that; else it is a word. Lists are written A,B,C,
+dictionaries as Python writes them, by the words of the ranks or by the numbers that stand for them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     began = time.perf_counter()
     read = labelled_images(options, console, ranks)
     model = L2RCLIPClassifier(**{**given, **_in_labels(given, read)})
-    _fit(model, read, console)
+    _fit(model, read, None if model.rank_targets == "hard" else read.bunch.get("label_std"), console)
     model.save(options.out, include_backbone=options.include_backbone)
     console.note(
         f"{len(read.bunch.ranks)} ranks learned from {len(read.bunch.data)} images in "
@@ -92,9 +93,9 @@ def _in_labels(given: Mapping[str, Any], read: LabelledImages) -> dict[str, Any]
     return {"ranks": bunch.ranks, "rank_names": names, "class_weight": by_label(given.get("class_weight"))}
 
 
-def _fit(model: L2RCLIPClassifier, read: LabelledImages, console: Console) -> None:
+def _fit(model: L2RCLIPClassifier, read: LabelledImages, label_std: Any, console: Console) -> None:
     try:
-        model.fit(read.bunch.data, read.bunch.target, groups=read.groups)
+        model.fit(read.bunch.data, read.bunch.target, groups=read.groups, label_std=label_std)
     except UnreadableImagesError as error:
         for row, reason in error.failures.items():
             console.bad_image(str(read.bunch.data[row]), reason)

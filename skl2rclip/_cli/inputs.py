@@ -7,18 +7,24 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
 from skl2rclip._cli.console import Console, DataError, UsageError
-from skl2rclip._cli.parsing import listed, user_path
+from skl2rclip._cli.parsing import box_columns, columns, listed, user_path, words_listed
 from skl2rclip._utils.names import near_name
 from skl2rclip.errors import visible
 
 _TABLES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")
 # what a reader leaves out and nobody misses
-_HARMLESS = ("lines above the header", "empty rows", "rows that repeat another", "files beside the folders")
+_HARMLESS = (
+    "lines above the header",
+    "empty rows",
+    "rows that repeat another",
+    "files beside the folders",
+    "folders without an image",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,11 @@ class NamedImage:
     """An image by its path, and by the name that rows and messages have for it."""
 
     name: str
-    path: str
+    path: Any  # a string, or an `ImageCrop`
     is_found: bool = False  # in a folder, where there may be other files too
     cells: tuple[Any, ...] = ()  # of its row in a table
+    case: Any = None  # likewise
+    problem: str | None = None  # why it cannot be taken, where its row says so
 
 
 # ------------------------------------------------------------ without ranks
@@ -46,6 +54,17 @@ def add_images(parser: Any) -> None:
     )
     parser.add_argument("--image", metavar="COL", help="Column of tables that holds paths; by default path.")
     add_root(parser)
+
+
+def add_box(parser: Any) -> None:
+    """Add the columns of boxes."""
+    parser.add_argument(
+        "--box",
+        metavar="COL",
+        type=box_columns,
+        help="Columns of a table that hold the box within each image that is graded, X,Y,WIDTH,HEIGHT in pixels; or "
+        "the one that holds all four.",
+    )
 
 
 def add_root(parser: Any) -> None:
@@ -66,19 +85,36 @@ def named_images(options: argparse.Namespace) -> Iterable[NamedImage]:
 
 def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImage]:
     if source == "-":
+        _check_no_case(options, "the standard input has paths")
         return _from_stdin()
     if os.path.isdir(source):
+        _check_no_case(options, f"{visible(source)} is a folder")
         return _from_folder(source)
     if source.lower().endswith(_TABLES):
-        from skl2rclip.datasets._image_tables import listed_paths
-
-        check_there(source)
-        more = {name: getattr(options, name, None) for name in ("rank", "group")}
-        rows = enumerate(listed_paths(source, image=options.image or "path", root=options.root, **more))
-        return [
-            NamedImage(row.written or f"row {number} of {source}", row.path, cells=row.cells) for number, row in rows
-        ]
+        return _from_table(source, options)
+    _check_no_case(options, f"{visible(source)} is an image")
     return [NamedImage(source, source)]
+
+
+def _check_no_case(options: argparse.Namespace, found: str) -> None:
+    if getattr(options, "case", None) is not None:
+        raise UsageError(f"--case is for tables, which say what images are of one case, and {found}")
+
+
+def _from_table(source: str, options: argparse.Namespace) -> list[NamedImage]:
+    from skl2rclip.datasets._image_tables import listed_paths
+
+    check_there(source)
+    named = {name: getattr(options, name, None) for name in ("box", "rank", "group", "case")}
+    images = []
+    for number, row in enumerate(listed_paths(source, image=options.image or "path", root=options.root, **named)):
+        image = NamedImage(row.written or f"row {number} of {source}", row.path, cells=row.cells, problem=row.problem)
+        if named["case"] is not None:
+            *cells, case = row.cells
+            lack = f"row {number} has no case in column {named['case']!r}" if case is None else None
+            image = replace(image, cells=tuple(cells), case=case, problem=lack or row.problem)
+        images.append(image)
+    return images
 
 
 def _from_folder(folder: str) -> list[NamedImage]:
@@ -133,8 +169,27 @@ def add_labelled(parser: Any, what: str) -> None:
         "each rank.",
     )
     parser.add_argument("--image", metavar="COL", help="Column of the table that holds paths; by default path.")
-    parser.add_argument("--rank", metavar="COL", help="Column of the table that holds ranks; by default rank.")
+    parser.add_argument(
+        "--rank",
+        metavar="COL",
+        type=columns,
+        help="Column of the table that holds ranks; by default rank. Several, A,B,C with quotes around what holds a "
+        "comma, are those of several raters, of which one label is made.",
+    )
     parser.add_argument("--group", metavar="COL", help="Column of the table that says whose image each is.")
+    add_box(parser)
+    parser.add_argument(
+        "--missing",
+        metavar="A,B,C",
+        type=words_listed,
+        help="What stands for a missing path, rank, group or case in the table, such as unknown,999.",
+    )
+    parser.add_argument(
+        "--repeated",
+        choices=("error", "median"),
+        help="What to do with images to which rows of the table give several ranks: end with an error, the default, or "
+        "take the one in the middle.",
+    )
     add_root(parser)
 
 
@@ -172,8 +227,7 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
             _check_no_columns(options)
             bunch = datasets.load_image_folder(options.source, ranks=ranks)
         else:
-            columns = {"image": options.image or "path", "rank": options.rank or "rank", "group": options.group}
-            bunch = datasets.read_image_table(options.source, **columns, root=options.root, ranks=ranks)
+            bunch = datasets.read_image_table(options.source, **_table_options(options), ranks=ranks)
     left_out: list[str] = []
     for warning in caught:
         if issubclass(warning.category, UserWarning):
@@ -185,6 +239,15 @@ def labelled_images(options: argparse.Namespace, console: Console, ranks: Sequen
     return LabelledImages(bunch, tuple(left_out))
 
 
+# of a table alone, by the parameters of its reader
+_OF_TABLES = ("image", "rank", "group", "case", "box", "missing", "repeated", "root")
+
+
+def _table_options(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(options, name, None) for name in _OF_TABLES}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def check_there(source: str) -> None:
     """Raise where there is no file or folder of this name, and say which may have been meant."""
     if not os.path.exists(source):
@@ -193,11 +256,10 @@ def check_there(source: str) -> None:
 
 
 def _check_no_columns(options: argparse.Namespace) -> None:
-    for name in ("image", "rank", "group", "root"):
-        if getattr(options, name) is not None:
-            raise UsageError(
-                f"--{name} is for tables, and {visible(options.source)} is a folder, which holds one for each rank"
-            )
+    for name in _table_options(options):
+        raise UsageError(
+            f"--{name} is for tables, and {visible(options.source)} is a folder, which holds one for each rank"
+        )
 
 
 def written_in(options: argparse.Namespace) -> set[Any]:
@@ -206,8 +268,7 @@ def written_in(options: argparse.Namespace) -> set[Any]:
     if not os.path.isdir(options.source):
         from skl2rclip.datasets._image_tables import written_ranks
 
-        return written_ranks(options.source, rank=options.rank or "rank")
-    from skl2rclip.datasets._reading import plain_word
+        return written_ranks(options.source, rank=options.rank or "rank", missing=options.missing)
+    from skl2rclip.datasets._folders import folders_with_images
 
-    with os.scandir(options.source) as entries:
-        return {plain_word(entry.name) for entry in entries if entry.is_dir()}
+    return set(folders_with_images(options.source))

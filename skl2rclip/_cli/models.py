@@ -94,6 +94,15 @@ class Pass:
         if self._n_others:
             self._console.note(f"files in folders that are no images, and were passed over: {self._n_others}")
 
+    def gathered(self, chunks: Iterable[tuple[Any, np.ndarray, Predicted | None]]) -> tuple[np.ndarray, np.ndarray]:
+        """Wait for all chunks: which images are good, (n,), and the probabilities of these, (n_good, K)."""
+        goods, parts = [], []
+        for _, is_good, said in chunks:
+            goods.append(is_good)
+            parts += [] if said is None else [said.probabilities]
+        self.end()
+        return np.concatenate(goods), np.concatenate(parts)
+
     def end(self) -> int:
         """Return the exit status: 1 where images were left out; raise where there are no others."""
         if not self.n_good:
@@ -125,7 +134,7 @@ def _problem_of(image: NamedImage) -> str | None:
     if not image.path:
         return "no image is named"
     address = address_hint(image.name, "store the file, and give its path")
-    return None if address is None else f"this is {address}"
+    return image.problem if address is None else f"this is {address}"
 
 
 # ----------------------------------------------------------------- predictions
@@ -142,36 +151,41 @@ class Predicted:
     expectation: np.ndarray  # (n,)
     interval: np.ndarray | None  # (n, 2), positions
 
-    @classmethod
-    def joined(cls, parts: list[Predicted]) -> Predicted:
-        """Put together what was predicted in chunks."""
-        names = ("probabilities", "predicted", "expectation", "interval")
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(parts[0].ranks, parts[0].words, **columns)
-
     @property
     def labels(self) -> np.ndarray:
         """Labels that are predicted."""
         return self.ranks[self.predicted]
 
 
-def predicting(model: L2RCLIPClassifier, coverage: float | None) -> Callable[[list[str]], Predicted]:
-    """Make the function that asks for everything at once, so that an image passes the tower once."""
-    scale = model._state.scale
-    words = list(model.rank_names_.values())
+class ReadOut:
+    """What a model makes of probabilities, of images or of cases.
 
-    def ask(paths: list[str]) -> Predicted:
-        probabilities = model.predict_proba(paths)[:, np.argsort(scale.class_order)]
+    Parameters
+    ----------
+    model : L2RCLIPClassifier
+    coverage : float or None
+        Of intervals, if there are to be any.
+    """
+
+    def __init__(self, model: L2RCLIPClassifier, coverage: float | None):
+        self._model, self._coverage = model, coverage
+
+    def __call__(self, probabilities: np.ndarray) -> Predicted:
+        """Read out rows of probabilities in rank order, ndarray of shape (n, K)."""
+        model, values = self._model, self._model._state.scale.values
         return Predicted(
             model.ranks_,
-            words,
+            list(model.rank_names_.values()),
             probabilities,
-            read_out(probabilities, scale.values, model.decision),
-            expected_value(probabilities, scale.values),
-            None if coverage is None else central_interval(probabilities, coverage),
+            read_out(probabilities, values, model.decision),
+            expected_value(probabilities, values),
+            None if self._coverage is None else central_interval(probabilities, self._coverage),
         )
 
-    return ask
+    def of_images(self, paths: list[Any]) -> Predicted:
+        """Ask for everything at once, so that an image passes the tower once."""
+        order = np.argsort(self._model._state.scale.class_order)
+        return self(self._model.predict_proba(paths)[:, order])
 
 
 def add_coverage(parser: Any, default: float | None) -> None:

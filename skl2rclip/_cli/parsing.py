@@ -99,6 +99,28 @@ def listed(text: str) -> list[Any]:
     return words if None in numbers else numbers
 
 
+def words_listed(text: str) -> list[str]:
+    """Read a list of words, ``A,B,C`` with quotes around what holds a comma; numbers are words too."""
+    words = [word.strip() for word in next(csv.reader([text], skipinitialspace=True), [])]
+    if not words or "" in words:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of words such as A,B,C")
+    return words
+
+
+def columns(text: str) -> str | list[str]:
+    """Read the name of a column, or several."""
+    names = words_listed(text)
+    return names if len(names) > 1 else names[0]
+
+
+def box_columns(text: str) -> str | list[str]:
+    """Read the column of boxes, or the four columns of their numbers."""
+    names = words_listed(text)
+    if len(names) not in (1, 4):
+        raise argparse.ArgumentTypeError(f"a box has one column or four, x,y,width,height, got {len(names)}")
+    return columns(text)
+
+
 # ------------------------------------------------------- parameters as options
 
 

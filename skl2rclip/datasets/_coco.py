@@ -176,12 +176,12 @@ def _stated_size(image: Mapping[str, Any]) -> Size:
 
 def _of_stated_size(rows: dict[int, Row], sizes: list[Size], account: Account) -> dict[int, Row]:
     """Leave out crops of files whose size is not the one that their boxes were drawn in."""
-    actual = {path: _size_of(path) for path in {crop.path for crop, _, _ in rows.values()}}
+    actual = {path: _size_of(path) for path in {row.image.path for row in rows.values()}}
 
     def differs(number: int, crop: ImageCrop) -> bool:
         return None not in (sizes[number], actual[crop.path]) and sizes[number] != actual[crop.path]
 
-    others = {number: crop for number, (crop, _, _) in rows.items() if differs(number, crop)}
+    others = {number: row.image for number, row in rows.items() if differs(number, row.image)}
     said = (
         f"{visible(os.fspath(crop.path))} (upright it has {_by(actual[crop.path])}, and its annotations are of "
         f"{_by(sizes[number])})"

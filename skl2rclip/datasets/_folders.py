@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from skl2rclip._images.decoding import find_unreadable
+from skl2rclip._images.files import stamped
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip.datasets._reading import (
     Account,
@@ -141,6 +143,16 @@ def _folders_of(root: Path) -> tuple[list[str], list[str]]:
         if not is_hidden(entry.name):
             (folders if entry.is_dir() else files).append(entry.name)
     return folders, files
+
+
+def folders_with_images(root: str) -> set[str]:
+    """Names of the folders that `load_image_folder` takes images from."""
+    folders, _ = _folders_of(Path(root))
+
+    def holds_images(folder: str) -> bool:
+        return any(not find_unreadable(stamped([file])) for file in files_below(Path(root) / folder, []))
+
+    return {plain_word(folder) for folder in folders if holds_images(folder)}
 
 
 def files_below(folder: Path, unopened: list[OSError]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -20,15 +20,8 @@ from skl2rclip._ordinal.ranks import given_ranks
 from skl2rclip._utils.arguments import check_choice, is_missing, plain_label
 from skl2rclip._utils.names import near_name
 from skl2rclip.datasets._boxes import box_cells, box_columns, cropped
-from skl2rclip.datasets._reading import (
-    Account,
-    described,
-    existing_folder,
-    image_bunch,
-    keep_images,
-    plain_word,
-    put_in_order,
-)
+from skl2rclip.datasets._rating_columns import Parts, columns_of_ranks, of_columns, of_rows, own_order, rank_columns
+from skl2rclip.datasets._reading import Account, described, existing_folder, image_bunch, keep_images, plain_word
 from skl2rclip.datasets._table_files import BLANKS
 from skl2rclip.datasets._tables import Table, TableColumn, read_table
 from skl2rclip.errors import visible
@@ -37,15 +30,26 @@ _KEEP_WORDS = "where a word such as None is a rank, read the table with pandas.r
 # what R, pandas, spreadsheets and databases write for a missing value
 _NOTHING = ("na", "n/a", "#n/a", "nan", "null", "none", "<na>")
 
-Row = tuple[Any, Any, Any]  # image (a path, or a crop where there are boxes), rank, group
+# columns that say what else an image belongs to
+_NAMED = ("group", "case")
+
+
+class Row(NamedTuple):
+    """What a row says of its image; None where it says nothing."""
+
+    image: Any  # a path, or a crop where there are boxes
+    rank: Any  # of several columns a tuple of their ratings
+    group: Any = None
+    case: Any = None
 
 
 def read_image_table(
     table: Any,
     *,
     image: str | int = "path",
-    rank: str | int = "rank",
+    rank: str | int | Sequence[str | int] = "rank",
     group: str | int | None = None,
+    case: str | int | None = None,
     box: Any = None,
     root: Any = None,
     ranks: Any = None,
@@ -68,11 +72,16 @@ def read_image_table(
         names to columns.
     image : str or int, default="path"
         Column of the paths of the images; an int where a frame numbers its columns.
-    rank : str or int, default="rank"
-        Column of their ranks. Codes of a ``ClassLabel`` of Hugging Face are the names that they stand for.
+    rank : str or int, or list of them, default="rank"
+        Column of their ranks. Codes of a ``ClassLabel`` of Hugging Face are the names that they stand for. A list of
+        several columns holds what several raters say, with gaps where one has not seen an image: `combine_ratings`
+        makes one label of them, without what each rater is stricter or milder by.
     group : str or int, optional
         Column that says whose image each is: subject, plant or burst. They are `groups` of the result, for
         ``StratifiedGroupKFold`` and for `L2RCLIPClassifier.fit`.
+    case : str or int, optional
+        Column that says which images are predicted together: those of an eye, a fruit, a joint. They are `cases` of the
+        result, for `skl2rclip.metrics.pool_probabilities`.
     box : tuple of 4 str or int, or str or int, optional
         Columns of the box within each image that is graded, ``("x", "y", "width", "height")``: upper left corner and
         sides in pixels of the upright image; or the one column that holds these four numbers. Each row is an
@@ -84,13 +93,13 @@ def read_image_table(
         of pandas, an ordered dictionary of Arrow or an Enum of polars has one, and words get the order that they show
         by themselves, such as bad < poor < fair; where they show none, it is asked for.
     missing : list, optional
-        What stands for a missing image, rank or group, as the table writes it, such as ``["unknown", "-", 999]``; empty
-        cells do anyway. By default NA, NaN, N/A, null and None do where all other cells of a column of ranks or groups
-        are numbers, and no type of the column names them.
+        What stands for a missing image, rank, group or case, as the table writes it, such as ``["unknown", "-", 999]``;
+        empty cells do anyway. By default NA, NaN, N/A, null and None do where all other cells of a column of ranks,
+        groups or cases are numbers, and no type of the column names them.
     repeated : {"error", "median"}, default="error"
         What to do with an image of several ranks, as several raters give it: "median" takes the middle one, of an even
-        number the lower one of the two in the middle, and counts each row as a rating. Groups of an image must agree
-        anyway.
+        number the lower one of the two in the middle, and counts each row as a rating. Groups and cases of an image
+        must agree anyway. Ratings in several columns are not repeated in this sense.
     return_X_y : bool, default=False
         Return ``(data, target)`` alone.
 
@@ -110,9 +119,14 @@ def read_image_table(
         groups : ndarray of shape (n,)
             Where `group` names a column; with `box` and without it the file of each crop, so that crops of one image
             are not on both sides of a split.
+        cases : ndarray of shape (n,)
+            Where `case` names a column.
         label_std : ndarray of shape (n,), float64
-            With ``repeated="median"``, the standard deviation of each image's ratings in the unit of `target`, for
-            `L2RCLIPClassifier.fit`; where it has one rating, that of all others together.
+            How far `target` may be off, in its unit, for `L2RCLIPClassifier.fit`: of several columns of `rank` that of
+            `combine_ratings`; with ``repeated="median"`` the standard deviation of each image's ratings, and where it
+            has one rating, that of all others together.
+        bias : ndarray of shape (raters,), float64
+            Of several columns of `rank`, what each rater adds, as `combine_ratings` finds it.
         rows : ndarray of shape (n,), int64
             Which row of the table each image is from, for its other columns, of several the first. Rows count from 0
             below the header and blank lines do not count, as with ``pandas.read_csv(table).iloc``, in messages too.
@@ -123,7 +137,8 @@ def read_image_table(
     ------
     ValueError
         If a column is not there, the order of words is not plain, a rank is not among `ranks`, or one image has two
-        ranks or groups: which of them holds is for those to say who know the images. If rows of a file would be lost.
+        ranks, groups or cases: which of them holds is for those to say who know the images. If rows of a file would be
+        lost, or several columns of `rank` have too few ratings to be combined.
     FileNotFoundError
         If there is no such table, or none of the images is there.
     ImportError
@@ -138,6 +153,7 @@ def read_image_table(
     --------
     load_image_folder : Images in a folder for each rank.
     read_coco_annotations : Boxes and ranks of annotations in COCO's format.
+    combine_ratings : One label of several raters'.
 
     Examples
     --------
@@ -149,7 +165,13 @@ def read_image_table(
     ... )
     """
     check_choice("repeated", repeated, ("error", "median"))
-    named: dict[str, Any] = {"image": image, "rank": rank, "group": group, **box_columns(box)}
+    ratings = rank_columns(rank)
+    if repeated == "median" and len(ratings) > 1:
+        raise ValueError(
+            "repeated='median' takes the middle of ratings in several rows, and rank=[...] names columns of ratings, "
+            "which are combined: leave one of the two out."
+        )
+    named: dict[str, Any] = {"image": image, **ratings, "group": group, "case": case, **box_columns(box)}
     chosen = {parameter: name for parameter, name in named.items() if name is not None}
     read = read_table(table, chosen)
     account = Account(read.source)
@@ -163,32 +185,49 @@ class ListedPath:
     """A row of a table that need not say ranks."""
 
     written: str  # as the table has it, without blanks around
-    path: str  # empty where nothing is written
+    path: str | ImageCrop  # empty where nothing is written
     cells: tuple[Any, ...]  # of the other columns that were asked for, None where nothing stands
+    problem: str | None = None  # of its box
 
 
 def listed_paths(
-    table: Any, *, image: str | int = "path", root: Any = None, **more: str | int | None
+    table: Any, *, image: str | int = "path", box: Any = None, root: Any = None, **more: str | int | None
 ) -> list[ListedPath]:
     """Read each row of a table, with the columns that `more` names, and leave nothing out.
 
     A file that is absent has the path where it should be.
     """
-    read = read_table(table, {"image": image, **{name: column for name, column in more.items() if column is not None}})
+    others = {name: column for name, column in more.items() if column is not None}
+    read = read_table(table, {"image": image, **others, **box_columns(box)})
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
-    others = [[_label_cell(cell) for cell in column.cells] for name, column in read.columns.items() if name != "image"]
+    cells = [_label_cells(read.columns[name], set() if name != "case" else None) for name in others]
     rows = []
-    for cell, *cells in zip(read.columns["image"].cells, *others, strict=True):
+    for cell, *labels in zip(read.columns["image"].cells, *cells, strict=True):
         path = _path_cell(cell, image, ())
         written = path.strip(BLANKS)
         found = (_existing(path, folder) or os.path.join(folder, written)) if written else ""
-        rows.append(ListedPath(written, found, tuple(cells)))
-    return rows
+        rows.append(ListedPath(written, found, tuple(labels)))
+    boxes = box_cells(read)
+    return [_with_box(row, each) for row, each in zip(rows, boxes, strict=True)] if boxes else rows
 
 
-def written_ranks(table: Any, *, rank: str | int = "rank") -> set[Any]:
+def _with_box(row: ListedPath, box: Any) -> ListedPath:
+    """Name the part of an image that a row has as its box."""
+    if not row.written:
+        return row
+    if box is None:
+        return replace(row, problem="its row has no box")
+    try:
+        return replace(row, path=ImageCrop(str(row.path), box))
+    except ValueError as error:
+        return replace(row, problem=str(error).rstrip("."))
+
+
+def written_ranks(table: Any, *, rank: Any = "rank", missing: Any = None) -> set[Any]:
     """Read the different ranks of a table as it writes them, without looking for images."""
-    return set(_label_cells(read_table(table, {"rank": rank}).columns["rank"], None)) - {None}
+    nothing = None if missing is None else _words_of(missing)
+    columns = read_table(table, rank_columns(rank)).columns.values()
+    return {label for column in columns for label in _label_cells(column, nothing)} - {None}
 
 
 @dataclass(frozen=True)
@@ -206,30 +245,42 @@ class ListedImages:
         """Make what readers return of those files that are images."""
         rows, account, source = self.rows, self.account, self.read.source
         rows_of = _rows_of_each(rows, self.written, account, repeated)
-        kept = keep_images([rows[first][0] for first in rows_of], account)
+        kept = keep_images([rows[first].image for first in rows_of], account)
         rows_of = {first: each for (first, each), keep in zip(rows_of.items(), kept, strict=True) if keep}
         if not rows_of:
             raise ValueError("\n  ".join([f"{source} lists no image with a rank.", *account.lines]))
-        ratings = [rows[number][1] for each in rows_of.values() for number in each]
-        order = self.read.columns["rank"].order if self.ranks is None else self.ranks
-        target, all_ranks, rank_names = put_in_order(ratings, order, source)
-        label_std = None
-        if repeated == "median":
-            ends = np.cumsum([len(each) for each in rows_of.values()])[:-1]
-            target, label_std = _medians(np.split(target, ends), all_ranks)
+        firsts = [rows[first] for first in rows_of]
+        parts, more = self._labels(firsts, rows_of.values(), repeated == "median")
         account.tell()
-        data, parts = [rows[first][0] for first in rows_of], (target, all_ranks, rank_names)
+        data = [row.image for row in firsts]
         if return_X_y:
-            return np.array(data), target
+            return np.array(data), parts[0]
         descr = described(f"Images of a table: {source}", parts, account)
-        groups = self._groups([rows[first] for first in rows_of])
-        return image_bunch(data, *parts, descr, groups=groups, label_std=label_std, rows=np.array(list(rows_of)))
+        more |= {"groups": self._groups(firsts), "cases": self._named("case", firsts)}
+        return image_bunch(data, *parts, descr, **more, rows=np.array(list(rows_of)))
+
+    def _labels(
+        self, firsts: list[Row], rows_of: Iterable[list[int]], with_spread: bool
+    ) -> tuple[Parts, dict[str, Any]]:
+        """Label each image by its ratings, with what is known of these."""
+        columns, source = columns_of_ranks(self.read), self.read.source
+        order = own_order(columns, self.chosen, source) if self.ranks is None else self.ranks
+        if len(columns) > 1:
+            return of_columns([row.rank for row in firsts], order, source)
+        ratings = [[self.rows[number].rank for number in each] for each in rows_of]
+        return of_rows(ratings, order, source, with_spread=with_spread)
 
     def _groups(self, rows: list[Row]) -> np.ndarray | None:
         """Whose image each is, where the table says it; of crops which file they are from."""
-        if "group" in self.chosen:
-            return array_of([subject for _, _, subject in rows], f"Column {self.chosen['group']!r}")
-        return np.array([os.fspath(image.path) for image, _, _ in rows]) if isinstance(rows[0][0], ImageCrop) else None
+        if "group" not in self.chosen and isinstance(rows[0].image, ImageCrop):
+            return np.array([os.fspath(row.image.path) for row in rows])
+        return self._named("group", rows)
+
+    def _named(self, name: str, rows: list[Row]) -> np.ndarray | None:
+        """Return what a column of names says of each row; None where no column is named."""
+        if name not in self.chosen:
+            return None
+        return array_of([getattr(row, name) for row in rows], f"Column {self.chosen[name]!r}")
 
 
 def listed_images(
@@ -241,52 +292,62 @@ def listed_images(
     """
     account.add(len(read.above), "lines above the header", map(visible, read.above))
     rows = _all_rows(read, chosen, missing, ranks)
-    written, boxes = [row[0] for row in rows.values()], box_cells(read)
-    rows = _complete(rows, "group" in chosen, boxes, account)
-    if any(isinstance(label, str) for _, label, _ in rows.values()):
+    written, boxes = [row.image for row in rows.values()], box_cells(read)
+    rows = _complete(rows, [name for name in _NAMED if name in chosen], boxes, account)
+    if any(isinstance(label, str) for row in rows.values() for label in _ratings_of(row)):
         account.remark("rows without a rank", hint)
     folder = existing_folder("root", root) if root is not None else read.folder or Path()
     rows = _found(rows, folder, account, chosen["image"], _hint_at_numbers(read.columns["image"], chosen["image"]))
     if boxes:
-        crops = cropped({number: row[0] for number, row in rows.items()}, boxes, account)
-        rows = {number: (crop, *rows[number][1:]) for number, crop in crops.items()}
+        crops = cropped({number: row.image for number, row in rows.items()}, boxes, account)
+        rows = {number: rows[number]._replace(image=crop) for number, crop in crops.items()}
     return ListedImages(read, chosen, written, rows, ranks, account)
-
-
-def _medians(ratings: list[np.ndarray], ranks: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Lower median of each image's ratings along the ranks, and their standard deviation."""
-    place = {rank: index for index, rank in enumerate(ranks)}
-    in_order = [sorted(each.tolist(), key=place.__getitem__) for each in ratings]
-    target = np.array([each[(len(each) - 1) // 2] for each in in_order], ratings[0].dtype)
-    several = np.array([len(each) > 1 for each in ratings])
-    std = np.array([float(np.std(each)) for each in ratings])
-    if several.any():
-        std[~several] = np.sqrt(np.mean(std[several] ** 2))
-    return target, std
 
 
 # ------------------------------------------------------------------- cells
 
 
 def _all_rows(read: Table, names: dict[str, Any], missing: Any, ranks: Any) -> dict[int, Row]:
-    """Image, rank and group of each row, by its place below the header; `names` are those of the columns."""
-    column, nothing = read.columns["rank"], None if missing is None else _words_of(missing)
+    """Take what each row says, by its place below the header; `names` are those of the columns."""
+    nothing = None if missing is None else _words_of(missing)
     images = [_path_cell(cell, names["image"], nothing or ()) for cell in read.columns["image"].cells]
+    of_raters = {
+        name: _rank_cells(column, names[name], nothing, ranks, read.source)
+        for name, column in columns_of_ranks(read).items()
+    }
+    others = {name: _label_cells(read.columns[name], nothing) for name in _NAMED if name in read.columns}
+    for name, cells in {**of_raters, **others}.items():
+        if len(cells) != len(images):
+            raise ValueError(
+                f"Columns of {read.source} differ in length: {names['image']!r} has {len(images)} rows, "
+                f"{names[name]!r} has {len(cells)}."
+            )
+    rated = [_joined(each) for each in zip(*of_raters.values(), strict=True)]
+    bare = [None] * len(images)
+    columns = [images, rated, *(others.get(name, bare) for name in _NAMED)]
+    return {number: Row(*cells) for number, cells in enumerate(zip(*columns, strict=True))}
+
+
+def _rank_cells(column: TableColumn, name: Any, nothing: set[str] | None, ranks: Any, source: str) -> list[Any]:
     labels = _label_cells(column, nothing, ranks)
     if column.lacks_order and ranks is None:
         distinct = sorted({label for label in labels if label is not None})
         raise ValueError(
-            f"{read.source} has {names['rank']!r} as an ordered Categorical whose order was not kept, as Parquet keeps "
-            f"none of numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right "
-            "order."
+            f"{source} has {name!r} as an ordered Categorical whose order was not kept, as Parquet keeps none of "
+            f"numbers: list all ranks, lowest first, such as ranks={listing(distinct, 100)} put into the right order."
         )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"Columns of {read.source} differ in length: {names['image']!r} has {len(images)} rows, {names['rank']!r} "
-            f"has {len(labels)}."
-        )
-    groups = _label_cells(read.columns["group"], nothing) if "group" in read.columns else [None] * len(labels)
-    return dict(enumerate(zip(images, labels, groups, strict=True)))
+    return labels
+
+
+def _joined(ratings: tuple[Any, ...]) -> Any:
+    """Rank of a row: of several raters all that they say, None where they say nothing."""
+    if len(ratings) == 1:
+        return ratings[0]
+    return None if all(each is None for each in ratings) else ratings
+
+
+def _ratings_of(row: Row) -> tuple[Any, ...]:
+    return row.rank if isinstance(row.rank, tuple) else (row.rank,)
 
 
 def _path_cell(cell: Any, column: str | int, nothing: Collection[str]) -> str:
@@ -337,23 +398,23 @@ def _label_cells(column: TableColumn, nothing: set[str] | None, ranks: Any = Non
     return [None if label is None or str(label) in nothing else label for label in labels]
 
 
-def _complete(rows: dict[int, Row], has_groups: bool, boxes: list[Any], account: Account) -> dict[int, Row]:
-    """Leave out rows without an image, a rank, a group or a box."""
+def _complete(rows: dict[int, Row], named: list[str], boxes: list[Any], account: Account) -> dict[int, Row]:
+    """Leave out rows without an image, a rank, a box, or what a `named` column says of others."""
 
     def lacking(number: int) -> str:
-        image, label, subject = rows[number]
-        if not image.strip(BLANKS):
-            return "an image" if label is not None or subject is not None else "everything"
-        if label is None:
+        row = rows[number]
+        if not row.image.strip(BLANKS):
+            return "everything" if row[1:] == (None,) * len(row[1:]) else "an image"
+        if row.rank is None:
             return "a rank"
         if boxes and boxes[number] is None:
             return "a box"
-        return "a group" if has_groups and subject is None else ""
+        return next((f"a {name}" for name in named if getattr(row, name) is None), "")
 
     lack = {number: lacking(number) for number in rows}
     empty = [number for number, what in lack.items() if what == "everything"]
     account.add(len(empty), "empty rows")
-    for what in ("an image", "a rank", "a box", "a group"):
+    for what in ("an image", "a rank", "a box", *(f"a {name}" for name in _NAMED)):
         numbers = [number for number in rows if lack[number] == what]
         account.add(len(numbers), f"rows without {what}", (_place(rows, number, account) for number in numbers))
     return {number: row for number, row in rows.items() if not lack[number]}
@@ -361,7 +422,7 @@ def _complete(rows: dict[int, Row], has_groups: bool, boxes: list[Any], account:
 
 def _place(rows: dict[int, Row], number: int, account: Account) -> str:
     """Name a row as one finds it: by its image, or by its place."""
-    image = rows[number][0].strip(BLANKS)
+    image = rows[number].image.strip(BLANKS)
     return visible(image) if image else f"row {number}, {account.counted}"
 
 
@@ -384,12 +445,12 @@ def _found(rows: dict[int, Row], folder: Path, account: Account, written_as: str
     If no file is there at all, the folder is wrong, which is an error.
     """
     found, absent = {}, []
-    for number, (cell, label, group) in rows.items():
-        path = _existing(cell, folder)
+    for number, row in rows.items():
+        path = _existing(row.image, folder)
         if path is None:
-            absent.append(cell.strip(BLANKS))
+            absent.append(row.image.strip(BLANKS))
         else:
-            found[number] = (path, label, group)
+            found[number] = row._replace(image=path)
     if absent and not found:
         raise FileNotFoundError(
             f"None of the {len(absent)} files that {account.source} lists is there; the first "
@@ -451,7 +512,7 @@ def _absent(folder: Path, name: str) -> str:
     return visible(name) + (f" ({near})" if near else "")
 
 
-def _identity(image: str | ImageCrop) -> Hashable:
+def identity_of(image: str | ImageCrop) -> Hashable:
     """Tell what rows of the same image have in common; of crops those of the same box."""
     if isinstance(image, ImageCrop):
         return os.path.realpath(image.path), edges_of(image.box)
@@ -461,24 +522,24 @@ def _identity(image: str | ImageCrop) -> Hashable:
 def _rows_of_each(rows: dict[int, Row], written: list[str], account: Account, repeated: str) -> dict[int, list[int]]:
     """Rows of each image, by the first of them; one file may be named by several paths.
 
-    They must agree on its group, and with ``repeated="error"`` on its rank, so that the first says everything.
+    They must agree on its group and case, and with ``repeated="error"`` on its rank, so that the first says everything.
     """
     rows_of: dict[Hashable, list[int]] = {}
-    for number, (path, _, _) in rows.items():
-        rows_of.setdefault(_identity(path), []).append(number)
-    checked = (
-        [(2, "group", "")]
-        if repeated == "median"
-        else [(1, "rank", '; repeated="median" takes the one in the middle'), (2, "group", "")]
-    )
-    for place, what, way_out in checked:
-        others = [each for each in rows_of.values() if len({rows[number][place] for number in each}) > 1]
+    for number, row in rows.items():
+        rows_of.setdefault(identity_of(row.image), []).append(number)
+    checked = dict.fromkeys(_NAMED, "")
+    if repeated == "error":
+        several = any(isinstance(row.rank, tuple) for row in rows.values())
+        checked = {"rank": "" if several else '; repeated="median" takes the one in the middle', **checked}
+    for what, way_out in checked.items():
+        others = [each for each in rows_of.values() if len({getattr(rows[number], what) for number in each}) > 1]
         if others:
             first = others[0][0]
-            other = next(number for number in others[0] if rows[number][place] != rows[first][place])
+            said = getattr(rows[first], what)
+            other = next(number for number in others[0] if getattr(rows[number], what) != said)
             raise ValueError(
                 f"{account.source} gives more than one {what} to {len(others)} of its images, the first of them: "
-                f"{visible(written[first])} {rows[first][place]!r} and {rows[other][place]!r}. Decide which holds, or "
+                f"{visible(written[first])} {said!r} and {getattr(rows[other], what)!r}. Decide which holds, or "
                 f"take these rows out (rows {first} and {other}, {account.counted}){way_out}."
             )
     if repeated == "median":

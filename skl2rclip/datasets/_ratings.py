@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skl2rclip._ordinal.labels import array_of, holds_numbers, listing
-from skl2rclip._ordinal.ranks import given_ranks, order_unknown, values_of
+from skl2rclip._ordinal.ranks import given_ranks, order_unknown, own_order, values_of
 from skl2rclip._utils.arguments import is_missing
 
 
@@ -24,7 +25,8 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     ratings : array-like of shape (n, raters)
         Numbers, or words with `ranks`; missing where a rater has not seen an image: None, NaN or an empty word.
     ranks : array-like of shape (K,), optional
-        All labels, lowest first. Needed for words, which count as steps; of numbers, by default all that were given.
+        All labels, lowest first. Needed for words, which count as steps, unless the columns of a frame are ordered
+        Categoricals; of numbers, by default all that were given.
 
     Returns
     -------
@@ -67,11 +69,11 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     shares = given / counts[:, None]  # (n, raters)
     # what is left of each rater's count once the images have taken theirs
     curvature = np.diag(given.sum(axis=0)) - given.T @ shares
-    spread = np.linalg.pinv(curvature, hermitian=True)
+    spread, n_free_biases = _inverse_and_rank(curvature)
     centred = np.where(given, filled - (filled.sum(axis=1) / counts)[:, None], 0)
     bias = spread @ centred.sum(axis=0)
     mean = np.where(given, filled - bias, 0).sum(axis=1) / counts
-    free = int(counts.sum()) - len(table) - np.linalg.matrix_rank(curvature, hermitian=True)
+    free = int(counts.sum()) - len(table) - n_free_biases
     if free <= 0:
         raise ValueError(
             "ratings must have more ratings than images and raters, to tell how far they are off: with a single rating "
@@ -88,6 +90,16 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     )
 
 
+def _inverse_and_rank(curvature: np.ndarray) -> tuple[np.ndarray, int]:
+    """Pseudo-inverse of a matrix that says nothing of what all raters who share images add together, and its rank.
+
+    What rounding leaves of zero grows with the number of ratings, and has either sign: it must not be inverted.
+    """
+    sizes, directions = np.linalg.eigh(curvature)
+    kept = sizes > 1e-10 * sizes.max(initial=0.0)
+    return (directions[:, kept] / sizes[kept]) @ directions[:, kept].T, int(kept.sum())
+
+
 def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
     """Ratings as numbers, NaN where one is missing, and the ranks."""
     table = np.asarray(ratings, dtype=object)
@@ -95,6 +107,7 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"ratings must have the shape (images, raters), got {table.shape}.")
     is_given = np.array([[not is_missing(each) and each != "" for each in row] for row in table.tolist()])
     given = array_of(table[is_given].tolist(), "ratings")
+    ranks = _order_of_columns(ratings) if ranks is None else ranks
     if ranks is None and not holds_numbers(given):
         raise ValueError(order_unknown(np.unique(given).tolist()))
     ordered = np.unique(given) if ranks is None else given_ranks(ranks)
@@ -106,3 +119,32 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.full(table.shape, np.nan)
     numbers[is_given] = [place[label] for label in given.tolist()]
     return numbers, ordered
+
+
+def _order_of_columns(ratings: Any) -> list[Any] | None:
+    """Order of the ordered Categoricals among the columns of a frame of pandas."""
+    if not hasattr(ratings, "iloc"):
+        return None
+    columns = {name: own_order(ratings.iloc[:, place]) for place, name in enumerate(ratings.columns)}
+    return common_order({name: list(order) for name, order in columns.items() if order is not None}, "ratings")
+
+
+def common_order(orders: Mapping[Any, list[Any]], source: str) -> list[Any] | None:
+    """Find the order of all columns, of which one may lack some labels that another has; None where none has any.
+
+    Raises
+    ------
+    ValueError
+        If two columns disagree.
+    """
+    longest = max(orders.values(), key=len, default=None)
+    if longest is None:
+        return None
+    for name, order in orders.items():
+        if [each for each in longest if each in order] != order:
+            other = next(each for each, its_order in orders.items() if its_order is longest)
+            raise ValueError(
+                f"{source} has {name!r} in the order {listing(order)}, and {other!r} in the order {listing(longest)}: "
+                "list all ranks, lowest first, with ranks=[...]."
+            )
+    return longest

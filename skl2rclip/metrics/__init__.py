@@ -6,7 +6,7 @@ order of words is not known, a label is not a rank, or there are none.
 
 from skl2rclip.metrics._at_least import at_least_rank_scores
 from skl2rclip.metrics._bootstrap import bootstrap_scores
-from skl2rclip.metrics._cases import pool_probabilities
+from skl2rclip.metrics._cases import labels_from_probabilities, pool_probabilities
 from skl2rclip.metrics._distributions import mean_absolute_expectation_error, ordinality, ranked_probability_score
 from skl2rclip.metrics._intervals import interval_coverage, mean_interval_width
 from skl2rclip.metrics._points import (
@@ -34,6 +34,7 @@ __all__ = [
     "cumulative_score",
     "interval_coverage",
     "kendall_correlation",
+    "labels_from_probabilities",
     "maximum_mean_absolute_rank_error",
     "mean_absolute_expectation_error",
     "mean_absolute_rank_error",

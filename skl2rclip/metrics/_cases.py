@@ -1,4 +1,4 @@
-"""Several images of one thing, a patient or a fruit: their distributions become one."""
+"""Several images of one thing, a patient or a fruit: their distributions become one, and one label."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from skl2rclip._ordinal.decisions import read_out
 from skl2rclip._ordinal.rank_lookup import check_distributions, in_rank_order
-from skl2rclip._ordinal.ranks import given_ranks, scale_of
+from skl2rclip._ordinal.ranks import RankScale, given_ranks, scale_of
 from skl2rclip._utils.arguments import check_choice, check_groups
 
 _WAYS = ("mean", "geometric", "max")
@@ -42,14 +43,24 @@ def pool_probabilities(
     Returns
     -------
     cases : ndarray of shape (m,)
-        Each case once, sorted, as pandas' ``groupby`` has them.
+        Each case once, sorted, as pandas' ``groupby`` has them; ``y[np.unique(cases, return_index=True)[1]]`` are their
+        labels, where all images of a case have one.
     y_proba : ndarray of shape (m, K), float64
         A row for each, columns as they were.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, rows do not sum to one, or a case is missing.
+        If shapes do not fit, rows do not sum to one, a case is missing, or cases are words beside numbers.
+
+    See Also
+    --------
+    labels_from_probabilities : The label that is predicted for each row.
+
+    Notes
+    -----
+    ``"max"`` needs probabilities that are right for the set: where a fit has seen high ranks more often than they come
+    among the images to predict, the highest of several is expected far too high.
 
     References
     ----------
@@ -67,20 +78,68 @@ def pool_probabilities(
     check_choice("how", how, _WAYS)
     probabilities = check_distributions(y_proba)
     check_groups(cases, len(probabilities), "cases")
+    _check_of_one_kind(np.asarray(cases, dtype=object))
     names, case = np.unique(np.asarray(cases), return_inverse=True)
     if how == "mean":
         return names, _mean_by(case, probabilities)
     if how == "geometric":
         return names, softmax(_mean_by(case, np.log(np.maximum(probabilities, _MIN_PROBABILITY))), axis=1)
+    scale, ordered = _in_rank_order(probabilities, ranks)
+    below = np.ones((len(names), probabilities.shape[1]))
+    np.multiply.at(below, case, np.minimum(ordered.cumsum(axis=1), 1))
+    below[:, -1] = 1
+    return names, np.diff(below, axis=1, prepend=0)[:, scale.class_order]
+
+
+def labels_from_probabilities(y_proba: Any, decision: str = "median", *, ranks: Any = None) -> np.ndarray:
+    """Choose the label of each row of probabilities as `L2RCLIPClassifier.predict` does, of pooled ones too.
+
+    Parameters
+    ----------
+    y_proba : array-like of shape (n, K)
+        Probabilities; columns in the order of the sorted labels, as `predict_proba` returns them.
+    decision : {"median", "argmax", "mean"}, default="median"
+        The median has the least absolute error, the likeliest label the most hits, and the label nearest to the mean
+        the least squared error.
+    ranks : array-like of shape (K,), optional
+        All labels, lowest first: `ranks_` of the classifier. By default they are the integers 0 to K - 1.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Labels.
+
+    Raises
+    ------
+    ValueError
+        If `ranks` does not fit the columns, or rows do not sum to one.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import labels_from_probabilities
+    >>> proba = [[0.1, 0.5, 0.4], [0.6, 0.1, 0.3]]  # of bad, fair and good
+    >>> labels_from_probabilities(proba, ranks=["bad", "fair", "good"]).tolist()
+    ['fair', 'bad']
+    """
+    scale, ordered = _in_rank_order(check_distributions(y_proba), ranks)
+    return scale.ranks[read_out(ordered, scale.values, decision)]
+
+
+def _in_rank_order(probabilities: np.ndarray, ranks: Any) -> tuple[RankScale, np.ndarray]:
+    """Put columns in the order of the sorted labels in rank order, ndarray of shape (n, K)."""
     n_ranks = probabilities.shape[1]
     scale = scale_of(np.arange(n_ranks) if ranks is None else given_ranks(ranks))
     if len(scale.ranks) != n_ranks:
         raise ValueError(f"y_proba has {n_ranks} columns, but ranks lists {len(scale.ranks)} labels.")
-    ordered = in_rank_order(probabilities, scale.class_order, n_ranks)
-    below = np.ones((len(names), n_ranks))
-    np.multiply.at(below, case, np.minimum(ordered.cumsum(axis=1), 1))
-    below[:, -1] = 1
-    return names, np.diff(below, axis=1, prepend=0)[:, scale.class_order]
+    return scale, in_rank_order(probabilities, scale.class_order, n_ranks)
+
+
+def _check_of_one_kind(cases: np.ndarray) -> None:
+    """Raise where words stand beside numbers, which NumPy would sort as words, so that 1 and "1" become one case."""
+    are_words = [isinstance(each, str) for each in cases.tolist()]
+    if any(are_words) and not all(are_words):
+        word, number = cases[are_words.index(True)], cases[are_words.index(False)]
+        raise ValueError(f"cases holds words beside numbers, such as {word!r} and {number!r}: make all of them words.")
 
 
 def _mean_by(case: np.ndarray, rows: np.ndarray) -> np.ndarray:

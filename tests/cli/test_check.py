@@ -48,7 +48,10 @@ def test_two_ranks_of_an_image_are_refused_with_what_the_command_line_can_do(run
     (tmp_path / "t.csv").write_text(f"path,rank\n{image},1\n{image},2\n")
     said = run("check", tmp_path / "t.csv")
     assert said.status == 1
-    assert said.err.endswith("counted from 0 below the header).\n")
+    assert said.err.endswith('counted from 0 below the header); --repeated "median" takes the one in the middle.\n')
+    (tmp_path / "u.csv").write_text(f"path,rank\n{image},1\n{image},2\n{image},2\n")
+    said = run("check", tmp_path / "u.csv", "--repeated", "median")
+    assert [(row["rank"], row["images"]) for row in said.rows] == [("1", "0"), ("2", "1")]
 
 
 def test_what_nobody_misses_is_said_and_no_problem(run, graded, tmp_path):

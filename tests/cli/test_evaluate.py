@@ -99,6 +99,36 @@ def test_numbers_that_are_no_labels_are_refused_by_what_the_model_knows(run, sav
     assert values_of(run("evaluate", saved, table, "--ranks", "1,2,3,4,5")) == values_of(run("evaluate", saved, graded))
 
 
+def shaded_table(folder, shades, shade_paths, words):
+    table = folder / "t.csv"
+    rows = [f"{path},{words[rank]}" for path, rank in zip(shade_paths, shades[1], strict=True) if words[rank]]
+    table.write_text("\n".join(["path,rank", *rows]))
+    return table
+
+
+def test_ranks_that_are_words_of_some_and_labels_of_others_are_asked_for(
+    run, make_classifier, shades, shade_paths, tmp_path
+):
+    names = ["1", "2", "3", "4", "5"]
+    make_classifier(rank_names=names, prompt_epochs=1).fit(shade_paths, shades[1]).save(tmp_path / "m")
+    both = shaded_table(tmp_path, shades, shade_paths, ["", "1", "2", "", ""])
+    said = run("evaluate", tmp_path / "m", both)
+    assert (said.status, said.out, said.err.count("\n")) == (1, "", 1)
+    assert "--ranks 1,2,3,4,5 takes them for words, --ranks 0,1,2,3,4 for labels" in said.err
+    as_labels = values_of(run("evaluate", tmp_path / "m", both, "--ranks", "0,1,2,3,4"))
+    as_words = values_of(run("evaluate", tmp_path / "m", both, "--ranks", "1,2,3,4,5"))
+    assert as_labels["mean_absolute_error"] != as_words["mean_absolute_error"]
+    # what only one of both can mean is that
+    labels = shaded_table(tmp_path, shades, shade_paths, ["0", "1", "2", "", ""])
+    assert values_of(run("evaluate", tmp_path / "m", labels)) == values_of(
+        run("evaluate", tmp_path / "m", labels, "--ranks", "0,1,2,3,4")
+    )
+    words = shaded_table(tmp_path, shades, shade_paths, ["1", "2", "3", "", "5"])
+    assert values_of(run("evaluate", tmp_path / "m", words)) == values_of(
+        run("evaluate", tmp_path / "m", words, "--ranks", "1,2,3,4,5")
+    )
+
+
 def test_other_words_are_refused_or_said_in_the_order_of_the_model(run, saved, graded, tmp_path):
     others = ["one", "two", "three", "four", "five"]
     for word, other in zip(WORDS, others, strict=True):

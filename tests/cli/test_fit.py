@@ -45,6 +45,37 @@ def test_a_table_gives_ranks_and_groups(run, asked, table, graded, tmp_path):
     assert asked["saved"] == str(tmp_path / "m")
 
 
+def test_several_raters_make_one_label_and_say_how_far_it_may_be_off(run, asked, graded, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ['path,ann,bob,"eva, late"']
+    for path in sorted(graded.rglob("*.png")):
+        said = np.clip(WORDS.index(path.parent.name) + rng.integers(-1, 2, 3), 0, 4)
+        lines.append(",".join([str(path), *(WORDS[each] for each in said[:2]), "?"]))
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    columns = 'ann,bob,"eva, late"'
+    given = ["--ranks", ",".join(WORDS), "--missing", "?,x"]
+    assert run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--rank", columns, *given).status == 0
+    read = read_image_table(tmp_path / "t.csv", rank=["ann", "bob"], ranks=WORDS)
+    np.testing.assert_array_equal(asked["y"], read.target)
+    np.testing.assert_array_equal(asked["label_std"], read.label_std)
+    hard = ["--rank", columns, "--rank-targets", "hard"]
+    assert run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", *hard, *given).status == 0
+    assert asked["label_std"] is None
+    said = run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--rank", "ann,joe")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert "has no column 'joe'" in said.err
+    assert "Name the right one with --rank COL" in said.err
+
+
+def test_boxes_of_a_table_are_learned_from(run, asked, graded, tmp_path):
+    lines = [f"{path},{path.parent.name},{i % 3} 0 8 8" for i, path in enumerate(sorted(graded.rglob("*.png")))]
+    (tmp_path / "t.csv").write_text("\n".join(["path,rank,box", *lines]))
+    assert run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--box", "box").status == 0
+    assert asked["X"].tolist() == read_image_table(tmp_path / "t.csv", box="box").data.tolist()
+    said = run("fit", tmp_path / "t.csv", "--out", tmp_path / "m", "--box", "box,box")
+    assert (said.status, "a box has one column or four" in said.err) == (2, True)
+
+
 def test_words_may_stand_for_the_labels(run, asked, graded, tmp_path):
     names, weights = {word: f"very {word}" for word in WORDS}, dict.fromkeys(WORDS, 1.0)
     given = ["--rank-names", repr(names), "--class-weight", repr(weights), "--include-backbone"]
@@ -137,7 +168,25 @@ def test_data_that_cannot_be_used_are_one_line(run, request, tmp_path, source, o
     assert words in said.err
 
 
-def test_columns_of_a_folder_are_a_wrong_use(run, graded, tmp_path):
-    said = run("fit", graded, "--out", tmp_path / "m", "--group", "plant")
+@pytest.mark.parametrize(
+    ("option", "value"), [("group", "plant"), ("box", "b"), ("missing", "?"), ("repeated", "error")]
+)
+def test_columns_of_a_folder_are_a_wrong_use(run, graded, tmp_path, option, value):
+    said = run("fit", graded, "--out", tmp_path / "m", f"--{option}", value)
     assert said.status == 2
-    assert "--group is for tables" in said.err
+    assert f"--{option} is for tables" in said.err
+
+
+def test_a_folder_without_images_is_passed_over_by_every_command(run, asked, saved, graded, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(graded, photos)
+    (photos / "notes").mkdir()
+    (photos / ".hidden").mkdir()
+    (photos / "texts").mkdir()
+    (photos / "texts" / "a.txt").write_text("no image")
+    fitted = run("fit", photos, "--out", tmp_path / "m")
+    shutil.rmtree(photos / "texts")
+    for said in (fitted, run("evaluate", saved, photos), run("check", photos)):
+        assert said.status == 0
+        assert "not taken: folders without an image, ranks only where --ranks A,B,C lists them: " in said.err
+        assert "notes" in said.err

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from skl2rclip import L2RCLIPClassifier
+from skl2rclip import ImageCrop, L2RCLIPClassifier
 from tests.cli.conftest import WORDS, images_in
 
 
@@ -73,6 +73,25 @@ def test_ranks_and_groups_of_a_table_stand_beside_the_predictions(run, saved, gr
     said = run("predict", saved, table, *columns[:2], "--rank", "grades")
     assert (said.status, said.err.count("\n")) == (1, 1)
     assert "Name the right one with --rank COL" in said.err
+
+
+def test_boxes_of_a_table_are_predicted(run, saved, model, graded, tmp_path):
+    image = str(graded / "bad" / "00.png")
+    (tmp_path / "t.csv").write_text(
+        f"path,x,y,w,h\n{image},0,0,8,8\n{image},2,1.5,8,8\n{image},1,,8,8\n{image},1,1,0,8\n"
+    )
+    said = run("predict", saved, tmp_path / "t.csv", image, "--box", "x,y,w,h", "--proba")
+    assert said.status == 1
+    assert [(row["path"], row["box"]) for row in said.rows] == [
+        (image, "[0, 0, 8, 8]"),
+        (image, "[2, 1.5, 8, 8]"),
+        (image, ""),
+    ]
+    proba = model.predict_proba([ImageCrop(image, (0, 0, 8, 8)), ImageCrop(image, (2, 1.5, 8, 8)), image])
+    found = [[float(row[f"p_{word}"]) for word in WORDS] for row in said.rows]
+    np.testing.assert_allclose(found, proba, rtol=1e-4, atol=1e-6)
+    assert "its row has no box" in said.err
+    assert "with sides of a pixel or more" in said.err
 
 
 def test_what_cannot_be_read_has_a_line_and_no_row(run, saved, graded, damaged, tmp_path):

@@ -45,6 +45,18 @@ def test_label_std_is_how_far_labels_are_off():
     assert (combined.label_std >= np.abs(combined.target - combined.mean)).all()
 
 
+def test_rounding_of_many_ratings_is_not_taken_for_a_bias():
+    for seed in (3, 6, 9, 24, 65):  # where a cut at the precision of the numbers keeps it
+        rng = np.random.default_rng(seed)
+        is_seen = rng.random((640, 5)) < 0.3
+        table = np.round(rng.integers(0, 10, (640, 1)) + rng.normal(size=5) + rng.normal(size=(640, 5)))
+        table = np.where(is_seen, table, np.nan)[is_seen.any(axis=1)]
+        combined = combine_ratings(table)
+        assert np.isfinite(combined.label_std).all()
+        assert combined.label_std.max() < 3
+        assert abs(combined.bias.sum()) < 1e-9
+
+
 def test_words_count_as_steps_and_come_back_as_words():
     ranks = ["none", "mild", "severe"]
     table = pd.DataFrame({"ann": ["none", "mild", None, "severe"], "bob": ["none", "mild", "severe", "mild"]})
@@ -54,6 +66,18 @@ def test_words_count_as_steps_and_come_back_as_words():
     assert combined.bias.sum() == pytest.approx(0)
     assert combined.label_std[3] > combined.label_std[0]
     with pytest.raises(ValueError, match="The labels are words and their order is not known"):
+        combine_ratings(table)
+
+
+def test_ordered_categories_say_their_order():
+    order = ["none", "mild", "severe"]
+    said = {"ann": ["none", "severe", None, "severe"], "bob": ["none", "mild", "severe", "severe"]}
+    table = pd.DataFrame(said).astype(pd.CategoricalDtype(order, ordered=True))
+    combined, expected = combine_ratings(table), combine_ratings(pd.DataFrame(said), ranks=order)
+    np.testing.assert_array_equal(combined.target, expected.target)
+    np.testing.assert_array_equal(combined.label_std, expected.label_std)
+    table["bob"] = pd.Categorical(said["bob"], order[::-1], ordered=True)
+    with pytest.raises(ValueError, match=r"ratings has 'bob' in the order .*, and 'ann' in the order"):
         combine_ratings(table)
 
 

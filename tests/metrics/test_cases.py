@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skl2rclip.metrics import pool_probabilities
+from skl2rclip.metrics import labels_from_probabilities, pool_probabilities
 
 PROBA = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
 CASES = ["b", "b", "a", "c"]
@@ -58,6 +58,8 @@ def test_certain_images_that_contradict_each_other_still_have_a_distribution():
         ((PROBA[0], CASES), r"y_proba must have the shape \(n, K\)"),
         ((2 * PROBA, CASES), "sum to one"),
         ((PROBA, CASES, "median"), "how must be"),
+        ((PROBA, [1, "1", 2, 1]), "cases holds words beside numbers, such as '1' and 1: make all of them words"),
+        ((PROBA, np.array([1, "a", 2, 1], dtype=object)), "cases holds words beside numbers"),
     ],
 )
 def test_what_cannot_be_pooled_is_named(arguments, match):
@@ -68,3 +70,21 @@ def test_what_cannot_be_pooled_is_named(arguments, match):
 def test_ranks_must_fit_the_columns():
     with pytest.raises(ValueError, match="y_proba has 3 columns, but ranks lists 2"):
         pool_probabilities(PROBA, CASES, "max", ranks=[1, 2])
+
+
+@pytest.mark.parametrize("decision", ["median", "argmax", "mean"])
+def test_labels_are_those_that_a_classifier_predicts(fitted_classifier, shades, decision):
+    words = ["low", "high", "extreme", "bare", "none"]
+    clf = fitted_classifier(words=words, ranks=words, prompt_epochs=1).set_params(decision=decision)
+    proba = clf.predict_proba(shades[0])
+    said = labels_from_probabilities(pd.DataFrame(proba), decision, ranks=clf.ranks_)
+    np.testing.assert_array_equal(said, clf.predict(shades[0]))
+    _, pooled = pool_probabilities(proba, np.arange(len(proba)))
+    np.testing.assert_array_equal(labels_from_probabilities(pooled, decision, ranks=clf.ranks_), said)
+
+
+def test_labels_without_ranks_are_numbered():
+    assert labels_from_probabilities(PROBA).tolist() == [0, 1, 0, 1]
+    assert labels_from_probabilities(PROBA, ranks=[5, 3, 1]).tolist() == [3, 5, 1, 5]
+    with pytest.raises(ValueError, match="y_proba has 3 columns, but ranks lists 2"):
+        labels_from_probabilities(PROBA, ranks=[1, 2])

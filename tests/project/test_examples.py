@@ -174,6 +174,17 @@ def test_decisions_at_a_rank_are_scored_with_intervals(monkeypatch, capsys, tmp_
     assert (tmp_path / "decisions.png").is_file()
 
 
+def test_cases_of_more_images_are_predicted_better(monkeypatch, capsys, tmp_path):
+    smaller = ("--n-train", "60", "--n-test", "160", "--sizes", "1", "8")
+    printed = run_main(monkeypatch, capsys, "cases_and_raters", tmp_path, *smaller)
+    errors = {name: re.findall(r"([\d.]+) \(", line) for name, line in re.findall(r"^(vote|pooled)(.*)", printed, re.M)}
+    assert errors["vote"][0] == errors["pooled"][0]  # of a single image
+    assert float(errors["pooled"][1]) < float(errors["pooled"][0])
+    labels = {name: float(error) for name, error in re.findall(r"^(majority|mean|combined) +([\d.]+)$", printed, re.M)}
+    assert labels["combined"] < labels["mean"] < labels["majority"]
+    assert Image.open(tmp_path / "cases-and-raters.png").size == (1300, 400)
+
+
 # the changelog links to pages as they were
 LINKING = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")} - {ROOT / "CHANGELOG.md"})
 
