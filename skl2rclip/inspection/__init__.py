@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from skl2rclip._utils.lazy import lazily
 
 if TYPE_CHECKING:
+    from skl2rclip.inspection._attribution import AttributionDisplay as AttributionDisplay
     from skl2rclip.inspection._calibration import RankCalibrationDisplay as RankCalibrationDisplay
     from skl2rclip.inspection._confusion import OrdinalConfusionDisplay as OrdinalConfusionDisplay
     from skl2rclip.inspection._distribution import RankDistributionDisplay as RankDistributionDisplay
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # those with images decode as the estimators do, which takes torch along
 _HOME = {
+    "AttributionDisplay": "skl2rclip.inspection._attribution",
     "LargestErrorsDisplay": "skl2rclip.inspection._largest_errors",
     "OrdinalConfusionDisplay": "skl2rclip.inspection._confusion",
     "PairedErrorsDisplay": "skl2rclip.inspection._paired_errors",
