@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from skl2rclip._classifier import L2RCLIPClassifier
 from skl2rclip._cli.console import Console, DataError, UsageError
@@ -141,6 +142,7 @@ class Predicted:
     predicted: np.ndarray  # (n,), positions
     expectation: np.ndarray  # (n,)
     interval: np.ndarray | None  # (n, 2), positions
+    usualness: np.ndarray | None = None  # (n,), scores beyond those of all but 1% of the training images
 
     @classmethod
     def joined(cls, parts: list[Predicted]) -> Predicted:
@@ -161,7 +163,8 @@ def predicting(model: L2RCLIPClassifier, coverage: float | None) -> Callable[[li
     words = list(model.rank_names_.values())
 
     def ask(paths: list[str]) -> Predicted:
-        probabilities = model.predict_proba(paths)[:, np.argsort(scale.class_order)]
+        scores = np.empty(len(paths)) if hasattr(model, "offset_") else None
+        probabilities = softmax(model._logits(paths, scores), axis=1)
         return Predicted(
             model.ranks_,
             words,
@@ -169,6 +172,7 @@ def predicting(model: L2RCLIPClassifier, coverage: float | None) -> Callable[[li
             read_out(probabilities, scale.values, model.decision),
             expected_value(probabilities, scale.values),
             None if coverage is None else central_interval(probabilities, coverage),
+            None if scores is None else scores - model.offset_,
         )
 
     return ask

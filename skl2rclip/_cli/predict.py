@@ -2,9 +2,10 @@
 
 The columns are path (as it was typed, found or written in the table), with --rank and --group what the table has
 there, prediction (the word of the rank), label (what
-predict returns: a number where the ranks were numbered) and expectation (the mean of the predicted distribution, in
-the unit of the labels, or for words the position along the ranks from 1 on); with --coverage lower and upper, the
-words of the ends of an interval; with --proba a column p_WORD for each rank, from the lowest to the highest.
+predict returns: a number where the ranks were numbered), expectation (the mean of the predicted distribution, in
+the unit of the labels, or for words the position along the ranks from 1 on) and usualness (below 0 where an image is
+less usual than 99 in 100 of the training images; empty where the model does not know it); with --coverage lower and
+upper, the words of the ends of an interval; with --proba a column p_WORD for each rank, from the lowest to the highest.
 
 An image that cannot be read has a line on the standard error and no row, and the command ends with status 1.
 """
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     images = named_images(options)
     model = loaded_model(options)
     copied = [name for name in _COPIED if getattr(options, name) is not None]
-    columns = ["path", *copied, "prediction", "label", "expectation"]
+    columns = ["path", *copied, "prediction", "label", "expectation", "usualness"]
     columns += [] if coverage is None else ["lower", "upper"]
     columns += _of_ranks(model.rank_names_) if options.proba else []
     passed = Pass(console, predicting(model, coverage))
@@ -79,6 +80,7 @@ def _rows(images: list[NamedImage], said: Predicted, n_copied: int, with_probabi
             said.words[said.predicted[row]],
             labels[row],
             expectation[row],
+            None if said.usualness is None else rounded(said.usualness)[row],
         ]
         if said.interval is not None:
             cells += [said.words[end] for end in said.interval[row]]
