@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
 # of displays that are drawn otherwise than by default
 OPTIONS: dict[str, dict[str, Any]] = {
+    "AttributionDisplay": {"n_images": 10, "n_columns": 5},
     "LargestErrorsDisplay": {"n_images": 14},
     "RankDistributionDisplay": {"index": 7},
     "SortedPicturesDisplay": {"n_images": 27},

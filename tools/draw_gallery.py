@@ -24,6 +24,8 @@ FIGURES = {
     "mislabelled": {"suspects.png": "suspects.png"},
     "intervals_with_a_guarantee": {"coverage.png": "intervals.png"},
     "what_the_prompt_does": {"prompts.png": "prompts.png"},
+    "where_it_looked": {"where-it-looked.png": "where-it-looked.png"},
+    "unusual_images": {"unusual-images.png": "unusual-images.png"},
 }
 
 

@@ -2,9 +2,10 @@
 
 Each display has ``from_estimator(estimator, X, y, ...)``, or ``from_estimators`` where it compares several, and
 ``plot(ax=None)``; most have ``from_predictions``. What is drawn are its attributes, and after drawing it has ``ax_``
-and ``figure_``. They take any fitted classifier of scikit-learn's kind, in pipelines and searches too; only prototypes
-and history are those of `L2RCLIPClassifier`. They show the words of the ranks where the classifier knows them
-(`rank_names_`). They draw with matplotlib (``pip install "skl2rclip[plot]"``), which is imported when a plot is drawn.
+and ``figure_``. They take any fitted classifier of scikit-learn's kind, in pipelines and searches too; only prototypes,
+history and attributions are those of `L2RCLIPClassifier`. They show the words of the ranks where the classifier knows
+them (`rank_names_`). They draw with matplotlib (``pip install "skl2rclip[plot]"``), which is imported when a plot is
+drawn.
 """
 
 from __future__ import annotations

@@ -147,6 +147,22 @@ def test_untrained_a_good_prompt_is_better_than_a_wrongly_ordered_one(monkeypatc
     assert (tmp_path / "prompts.png").is_file()
 
 
+def test_the_model_looked_at_the_fruit_and_maps_of_shuffled_weights_or_labels_are_others(monkeypatch, capsys, tmp_path):
+    printed = run_main(monkeypatch, capsys, "where_it_looked", tmp_path, "--n-train", "60", "--n-test", "5")
+    area, share, of_weights, of_labels = map(float, re.findall(r" (-?0\.\d\d)$", printed, re.M))
+    assert share > 2 * area
+    assert max(of_weights, of_labels) < 0.5
+    assert (tmp_path / "where-it-looked.png").is_file()
+
+
+def test_images_of_another_kind_are_unusual(monkeypatch, capsys, tmp_path):
+    printed = run_main(monkeypatch, capsys, "unusual_images", tmp_path, "--n-train", "60", "--n-test", "40")
+    shares = {what.strip(): float(share) for what, share in re.findall(r"^(.*?) +([\d.]+)% beyond", printed, re.M)}
+    assert shares["the same photograph"] <= 10
+    assert shares["handwritten digits"] > 60
+    assert (tmp_path / "unusual-images.png").is_file()
+
+
 # the changelog links to pages as they were
 LINKING = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")} - {ROOT / "CHANGELOG.md"})
 
