@@ -87,7 +87,7 @@ METHODS = {
 
 
 def of_fits(model_name: str, n: int) -> None:
-    """Print how many new crops are beyond by whole fits, what the scores take of their time, and of a fine-tuned tower."""
+    """Print how many new crops are beyond by whole fits, frozen and fine-tuned, and what scores take of the time."""
     train, same = (make_graded_photographs(n, random_state=seed) for seed in (0, 1))
     other = make_graded_photographs(n, photograph="flower", random_state=2)
     learn = prepare.of_encoded

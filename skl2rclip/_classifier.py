@@ -258,8 +258,8 @@ class L2RCLIPClassifier(
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
     offset_ : float
-        What `score_samples` of 1% of the training images is below, each scored without itself and its group. Absent
-        where nothing was seen of images, see there.
+        What `score_samples` of about 1% of the training images is below, each scored without itself and its group.
+        Absent where `score_samples` raises.
     image_features_ : {"embedding", "tower", "both"}
         What is read of each image.
     n_views_ : int

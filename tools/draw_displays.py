@@ -55,10 +55,10 @@ def displays(models: dict[str, Any], paths: list[str], labels: list[str]) -> dic
 
 
 def write(figure: Any, path: Path) -> None:
-    """Write a figure as a small PNG, of 128 colours."""
+    """Write a figure as a small PNG, of 256 colours."""
     content = io.BytesIO()
     figure.savefig(content, dpi=80)
-    Image.open(content).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(content).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> None:

@@ -121,7 +121,7 @@ class AttributionDisplay(ContactSheet):
             It may stand at the end of a pipeline, or be found by a search; what comes before it in a pipeline has to
             give images.
         X : sequence of n images
-            What it predicts from.
+            What it predicts from, of any size.
         y : array-like of shape (n,), optional
             True labels, for the captions.
         n_images : int, default=8
@@ -158,13 +158,14 @@ class AttributionDisplay(ContactSheet):
         X = as_sequence(X)
         classifier = learned_by(who, estimator, "prototypes_")
         _refuse_tables(who, classifier)
+        scale = ordered_scale(classifier, None, None)
         labels = None if y is None else check_labels(y)
         if labels is not None:
             check_lengths(X, labels)
+            scale.encode(labels)  # which names those that are no ranks
         indices = np.arange(min(n_images, len(X)))
         images = before_last(estimator, rows_of(X, indices)) if len(X) else X
         check_images(who, images, None)
-        scale = ordered_scale(classifier, None, None)
         occluded = _Occluded(classifier, images, window) if len(X) else None
         thumbnails = thumbnails_of(images, indices, _SIDE, WhiteLevel(classifier.white_level))
         ranks, names = scale.ranks.tolist(), display_names(scale, display_labels)

@@ -161,7 +161,9 @@ def learned_by(who: str, estimator: Any, name: str) -> Any:
 
 
 def before_last(estimator: Any, X: Any) -> Any:
-    """Return what the last step of a pipeline, or of one that a search has found, is given; of anything else X."""
+    """Return what the last step of a pipeline is given, or of one that was found or calibrated; of anything else X."""
+    for calibrated in getattr(estimator, "calibrated_classifiers_", [])[:1]:
+        return before_last(calibrated.estimator, X)
     for inner in ("best_estimator_", "estimator_"):
         if hasattr(estimator, inner):
             return before_last(getattr(estimator, inner), X)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import spearmanr
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -147,8 +149,8 @@ def test_the_map_lies_where_the_preprocessing_looks(seeing, size):
 
 
 def test_files_pipelines_searches_and_mirrors(seeing, tmp_path):
-    X, y, _ = squares(4, 5, (SIDE, 90))
-    paths = [str(tmp_path / f"{row}.png") for row in range(4)]
+    X, y, _ = squares(10, 5, (SIDE, 90))
+    paths = [str(tmp_path / f"{row}.png") for row in range(10)]
     for path, image in zip(paths, X, strict=True):
         Image.fromarray(image).save(path)
     alone = AttributionDisplay.from_estimator(seeing, paths, y, n_images=2, window=0.5)
@@ -157,7 +159,8 @@ def test_files_pipelines_searches_and_mirrors(seeing, tmp_path):
     pipeline = make_pipeline(FunctionTransformer(list), seeing)
     search = GridSearchCV(pipeline, {})
     search.best_estimator_ = pipeline
-    for estimator in (pipeline, search):
+    calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
+    for estimator in (pipeline, search, FrozenEstimator(pipeline), calibrated):
         np.testing.assert_allclose(
             AttributionDisplay.from_estimator(estimator, X[:2], window=0.5).attributions_,
             alone.attributions_,
@@ -200,6 +203,8 @@ def test_what_cannot_be_is_refused_before_any_work(seeing, tmp_path, monkeypatch
         AttributionDisplay.from_estimator(seeing, X, n_images=0)
     with pytest.raises(ValueError, match="2"):
         AttributionDisplay.from_estimator(seeing, X, y[:2])
+    with pytest.raises(ValueError, match="9"):
+        AttributionDisplay.from_estimator(seeing, X, [0, 1, 9])
     with pytest.raises(UnreadableImagesError, match="no such file"):
         AttributionDisplay.from_estimator(seeing, [X[0], str(tmp_path / "none.png")])
     monkeypatch.setitem(sys.modules, "captum.attr", None)
