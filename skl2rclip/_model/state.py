@@ -225,13 +225,18 @@ class FittedState:
 
     def scores(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
         """How usual images are, as `Leverage.scores` has it, ndarray of shape (n,), float64."""
-        with _explained(settings), closing(self._of_tower(data, settings)) as chunks:
+        with _explained(settings):
+            return self._scores(data, settings)
+
+    def _scores(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Score, in a call of its own as `_embed` is."""
+        with closing(self._of_tower(data, settings)) as chunks:
             result = np.empty(len(data))
             for rows, of_tower in chunks:
-                result[rows] = self._scores(of_tower)
+                result[rows] = self._scores_of(of_tower)
         return result
 
-    def _scores(self, of_tower: np.ndarray) -> np.ndarray:
+    def _scores_of(self, of_tower: np.ndarray) -> np.ndarray:
         assert self.leverage is not None
         columns = self.blocks.embedding_columns
         return self.leverage.scores(read(of_tower, self.blocks, self.projection if columns is None else None))
@@ -245,9 +250,9 @@ class FittedState:
         array `scores`, of shape (n,), is filled with what the method says, so that images pass the tower once for both.
         """
         with _explained(settings):
-            return self._logits(data, settings)
+            return self._logits(data, settings, scores)
 
-    def _logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+    def _logits(self, data: list[ImageLike] | np.ndarray, settings: Settings, scores: np.ndarray | None) -> np.ndarray:
         """Compute the logits, in a call of its own as `_embed` is."""
         n_views = 2 if settings.mirror and not isinstance(data, np.ndarray) else 1
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
@@ -262,7 +267,7 @@ class FittedState:
                     similarities = (1 - share) * similarities + share * names
                 result[rows] = self.logit_scale * similarities
                 if scored is not None:
-                    scored[rows] = self._scores(of_tower)
+                    scored[rows] = self._scores_of(of_tower)
         if scores is not None and scored is not None:
             scores[:] = scored[::n_views]
         if n_views == 1:

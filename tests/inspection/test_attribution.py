@@ -159,7 +159,7 @@ def test_files_pipelines_searches_and_mirrors(seeing, tmp_path):
     pipeline = make_pipeline(FunctionTransformer(list), seeing)
     search = GridSearchCV(pipeline, {})
     search.best_estimator_ = pipeline
-    calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
+    calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline), cv=2).fit(X, y)
     for estimator in (pipeline, search, FrozenEstimator(pipeline), calibrated):
         np.testing.assert_allclose(
             AttributionDisplay.from_estimator(estimator, X[:2], window=0.5).attributions_,
