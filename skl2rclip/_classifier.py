@@ -257,6 +257,9 @@ class L2RCLIPClassifier(
     label_trust_ : float
         Share of the labels' variance that it explains for images that it has not seen, in [0, 1]. It tells how much the
         backbone shows of the ranks; the fit itself does not use it. Only with soft targets.
+    offset_ : float
+        What `score_samples` of about 1% of the training images is below, each scored without itself and its group.
+        Absent where `score_samples` raises.
     image_features_ : {"embedding", "tower", "both"}
         What is read of each image.
     n_views_ : int
@@ -630,10 +633,15 @@ class L2RCLIPClassifier(
         state, data, settings = self._fitted(X)
         return state.embed(data, settings)
 
-    def _logits(self, X: Any) -> np.ndarray:
-        """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
+    def _logits(self, X: Any, scores: np.ndarray | None = None) -> np.ndarray:
+        """Scaled similarities to the prototypes, (n, K) in rank order, float64; `scores` is filled along with them."""
         state, data, settings = self._fitted(X)
-        return state.logits(data, settings)
+        return state.logits(data, settings, scores)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """How usual images are, ndarray of shape (n,), float64."""
+        state, data, settings = self._fitted(X)
+        return state.scores(data, settings)
 
     # ----------------------------------------------------------- persistence
 
@@ -767,6 +775,8 @@ def _attributes_of(state: FittedState) -> dict[str, Any]:
     }
     if state.noise is not None:
         attributes |= {"label_noise_": state.noise, "label_trust_": state.trust}
+    if state.leverage is not None:
+        attributes["offset_"] = state.leverage.offset
     if state.n_columns is not None:
         attributes["n_features_in_"] = state.n_columns
     if state.column_names is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skl2rclip._ordinal.decisions import central_interval, expected_value, read_out
@@ -22,8 +23,12 @@ class ReadOutMixin:
     ranks_: np.ndarray
     decision: str
 
-    def _logits(self, X: Any) -> np.ndarray:
+    def _logits(self, X: Any, scores: np.ndarray | None = None) -> np.ndarray:
         """Scaled similarities to the prototypes, ndarray of shape (n, K) in rank order, float64."""
+        raise NotImplementedError
+
+    def _scores(self, X: Any) -> np.ndarray:
+        """How usual images are, ndarray of shape (n,), float64."""
         raise NotImplementedError
 
     def predict(self, X: Any) -> np.ndarray:
@@ -133,6 +138,42 @@ class ReadOutMixin:
         fitted = snapshot_of(self)
         logits = fitted._logits(X)  # first, for it tells what is not fitted
         return fitted.ranks_[central_interval(softmax(logits, axis=1), float(coverage))]
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Tell how usual images are beside those of the fit: the higher the more.
+
+        It is minus the logarithm of an image's leverage, in a ridge regression on the embeddings of the training images
+        (of a table without embeddings, on what is read of it). ``score_samples(X) < offset_`` holds for 1% of the
+        training images, each scored by a fit without it, and for about as many new ones of the same origin. A label
+        that is predicted of an image far below is a guess. What looks unusual to the image tower is not all that can
+        be wrong with an image: one that is upside down may not.
+
+        `partial_fit` leaves it as it was, and with ``image_tower="finetune"`` takes it away. There is none of a model
+        that was made by `fit_zero_shot`, by `partial_fit` alone, without epochs, or from a single image or group, nor
+        of one that was saved before there were scores.
+
+        Parameters
+        ----------
+        X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`, and where the model has no scores.
+        """
+        fitted = snapshot_of(self)
+        check_is_fitted(fitted)
+        if not hasattr(fitted, "offset_"):
+            raise NotFittedError(
+                "score_samples: this model does not know what its training images looked like. It was made by "
+                "fit_zero_shot, by partial_fit alone, without epochs (prompt_epochs=0), from a single image or group, "
+                "or saved before models had scores: fit again."
+            )
+        return fitted._scores(X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of `predict`, which by default is the median and not the likeliest rank.

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
 # of displays that are drawn otherwise than by default
 OPTIONS: dict[str, dict[str, Any]] = {
+    "AttributionDisplay": {"n_images": 10, "n_columns": 5},
     "LargestErrorsDisplay": {"n_images": 14},
     "RankDistributionDisplay": {"index": 7},
     "SortedPicturesDisplay": {"n_images": 27},
@@ -66,10 +67,10 @@ def displays(models: dict[str, Any], paths: list[str], labels: list[str]) -> dic
 
 
 def write(figure: Any, path: Path) -> None:
-    """Write a figure as a small PNG, of 128 colours."""
+    """Write a figure as a small PNG, of 256 colours."""
     content = io.BytesIO()
     figure.savefig(content, dpi=80)
-    Image.open(content).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(content).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> None:

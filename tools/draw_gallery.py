@@ -27,6 +27,8 @@ FIGURES = {
     "copies_and_leaks": {"copies.png": "copies.png"},
     "decisions_at_a_rank": {"decisions.png": "decisions.png"},
     "cases_and_raters": {"cases-and-raters.png": "cases-and-raters.png"},
+    "where_it_looked": {"where-it-looked.png": "where-it-looked.png"},
+    "unusual_images": {"unusual-images.png": "unusual-images.png"},
 }
 
 

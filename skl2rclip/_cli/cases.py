@@ -82,11 +82,24 @@ class Cases:
         return found
 
     def pooled(
-        self, probabilities: np.ndarray, good: np.ndarray, how: str | None, read_out: ReadOut
+        self,
+        probabilities: np.ndarray,
+        good: np.ndarray,
+        how: str | None,
+        read_out: ReadOut,
+        usualness: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Predicted]:
-        """Predict the cases of the images that are `good`: their positions in `names`, and what is said of them."""
-        places, of_cases = pool_probabilities(probabilities, self.of_image[good], how or "mean")
-        return places, read_out(of_cases)
+        """Predict the cases of the images that are `good`: their positions in `names`, and what is said of them.
+
+        A case is as usual as the least usual of its images.
+        """
+        of_image = self.of_image[good]
+        places, of_cases = pool_probabilities(probabilities, of_image, how or "mean")
+        if usualness is None:
+            return places, read_out(of_cases)
+        least = np.full(len(self.names), np.inf)
+        np.minimum.at(least, of_image, usualness)
+        return places, read_out(of_cases, least[places])
 
     def note_missing(self, places: np.ndarray, console: Console) -> None:
         """Say which cases have nothing that can be read."""

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     read_out = ReadOut(model, coverage)
     passed = Pass(console, read_out.of_images)
     images = [NamedImage(str(path), path) for path in read.bunch.data]
-    good, probabilities = passed.gathered(passed.over(images, console.bars_beside(output), "predicting"))
+    good, probabilities, _ = passed.gathered(passed.over(images, console.bars_beside(output), "predicting"))
     groups = np.arange(len(images)) if read.groups is None else np.unique(read.groups, return_inverse=True)[1]
     of_images = scored = _Scored(true[good], read_out(probabilities), groups[good])
     if cases is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from skl2rclip._classifier import L2RCLIPClassifier
 from skl2rclip._cli.console import Console, DataError, UsageError
@@ -94,14 +95,18 @@ class Pass:
         if self._n_others:
             self._console.note(f"files in folders that are no images, and were passed over: {self._n_others}")
 
-    def gathered(self, chunks: Iterable[tuple[Any, np.ndarray, Predicted | None]]) -> tuple[np.ndarray, np.ndarray]:
-        """Wait for all chunks: which images are good, (n,), and the probabilities of these, (n_good, K)."""
+    def gathered(
+        self, chunks: Iterable[tuple[Any, np.ndarray, Predicted | None]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Wait for all chunks: which images are good, (n,), and of these the probabilities and the usualness."""
         goods, parts = [], []
         for _, is_good, said in chunks:
             goods.append(is_good)
-            parts += [] if said is None else [said.probabilities]
+            parts += [] if said is None else [said]
         self.end()
-        return np.concatenate(goods), np.concatenate(parts)
+        scores = [said.usualness for said in parts if said.usualness is not None]
+        probabilities = np.concatenate([said.probabilities for said in parts])
+        return np.concatenate(goods), probabilities, np.concatenate(scores) if scores else None
 
     def end(self) -> int:
         """Return the exit status: 1 where images were left out; raise where there are no others."""
@@ -150,6 +155,7 @@ class Predicted:
     predicted: np.ndarray  # (n,), positions
     expectation: np.ndarray  # (n,)
     interval: np.ndarray | None  # (n, 2), positions
+    usualness: np.ndarray | None = None  # (n,), scores beyond those of all but 1% of the training images
 
     @property
     def labels(self) -> np.ndarray:
@@ -170,7 +176,7 @@ class ReadOut:
     def __init__(self, model: L2RCLIPClassifier, coverage: float | None):
         self._model, self._coverage = model, coverage
 
-    def __call__(self, probabilities: np.ndarray) -> Predicted:
+    def __call__(self, probabilities: np.ndarray, usualness: np.ndarray | None = None) -> Predicted:
         """Read out rows of probabilities in rank order, ndarray of shape (n, K)."""
         model, values = self._model, self._model._state.scale.values
         return Predicted(
@@ -180,12 +186,15 @@ class ReadOut:
             read_out(probabilities, values, model.decision),
             expected_value(probabilities, values),
             None if self._coverage is None else central_interval(probabilities, self._coverage),
+            usualness,
         )
 
     def of_images(self, paths: list[Any]) -> Predicted:
         """Ask for everything at once, so that an image passes the tower once."""
-        order = np.argsort(self._model._state.scale.class_order)
-        return self(self._model.predict_proba(paths)[:, order])
+        model = self._model
+        scores = np.empty(len(paths)) if hasattr(model, "offset_") else None
+        probabilities = softmax(model._logits(paths, scores), axis=1)
+        return self(probabilities, None if scores is None else scores - model.offset_)
 
 
 def add_coverage(parser: Any, default: float | None) -> None:

@@ -2,12 +2,14 @@
 
 The columns are path (as it was typed, found or written in the table), with --box the box of each row, with --rank and
 --group what the table has there, prediction (the word of the rank), label (what predict returns: a number where the
-ranks were numbered) and expectation (the mean of the predicted distribution, in the unit of the labels, or for words
-the position along the ranks from 1 on); with --coverage lower and upper, the words of the ends of an interval; with
---proba a column p_WORD for each rank, from the lowest to the highest.
+ranks were numbered), expectation (the mean of the predicted distribution, in the unit of the labels, or for words
+the position along the ranks from 1 on) and usualness (below 0 where an image is less usual than 99 in 100 of the
+training images; empty where the model does not know it); with --coverage lower and upper, the words of the ends of an
+interval; with --proba a column p_WORD for each rank, from the lowest to the highest.
 
 With --case there is a row for each case, in the order in which tables first name them, with the columns case and
-images (how many were predicted) in the place of path. An image that is listed twice in a case counts once.
+images (how many were predicted) in the place of path, and usualness is that of the least usual image. An image that is
+listed twice in a case counts once.
 
 An image that cannot be read, or has no case, has a line on the standard error and no row, and the command ends with
 status 1.
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     model = loaded_model(options)
     with_boxes = options.box is not None
     first = ["case", "images"] if listed is not None else ["path", "box"] if with_boxes else ["path"]
-    columns = [*first, *copied, "prediction", "label", "expectation"]
+    columns = [*first, *copied, "prediction", "label", "expectation", "usualness"]
     columns += [] if coverage is None else ["lower", "upper"]
     columns += _of_ranks(model.rank_names_) if options.proba else []
     read_out = ReadOut(model, coverage)
@@ -75,8 +77,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     chunks = passed.over(images if listed is None else listed.images, console.bars_beside(output), "predicting")
     with rows_out(output, columns, options.format) as rows:
         if listed is not None:
-            good, probabilities = passed.gathered(chunks)
-            places, said = listed.cases.pooled(probabilities, good[listed.has_case], options.pool, read_out)
+            good, probabilities, usualness = passed.gathered(chunks)
+            of_good = (probabilities, good[listed.has_case], options.pool, read_out, usualness)
+            places, said = listed.cases.pooled(*of_good)
             listed.cases.note_missing(places, console)
             rows.write(_rows(listed.heads(places, good), said, options.proba))
             return passed.end()
@@ -132,8 +135,9 @@ def _head(image: NamedImage, with_boxes: bool, n_copied: int) -> list[Any]:
 def _rows(heads: Iterable[list[Any]], said: Predicted, with_probabilities: bool) -> Iterator[list[Any]]:
     """Put together what is known of each image or case, and what is predicted."""
     labels, expectation = said.labels.tolist(), rounded(said.expectation)
+    usualness = [None] * len(labels) if said.usualness is None else rounded(said.usualness)
     for row, head in enumerate(heads):
-        cells = [*head, said.words[said.predicted[row]], labels[row], expectation[row]]
+        cells = [*head, said.words[said.predicted[row]], labels[row], expectation[row], usualness[row]]
         if said.interval is not None:
             cells += [said.words[end] for end in said.interval[row]]
         yield [*cells, *(rounded(said.probabilities[row]) if with_probabilities else ())]

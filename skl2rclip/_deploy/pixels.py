@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skl2rclip._embedding.embedder import check_headers, decode_and_embed
-from skl2rclip._images.collection import as_image_list
-from skl2rclip._images.files import stamped
+from skl2rclip._embedding.embedder import decoded_pixels
 from skl2rclip._images.levels import WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._utils.arguments import check_thread_count, check_white_level, parse_max_memory
@@ -58,13 +56,7 @@ def input_pixels(X: Any, model: Any, *, n_jobs: int | None = None, max_memory: i
     check_thread_count("n_jobs", n_jobs)
     n_bytes = parse_max_memory(max_memory)
     preprocessing, white = _wanted_by(model)
-    images = stamped(as_image_list(X))
-    known = check_headers(images, None, n_jobs, n_bytes, white)
-    result = np.empty((len(images), *preprocessing.size, 3), np.uint8)
-    decoded = decode_and_embed(images, [preprocessing], None, None, n_jobs, n_bytes, white=white, known=known)
-    for rows, (pixels,), _ in decoded:
-        result[rows] = pixels
-    return result
+    return decoded_pixels(X, preprocessing, white, n_jobs, n_bytes)
 
 
 def _wanted_by(model: Any) -> tuple[Preprocessing, WhiteLevel]:

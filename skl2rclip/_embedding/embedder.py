@@ -14,14 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from skl2rclip._embedding.cache import EmbeddingCache, known_digests
 from skl2rclip._embedding.encoding import N_SMALL, ImageEncoding
+from skl2rclip._images.collection import as_image_list
 from skl2rclip._images.decoding import Decoder, find_damaged, find_unreadable, image_threads
-from skl2rclip._images.files import ImageFile, ImageLike, rows_of_each
+from skl2rclip._images.files import ImageFile, ImageLike, rows_of_each, stamped
 from skl2rclip._images.levels import FULL_RANGE, WhiteLevel
 from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._images.remarks import warn_of
@@ -224,6 +225,23 @@ def decode_and_embed(
     cache = None if encoding is None else cache
     with _open(images, preprocessings, encoding, cache, n_jobs, max_memory, True, names, white, known) as stream:
         yield from stream
+
+
+def decoded_pixels(
+    X: Any,
+    preprocessing: Preprocessing,
+    white: WhiteLevel = FULL_RANGE,
+    n_jobs: int | None = None,
+    max_memory: int | None = None,
+) -> np.ndarray:
+    """Decode images to the pixels that a tower takes, as predictions do, ndarray of shape (n, H, W, 3), uint8."""
+    images = stamped(as_image_list(X))
+    known = check_headers(images, None, n_jobs, max_memory, white)
+    result = np.empty((len(images), *preprocessing.size, 3), np.uint8)
+    decoded = decode_and_embed(images, [preprocessing], None, None, n_jobs, max_memory, white=white, known=known)
+    for rows, (pixels,), _ in decoded:
+        result[rows] = pixels
+    return result
 
 
 @contextmanager

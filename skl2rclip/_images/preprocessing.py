@@ -73,6 +73,18 @@ class Preprocessing:
         ratios = size[0] / self.size[1], size[1] / self.size[0]
         return max(ratios) if self.resize_mode == "longest" else min(ratios)
 
+    def box_of(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return what the tower sees of an image of this width and height: left, top, right and bottom in its pixels.
+
+        Of "longest" it ends beyond the image, where that is padded.
+        """
+        width, height = size
+        if self.resize_mode == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        factor = self.shrinkage(size)
+        across, down = factor * self.size[1], factor * self.size[0]
+        return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
+
     def resizer(self) -> Callable[[Image.Image], Image.Image]:
         """Geometric part of open_clip's own evaluation transform: resize, then crop or pad."""
         from open_clip.transform import PreprocessCfg, image_transform_v2

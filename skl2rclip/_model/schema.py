@@ -86,6 +86,7 @@ _RECORD = _record(
 )
 
 _STATE = _record(
+    "leverage",  # folders from before it was kept
     record=_RECORD,
     tokens=_record(
         "filler",  # folders from before text towers that are not causal
@@ -146,6 +147,14 @@ _STATE = _record(
             squared_value_error=_number(0, _HUGE),
             position=_FINITE,
             squared_position=_number(0, _HUGE),
+        )
+    ),
+    leverage=_or_null(
+        _record(
+            n_axes=_integer(1, MAX_WIDTH),
+            rest=_number(0, _HUGE),
+            total={**_number(0, _HUGE), "exclusiveMinimum": 0},
+            offset=_FINITE,
         )
     ),
     n_columns=_or_null(_integer(1, MAX_COLUMNS)),

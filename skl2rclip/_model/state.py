@@ -33,6 +33,7 @@ from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._model.modules import FeatureProjection, RankFormer, ZeroShot, image_adapter
 from skl2rclip._model.prompts import PromptTokens, split_prompt, tokens_before
 from skl2rclip._ordinal.features import EMBEDDING, FeatureBlocks, Projection, read
+from skl2rclip._ordinal.leverage import Leverage
 from skl2rclip._ordinal.ranks import RankScale, given_ranks, names_of, values_of
 from skl2rclip._ordinal.soft_targets import RunningErrors
 from skl2rclip._settings import Settings
@@ -90,6 +91,7 @@ class FittedState:
     errors: RunningErrors | None = None  # of the images of `partial_fit`, each predicted before it was learned from
     n_columns: int | None = None  # of a table of embeddings, or 1 for a column of images; None for images in a row
     column_names: tuple[str, ...] | None = None  # where the table has them
+    leverage: Leverage | None = None  # of an image's embedding, or of what is read of a table without one
     resumed_from_epoch: int = 0  # of a checkpoint, how many epochs had been made before
     # to go on from, in this process only
     optimizer_state: dict[str, Any] | None = field(default=None, compare=False, repr=False)
@@ -221,20 +223,42 @@ class FittedState:
                 result[rows] = adapt(of_tower)
         return result
 
-    def logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+    def scores(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """How usual images are, as `Leverage.scores` has it, ndarray of shape (n,), float64."""
+        with _explained(settings):
+            return self._scores(data, settings)
+
+    def _scores(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+        """Score, in a call of its own as `_embed` is."""
+        with closing(self._of_tower(data, settings)) as chunks:
+            result = np.empty(len(data))
+            for rows, of_tower in chunks:
+                result[rows] = self._scores_of(of_tower)
+        return result
+
+    def _scores_of(self, of_tower: np.ndarray) -> np.ndarray:
+        assert self.leverage is not None
+        columns = self.blocks.embedding_columns
+        return self.leverage.scores(read(of_tower, self.blocks, self.projection if columns is None else None))
+
+    def logits(
+        self, data: list[ImageLike] | np.ndarray, settings: Settings, scores: np.ndarray | None = None
+    ) -> np.ndarray:
         """Logits ``s_ik`` as `modules.ZeroShot` has them, ndarray of shape (n, K) in rank order, float64.
 
-        With `mirror` those of the mean of the probabilities of each image and its mirror image: its logarithm.
+        With `mirror` those of the mean of the probabilities of each image and its mirror image: its logarithm. The
+        array `scores`, of shape (n,), is filled with what the method says, so that images pass the tower once for both.
         """
         with _explained(settings):
-            return self._logits(data, settings)
+            return self._logits(data, settings, scores)
 
-    def _logits(self, data: list[ImageLike] | np.ndarray, settings: Settings) -> np.ndarray:
+    def _logits(self, data: list[ImageLike] | np.ndarray, settings: Settings, scores: np.ndarray | None) -> np.ndarray:
         """Compute the logits, in a call of its own as `_embed` is."""
         n_views = 2 if settings.mirror and not isinstance(data, np.ndarray) else 1
         adapt, prototypes, share = self._adapter(), self.prototypes.astype(np.float64), self.zero_shot_share
         with closing(self._of_tower(data, settings, n_views)) as chunks:
             result = np.empty((len(data) * n_views, len(prototypes)))
+            scored = None if scores is None else np.empty(len(result))
             for rows, of_tower in chunks:
                 similarities = adapt(of_tower).astype(np.float64) @ prototypes.T
                 if share:
@@ -242,6 +266,10 @@ class FittedState:
                     names = embeddings.astype(np.float64) @ self.arrays["zero_shot"]["prototypes"].T
                     similarities = (1 - share) * similarities + share * names
                 result[rows] = self.logit_scale * similarities
+                if scored is not None:
+                    scored[rows] = self._scores_of(of_tower)
+        if scores is not None and scored is not None:
+            scores[:] = scored[::n_views]
         if n_views == 1:
             return result
         log_probabilities = log_softmax(result, axis=1).reshape(len(data), n_views, -1)
@@ -358,7 +386,8 @@ class FittedState:
     def to_arrays(self) -> Arrays:
         """All arrays by one name each: ``prototypes``, and ``part.weight`` of the modules."""
         weights = {f"{part}.{name}": array for part, group in self.arrays.items() for name, array in group.items()}
-        return {"prototypes": self.prototypes, **weights}
+        usual = {} if self.leverage is None else self.leverage.to_arrays()
+        return {"prototypes": self.prototypes, **weights, **{f"leverage.{name}": each for name, each in usual.items()}}
 
     def to_json(self) -> dict[str, Any]:
         """Everything that is not an array, of JSON's own types."""
@@ -387,6 +416,7 @@ class FittedState:
             "noise": _finite(self.noise),
             "trust": _finite(self.trust),
             "errors": None if self.errors is None else asdict(self.errors),
+            "leverage": None if self.leverage is None else self.leverage.to_json(),
             "n_columns": self.n_columns,
             "column_names": None if self.column_names is None else list(self.column_names),
         }
@@ -404,7 +434,8 @@ class FittedState:
             if key != "prototypes":
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = array
-        blocks = _blocks_from_json(description)
+        blocks, usual = _blocks_from_json(description), description.get("leverage")
+        of_usual = parts.pop("leverage", {})
         _check_reading(parts, blocks, description["features"])
         return cls(
             record=BackboneRecord(**{**record, "source": source, "preprocessing": preprocessing}),
@@ -420,6 +451,7 @@ class FittedState:
             blocks=blocks,
             **{name: description[name] for name in _AS_THEY_ARE},
             column_names=_tuples(description["column_names"]),
+            leverage=None if usual is None else Leverage.from_parts(usual, of_usual),
         )
 
 
@@ -464,10 +496,21 @@ def array_shapes(description: Mapping[str, Any], word_width: int) -> dict[str, t
         "prompts.context": ("float32", (tokens["n_context"], word_width)),
         "prompts.rank_tokens": ("float32", (sum(len(rank) for rank in tokens["ranks"]), word_width)),
     }
+    if description.get("leverage") is not None:  # models from before have none
+        n_axes, n_columns = description["leverage"]["n_axes"], _n_usual(description)
+        shapes["leverage.mean"] = ("float32", (n_columns,))
+        shapes["leverage.axes"] = ("float32", (n_columns, n_axes))
+        shapes["leverage.inverse"] = ("float32", (n_axes,))
     for part, module in modules.items():
         for name, tensor in module.state_dict().items():
             shapes[f"{part}.{name}"] = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
     return shapes
+
+
+def _n_usual(description: Mapping[str, Any]) -> int:
+    """Columns that leverages are of: those of embeddings, or of a table without them all that are read."""
+    has_embedding = description["blocks"]["embedding"] is not None
+    return description["record"]["embedding_width"] if has_embedding else description["n_features"]
 
 
 def _check_counts(description: Mapping[str, Any]) -> None:

@@ -212,7 +212,7 @@ def leave_one_out(
                 result[:, own] = _by_columns(x[own], y[own], w[own], eigenvalues, penalties, moment, total)
         return views.of_prediction(result, axis=1)
 
-    penalties = _PENALTIES * _mean_eigenvalue(eigenvalues)
+    penalties = _PENALTIES * mean_eigenvalue(eigenvalues)
     # of many outputs the errors take more than the features
     n_rows = min(_ROWS_PER_CHUNK, _MAX_ERRORS // (len(penalties) * Y.shape[1]))
     portions = list(_portions_of_blocks(blocks, max(1, n_rows // views.n)))
@@ -240,7 +240,7 @@ def ridge_map(
     return coefficients, mean - scatter.mean @ coefficients
 
 
-def _mean_eigenvalue(eigenvalues: np.ndarray) -> float:
+def mean_eigenvalue(eigenvalues: np.ndarray) -> float:
     """Mean of those that are not zero."""
     counted = np.count_nonzero(eigenvalues > 1e-10 * eigenvalues.max())
     return float(eigenvalues.sum() / counted) if counted else 1.0

@@ -19,6 +19,7 @@ from skl2rclip._embedding.pixel_store import PixelStore
 from skl2rclip._images.files import identity_of
 from skl2rclip._model.state import table_rows
 from skl2rclip._ordinal.features import FeatureBlocks
+from skl2rclip._ordinal.leverage import Leverage
 from skl2rclip._ordinal.soft_targets import (
     Measurement,
     RankTargets,
@@ -32,6 +33,7 @@ from skl2rclip._training.early_stopping import EarlyStopping
 from skl2rclip._training.feature_selection import select_features
 from skl2rclip._training.learner import Learner, TrainingData
 from skl2rclip._training.request import FitRequest
+from skl2rclip._training.usualness import of_encoded
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.devices import explain_out_of_memory
 from skl2rclip._utils.progress import counted
@@ -50,6 +52,8 @@ class Prepared:
     targets: RankTargets | None  # of the training images; None with hard targets, and where nothing was embedded
     measured: Measurement | None  # what the targets were measured on; None in a single pass too
     errors: RunningErrors | None  # of a single pass, with those before it
+    seen: np.ndarray  # (all,), bool, which of the request's images are learned from
+    leverage: Leverage | None = None  # of images, where what is seen of them does not change
 
 
 def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepared:
@@ -96,13 +100,29 @@ def prepare(request: FitRequest, backbone: Backbone, learner: Learner) -> Prepar
     if held_out.any():
         aside = part(held_out, decoded.held_out_pixels, learner.views.predicted)
         stopping = EarlyStopping(aside, settings, request.scale.values)
+    distributions = None if targets is None else targets.around_labels()
+    training = part(~held_out, decoded.pixels, learner.views, distributions)
     return Prepared(
-        training=part(~held_out, decoded.pixels, learner.views, None if targets is None else targets.around_labels()),
+        training=training,
         stopping=stopping,
         targets=targets,
         measured=measured,
         errors=errors,
+        seen=~held_out,
+        leverage=_leverage(request, learner, training, ~held_out, measured),
     )
+
+
+def _leverage(
+    request: FitRequest, learner: Learner, training: TrainingData, seen: np.ndarray, measured: Measurement | None
+) -> Leverage | None:
+    """Learn what images are usual, where they are embedded as they will be; a single pass keeps what is known."""
+    if learner.tower is not None or training.images is None:
+        return None
+    if request.one_pass:
+        return None if request.previous is None else request.previous.leverage
+    groups = None if request.groups is None else request.groups[seen]
+    return of_encoded(training.images, request.weight[seen], groups, None if measured is None else measured.blocks)
 
 
 def _together(request: FitRequest) -> np.ndarray | None:

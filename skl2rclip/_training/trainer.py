@@ -21,6 +21,7 @@ from skl2rclip._clip.record import BackboneRecord
 from skl2rclip._embedding.embedder import check_headers
 from skl2rclip._model.modules import RidgeAdapter
 from skl2rclip._model.state import STRUCTURE, FittedState, module_arrays
+from skl2rclip._ordinal.leverage import Leverage
 from skl2rclip._settings import Settings
 from skl2rclip._training.candidates import CandidateSelection
 from skl2rclip._training.checkpoints import Checkpoint, Record, RecordDoesNotFit, opened_checkpoint
@@ -42,6 +43,7 @@ from skl2rclip._training.stages import (
     optimizer_for,
     run_stage,
 )
+from skl2rclip._training.usualness import of_trained_tower
 from skl2rclip._utils.arguments import check_fingerprint
 from skl2rclip._utils.devices import MAX_AUTO_BATCH, explain_out_of_memory, own_precision
 from skl2rclip._utils.progress import FitListener
@@ -166,7 +168,7 @@ def fit_zero_shot(request: FitRequest) -> FittedState:
         learner = build_learner(request, backbone, ProcessGroup())
         assert learner.zero_shot is not None
         learner.zero_shot.share.fill_(1)
-        no_images = Prepared(TrainingData(torch.empty(0), None), None, None, None, None)
+        no_images = Prepared(TrainingData(torch.empty(0), None), None, None, None, None, np.ones(0, bool))
         state = _collect(request, backbone, learner, no_images)
     return replace(state, prototypes=state.arrays["zero_shot"]["prototypes"])
 
@@ -275,8 +277,17 @@ class _Steps:
 
     def collect(self) -> FittedState:
         """Put together what was learned."""
-        state = replace(self._so_far(), resumed_from_epoch=self.resumed_from_epoch)
+        state = replace(self._so_far(), resumed_from_epoch=self.resumed_from_epoch, leverage=self._leverage())
         return replace(state, optimizer_state=_moments(self.optimizer)) if self.request.one_pass else state
+
+    def _leverage(self) -> Leverage | None:
+        """Learn what images are usual to the tower as it is now."""
+        request, training = self.request, self.prepared.training
+        if self.learner.tower is None or request.one_pass or training.pixels is None:
+            return self.prepared.leverage
+        seen = self.prepared.seen
+        groups = None if request.groups is None else request.groups[seen]
+        return of_trained_tower(self.learner, training, request.weight[seen], groups, self.batch_size)
 
     def _epochs_of(self, name: str) -> int:
         """Epochs that a stage may take now, none where a callback has ended the fit."""
@@ -428,4 +439,5 @@ def _collect(request: FitRequest, backbone: Backbone, learner: Learner, prepared
         n_groups=request.n_groups,
         n_columns=request.n_columns,
         column_names=request.column_names,
+        leverage=prepared.leverage,
     )

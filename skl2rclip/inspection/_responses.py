@@ -158,3 +158,16 @@ def learned_by(who: str, estimator: Any, name: str) -> Any:
             "calibrated.calibrated_classifiers_[0].estimator."
         )
     return parts[0]
+
+
+def before_last(estimator: Any, X: Any) -> Any:
+    """Return what the last step of a pipeline is given, or of one that was found or calibrated; of anything else X."""
+    for calibrated in getattr(estimator, "calibrated_classifiers_", [])[:1]:
+        return before_last(calibrated.estimator, X)
+    for inner in ("best_estimator_", "estimator_"):
+        if hasattr(estimator, inner):
+            return before_last(getattr(estimator, inner), X)
+    if hasattr(estimator, "steps"):
+        passed = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+        return before_last(estimator.steps[-1][1], passed)
+    return X

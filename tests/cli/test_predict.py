@@ -24,6 +24,17 @@ def test_rows_say_what_the_model_predicts_in_the_order_of_the_images(run, saved,
     np.testing.assert_allclose(numbers, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_column_says_how_usual_each_image_is_and_is_empty_where_the_model_does_not_know(
+    run, saved, model, graded, tmp_path
+):
+    paths = images_in(graded / "bad")
+    rows = run("predict", saved, graded / "bad").rows
+    expected = model.score_samples(paths) - model.offset_
+    np.testing.assert_allclose([float(row["usualness"]) for row in rows], expected, rtol=1e-3, atol=1e-4)
+    L2RCLIPClassifier("skl2rclip-tiny", ranks=range(3), device="cpu").fit_zero_shot().save(tmp_path / "words")
+    assert [row["usualness"] for row in run("predict", tmp_path / "words", paths[0]).rows] == [""]
+
+
 def test_columns_are_in_rank_order_where_labels_sort_otherwise(run, make_classifier, shades, shade_paths, tmp_path):
     words = ["low", "high", "extreme", "bare", "none"]
     clf = make_classifier(ranks=words, prompt_epochs=1).fit(shade_paths, np.array(words)[shades[1]])
@@ -48,13 +59,13 @@ def test_ranks_of_one_word_have_columns_of_their_labels(run, make_classifier, sh
     clf = make_classifier(rank_names=["low", "low", "mild", "high", "high"], prompt_epochs=1)
     clf.fit(shade_paths, shades[1]).save(tmp_path / "m")
     [row] = run("predict", tmp_path / "m", shade_paths[0], "--proba").rows
-    assert list(row)[4:] == [f"p_{label}" for label in range(5)]
+    assert list(row)[5:] == [f"p_{label}" for label in range(5)]
 
 
 def test_json_is_one_array(run, saved, graded):
     said = run("predict", saved, graded / "fair", "--format", "json")
     assert [row["path"] for row in said.json] == images_in(graded / "fair")
-    assert set(said.json[0]) == {"path", "prediction", "label", "expectation"}
+    assert set(said.json[0]) == {"path", "prediction", "label", "expectation", "usualness"}
 
 
 def test_files_tables_and_folders_come_in_one_call(run, saved, graded, table):
@@ -173,15 +184,15 @@ def test_a_wrong_use_is_refused_before_the_model_is_loaded(
 
 
 def test_an_interrupt_leaves_no_file(run, saved, graded, tmp_path, monkeypatch):
-    original, calls = L2RCLIPClassifier.predict_proba, []
+    original, calls = L2RCLIPClassifier._logits, []
 
-    def once(self, X):
+    def once(self, X, *others):
         calls.append(len(X))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(self, X)
+        return original(self, X, *others)
 
-    monkeypatch.setattr(L2RCLIPClassifier, "predict_proba", once)
+    monkeypatch.setattr(L2RCLIPClassifier, "_logits", once)
     said = run("predict", saved, graded, "--output", tmp_path / "x.csv")
     assert (said.status, said.err) == (130, "skl2rclip predict: interrupted\n")
     assert os.listdir(tmp_path) == []

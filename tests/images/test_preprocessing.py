@@ -53,6 +53,29 @@ def test_extreme_strips_do_not_fill_the_memory(size):
     assert PLAIN.resizer()(Image.new("RGB", size, "red")).size == (8, 8)
 
 
+@pytest.mark.parametrize(
+    ("resize_mode", "tower"),
+    [("shortest", (40, 40)), ("shortest", (40, 60)), ("longest", (40, 40)), ("squash", (40, 40))],
+)
+@pytest.mark.parametrize("size", [(90, 60), (61, 150), (80, 80), (30, 20), (1200, 50)])
+def test_the_box_is_where_the_pixels_of_the_tower_come_from(resize_mode, tower, size):
+    preprocessing = Preprocessing(tower, (0.5,) * 3, (0.5,) * 3, resize_mode=resize_mode, interpolation="bilinear")
+    left, top, right, bottom = preprocessing.box_of(size)
+    across = (np.arange(size[0]) + 0.5) / size[0] * 200 + 20
+    down = (np.arange(size[1]) + 0.5) / size[1] * 200 + 20
+    ramps = np.stack([*np.broadcast_arrays(across, down[:, None]), np.full(size[::-1], 220.0)], axis=2)
+    seen = np.asarray(preprocessing.resizer()(Image.fromarray(ramps.round().astype(np.uint8)))).astype(float)
+    rows, columns = np.nonzero(seen[:, :, 2] > 200)  # the rest is padding
+    for channel, places, low, high, length, extent in (
+        (0, columns, left, right, tower[1], size[0]),
+        (1, rows, top, bottom, tower[0], size[1]),
+    ):
+        expected = (low + (places + 0.5) / length * (high - low)) / extent
+        found = (seen[rows, columns, channel] - 20) / 200
+        inner = (expected > 0.1) & (expected < 0.9)
+        np.testing.assert_allclose(found[inner], expected[inner], atol=0.6 * (high - low) / length / extent + 0.01)
+
+
 def test_augmentation_cuts_windows_and_mirrors_half_of_them():
     rows, columns = np.mgrid[:10, :12].astype(np.uint8)
     image = torch.from_numpy(np.stack([rows, columns, rows + columns], axis=2))

@@ -8,7 +8,8 @@ import pytest
 
 from skl2rclip import inspection
 from skl2rclip._ordinal.ranks import scale_of
-from skl2rclip.inspection._drawing import display_names, rounded, short
+from skl2rclip.inspection._drawing import display_names, in_a_line, rounded, short
+from skl2rclip.inspection._thumbnails import Thumbnail
 from tests.support.displays import GRADES, copies_of, drawn_texts
 
 
@@ -64,6 +65,14 @@ def _of_words(name, X):
         return display.from_frame(copies_of(range(6)), X, WORDS, n_images=6)
     if name == "AtLeastRankDisplay":
         return display.from_predictions(true, {word: np.eye(6)[np.argsort(WORDS)] for word in WORDS[::-1]}, ranks=WORDS)
+    if name == "AttributionDisplay":
+        parts, tiles = [np.zeros((4, 4))] * 6, [Thumbnail(image) for image in X]
+        words = {
+            "y_true": true,
+            "y_pred": predicted,
+            "display_labels": dict(zip(WORDS, map(in_a_line, WORDS), strict=True)),
+        }
+        return display(np.arange(6), parts, thumbnails=tiles, expectations=np.zeros(6), **words).plot()
     if name == "PairedErrorsDisplay":
         return display.from_predictions(range(6), {word: range(6) for word in WORDS})
     if name == "PrototypeSimilarityDisplay":

@@ -95,7 +95,7 @@ def test_what_only_this_librarys_classifier_has_is_said(name, graded, make_class
 
 def shown_ranks(name, estimator, X, y, **options):
     display = drawn_of(name, estimator, X, y, **options)
-    if name in ("LargestErrorsDisplay", "SortedPicturesDisplay"):
+    if name in ("AttributionDisplay", "LargestErrorsDisplay", "SortedPicturesDisplay"):
         captions = [line for text in display.texts_ for line in text.get_text().splitlines()]
         return {line.removeprefix("predicted ") for line in captions if line.startswith("predicted ")}
     ticks = display.ax_.get_yticklabels() if name == "AtLeastRankDisplay" else display.ax_.get_xticklabels()

@@ -141,13 +141,13 @@ def with_less(block, tiny):
 @pytest.mark.usefixtures("quick_defaults")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "first-hour.md" and blocks(page)])
 def test_each_block_of_a_page_runs_after_those_before_it(page, tiny, fitted_classifier, tmp_path, monkeypatch):
-    for module in ("matplotlib", "pandas"):
+    for module in ("captum", "matplotlib", "pandas"):
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page", **given_names(tmp_path, fitted_classifier())}
     if page == "datasets.md":
         write_data_sets(tmp_path)
-    if page == "keeping-models.md":  # whose callback waits for an epoch
+    if page in ("keeping-models.md", "where-it-looked.md"):  # a callback waits for an epoch, and scores for images
         monkeypatch.setitem(L2RCLIPClassifier.__init__.__kwdefaults__, "prompt_epochs", 1)
     for number, block in enumerate(blocks(page)):
         if not runs_elsewhere(page, block):

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import mean_absolute_error
 
+from skl2rclip import L2RCLIPClassifier
 from skl2rclip.metrics import mean_absolute_rank_error
 from tests.support.processes import output_of
 
@@ -183,6 +184,24 @@ def test_cases_of_more_images_are_predicted_better(monkeypatch, capsys, tmp_path
     labels = {name: float(error) for name, error in re.findall(r"^(majority|mean|combined) +([\d.]+)$", printed, re.M)}
     assert labels["combined"] < labels["mean"] < labels["majority"]
     assert Image.open(tmp_path / "cases-and-raters.png").size == (1300, 400)
+
+
+def test_the_model_looked_at_the_fruit_and_maps_of_shuffled_weights_or_labels_are_others(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(L2RCLIPClassifier.__init__.__kwdefaults__, "prompt_epochs", 1)
+    printed = run_main(monkeypatch, capsys, "where_it_looked", tmp_path, "--n-train", "60", "--n-test", "3")
+    area, share, of_weights, of_labels = map(float, re.findall(r" (-?0\.\d\d)$", printed, re.M))
+    assert share > 1.5 * area
+    assert max(of_weights, of_labels) < 0.5
+    assert (tmp_path / "where-it-looked.png").is_file()
+
+
+def test_images_of_another_kind_are_unusual(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(L2RCLIPClassifier.__init__.__kwdefaults__, "prompt_epochs", 1)
+    printed = run_main(monkeypatch, capsys, "unusual_images", tmp_path, "--n-train", "60", "--n-test", "40")
+    shares = {what.strip(): float(share) for what, share in re.findall(r"^(.*?) +([\d.]+)% beyond", printed, re.M)}
+    assert shares["the same photograph"] <= 10
+    assert shares["handwritten digits"] > 60
+    assert (tmp_path / "unusual-images.png").is_file()
 
 
 # the changelog links to pages as they were
