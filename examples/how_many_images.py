@@ -1,4 +1,7 @@
-"""How many images do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
+"""How many images do I need?
+==========================
+
+How many images do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
 
 What one learns: to draw a learning curve with scikit-learn's `learning_curve`, on embeddings that are computed once,
 and to read it: whether more images would help, whether the order of the labels does, and by how much another draw
@@ -9,6 +12,8 @@ logistic regression, which knows of no order, is better.
 Run it with ``python how_many_images.py``; it takes less than a minute on two cores, needs no network, and draws
 ``how-many-images/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/learning-curves.png'
 
 from __future__ import annotations
 

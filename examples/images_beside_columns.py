@@ -1,4 +1,7 @@
-"""Images and columns of a frame in one pipeline, and features of another kind with the names of the ranks.
+"""Images beside columns
+=====================
+
+Images and columns of a frame in one pipeline, and features of another kind with the names of the ranks.
 
 What one learns: a `ColumnTransformer` puts what CLIP makes of an image beside measurements of it, each a block that is
 brought to one size; and `L2RCLIPClassifier` learns from any features at all, with the words of the ranks as its

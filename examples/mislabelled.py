@@ -1,4 +1,7 @@
-"""Which images are probably mislabelled? cleanlab on cross-validated probabilities.
+"""Which images are probably mislabelled?
+======================================
+
+Which images are probably mislabelled? cleanlab on cross-validated probabilities.
 
 What one learns: to get probabilities of each image from models that have not seen it (`cross_val_predict`), to let
 cleanlab rank the images by how little they support their label, and what to expect of that. Of 400 graded crops 40
@@ -10,6 +13,8 @@ Run it with ``python mislabelled.py``; it takes less than a minute on two cores,
 ``mislabelled/suspects.png``. It needs cleanlab and matplotlib, as ``pip install ".[gallery]"`` in a checkout installs
 them.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/suspects.png'
 
 from __future__ import annotations
 

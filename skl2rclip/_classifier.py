@@ -279,7 +279,7 @@ class L2RCLIPClassifier(
     n_features_in_ : int
         Number W of columns with ``image_tower="precomputed"``; else 1 where X came as one column, and absent where
         it was one-dimensional.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had them.
 
     See Also
