@@ -303,8 +303,14 @@ class L2RCLIPClassifier(
     Examples
     --------
     >>> from skl2rclip import L2RCLIPClassifier
-    >>> clf = L2RCLIPClassifier(prompt="a photo of a person aged", random_state=0)
-    >>> clf.fit(paths, ages).predict(new_paths)  # doctest: +SKIP
+    >>> from skl2rclip.datasets import make_graded_photographs
+    >>> photos = make_graded_photographs(40, random_state=0)  # in the place of your paths and labels
+    >>> words = {"ranks": photos.ranks, "rank_names": photos.rank_names, "prompt": photos.prompt}
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", **words, random_state=0)
+    >>> clf.fit(photos.data, photos.target).predict_proba(photos.data[:3]).shape
+    (3, 5)
+    >>> clf.predict_interval(photos.data[:3], coverage=0.8).shape  # lowest and highest label of each
+    (3, 2)
     """
 
     def __init__(

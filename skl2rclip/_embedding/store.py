@@ -64,11 +64,13 @@ class EmbeddingStore:
 
     Examples
     --------
-    >>> from skl2rclip._embedding.store import EmbeddingStore
-    >>> store = EmbeddingStore("embeddings", max_size="20GB")  # doctest: +SKIP
-    >>> len(store), store.size_in_bytes  # doctest: +SKIP
-    (26500, 58720256)
-    >>> store.clear()  # doctest: +SKIP
+    >>> from skl2rclip.embedding_store import EmbeddingStore
+    >>> store = EmbeddingStore("embeddings", max_size="20GB")
+    >>> len(store)  # rows
+    0
+    >>> store.size_in_bytes < 100_000
+    True
+    >>> store.clear()  # all but the bound
     """
 
     def __init__(self, folder: str | os.PathLike, max_size: int | str | None = None):

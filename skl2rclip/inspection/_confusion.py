@@ -69,8 +69,13 @@ class OrdinalConfusionDisplay:
     Examples
     --------
     >>> from skl2rclip.inspection import OrdinalConfusionDisplay
-    >>> display = OrdinalConfusionDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
-    >>> display.band_shares  # doctest: +SKIP
+    >>> display = OrdinalConfusionDisplay.from_predictions([1, 1, 2, 3, 3], [1, 2, 2, 3, 1])
+    >>> display.confusion_matrix.tolist()
+    [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    >>> dict(zip(display.bands, display.band_shares.tolist()))  # by distance in ranks
+    {0: 0.6, 1: 0.8}
+
+    Of a fitted classifier it is ``OrdinalConfusionDisplay.from_estimator(clf, X_test, y_test)``.
     """
 
     def __init__(

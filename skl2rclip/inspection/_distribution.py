@@ -81,9 +81,14 @@ class RankDistributionDisplay:
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import RankDistributionDisplay
-    >>> display = RankDistributionDisplay.from_estimator(clf, X_test, y_test, index=3)  # doctest: +SKIP
-    >>> display.mean, display.interval  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", ranks=photos.ranks, prompt=photos.prompt).fit_zero_shot()
+    >>> display = RankDistributionDisplay.from_estimator(clf, photos.data, photos.target, index=3)
+    >>> display.probabilities.shape, display.interval.shape
+    ((5,), (2,))
     """
 
     def __init__(

@@ -48,9 +48,14 @@ class LargestErrorsDisplay(ContactSheet):
 
     Examples
     --------
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import LargestErrorsDisplay
-    >>> display = LargestErrorsDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
-    >>> [X_test[i] for i in display.indices]  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)  # of the grades 0 to 4
+    >>> display = LargestErrorsDisplay.from_predictions(photos.data, photos.target, [0, 1, 2, 1, 1])
+    >>> display.indices.tolist()
+    [4, 3]
+
+    Of a fitted classifier it is ``LargestErrorsDisplay.from_estimator(clf, X_test, y_test)``.
     """
 
     def __init__(

@@ -52,8 +52,12 @@ class PrototypeSimilarityDisplay:
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
     >>> from skl2rclip.inspection import PrototypeSimilarityDisplay
-    >>> display = PrototypeSimilarityDisplay.from_estimator(clf)  # doctest: +SKIP
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", ranks=range(5), prompt="a photo with blur level").fit_zero_shot()
+    >>> display = PrototypeSimilarityDisplay.from_estimator(clf)
+    >>> display.similarity.shape, display.ordinality
+    ((5, 5), 1.0)
     """
 
     def __init__(self, similarity: Any, *, ordinality: float | None = None, display_labels: Any = None):

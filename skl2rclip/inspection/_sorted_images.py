@@ -44,8 +44,14 @@ class SortedPicturesDisplay(ContactSheet):
 
     Examples
     --------
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import SortedPicturesDisplay
-    >>> display = SortedPicturesDisplay.from_estimator(clf, X_new)  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)
+    >>> display = SortedPicturesDisplay.from_predictions(photos.data, [2, 0, 1, 4, 3])
+    >>> display.indices.tolist()
+    [1, 2, 0, 4, 3]
+
+    Of a fitted classifier it is ``SortedPicturesDisplay.from_estimator(clf, X_new)``.
     """
 
     def __init__(
