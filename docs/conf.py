@@ -7,13 +7,10 @@ other Markdown files of the repository, one page for each public object, the gal
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
-
 import skl2rclip
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
-mpl.use("agg")
 
 project = "skl2rclip"
 author = copyright = "The skl2rclip developers"
@@ -33,6 +30,8 @@ extensions = [
     "repository_pages",
 ]
 nitpicky = True
+# quotes and dashes stay as they are typed
+smartquotes = False
 exclude_patterns = ["_*", "gallery/index.rst", "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 # single backticks in docstrings: a link where the name is documented, else code

@@ -82,7 +82,7 @@ class L2RCLIPClassifier(
         photographs (``pip install "skl2rclip[photo]"``). Larger ones know more and take longer, and text towers that
         are not causal (SigLIP, CLIPA, MobileCLIP's smaller ones) take several times as long in each step.
     pretrained : str, path or None, default="openai"
-        open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
+        Tag of the weights in open_clip, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
         Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
@@ -421,7 +421,9 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         model_name : str, default="ViT-B-16"
+            The backbone, as the constructor takes it.
         pretrained : str, path or None, default="openai"
+            Its weights, as the constructor takes them.
         **parameters
             Any others of the constructor; they come before what is published.
 
@@ -562,10 +564,13 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         y : array-like of shape (n,)
+            Labels.
         classes : array-like of shape (K,), optional
             All labels that there will be; needed in the first call unless `ranks` lists them.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
 
         Returns
         -------
@@ -616,6 +621,7 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------

@@ -32,6 +32,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -48,6 +49,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -63,6 +65,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -78,6 +81,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -95,6 +99,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -116,6 +121,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         coverage : float, default=0.8
             Probability that the interval is to hold, in (0, 1).
 
@@ -146,9 +152,11 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         y : array-like of shape (n,)
             True labels.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
 
         Returns
         -------

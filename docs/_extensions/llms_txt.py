@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import desc_content
 
 
 def first_sentence(doctree: nodes.document) -> str:
     """Return the first sentence of a page's text."""
     for paragraph in doctree.findall(nodes.paragraph):
-        if isinstance(paragraph.parent, nodes.section):
+        if isinstance(paragraph.parent, nodes.section | desc_content):
             text = " ".join(paragraph.astext().split())
             return re.split(r"(?<=[.:?!]) (?=[A-Z`])", text)[0].rstrip(":")
     return ""

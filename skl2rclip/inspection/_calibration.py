@@ -93,6 +93,7 @@ class RankCalibrationDisplay:
         n_bins : int, default=10
             Bins of the PIT histogram.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

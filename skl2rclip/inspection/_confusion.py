@@ -120,6 +120,7 @@ class OrdinalConfusionDisplay:
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
         normalize : {"true", "pred", "all"} or None, default=None
             Show shares of the images of the true rank, so that each row sums to one, of those of the predicted rank
             (each column), or of all. None shows the numbers of images.
@@ -129,6 +130,7 @@ class OrdinalConfusionDisplay:
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 
@@ -216,6 +218,7 @@ class OrdinalConfusionDisplay:
         cmap : str or Colormap, default="Blues"
             From light to dark, which prints in grey.
         colorbar : bool, default=True
+            Whether to draw the scale of the colours.
         im_kw, text_kw, line_kw : dict, optional
             For `Axes.imshow`, `Axes.text` of the cells, and `Axes.plot` of the bands.
 

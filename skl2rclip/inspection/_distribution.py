@@ -55,7 +55,9 @@ class RankDistributionDisplay:
     name : str, optional
         Name of its file, for the title.
     y_true : label, optional
+        The true label, which is marked.
     y_pred : label, optional
+        The predicted label, which is marked.
     coverage : float, default=0.8
         Probability that the interval is to hold, in (0, 1).
     display_labels : sequence of K str, optional
@@ -155,6 +157,7 @@ class RankDistributionDisplay:
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

@@ -98,7 +98,9 @@ class TrainingHistoryDisplay:
         estimator : fitted L2RCLIPClassifier
             It may be at the end of a pipeline, or found by a search.
         X, y : ignored
+            There so that all displays are called alike.
         ax : Axes, or one for each panel, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

@@ -30,7 +30,9 @@ class LargestErrorsDisplay(ContactSheet):
     errors : ndarray of shape (m,)
         Predicted minus true, in the unit of numeric labels, else in ranks; NaN for an image that cannot be read.
     thumbnails : list of m Thumbnail
+        Small images, or why there is none.
     title : str
+        What the figure is headed by.
     display_labels : dict of label to str, optional
         Words for the ranks.
 
@@ -107,6 +109,7 @@ class LargestErrorsDisplay(ContactSheet):
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

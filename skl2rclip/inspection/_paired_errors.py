@@ -89,8 +89,8 @@ class PairedErrorsDisplay:
     >>> display.mae.tolist(), display.difference.tolist()
     ([0.2, 1.2], [-1.0])
 
-    Of fitted classifiers it is ``PairedErrorsDisplay.from_estimators({"L2RCLIP": clf, "probe": probe}, X_test, y_test)``;
-    `groups` says which images are of one subject.
+    Of fitted classifiers it is ``from_estimators({"L2RCLIP": clf, "probe": probe}, X_test, y_test)``, and `groups`
+    says which images are of one subject.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class PairedErrorsDisplay:
         random_state : int, RandomState or None, default=0
             Seeds the draws.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

@@ -30,8 +30,8 @@ _WHAT = "what the estimator predicts"
 _DOCUMENTATION = """{minus}`{metric}` as a scorer, for ``scoring=`` in searches and cross-validation.
 
 The order of the labels is, in this order: that of ``{name}.with_ranks([...])``; what the estimator has learned
-(``ranks_``, also at the end of a pipeline, in a search, in a calibrated or frozen classifier); for numbers their own, of
-all that the estimator and `y` know; that of an ordered Categorical `y`. Where none of these is known it raises.
+(``ranks_``, also at the end of a pipeline, in a search, in a calibrated or frozen classifier); for numbers their own,
+of all that the estimator and `y` know; that of an ordered Categorical `y`. Where none of these is known it raises.
 
 Parameters
 ----------
@@ -45,6 +45,8 @@ sample_weight : array-like of shape (n,), optional
     How much each image counts; all count the same by default.
 ranks : array-like of shape (K,), optional
     All labels, lowest first.
+**metadata
+    Nothing else is taken.
 
 Returns
 -------
