@@ -10,19 +10,21 @@ from sphinx.addnodes import pending_xref
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
-# L2RCLIPClassifier, L2RCLIPClassifier.fit, find_duplicates(...), skl2rclip.metrics, metrics.ordinality
-NAME = re.compile(r"(?:skl2rclip\.)?([A-Za-z_]\w*(?:\.\w+)*)(?:\(.*\))?", flags=re.DOTALL)
+# as code names an object: L2RCLIPClassifier, L2RCLIPClassifier.fit, metrics.ordinality, find_duplicates(...)
+NAME = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)(?:\(.*\))?", flags=re.DOTALL)
 
 
 def documented(env: Any) -> dict[str, Any]:
-    """Find every documented object by what it is called in text: with its module, without it, and without the root."""
+    """Find every documented object by what it is called in text: its full name, or the name without its modules.
+
+    A module is called by its full name alone: `datasets` is another library.
+    """
     objects = env.domains.python_domain.objects
-    # of an error that is reached by two modules, one page
-    found = {name.removeprefix("skl2rclip."): entry for name, entry in objects.items()}
-    of_modules = {name for name, entry in objects.items() if entry.objtype == "module"}
+    modules = {name for name, entry in objects.items() if entry.objtype == "module"}
+    found = dict(objects)
     for name, entry in objects.items():
-        for module in of_modules:
-            if name.startswith(f"{module}.") and name not in of_modules:
+        for module in modules - {name}:
+            if name.startswith(f"{module}.") and name not in modules:
                 found.setdefault(name.removeprefix(f"{module}."), entry)
     return found
 
@@ -35,11 +37,7 @@ def resolve_by_short_name(app: Any, env: Any, node: pending_xref, content: Any) 
     """Link what Sphinx does not find by its full name; what is not ours stays code."""
     if node.get("refdomain") != "py":
         return None
-    name = node["reftarget"].lstrip(".").removeprefix("skl2rclip.")
-    within = node.get("py:class")
-    names = documented(env)
-    entry = names.get(f"{within}.{name}", None) if within else None
-    entry = entry or names.get(name)
+    entry = documented(env).get(node["reftarget"].lstrip("."))
     return content if entry is None else link_to(app, node["refdoc"], entry, content)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 # folder of the site, for which git ignores what is copied there
 COPIES = "repository"
-# [text](target#anchor) outside of code
-LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+# code, which stays as it is; or the target and the anchor of [text](target#anchor), where it is relative
+CODE_OR_LINK = re.compile(r"```.*?```|`[^`\n]+`|(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))", flags=re.DOTALL)
 
 # what a code host needs to link to a paragraph, and what MyST has for it
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>', flags=re.MULTILINE)
@@ -48,10 +48,12 @@ def with_links_of_the_site(text: str, page: str) -> str:
     file = place_in_repository(page)
 
     def rewritten(match: re.Match) -> str:
+        if match[1] is None:
+            return match[0]
         target = os.path.normpath(os.path.join(os.path.dirname(file), match[1]))
         return os.path.relpath(place_in_site(target), os.path.dirname(page)) + (match[2] or "")
 
-    return LINK.sub(rewritten, ANCHOR.sub(r"(\1)=\n", text))
+    return CODE_OR_LINK.sub(rewritten, ANCHOR.sub(r"(\1)=\n", text))
 
 
 def copy_pages(app: Any) -> None:

@@ -1,6 +1,7 @@
 """The site: it builds without a warning, each link in it leads somewhere, and no page needs the network to be read."""
 
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ from tests.project.test_docstrings import MODULES, OBJECTS
 from tests.support.processes import output_of
 
 ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("repository_pages", ROOT / "docs/_extensions/repository_pages.py")
+repository_pages = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(repository_pages)
 # what the build makes in the folder of its pages
 MADE = ("gallery", "reference", "repository")
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -90,6 +94,26 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     (tmp_path / "a.html").write_text("")
     page = Page('<a id="here" href="a.html#there"></a><a href="b.html"></a><a href="#here"></a>')
     assert broken({"a.html": page}, tmp_path) == {"a.html": ["a.html#there", "b.html"]}
+
+
+@pytest.mark.parametrize(
+    ("page", "written", "in_the_site"),
+    [
+        ("method.md", "[a](evidence.md#b)", "[a](evidence.md#b)"),
+        ("method.md", "[a](../benchmarks/speed.md#b)", "[a](repository/benchmarks/speed.md#b)"),
+        ("method.md", "[`a`](../CHANGELOG.md)", "[`a`](repository/CHANGELOG.md)"),
+        ("method.md", "[a](../examples/serve.py)", "[a](gallery/serve.rst)"),
+        ("method.md", "[a](../pyproject.toml)", "[a](../pyproject.toml)"),
+        ("repository/benchmarks/speed.md", "![a](growth-cpu.png) [b](../docs/scaling.md)",
+         "![a](growth-cpu.png) [b](../../scaling.md)"),
+        ("repository/CHANGELOG.md", "[a](docs/method.md) [b](#c)", "[a](../method.md) [b](#c)"),
+        ("method.md", "`scores[0](x)` [a](https://a.org)", "`scores[0](x)` [a](https://a.org)"),
+        ("method.md", "```python\nscores[0](x)\n```", "```python\nscores[0](x)\n```"),
+        ("method.md", '<a id="b"></a>Text', "(b)=\nText"),
+    ],
+)  # fmt: skip
+def test_links_are_those_of_the_site(page, written, in_the_site):
+    assert repository_pages.with_links_of_the_site(written, page) == in_the_site
 
 
 def of_the_network(names):
