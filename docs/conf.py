@@ -32,7 +32,7 @@ extensions = [
 nitpicky = True
 # quotes and dashes stay as they are typed
 smartquotes = False
-exclude_patterns = ["_*", "gallery/index.rst", "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_*", "gallery/index.rst"]
 templates_path = ["_templates"]
 # single backticks in docstrings: a link where the name is documented, else code
 default_role = "py:obj"
@@ -66,10 +66,11 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "doc_module": ("skl2rclip",),
     "backreferences_dir": "gallery/backreferences",
-    "inspect_global_variables": False,
-    "show_memory": False,
-    "min_reported_time": 1e9,
+    # scripts with a command line, which are run as such: neither by the build nor in a notebook
     "plot_gallery": False,
+    "inspect_global_variables": False,
+    "notebook_extensions": set(),
+    "write_computation_times": False,
     "remove_config_comments": True,
     "show_signature": False,
     "default_thumb_file": str(HERE / "_static" / "logo.svg"),

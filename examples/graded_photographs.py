@@ -1,7 +1,7 @@
 """Grade photographs by quality
 ============================
 
-Grade photographs by quality: train on crops of one photograph, test on crops of another.
+Train on crops of one photograph, test on crops of another.
 
 scikit-learn ships two real photographs. Crops of them are degraded at five severities (blur, sensor noise, JPEG
 compression, under-exposure), named on the five-grade scale of ITU-R BT.500 and written as files; `L2RCLIPClassifier`

@@ -8,7 +8,8 @@ brought to one size; and `L2RCLIPClassifier` learns from any features at all, wi
 targets. Crops of one photograph, graded by quality, are the images; their sharpness, contrast and the like, thirty
 numbers, are the measurements. The test are other crops of it.
 
-Run it with ``python images_beside_columns.py``; it takes less than a minute on two cores and needs no network.
+Run it with ``python images_beside_columns.py``, beside ``graded_photographs.py``; it takes less than a minute on two
+cores and needs no network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the prompt does
 ====================
 
-What the prompt does: a good one, another wording, a meaningless and a wrongly ordered one, before and after fits.
+A good one, another wording, a meaningless and a wrongly ordered one, before and after fits.
 
 What one learns: without images the prompt is everything. With words that CLIP knows for what is asked, it grades
 images that it was never told about; with meaningless ones it does not, and with the right words in the wrong order

@@ -1,5 +1,6 @@
 """The site: it builds without a warning, each link in it leads somewhere, and no page needs the network to be read."""
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -162,6 +163,14 @@ def test_reference_and_gallery_point_at_each_other(site):
         assert f"../gallery/{example}.html" in classifier
         text = (site / "gallery" / f"{example}.html").read_text(encoding="utf-8")
         assert "../reference/skl2rclip.L2RCLIPClassifier.html" in text
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_begins_with_a_title_for_its_page(example):
+    documentation = ast.get_docstring(ast.parse((ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")))
+    title, underline, blank = documentation.splitlines()[:3]
+    assert underline == "=" * len(title)
+    assert blank == ""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
