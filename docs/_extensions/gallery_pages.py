@@ -6,6 +6,7 @@ draws the figures in full, so that every build shows the same and takes seconds.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,18 @@ def with_grid(text: str) -> str:
     return text.replace("\n## ", f"{GRID}\n## ", 1)
 
 
-def with_figure(text: str, example: str) -> str:
+def with_title(text: str, code: str) -> str:
+    """Head the page of an example whose docstring has no title by its first words, up to a colon or a mark."""
+    first, second, *_ = [*(ast.get_docstring(ast.parse(code)) or "").splitlines(), "", ""]
+    if set(second) == {"="}:
+        return text
+    title = re.split(r"(?<=\?) |[:.](?: |$)", first)[0]
+    return text.replace(first, f"{title}\n{'=' * len(title)}\n\n{first}", 1)
+
+
+def with_figure(text: str, code: str, example: str) -> str:
     """Put the figure of an example before its code."""
-    figure = FIGURE.search((EXAMPLES / f"{example}.py").read_text(encoding="utf-8"))
+    figure = FIGURE.search(code)
     if figure is None:
         return text
     image = f".. image:: /{figure[1]}\n   :alt: What {example}.py draws\n\n"
@@ -43,7 +53,9 @@ def add_images(app: Any, docname: str, source: list[str]) -> None:
     if docname == "gallery":
         source[0] = with_grid(source[0])
     elif docname.startswith("gallery/"):
-        source[0] = with_figure(source[0], docname.removeprefix("gallery/"))
+        example = docname.removeprefix("gallery/")
+        code = (EXAMPLES / f"{example}.py").read_text(encoding="utf-8")
+        source[0] = with_figure(with_title(source[0], code), code, example)
 
 
 def setup(app: Any) -> dict[str, bool]:
