@@ -36,22 +36,31 @@ def in_order(env: Any, docname: str) -> list[str]:
     return [docname, *below]
 
 
+def whole_text(env: Any, docname: str) -> str:
+    """Return the text of a page: in Markdown as it is written, else what it says."""
+    path = Path(env.doc2path(docname))
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    title, text = env.titles[docname].astext(), env.get_doctree(docname).astext()
+    return f"# {title}\n\n{text.strip().removeprefix(title).strip()}\n"
+
+
 def write_texts(app: Any, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
     env, root = app.env, app.config.root_doc
     pages = list(dict.fromkeys(in_order(env, root)))
     doctrees = {page: env.get_doctree(page) for page in pages}
-    lines, full, section = [f"# {app.config.project}", "", f"> {first_sentence(doctrees[root])}"], [], None
+    lines, section = [f"# {app.config.project}", "", f"> {first_sentence(doctrees[root])}"], None
     for page in pages[1:]:
         if section_of(env, page) != section:
             section = section_of(env, page)
             lines += ["", f"## {section}", ""]
         said = first_sentence(doctrees[page])
         lines.append(f"- [{env.titles[page].astext()}]({page}.html){': ' if said else ''}{said}")
-        full += [f"# {env.titles[page].astext()}", "", doctrees[page].astext().strip(), ""]
     Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    Path(app.outdir, "llms-full.txt").write_text("\n".join(full), encoding="utf-8")
+    full = "\n".join(whole_text(env, page) for page in pages[1:])
+    Path(app.outdir, "llms-full.txt").write_text(full, encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, bool]:
