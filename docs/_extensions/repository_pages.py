@@ -72,7 +72,14 @@ def rewrite_links(app: Any, docname: str, source: list[str]) -> None:
         source[0] = with_links_of_the_site(source[0], page)
 
 
+def leave_tables_out_of_the_search(app: Any, doctree: Any) -> None:
+    """Keep the tables of the benchmarks from standing above the pages that say what follows from them."""
+    if app.env.docname.startswith(f"{COPIES}/benchmarks/"):
+        app.env.metadata[app.env.docname]["nosearch"] = "true"
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", rewrite_links)
+    app.connect("doctree-read", leave_tables_out_of_the_search)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

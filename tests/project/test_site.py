@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -207,6 +208,15 @@ def test_llms_txt_names_every_page_with_its_first_sentence(site, pages):
     silent = [page for page, said in listed if not said]
     assert [page for page in silent if "<p>" in article_of(site / page)] == []
     assert "mean_absolute_rank_error" in (site / "llms-full.txt").read_text(encoding="utf-8")
+
+
+def test_the_search_knows_pages_and_objects_and_no_tables_of_benchmarks(site):
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    titles = dict(zip(index["docnames"], index["titles"], strict=True))
+    assert titles["method"] == "The method"
+    assert titles["reference/skl2rclip.find_duplicates"] == "find_duplicates"
+    assert {title for name, title in titles.items() if "/benchmarks/" in name} == {""}
 
 
 def test_modules_of_the_reference_are_those_of_the_test():
