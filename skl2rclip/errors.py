@@ -20,7 +20,6 @@ __all__ = [
     "NothingLearnedWarning",
     "UnreadableImagesError",
 ]
-
 _MAX_REPORTED = 5
 _MAX_SHOWN_LENGTH = 300
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
