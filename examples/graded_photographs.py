@@ -1,4 +1,7 @@
-"""Grade photographs by quality: train on crops of one photograph, test on crops of another.
+"""Grade photographs by quality
+============================
+
+Train on crops of one photograph, test on crops of another.
 
 scikit-learn ships two real photographs. Crops of them are degraded at five severities (blur, sensor noise, JPEG
 compression, under-exposure), named on the five-grade scale of ITU-R BT.500 and written as files; `L2RCLIPClassifier`
@@ -10,6 +13,8 @@ how to look at them. Beside the table, plots of the predictions are written wher
 
 Run it with ``python graded_photographs.py``; it takes half a minute on two cores and needs no network.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/overview.png'
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How many images do I need? Learning curves of L2RCLIP and of two linear probes, on two tasks.
+"""How many images do I need?
+==========================
+
+Learning curves of L2RCLIP and of two linear probes, on two tasks.
 
 What one learns: to draw a learning curve with scikit-learn's `learning_curve`, on embeddings that are computed once,
 and to read it: whether more images would help, whether the order of the labels does, and by how much another draw
@@ -6,9 +9,11 @@ of the images moves it all. The first task has an order that images show (crops 
 quality, those of another as the test). The second has one that shapes do not follow (handwritten digits); there
 logistic regression, which knows of no order, is better.
 
-Run it with ``python how_many_images.py``; it takes less than a minute on two cores, needs no network, and draws
-``how-many-images/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
+Run it with ``python how_many_images.py``, beside ``graded_photographs.py``; it takes less than a minute on two cores,
+needs no network, and draws ``how-many-images/learning-curves.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/learning-curves.png'
 
 from __future__ import annotations
 

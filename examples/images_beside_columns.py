@@ -1,11 +1,15 @@
-"""Images and columns of a frame in one pipeline, and features of another kind with the names of the ranks.
+"""Images beside columns
+=====================
+
+Images and columns of a frame in one pipeline, and features of another kind with the names of the ranks.
 
 What one learns: a `ColumnTransformer` puts what CLIP makes of an image beside measurements of it, each a block that is
 brought to one size; and `L2RCLIPClassifier` learns from any features at all, with the words of the ranks as its
 targets. Crops of one photograph, graded by quality, are the images; their sharpness, contrast and the like, thirty
 numbers, are the measurements. The test are other crops of it.
 
-Run it with ``python images_beside_columns.py``; it takes less than a minute on two cores and needs no network.
+Run it with ``python images_beside_columns.py``, beside ``graded_photographs.py``; it takes less than a minute on two
+cores and needs no network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Intervals with a guarantee: conformal prediction by MAPIE, on top of `L2RCLIPClassifier`.
+"""Intervals with a guarantee
+==========================
+
+Conformal prediction by MAPIE, on top of `L2RCLIPClassifier`.
 
 What one learns: the classifier's own intervals are as honest as its probabilities, and those are too sure on images
 of another origin: it has learned from crops of a temple and grades crops of a flower. MAPIE's
@@ -11,10 +14,12 @@ Sets of neighbouring grades are intervals; the few with a hole in them are fille
 Labels are numbers in rank order, because MAPIE's columns are in the order of `classes_`, which words would sort by
 the alphabet.
 
-Run it with ``python intervals_with_a_guarantee.py``; it takes less than a minute on two cores, needs no network, and
-draws ``intervals/coverage.png``. It needs MAPIE 1.x and matplotlib, as ``pip install ".[gallery]"`` in a checkout
-installs them.
+Run it with ``python intervals_with_a_guarantee.py``, beside ``graded_photographs.py``; it takes less than a minute on
+two cores, needs no network, and draws ``intervals/coverage.png``. It needs MAPIE 1.x and matplotlib, as ``pip install
+".[gallery]"`` in a checkout installs them.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/intervals.png'
 
 from __future__ import annotations
 

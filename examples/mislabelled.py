@@ -1,4 +1,7 @@
-"""Which images are probably mislabelled? cleanlab on cross-validated probabilities.
+"""Which images are probably mislabelled?
+======================================
+
+cleanlab ranks images by cross-validated probabilities.
 
 What one learns: to get probabilities of each image from models that have not seen it (`cross_val_predict`), to let
 cleanlab rank the images by how little they support their label, and what to expect of that. Of 400 graded crops 40
@@ -6,10 +9,12 @@ have their label swapped on purpose, so that it can be counted how many are foun
 comparison. `cross_val_predict` numbers the labels in sorted order, so they are numbers in rank order here, and
 `rank_names` has the words (see "Meta-estimators that number the labels" in the user guide).
 
-Run it with ``python mislabelled.py``; it takes less than a minute on two cores, needs no network, and draws
-``mislabelled/suspects.png``. It needs cleanlab and matplotlib, as ``pip install ".[gallery]"`` in a checkout installs
-them.
+Run it with ``python mislabelled.py``, beside ``graded_photographs.py``; it takes less than a minute on two cores, needs
+no network, and draws ``mislabelled/suspects.png``. It needs cleanlab and matplotlib, as ``pip install ".[gallery]"`` in
+a checkout installs them.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/suspects.png'
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""A fitted model as a web service: images in, their ranks with probabilities out.
+"""A fitted model as a web service
+===============================
+
+Images in, their ranks with probabilities out.
 
 What one learns: to decode what strangers send within bounds (`input_pixels`), to let images that come together pass
 the tower as one batch of the module that `to_torch` makes, and to turn away what is too much. It serves a folder that
-`save` wrote rather than a file of ONNX, because the folder knows how `predict` chooses a rank.
+`save` wrote rather than a file of ONNX, because the folder knows how `predict` chooses a rank::
 
     pip install "skl2rclip[serve]"
     python serve.py grades --port 8000

@@ -1,4 +1,7 @@
-"""What the prompt does: a good one, another wording, a meaningless and a wrongly ordered one, before and after fits.
+"""What the prompt does
+====================
+
+A good one, another wording, a meaningless and a wrongly ordered one, before and after fits.
 
 What one learns: without images the prompt is everything. With words that CLIP knows for what is asked, it grades
 images that it was never told about; with meaningless ones it does not, and with the right words in the wrong order
@@ -13,6 +16,8 @@ below show how similar they are to each other: in order, similarity falls away f
 Run it with ``python what_the_prompt_does.py``; it takes less than a minute on two cores, needs no network, and draws
 ``prompts/prompts.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/prompts.png'
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class L2RCLIPClassifier(
         photographs (``pip install "skl2rclip[photo]"``). Larger ones know more and take longer, and text towers that
         are not causal (SigLIP, CLIPA, MobileCLIP's smaller ones) take several times as long in each step.
     pretrained : str, path or None, default="openai"
-        open_clip's tag of the weights, or a checkpoint file; None draws random weights, with a warning. It is not used
+        Tag of the weights in open_clip, or a checkpoint file; None draws random weights, with a warning. It is not used
         with ``skl2rclip-tiny`` and ``skl2rclip-photo``, nor where `model_name` has a prefix.
     image_tower : {"frozen", "finetune", "precomputed"}, default="frozen"
         Whether to leave the image tower as it is, which takes minutes on a laptop; to train a copy of it in the second
@@ -282,7 +282,7 @@ class L2RCLIPClassifier(
     n_features_in_ : int
         Number W of columns with ``image_tower="precomputed"``; else 1 where X came as one column, and absent where
         it was one-dimensional.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, where X had them.
 
     See Also
@@ -306,8 +306,14 @@ class L2RCLIPClassifier(
     Examples
     --------
     >>> from skl2rclip import L2RCLIPClassifier
-    >>> clf = L2RCLIPClassifier(prompt="a photo of a person aged", random_state=0)
-    >>> clf.fit(paths, ages).predict(new_paths)  # doctest: +SKIP
+    >>> from skl2rclip.datasets import make_graded_photographs
+    >>> photos = make_graded_photographs(40, random_state=0)  # in the place of your paths and labels
+    >>> words = {"ranks": photos.ranks, "rank_names": photos.rank_names, "prompt": photos.prompt}
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", **words, random_state=0)
+    >>> clf.fit(photos.data, photos.target).predict_proba(photos.data[:3]).shape
+    (3, 5)
+    >>> clf.predict_interval(photos.data[:3], coverage=0.8).shape  # lowest and highest label of each
+    (3, 2)
     """
 
     def __init__(
@@ -418,7 +424,9 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         model_name : str, default="ViT-B-16"
+            The backbone, as the constructor takes it.
         pretrained : str, path or None, default="openai"
+            Its weights, as the constructor takes them.
         **parameters
             Any others of the constructor; they come before what is published.
 
@@ -559,10 +567,13 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         y : array-like of shape (n,)
+            Labels.
         classes : array-like of shape (K,), optional
             All labels that there will be; needed in the first call unless `ranks` lists them.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
 
         Returns
         -------
@@ -613,6 +624,7 @@ class L2RCLIPClassifier(
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------

@@ -213,6 +213,7 @@ class CLIPImageEncoder(_Embedding):
         Parameters
         ----------
         X : sequence of n images
+            Images, as `fit` takes them.
         y : ignored
             Here for scikit-learn's pipelines.
 
@@ -357,6 +358,7 @@ class CLIPImageEncoder(_Embedding):
         Returns
         -------
         ndarray of str
+            A name for each column.
         """
         check_is_fitted(self)
         super().get_feature_names_out(input_features)  # which checks the name, and knows no others for the columns

@@ -139,6 +139,7 @@ class HubMixin:
         create_pr : bool, default=False
             Open a pull request, for a repository that others write.
         commit_message : str, optional
+            What the commit says; by default which model it is.
         include_backbone : bool, default=False
             Upload the whole open_clip model too, so that the repository needs nothing else. Its licence has to allow
             it.

@@ -37,6 +37,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -53,6 +54,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -68,6 +70,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -83,6 +86,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -100,6 +104,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
@@ -121,6 +126,7 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         coverage : float, default=0.8
             Probability that the interval is to hold, in (0, 1).
 
@@ -187,9 +193,11 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
         y : array-like of shape (n,)
             True labels.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
 
         Returns
         -------

@@ -12,17 +12,45 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+__all__ = [
+    "InvalidParameterError",
+    "LongWorkWarning",
+    "MissingBackboneError",
+    "NonFiniteLossError",
+    "NothingLearnedWarning",
+    "UnreadableImagesError",
+]
 _MAX_REPORTED = 5
 _MAX_SHOWN_LENGTH = 300
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
 
 
 class InvalidParameterError(ValueError, TypeError):
-    """A constructor parameter is out of range or of the wrong type."""
+    """A constructor parameter is out of range or of the wrong type.
+
+    Examples
+    --------
+    >>> from skl2rclip import L2RCLIPClassifier
+    >>> from skl2rclip.errors import InvalidParameterError
+    >>> try:
+    ...     L2RCLIPClassifier(blend_ratio=1.5).fit(["a.jpg", "b.jpg"], [0, 1])
+    ... except InvalidParameterError as error:
+    ...     print(error)
+    blend_ratio must be in [0, 1], got 1.5...
+    """
 
 
 class NonFiniteLossError(FloatingPointError, ValueError):
-    """Training stopped because a term of the objective became infinite or NaN."""
+    """Training stopped because a term of the objective became infinite or NaN.
+
+    Examples
+    --------
+    Python's own class catches it, and so does ``except ValueError`` where other errors of a fit are caught:
+
+    >>> from skl2rclip.errors import NonFiniteLossError
+    >>> issubclass(NonFiniteLossError, FloatingPointError), issubclass(NonFiniteLossError, ValueError)
+    (True, True)
+    """
 
 
 class UnreadableImagesError(ValueError):
@@ -45,6 +73,16 @@ class UnreadableImagesError(ValueError):
     ----------
     failures : dict of int to str
         As given.
+
+    Examples
+    --------
+    >>> from skl2rclip import CLIPImageEncoder
+    >>> from skl2rclip.errors import UnreadableImagesError
+    >>> try:
+    ...     CLIPImageEncoder("skl2rclip-tiny").fit().transform([b"no image"])
+    ... except UnreadableImagesError as error:
+    ...     sorted(error.failures)  # places in X
+    [0]
     """
 
     def __init__(
@@ -78,15 +116,42 @@ def _restored(kind: type[UnreadableImagesError], failures: dict[int, str], messa
 
 
 class LongWorkWarning(UserWarning):
-    """A fit or a prediction will take longer than a minute; the message says how long, and what would be quicker."""
+    """A fit or a prediction will take longer than a minute; the message says how long, and what would be quicker.
+
+    Examples
+    --------
+    Whoever knows it silences it by its class:
+
+    >>> import warnings
+    >>> from skl2rclip.errors import LongWorkWarning
+    >>> warnings.simplefilter("ignore", LongWorkWarning)
+    """
 
 
 class NothingLearnedWarning(UserWarning):
-    """Neither images that were left out of a fit nor the words of the ranks say anything of the ranks."""
+    """Neither images that were left out of a fit nor the words of the ranks say anything of the ranks.
+
+    Examples
+    --------
+    In a pipeline that is not watched, a fit that learned nothing had better be an error:
+
+    >>> import warnings
+    >>> from skl2rclip.errors import NothingLearnedWarning
+    >>> warnings.simplefilter("error", NothingLearnedWarning)
+    """
 
 
 class MissingBackboneError(RuntimeError):
-    """A fitted model's backbone cannot be loaded, or has changed."""
+    """A fitted model's backbone cannot be loaded, or has changed.
+
+    Examples
+    --------
+    A service that starts tells it from other errors, because it is for those to mend who install the machine:
+
+    >>> from skl2rclip.errors import MissingBackboneError
+    >>> issubclass(MissingBackboneError, RuntimeError)
+    True
+    """
 
 
 def visible(name: str) -> str:

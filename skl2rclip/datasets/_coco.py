@@ -87,9 +87,11 @@ def read_coco_annotations(
     Examples
     --------
     >>> from skl2rclip.datasets import read_coco_annotations
-    >>> fruit = read_coco_annotations("orchard.json", root="photos", ranks=["green", "ripe"])  # doctest: +SKIP
-    >>> groups, mae = fruit.groups, "neg_mean_absolute_error"  # doctest: +SKIP
-    >>> cross_validate(clf, fruit.data, fruit.target, scoring=mae, groups=groups, cv=folds)  # doctest: +SKIP
+    >>> fruit = read_coco_annotations("orchard.json", root="photos", ranks=["green", "ripe"])
+    >>> fruit.data[0]
+    ImageCrop('photos/0.jpg', (0, 0, 4, 8))
+    >>> fruit.groups.tolist()  # the photograph of each, which a split must not divide
+    ['photos/0.jpg', 'photos/0.jpg', 'photos/1.jpg', 'photos/1.jpg']
     """
     check_choice("repeated", repeated, ("error", "median"))
     content, source, folder = _content_of(annotations)

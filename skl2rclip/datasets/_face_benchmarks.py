@@ -117,6 +117,15 @@ def load_morph2(
     Bunch
         `data` (paths), `target` (ages in years), `ranks`, `rank_names`, `prompt`, `groups` (subjects), `cv` (the
         setting's splits) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_morph2
+    >>> faces = load_morph2("morph2")  # the folder that you have downloaded
+    >>> len(faces.data) == len(faces.target)
+    True
+    >>> faces.prompt  # for `L2RCLIPClassifier`
+    'age estimation: the age of the person is'
     """
     check_choice("setting", setting, tuple("ABCD"))
     files = Files(_MORPH, root, lists)
@@ -164,6 +173,15 @@ def load_clap2015(root: Any, *, lists: Any = None, return_X_y: bool = False) -> 
         `data` (paths), `target` (mean guessed age, whole years), `stdv` (standard deviation of the guesses in years,
         for the challenge's error), `part` ("train", "val" or "test"), `ranks`, `rank_names`, `prompt`, `cv` (one
         split: training and validation images against those of the test) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_clap2015
+    >>> faces = load_clap2015("clap2015")  # the folder that you have downloaded
+    >>> len(faces.data) == len(faces.target)
+    True
+    >>> faces.cv.get_n_splits()  # the official one
+    1
     """
     files = Files(_CLAP, root, lists)
     rows = files.rows(["total_2015.csv"], "filename age stdv database")
@@ -198,6 +216,15 @@ def load_adience(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     Bunch
         `data` (paths), `target` (group, 0 to 7), `ranks`, `rank_names`, `prompt`, `groups` (users of the photo
         site), `cv` (the five folds) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_adience
+    >>> faces = load_adience("adience")  # the folder that you have downloaded
+    >>> len(faces.data) == len(faces.target)
+    True
+    >>> faces.cv.get_n_splits()  # the official folds
+    5
     """
     files = Files(_ADIENCE, root, lists)
     entries = []
@@ -228,6 +255,15 @@ def load_utkface(root: Any, *, lists: Any = None, return_X_y: bool = False) -> B
     Bunch
         `data` (paths), `target` (ages in years), `ranks`, `rank_names`, `prompt`, `cv` (the split of the lists,
         or without them five shuffled folds, which are not official: the owner gives none) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_utkface
+    >>> faces = load_utkface("utkface")  # the folder that you have downloaded
+    >>> len(faces.data) == len(faces.target)
+    True
+    >>> faces.prompt  # for `L2RCLIPClassifier`
+    'age estimation: the age of the person is'
     """
     files = Files(_UTK, root, lists)
     names = ["UTK_train_coral.csv", "UTK_test_coral.csv"]

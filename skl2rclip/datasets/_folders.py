@@ -81,14 +81,13 @@ def load_image_folder(root: Any, *, ranks: Any = None, return_X_y: bool = False)
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
     >>> from skl2rclip.datasets import load_image_folder
-    >>> fruit = load_image_folder("ripeness")  # doctest: +SKIP
-    >>> fruit.rank_names  # doctest: +SKIP
+    >>> fruit = load_image_folder("ripeness")  # holds the folders unripe, ripe and overripe
+    >>> fruit.rank_names
     ['unripe', 'ripe', 'overripe']
-    >>> clf = L2RCLIPClassifier(ranks=fruit.ranks, rank_names=fruit.rank_names)  # doctest: +SKIP
+    >>> clf = L2RCLIPClassifier(ranks=fruit.ranks, rank_names=fruit.rank_names)
     >>> clf.fit(fruit.data, fruit.target)  # doctest: +SKIP
-    >>> [clf.rank_names_[label] for label in clf.predict(["new.jpg"])]  # doctest: +SKIP
-    ['ripe']
     """
     root = existing_folder("root", root)
     account = Account(visible(str(root)))

@@ -67,13 +67,17 @@ def make_graded_photographs(
         With the attributes
 
         data : ndarray of shape (n_images, image_size, image_size, 3), uint8
+            The crops.
         target : ndarray of shape (n_images,), int64
             Grades from 0, bad, to 4, excellent.
         ranks : list of 5 int
+            All grades, lowest first.
         rank_names : list of 5 str
+            Their words.
         prompt : str
             For `L2RCLIPClassifier`.
         DESCR : str
+            What they are and how they were made.
 
     Examples
     --------

@@ -114,6 +114,15 @@ def load_hci(
     Bunch
         `data` (paths), `target` (decade, 0 to 4), `ranks`, `rank_names`, `prompt`, `cv` (ten random splits with
         210 images of each decade to train and 50 to test; the other 5 are for validation) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_hci
+    >>> photographs = load_hci("hci")  # the folder that you have downloaded
+    >>> len(photographs.data) == len(photographs.target)
+    True
+    >>> photographs.rank_names
+    ['1930s', '1940s', '1950s', '1960s', '1970s']
     """
     files = Files(_HCI, root, lists)
     entries = []
@@ -152,6 +161,15 @@ def load_image_aesthetics(
     Bunch
         `data` (paths), `target` (mean judgement rounded to 1 to 5), `ranks`, `rank_names`, `prompt`, `category` (of
         each image), `cv` (one split, that of the lists) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_image_aesthetics
+    >>> photographs = load_image_aesthetics("image_aesthetics")  # the folder that you have downloaded
+    >>> len(photographs.data) == len(photographs.target)
+    True
+    >>> photographs.rank_names
+    ['unacceptable', 'flawed', 'ordinary', 'professional', 'exceptional']
     """
     check_choice("category", category, ("all", *_CATEGORIES))
     files = Files(_AESTHETICS, root, lists)
@@ -183,6 +201,15 @@ def load_lara2018(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, 
     Bunch
         `data` (paths), `target` (severity, 0 to 4), `ranks`, `rank_names`, `prompt`, `cv` (five shuffled stratified
         folds, which are not official: the owner lists none) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_lara2018
+    >>> leaves = load_lara2018("lara2018")  # the folder that you have downloaded
+    >>> len(leaves.data) == len(leaves.target)
+    True
+    >>> leaves.ranks
+    [0, 1, 2, 3, 4]
     """
     files = Files(_LARA, root)
     fields = "id predominant_stress miner rust phoma cercospora severity"
@@ -209,6 +236,15 @@ def load_bccd(root: Any, *, return_X_y: bool = False) -> Bunch | tuple[Any, Any]
         `data` (paths), `target` (0 to 5: below 6 red cells, 6 to 8, 9 to 11, 12 to 14, 15 to 17, from 18 on; the ranks
         are this library's), `count` (of red cells), `ranks`, `rank_names`, `prompt`, `cv` (one split, the owner's
         trainval and test) and `DESCR`.
+
+    Examples
+    --------
+    >>> from skl2rclip.datasets import load_bccd
+    >>> cells = load_bccd("bccd")  # the folder that you have downloaded
+    >>> len(cells.data) == len(cells.target)
+    True
+    >>> cells.prompt  # for `L2RCLIPClassifier`
+    'the number of red blood cells is'
     """
     files = Files(_BCCD, root)
     entries = []

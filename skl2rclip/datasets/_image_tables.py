@@ -157,12 +157,12 @@ def read_image_table(
 
     Examples
     --------
+    >>> from sklearn.model_selection import StratifiedGroupKFold
     >>> from skl2rclip.datasets import read_image_table
-    >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")  # doctest: +SKIP
-    >>> folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)  # doctest: +SKIP
-    >>> cross_validate(  # doctest: +SKIP
-    ...     clf, leaves.data, leaves.target, groups=leaves.groups, cv=folds, scoring="neg_mean_absolute_error"
-    ... )
+    >>> leaves = read_image_table("leaves.csv", image="file", rank="severity", group="plant")
+    >>> folds = StratifiedGroupKFold(2).split(leaves.data, leaves.target, leaves.groups)
+    >>> [sorted(set(leaves.groups[test].tolist())) for _, test in folds]
+    [['1'], ['2']]
     """
     check_choice("repeated", repeated, ("error", "median"))
     ratings = rank_columns(rank)

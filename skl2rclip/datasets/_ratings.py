@@ -31,6 +31,8 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     Returns
     -------
     Bunch
+        With the attributes
+
         target : ndarray of shape (n,)
             Of the ranks the nearest to `mean`, for `y` in `fit`.
         label_std : ndarray of shape (n,), float64

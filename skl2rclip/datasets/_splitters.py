@@ -46,6 +46,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
         Parameters
         ----------
         X : sequence of n images, or None
+            Not looked at but for its length.
         y : array-like of shape (n,)
             Ranks.
         groups : array-like of shape (n,), optional
@@ -90,6 +91,7 @@ class _ThinningSplit(BaseCrossValidator, metaclass=ABCMeta):
         Returns
         -------
         int
+            All repeats counted.
         """
         if self.cv is None:
             return self.n_repeats

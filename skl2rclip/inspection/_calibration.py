@@ -63,8 +63,11 @@ class RankCalibrationDisplay:
     Examples
     --------
     >>> from skl2rclip.inspection import RankCalibrationDisplay
-    >>> display = RankCalibrationDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
-    >>> display.coverage - display.promised  # doctest: +SKIP
+    >>> display = RankCalibrationDisplay.from_predictions([0, 1, 2, 2], [[0.8, 0.2, 0.0]] * 2 + [[0.0, 0.2, 0.8]] * 2)
+    >>> display.n_images, display.coverage.shape
+    (4, (19,))
+
+    Of a fitted classifier it is ``RankCalibrationDisplay.from_estimator(clf, X_test, y_test)``.
     """
 
     def __init__(self, nominal: Any, coverage: Any, *, promised: Any, pit: Any, n_images: int):
@@ -90,6 +93,7 @@ class RankCalibrationDisplay:
         n_bins : int, default=10
             Bins of the PIT histogram.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

@@ -69,8 +69,13 @@ class OrdinalConfusionDisplay:
     Examples
     --------
     >>> from skl2rclip.inspection import OrdinalConfusionDisplay
-    >>> display = OrdinalConfusionDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
-    >>> display.band_shares  # doctest: +SKIP
+    >>> display = OrdinalConfusionDisplay.from_predictions([1, 1, 2, 3, 3], [1, 2, 2, 3, 1])
+    >>> display.confusion_matrix.tolist()
+    [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    >>> dict(zip(display.bands, display.band_shares.tolist()))  # by distance in ranks
+    {0: 0.6, 1: 0.8}
+
+    Of a fitted classifier it is ``OrdinalConfusionDisplay.from_estimator(clf, X_test, y_test)``.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class OrdinalConfusionDisplay:
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what the estimator has learned, or as numbers sort.
         sample_weight : array-like of shape (n,), optional
+            How much each image counts; all count the same by default.
         normalize : {"true", "pred", "all"} or None, default=None
             Show shares of the images of the true rank, so that each row sums to one, of those of the predicted rank
             (each column), or of all. None shows the numbers of images.
@@ -124,6 +130,7 @@ class OrdinalConfusionDisplay:
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 
@@ -211,6 +218,7 @@ class OrdinalConfusionDisplay:
         cmap : str or Colormap, default="Blues"
             From light to dark, which prints in grey.
         colorbar : bool, default=True
+            Whether to draw the scale of the colours.
         im_kw, text_kw, line_kw : dict, optional
             For `Axes.imshow`, `Axes.text` of the cells, and `Axes.plot` of the bands.
 

@@ -55,7 +55,9 @@ class RankDistributionDisplay:
     name : str, optional
         Name of its file, for the title.
     y_true : label, optional
+        The true label, which is marked.
     y_pred : label, optional
+        The predicted label, which is marked.
     coverage : float, default=0.8
         Probability that the interval is to hold, in (0, 1).
     display_labels : sequence of K str, optional
@@ -81,9 +83,14 @@ class RankDistributionDisplay:
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import RankDistributionDisplay
-    >>> display = RankDistributionDisplay.from_estimator(clf, X_test, y_test, index=3)  # doctest: +SKIP
-    >>> display.mean, display.interval  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", ranks=photos.ranks, prompt=photos.prompt).fit_zero_shot()
+    >>> display = RankDistributionDisplay.from_estimator(clf, photos.data, photos.target, index=3)
+    >>> display.probabilities.shape, display.interval.shape
+    ((5,), (2,))
     """
 
     def __init__(
@@ -150,6 +157,7 @@ class RankDistributionDisplay:
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

@@ -55,8 +55,14 @@ class TrainingHistoryDisplay:
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import TrainingHistoryDisplay
-    >>> display = TrainingHistoryDisplay.from_estimator(clf)  # doctest: +SKIP
+    >>> photos = make_graded_photographs(20, random_state=0)
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", prompt_epochs=2, random_state=0).fit(photos.data, photos.target)
+    >>> display = TrainingHistoryDisplay.from_estimator(clf)
+    >>> list(display.terms), len(display.terms["loss"])  # by epoch
+    (['loss', 'contrastive', 'ordering', 'tightness'], 2)
     """
 
     def __init__(self, history: Any):
@@ -92,7 +98,9 @@ class TrainingHistoryDisplay:
         estimator : fitted L2RCLIPClassifier
             It may be at the end of a pipeline, or found by a search.
         X, y : ignored
+            There so that all displays are called alike.
         ax : Axes, or one for each panel, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

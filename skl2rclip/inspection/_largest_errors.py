@@ -30,7 +30,9 @@ class LargestErrorsDisplay(ContactSheet):
     errors : ndarray of shape (m,)
         Predicted minus true, in the unit of numeric labels, else in ranks; NaN for an image that cannot be read.
     thumbnails : list of m Thumbnail
+        Small images, or why there is none.
     title : str
+        What the figure is headed by.
     display_labels : dict of label to str, optional
         Words for the ranks.
 
@@ -48,9 +50,14 @@ class LargestErrorsDisplay(ContactSheet):
 
     Examples
     --------
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import LargestErrorsDisplay
-    >>> display = LargestErrorsDisplay.from_estimator(clf, X_test, y_test)  # doctest: +SKIP
-    >>> [X_test[i] for i in display.indices]  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)  # of the grades 0 to 4
+    >>> display = LargestErrorsDisplay.from_predictions(photos.data, photos.target, [0, 1, 2, 1, 1])
+    >>> display.indices.tolist()
+    [4, 3]
+
+    Of a fitted classifier it is ``LargestErrorsDisplay.from_estimator(clf, X_test, y_test)``.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class LargestErrorsDisplay(ContactSheet):
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

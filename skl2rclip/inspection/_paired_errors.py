@@ -81,15 +81,16 @@ class PairedErrorsDisplay:
 
     Examples
     --------
-    >>> from sklearn.linear_model import RidgeClassifierCV
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skl2rclip import CLIPImageEncoder
+    >>> import numpy as np
     >>> from skl2rclip.inspection import PairedErrorsDisplay
-    >>> probe = make_pipeline(CLIPImageEncoder(), RidgeClassifierCV()).fit(X, y)  # doctest: +SKIP
-    >>> display = PairedErrorsDisplay.from_estimators(
-    ...     {"L2RCLIP": clf, "ridge probe": probe}, X_test, y_test, groups=plants
-    ... )  # doctest: +SKIP
-    >>> display.difference, display.difference_interval  # doctest: +SKIP
+    >>> y_true = np.tile([0, 1, 2, 3, 4], 20)
+    >>> predicted = {"L2RCLIP": np.minimum(y_true, 3), "always the middle": np.full(100, 2)}
+    >>> display = PairedErrorsDisplay.from_predictions(y_true, predicted)
+    >>> display.mae.tolist(), display.difference.tolist()
+    ([0.2, 1.2], [-1.0])
+
+    Of fitted classifiers it is ``from_estimators({"L2RCLIP": clf, "probe": probe}, X_test, y_test)``, and `groups`
+    says which images are of one subject.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class PairedErrorsDisplay:
         random_state : int, RandomState or None, default=0
             Seeds the draws.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

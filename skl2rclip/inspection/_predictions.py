@@ -75,8 +75,11 @@ class RankPredictionDisplay:
     Examples
     --------
     >>> from skl2rclip.inspection import RankPredictionDisplay
-    >>> display = RankPredictionDisplay.from_estimator(clf, X_test, y_test, coverage=0.9)  # doctest: +SKIP
-    >>> display.mae_by_rank  # doctest: +SKIP
+    >>> display = RankPredictionDisplay.from_predictions([1, 1, 2, 3], [1, 2, 2, 1])
+    >>> display.mae, display.mae_by_rank.tolist()
+    (0.75, [0.5, 0.0, 2.0])
+
+    Of a fitted classifier it is ``RankPredictionDisplay.from_estimator(clf, X_test, y_test, coverage=0.9)``.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class RankPredictionDisplay:
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, or two of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

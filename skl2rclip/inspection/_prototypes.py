@@ -52,8 +52,12 @@ class PrototypeSimilarityDisplay:
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
     >>> from skl2rclip.inspection import PrototypeSimilarityDisplay
-    >>> display = PrototypeSimilarityDisplay.from_estimator(clf)  # doctest: +SKIP
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", ranks=range(5), prompt="a photo with blur level").fit_zero_shot()
+    >>> display = PrototypeSimilarityDisplay.from_estimator(clf)
+    >>> display.similarity.shape, display.ordinality
+    ((5, 5), 1.0)
     """
 
     def __init__(self, similarity: Any, *, ordinality: float | None = None, display_labels: Any = None):
@@ -70,10 +74,12 @@ class PrototypeSimilarityDisplay:
         estimator : fitted L2RCLIPClassifier
             It may be at the end of a pipeline, or found by a search.
         X, y : ignored
+            There so that all displays are called alike.
         display_labels : sequence of K str, mapping from label to str, or "ranks", optional
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 
@@ -107,8 +113,11 @@ class PrototypeSimilarityDisplay:
         include_values : bool, optional
             Whether to write numbers into the cells; by default up to 12 ranks.
         values_format : str, default=".2f"
+            How numbers are written in the cells.
         cmap : str or Colormap, default="cividis"
+            Colours, from the lowest to the highest value.
         colorbar : bool, default=True
+            Whether to draw the scale of the colours.
         im_kw, text_kw : dict, optional
             For `Axes.imshow`, and `Axes.text` of the cells.
 

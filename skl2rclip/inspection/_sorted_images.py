@@ -25,8 +25,11 @@ class SortedPicturesDisplay(ContactSheet):
     y_pred : sequence of m labels
         None for an image that cannot be read.
     thumbnails : list of m Thumbnail
+        Small images, or why there is none.
     y_true : sequence of m labels, optional
+        True labels, for the captions.
     title : str
+        What the figure is headed by.
     display_labels : dict of label to str, optional
         Words for the ranks.
 
@@ -44,8 +47,14 @@ class SortedPicturesDisplay(ContactSheet):
 
     Examples
     --------
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import SortedPicturesDisplay
-    >>> display = SortedPicturesDisplay.from_estimator(clf, X_new)  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)
+    >>> display = SortedPicturesDisplay.from_predictions(photos.data, [2, 0, 1, 4, 3])
+    >>> display.indices.tolist()
+    [1, 2, 0, 4, 3]
+
+    Of a fitted classifier it is ``SortedPicturesDisplay.from_estimator(clf, X_new)``.
     """
 
     def __init__(
@@ -95,6 +104,7 @@ class SortedPicturesDisplay(ContactSheet):
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

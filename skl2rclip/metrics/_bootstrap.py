@@ -42,9 +42,11 @@ def bootstrap_scores(
     groups : array-like of shape (n,), optional
         What an image belongs to: a patient, a plant. Images of one group are not independent.
     n_resamples : int, default=1000
+        How often images are drawn anew; more of them steady the ends of the intervals, and take longer.
     confidence_level : float, default=0.95
         In (0, 1).
     random_state : int, RandomState or None, default=None
+        Seed of the draws; an int gives the same intervals at each call.
 
     Returns
     -------

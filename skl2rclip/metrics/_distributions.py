@@ -50,6 +50,14 @@ def ranked_probability_score(y_true: Any, y_proba: Any, *, ranks: Any = None, sa
     ----------
     E. S. Epstein, "A scoring system for probability forecasts of ranked categories", Journal of Applied Meteorology 8,
     1969, in the form without division by K - 1.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import ranked_probability_score
+    >>> ranked_probability_score([0], [[0.5, 0.5, 0.0]])
+    0.25
+    >>> ranked_probability_score([0], [[0.5, 0.0, 0.5]])  # as likely to be right, and further off where it is not
+    0.5
     """
     true, probabilities = check_probabilities(y_true, y_proba)
     scale = scale_of_columns(true, probabilities.shape[1], ranks)
@@ -78,6 +86,13 @@ def mean_absolute_expectation_error(
     float
         Not negative; 0 is perfect.
 
+    Examples
+    --------
+    >>> from skl2rclip.metrics import mean_absolute_expectation_error
+    >>> mean_absolute_expectation_error([20, 30], [21.5, 29.5])  # years
+    1.0
+    >>> mean_absolute_expectation_error(["low", "high"], [1.25, 1.75], ranks=["low", "high"])  # positions from 1 on
+    0.25
     """
     expected = check_labels(y_expected, "y_expected")
     if not holds_numbers(expected):
@@ -114,6 +129,15 @@ def ordinality(prototypes: Any) -> float:
     ----------
     After the ordinality score of OrdinalCLIP (Li et al., NeurIPS 2022), which counts the steps upwards; that downward
     steps count too is this library's choice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skl2rclip.metrics import ordinality
+    >>> angles = np.array([0.0, 0.5, 1.0])
+    >>> along_an_arc = np.column_stack([np.cos(angles), np.sin(angles)])
+    >>> ordinality(along_an_arc), ordinality(along_an_arc[[1, 0, 2]])
+    (1.0, 0.666...)
     """
     rows = np.asarray(prototypes, dtype=np.float64)
     if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():

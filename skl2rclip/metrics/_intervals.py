@@ -35,6 +35,12 @@ def interval_coverage(y_true: Any, y_interval: Any, *, ranks: Any = None, sample
     ------
     ValueError
         If `y_interval` is not of shape (n, 2), or an interval ends before it begins.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import interval_coverage
+    >>> interval_coverage([20, 30, 40, 50], [[18, 22], [25, 29], [35, 45], [50, 60]])
+    0.75
     """
     true, lowest, highest, _ = _interval_positions(y_true, y_interval, ranks)
     return mean_of((lowest <= true) & (true <= highest), sample_weight)
@@ -62,6 +68,12 @@ def mean_interval_width(
     -------
     float
         Not negative; 0 where each interval is a single label.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import mean_interval_width
+    >>> mean_interval_width([20, 30], [[18, 22], [25, 35]])
+    7.0
     """
     _, lowest, highest, values = _interval_positions(y_true, y_interval, ranks)
     values = in_unit(values, in_ranks)

@@ -31,6 +31,14 @@ def mean_absolute_rank_error(
     -------
     float
         Not negative; 0 is perfect.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import mean_absolute_rank_error
+    >>> mean_absolute_rank_error([20, 30, 40], [20, 35, 30])  # years
+    5.0
+    >>> mean_absolute_rank_error(["bad", "good", "fair"], ["fair", "good", "fair"], ranks=["bad", "fair", "good"])
+    0.333...
     """
     scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
     values = in_unit(scale.values, in_ranks)
@@ -64,6 +72,13 @@ def average_mean_absolute_rank_error(
     ----------
     S. Baccianella, A. Esuli, F. Sebastiani, "Evaluation measures for ordinal regression", ISDA 2009, who call it
     macroaveraged mean absolute error.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import average_mean_absolute_rank_error, mean_absolute_rank_error
+    >>> y_true, y_pred = [0, 0, 0, 0, 2], [0, 0, 0, 0, 0]  # the rare rank is always missed
+    >>> mean_absolute_rank_error(y_true, y_pred), average_mean_absolute_rank_error(y_true, y_pred)
+    (0.4, 1.0)
     """
     return float(_errors_by_rank(y_true, y_pred, ranks, sample_weight, in_ranks).mean())
 
@@ -95,6 +110,12 @@ def maximum_mean_absolute_rank_error(
     ----------
     M. Cruz-Ramirez, C. Hervas-Martinez, J. Sanchez-Monedero, P. A. Gutierrez, "Metrics to guide a multi-objective
     evolutionary algorithm for ordinal classification", Neurocomputing 135, 2014.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import maximum_mean_absolute_rank_error
+    >>> maximum_mean_absolute_rank_error([0, 0, 1, 1, 2], [0, 1, 1, 1, 0])  # rank 2 is predicted worst
+    2.0
     """
     return float(_errors_by_rank(y_true, y_pred, ranks, sample_weight, in_ranks).max())
 
@@ -139,6 +160,12 @@ def cumulative_score(
     -------
     float
         In [0, 1]; 1 is perfect.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import cumulative_score
+    >>> cumulative_score([20, 30, 40, 50], [20, 34, 47, 52], tolerance=5)  # within five years
+    0.75
     """
     scale, true, predicted = encoded_pair(y_true, y_pred, ranks)
     check_real("tolerance", tolerance, 0)
@@ -164,6 +191,14 @@ def quadratic_weighted_kappa(y_true: Any, y_pred: Any, *, ranks: Any = None, sam
     -------
     float
         At most 1, which is perfect; 0 is chance, and where both gradings are one and the same constant.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import quadratic_weighted_kappa
+    >>> quadratic_weighted_kappa([0, 1, 2, 3], [0, 1, 2, 2])
+    0.875
+    >>> quadratic_weighted_kappa([0, 1, 2, 3], [1, 1, 1, 1])  # no better than chance
+    0.0
     """
     _, true, predicted, weight = weighted_pair(y_true, y_pred, ranks, sample_weight)
     if len(np.unique(np.concatenate([true, predicted]))) == 1:
@@ -197,6 +232,12 @@ def spearman_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_
     -------
     float
         In [-1, 1]; 1 is the right order, -1 its reverse. 0 is no relation, and where either side is constant.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import spearman_correlation
+    >>> round(spearman_correlation([1, 2, 3, 4], [10, 20, 40, 30]), 3)  # the order alone counts
+    0.8
     """
     _, true, predicted, weight = weighted_pair(y_true, y_pred, ranks, sample_weight)
     if _is_constant(true) or _is_constant(predicted):
@@ -238,6 +279,12 @@ def kendall_correlation(y_true: Any, y_pred: Any, *, ranks: Any = None, sample_w
     References
     ----------
     M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945.
+
+    Examples
+    --------
+    >>> from skl2rclip.metrics import kendall_correlation
+    >>> kendall_correlation([1, 2, 3, 4], [1, 2, 4, 3])  # of six pairs five are in order
+    0.666...
     """
     _, true, predicted, weight = weighted_pair(y_true, y_pred, ranks, sample_weight)
     if _is_constant(true) or _is_constant(predicted):

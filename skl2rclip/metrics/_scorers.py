@@ -26,6 +26,42 @@ from skl2rclip.metrics._points import (
 )
 
 _WHAT = "what the estimator predicts"
+# of each scorer; what all of them have is said of their class
+_DOCUMENTATION = """{minus}`{metric}` as a scorer, for ``scoring=`` in searches and cross-validation.
+
+The order of the labels is, in this order: that of ``{name}.with_ranks([...])``; what the estimator has learned
+(``ranks_``, also at the end of a pipeline, in a search, in a calibrated or frozen classifier); for numbers their own,
+of all that the estimator and `y` know; that of an ordered Categorical `y`. Where none of these is known it raises.
+
+Parameters
+----------
+estimator : fitted classifier
+    What is scored; it may be a pipeline that ends in a classifier, or a search for one.
+X : sequence of n images
+    What the estimator predicts from.
+y : array-like of shape (n,)
+    Their true labels.
+sample_weight : array-like of shape (n,), optional
+    How much each image counts; all count the same by default.
+ranks : array-like of shape (K,), optional
+    All labels, lowest first.
+**metadata
+    Nothing else is taken.
+
+Returns
+-------
+float
+    The more, the better.
+
+Examples
+--------
+>>> from sklearn.dummy import DummyClassifier
+>>> from sklearn.model_selection import cross_val_score
+>>> from skl2rclip.metrics import {name}
+>>> X, y = [[0]] * 6, [1, 2, 3, 1, 2, 3]
+>>> cross_val_score(DummyClassifier(strategy="prior"), X, y, scoring={name}, cv=2).shape
+(2,)
+"""
 MethodCaller = Callable[..., Any]
 
 
@@ -66,6 +102,7 @@ class RankScorer(_BaseScorer):
     ):
         super().__init__(metric, sign, {}, response_method)
         self.__name__ = name
+        self.__doc__ = _DOCUMENTATION.format(name=name, minus="Minus " * (sign < 0), metric=metric.__name__)
         self.ranks = ranks
         self._of_expectation = of_expectation
 
