@@ -1,4 +1,7 @@
-"""Several images of a case, several raters of an image: one prediction, and one label.
+"""Several images of a case, several raters
+========================================
+
+One prediction of several images, and one label of several ratings.
 
 What one learns: to make one prediction of several images of the same thing, by `pool_probabilities` and
 `labels_from_probabilities`, and to see how far that beats a vote of the images' labels; and to make labels of the
@@ -10,6 +13,8 @@ other crops than those that are learned from. Raters are simulated: each sees a 
 Run it with ``python cases_and_raters.py``; it takes less than a minute on two cores, needs no network, and draws
 ``cases-and-raters/cases-and-raters.png`` with matplotlib (``pip install "skl2rclip[plot]"``).
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/cases-and-raters.png'
 
 from __future__ import annotations
 

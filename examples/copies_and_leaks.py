@@ -1,4 +1,7 @@
-"""Which images are copies of one another, and what do they hide? Copies found, shown, and kept together in a split.
+"""Copies and leaks
+================
+
+Copies found, shown, and kept together in a split.
 
 What one learns: to list copies before a split (`find_duplicates`), to look at those whose labels contradict
 (`DuplicateImagesDisplay`), and to keep copies on one side of each split (`group_duplicates`). Thirty graded tiles of
@@ -9,6 +12,8 @@ Run it with ``python copies_and_leaks.py``; it takes half a minute on two cores,
 ``copies-and-leaks/copies.png``. It needs ImageHash, pandas and matplotlib: ``pip install ".[duplicates,plot]"`` in a
 checkout.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/copies.png'
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Is it at least good? Sensitivity and specificity of each 'at least this rank', with intervals, and a threshold.
+"""Is it at least good?
+====================
+
+Sensitivity and specificity of each 'at least this rank', with intervals, and a threshold.
 
 What one learns: to read a model of five grades as four decisions (`AtLeastRankDisplay`), to compare two models on the
 same draws of images, and to choose the threshold of a decision on labelled images of the same origin, where it has to
@@ -8,6 +11,8 @@ choose the threshold, and the other half says what it is worth.
 Run it with ``python decisions_at_a_rank.py``; it takes less than a minute on two cores, needs no network, and draws
 ``decisions-at-a-rank/decisions.png``. It needs matplotlib: ``pip install ".[plot]"`` in a checkout.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/decisions.png'
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which images are unlike those that the model has learned from?
+"""Images unlike those learned from
+================================
+
+Which images are unlike those that the model has learned from?
 
 What one learns: `score_samples` says how usual an image is, and `offset_` is where the least usual hundredth of the
 training images begins, as scikit-learn's detectors of outliers have it. A model of crops of one photograph looks at
@@ -8,6 +11,8 @@ is refused: `predict` answers whatever it is asked, and who uses the answers loo
 Run it with ``python unusual_images.py``; it takes less than a minute on two cores, needs no network, and draws
 ``unusual-images/unusual-images.png``. It needs matplotlib, as ``pip install ".[plot]"`` in a checkout installs it.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/unusual-images.png'
 
 from __future__ import annotations
 

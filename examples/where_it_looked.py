@@ -1,4 +1,7 @@
-"""Where did the model look? Images in which the place that decides the rank is known.
+"""Where did the model look?
+=========================
+
+Images in which the place that decides the rank is known.
 
 What one learns: to draw with `AttributionDisplay` how much each part of an image moves the expected rank, and to check
 such a map before believing it. A disc that ripens from green to red lies somewhere on crops of two photographs, so that
@@ -9,6 +12,8 @@ Run it with ``python where_it_looked.py``; it takes less than a minute on two co
 ``where-it-looked/where-it-looked.png``. It needs Captum and matplotlib, as ``pip install ".[attribution]"`` in a
 checkout installs them.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/gallery/where-it-looked.png'
 
 from __future__ import annotations
 

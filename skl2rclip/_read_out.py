@@ -161,10 +161,12 @@ class ReadOutMixin:
         Parameters
         ----------
         X : sequence of n images, or with ``image_tower="precomputed"`` array-like of shape (n, W)
+            Images, as `fit` takes them.
 
         Returns
         -------
         ndarray of shape (n,), float64
+            The higher, the more usual.
 
         Raises
         ------

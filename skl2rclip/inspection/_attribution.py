@@ -43,10 +43,13 @@ class AttributionDisplay(ContactSheet):
     attributions : list of m ndarray of shape (H, W), float64
         In the pixels of the image as it is shown.
     thumbnails : list of m Thumbnail
+        Small images, or why there is none.
     expectations : ndarray of shape (m,)
         What `predict_expectation` says.
     y_pred, y_true : sequence of m labels, optional
+        Predicted and true labels, for the captions.
     title : str
+        What the figure is headed by.
     display_labels : dict of label to str, optional
         Words for the ranks.
     ends : tuple of two str
@@ -79,8 +82,14 @@ class AttributionDisplay(ContactSheet):
 
     Examples
     --------
+    >>> from skl2rclip import L2RCLIPClassifier
+    >>> from skl2rclip.datasets import make_graded_photographs
     >>> from skl2rclip.inspection import AttributionDisplay
-    >>> display = AttributionDisplay.from_estimator(clf, X_new[:6])  # doctest: +SKIP
+    >>> photos = make_graded_photographs(5, random_state=0)
+    >>> clf = L2RCLIPClassifier("skl2rclip-tiny", ranks=photos.ranks, prompt=photos.prompt).fit_zero_shot()
+    >>> display = AttributionDisplay.from_estimator(clf, photos.data[:2])
+    >>> [values.shape for values in display.attributions_]
+    [(64, 64), (64, 64)]
     """
 
     def __init__(
@@ -134,6 +143,7 @@ class AttributionDisplay(ContactSheet):
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
             ``"ranks"`` shows the labels.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 
