@@ -12,6 +12,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+__all__ = [
+    "InvalidParameterError",
+    "LongWorkWarning",
+    "MissingBackboneError",
+    "NonFiniteLossError",
+    "NothingLearnedWarning",
+    "UnreadableImagesError",
+]
 _MAX_REPORTED = 5
 _MAX_SHOWN_LENGTH = 300
 _ADVICE = "Mend them or leave them out: skl2rclip.find_unreadable({name}) tells which and why, also behind headers."
