@@ -107,7 +107,10 @@ def _options(kind: str, image: Image.Image) -> list[dict]:
             {"save_all": True, "append_images": [image.rotate(90)]},
         ],
         "TIFF": [
-            *({"compression": name} for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4")),
+            *({"compression": name} for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits")),
+            # of other modes libtiff refuses these, before Pillow 13 by writing beyond its memory
+            *([{"compression": "group4"}] if image.mode == "1" else []),
+            *([{"compression": "jpeg"}] if image.mode in ("L", "RGB", "CMYK", "YCbCr") else []),
             {"exif": turned},
             {"icc_profile": profile},
             {"tiffinfo": {322: 16, 323: 16}, "compression": "tiff_lzw"},

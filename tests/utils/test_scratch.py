@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from skl2rclip._utils import file_locks
 from skl2rclip._utils import scratch as scratch_module
 from skl2rclip._utils.scratch import scratch_folder
 
@@ -56,7 +57,8 @@ def test_what_belongs_to_another_user_stays(tmp_path):
 
 
 def test_where_folders_cannot_be_locked_age_tells(tmp_path, monkeypatch):
-    monkeypatch.setattr(scratch_module, "fcntl", None)
+    monkeypatch.setattr(file_locks, "fcntl", None)
+    monkeypatch.setattr(file_locks, "msvcrt", None)
     left = left_behind(tmp_path, "model", age=3600)
     with scratch_folder(tmp_path, "model"):
         assert left.exists()
