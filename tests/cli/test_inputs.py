@@ -51,7 +51,7 @@ def test_an_empty_folder_is_said(tmp_path):
 
 @pytest.mark.parametrize("listed", [b"a.png\nb \xff.png\r\n\n", b"a.png\0b \xff.png\0"])
 def test_paths_come_on_the_standard_input(listed, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed), encoding="utf-8"))
     assert [name for name, _ in names("x.png", "-")] == ["x.png", "a.png", os.fsdecode(b"b \xff.png")]
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from skl2rclip._utils import file_locks
 
-if os.name == "posix":
+try:
     import fcntl
+except ImportError:
+    fcntl = None
 
 _OPEN_FOR_WRITING = (os.O_WRONLY, os.O_RDWR)
 MISSING = ("fork", "mkfifo", "killpg")  # pytest itself asks for the user
