@@ -1,7 +1,6 @@
 """What is imported is declared, with a lowest version, in the place from which a user gets it."""
 
-import ast
-import functools
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -27,7 +26,9 @@ INSTALLED_AS = {
 }
 # a peer of the benchmarks that is left out where somebody has not installed it and its weights
 OPTIONAL = {"tabpfn"}
-ASKING = {"import_module", "importorskip", "find_spec"}
+# an import, indented where it is in a function, for type checkers alone or tried; and a function that takes the name
+IMPORT = re.compile(r"^([ ]*)(?:from (\w+)[\w.]* import |import (\w+)[\w.]*(?: as \w+)?(?:$|,))", flags=re.MULTILINE)
+ASKING = re.compile(r"(?:import_module|importorskip|find_spec)\(\"(\w+)[\w.]*\"")
 
 
 def names_of(requirements):
@@ -38,30 +39,14 @@ DEPENDENCIES = names_of(PROJECT["dependencies"])
 ANY_EXTRA = names_of(each for requirements in EXTRAS.values() for each in requirements)
 
 
-def imported(tree):
-    """First names of the modules that code imports, also by a function that takes the name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.partition(".")[0]
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in ASKING:
-            yield from (each.value.partition(".")[0] for each in node.args[:1] if isinstance(each, ast.Constant))
-
-
-@functools.cache
-def trees(folder):
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / folder).rglob("*.py")]
-
-
-@functools.cache
 def imports_of(folder, *, at_once=False):
     """What a folder imports, as it is installed; `at_once` what its modules need to be imported themselves."""
     found = set()
-    for tree in trees(folder):
-        nodes = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)] if at_once else [tree]
-        found.update(name for node in nodes for name in imported(node))
-    own = {"skl2rclip", "tests", "benchmarks"}
+    for path in (ROOT / folder).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found.update(first or second for indent, first, second in IMPORT.findall(text) if not (at_once and indent))
+        found.update([] if at_once else ASKING.findall(text))
+    own = {"skl2rclip", "tests", "benchmarks", "__future__"}
     own |= {path.stem for place in (folder, "tools", "examples", "benchmarks") for path in (ROOT / place).iterdir()}
     return {canonicalize_name(INSTALLED_AS.get(name, name)) for name in found - own - set(sys.stdlib_module_names)}
 
