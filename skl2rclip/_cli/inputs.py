@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import sys
 import warnings
@@ -69,6 +70,10 @@ def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImag
         return _from_stdin()
     if os.path.isdir(source):
         return _from_folder(source)
+    if glob.has_magic(source) and not os.path.lexists(source):  # which shells of Windows leave to the program
+        found = sorted(glob.glob(source))
+        if found:
+            return chain.from_iterable([_from_source(each, options) for each in found])
     if source.lower().endswith(_TABLES):
         from skl2rclip.datasets._image_tables import listed_paths
 
