@@ -166,4 +166,4 @@ def about(task: Task) -> dict:
 def keep_labels(tasks: tuple[Task, ...], file: Path) -> None:
     """Keep it of all tasks."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({task.name: about(task) for task in tasks}))
+    file.write_text(json.dumps({task.name: about(task) for task in tasks}), encoding="utf-8")

@@ -338,6 +338,6 @@ def write(store: Path, chosen: dict[str, dict], file: Path, backbone: str = BACK
     if not cells:
         print("further: no fit is there yet")
         return False
-    file.write_text("\n\n".join(parts_of(cells, backbone)) + "\n")
+    file.write_text("\n\n".join(parts_of(cells, backbone)) + "\n", encoding="utf-8")
     print(f"wrote {file}")
     return True

@@ -171,5 +171,5 @@ def write(store: Path, file: Path, backbone: str) -> None:
             "In brackets the ordinality of 'nothing set'.",
             changed_table(changed),
         ]
-    file.write_text("\n\n".join(parts) + "\n")
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {file}")

@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import joblib
 import numpy as np
@@ -100,7 +104,7 @@ def peak_memory() -> float:
     """Most memory that this process has taken so far, in MB."""
     status = Path("/proc/self/status")
     if status.is_file():  # of Linux; getrusage also counts what the process had been before it became this one
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 

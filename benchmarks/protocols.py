@@ -218,14 +218,14 @@ def scores_of(true: np.ndarray, predicted: np.ndarray, spread: np.ndarray | None
 def keep(store: Path, line: dict[str, Any]) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     ends_amid_a_line = store.is_file() and store.read_bytes()[-1:] not in (b"", b"\n")
-    with open(store, "a") as file:
+    with open(store, "a", encoding="utf-8") as file:
         file.write("\n" * ends_amid_a_line + json.dumps(line) + "\n")
 
 
 def finished(store: Path) -> list[dict[str, Any]]:
     """Read all lines; one that an interruption cut off is passed over."""
     lines = []
-    for line in store.read_text().splitlines() if store.is_file() else []:
+    for line in store.read_text(encoding="utf-8").splitlines() if store.is_file() else []:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:

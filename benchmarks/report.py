@@ -387,5 +387,5 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
         ),
         *tables(cells, "CPU seconds a fit, one thread", fits, lambda s: interval(s.seconds, 1)),
     ]
-    file.write_text("\n\n".join(parts) + "\n")
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {file}")

@@ -767,7 +767,7 @@ def write(results: dict[str, dict[str, Any]], file: Path) -> None:
         image = HERE / f"growth-{device}.png"
         if image.is_file():
             parts.append(f"![How the cost grows]({image.name})")
-    file.write_text("\n\n".join(parts) + "\n")
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def main() -> None:

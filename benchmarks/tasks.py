@@ -251,7 +251,7 @@ Files = tuple[np.ndarray, np.ndarray]  # paths, and the index of each one's rank
 def _coffee_files(folder: Path) -> tuple[Files, Files]:
     """Files to learn from and of the test; a stratified split, which the authors do not give."""
     dataset = folder / "lara2018" / "classification" / "dataset"
-    with open(dataset / "dataset.csv", newline="") as file:
+    with open(dataset / "dataset.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     paths = np.array([str(dataset / "leaf" / f"{row['id']}.jpg") for row in rows])
     target = np.array([int(row["severity"]) for row in rows])

@@ -94,7 +94,7 @@ def test_after_a_kill_a_search_of_processes_goes_on_from_what_is_stored(
     calls = tmp_path / "calls"
 
     def names(rank, calls=str(calls)):  # in the fifth fit the process dies
-        with open(calls, "a") as file:
+        with open(calls, "a", encoding="utf-8") as file:
             file.write(".")
         if os.path.getsize(calls) == 23:
             os.kill(os.getpid(), signal.SIGKILL)

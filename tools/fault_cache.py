@@ -13,7 +13,6 @@ import errno
 import itertools
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -27,6 +26,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import numpy as np
 import torch

@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import struct
 import tempfile
 import time
@@ -230,8 +229,8 @@ def _save_for_ever(models: list[L2RCLIPClassifier], folder: str, begun: Any) -> 
 
 
 def _writer(models: list[L2RCLIPClassifier], folder: Path) -> multiprocessing.Process:
-    # forked, so that the models need not be fitted again; nothing in them has run threads that a child would miss
-    context = multiprocessing.get_context("fork")
+    # forked where that can be, which is soon; nothing in the models has run threads that a child would miss
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
     begun = context.Event()
     process = context.Process(target=_save_for_ever, args=(models, str(folder), begun), daemon=True)
     process.start()
@@ -250,7 +249,7 @@ def killed(models: list[L2RCLIPClassifier], count: int, seed: int) -> Counter[st
         for _ in range(count):
             process = _writer(models, folder)
             time.sleep(float(rng.uniform(0, 0.1)))
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
             seen[outcome(folder, saved)] += 1
         models[0].save(folder)

@@ -9,7 +9,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import select
 import signal
 import struct
@@ -22,6 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -107,7 +111,10 @@ def _options(kind: str, image: Image.Image) -> list[dict]:
             {"save_all": True, "append_images": [image.rotate(90)]},
         ],
         "TIFF": [
-            *({"compression": name} for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4")),
+            *({"compression": name} for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits")),
+            # of other modes libtiff refuses these, before Pillow 13 by writing beyond its memory
+            *([{"compression": "group4"}] if image.mode == "1" else []),
+            *([{"compression": "jpeg"}] if image.mode in ("L", "RGB", "CMYK", "YCbCr") else []),
             {"exif": turned},
             {"icc_profile": profile},
             {"tiffinfo": {322: 16, 323: 16}, "compression": "tiff_lzw"},
@@ -253,14 +260,14 @@ def _read_in_child(files: list[bytes], folder: Path, max_memory: int, address_sp
 def _work(files: list[bytes], folder: Path, max_memory: int, address_space: int, writer: int) -> None:
     try:
         warnings.simplefilter("ignore")
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + address_space,) * 2)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # what libtiff says of damaged files
         for content in files:
             path = folder / "image"
             path.write_bytes(content)
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
             before, start = _kilobytes("VmRSS"), time.perf_counter()
             outcome = read(path, max_memory)
             seconds, grown = time.perf_counter() - start, 1024 * (_kilobytes("VmHWM") - before)
@@ -271,7 +278,7 @@ def _work(files: list[bytes], folder: Path, max_memory: int, address_space: int,
 
 
 def _kilobytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 

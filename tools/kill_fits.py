@@ -17,7 +17,6 @@ import logging
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -30,6 +29,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import numpy as np
 import torch

@@ -197,7 +197,7 @@ def print_latencies(port, clf, photos, levels, n_requests):
 
 
 def state_of(process):
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     found = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if ":" in line and line.split()[1:]}
     n_open = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
     return f"{int(found['VmRSS']) / 1024:.0f} | {found['Threads']} | {n_open}"
@@ -273,7 +273,7 @@ def print_end(process, port, photos):
 def served(folder):
     """Start the server at a port that is free, and find it in what the server says."""
     file = folder.parent / "server.log"
-    with open(file, "w") as log:
+    with open(file, "w", encoding="utf-8") as log:
         process = subprocess.Popen([sys.executable, SERVER, folder, "--port", "0"], stdout=log, stderr=log)
     try:
         until = time.monotonic() + 300

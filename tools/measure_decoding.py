@@ -48,7 +48,7 @@ def peak_of(work: Callable[[], object]) -> int:
     """Bytes that the resident memory of this process grows by at most, while something is done another time."""
     work()  # what it needs of libraries is in memory from then on
     ctypes.CDLL(None).malloc_trim(0)  # what is free is not to be taken for what is needed
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _kilobytes("VmRSS")
     result = work()
     peak = _kilobytes("VmHWM")
@@ -57,7 +57,7 @@ def peak_of(work: Callable[[], object]) -> int:
 
 
 def _kilobytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 

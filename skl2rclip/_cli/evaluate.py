@@ -45,7 +45,7 @@ from skl2rclip._ordinal.labels import holds_numbers, listing
 from skl2rclip._ordinal.order_inference import written_numbers
 from skl2rclip._ordinal.ranks import default_name
 from skl2rclip._ordinal.resampling import drawn_anew, resampled_means, sums_by_group
-from skl2rclip._utils.scratch import scratch_folder
+from skl2rclip._utils.scratch import put_in_place, scratch_folder
 from skl2rclip.errors import visible
 
 _N_RESAMPLES = 1000
@@ -288,4 +288,4 @@ def _draw(
             figure.savefig(scratch / f"{name}.png", dpi=150)
             plt.close(figure)
         for name in drawn:
-            os.replace(scratch / f"{name}.png", Path(folder) / f"{name}.png")
+            put_in_place(scratch / f"{name}.png", Path(folder) / f"{name}.png")

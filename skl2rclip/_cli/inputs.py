@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import sys
 import warnings
@@ -90,6 +91,10 @@ def _from_source(source: str, options: argparse.Namespace) -> Iterable[NamedImag
     if os.path.isdir(source):
         _check_no_case(options, f"{visible(source)} is a folder")
         return _from_folder(source)
+    if glob.has_magic(source) and not os.path.lexists(source):  # which shells of Windows leave to the program
+        found = sorted(glob.glob(source))
+        if found:
+            return chain.from_iterable([_from_source(each, options) for each in found])
     if source.lower().endswith(_TABLES):
         return _from_table(source, options)
     _check_no_case(options, f"{visible(source)} is an image")

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from skl2rclip._cli.console import UsageError
 from skl2rclip._cli.parsing import user_path
-from skl2rclip._utils.scratch import scratch_folder
+from skl2rclip._utils.scratch import put_in_place, scratch_folder
 from skl2rclip.errors import visible
 
 FORMATS = ("csv", "json")
@@ -101,7 +101,7 @@ def whole_file(path: str) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     with scratch_folder(target.parent, target.name) as scratch:
         yield scratch / target.name
-        os.replace(scratch / target.name, target)
+        put_in_place(scratch / target.name, target)
 
 
 class _CsvLines:

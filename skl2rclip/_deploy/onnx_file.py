@@ -25,7 +25,7 @@ from skl2rclip._deploy.pixels import input_pixels
 from skl2rclip._deploy.torch_module import ImageModule, RankModule
 from skl2rclip._utils.arguments import check_choice, check_integer
 from skl2rclip._utils.devices import own_precision
-from skl2rclip._utils.scratch import scratch_folder
+from skl2rclip._utils.scratch import put_in_place, scratch_folder
 from skl2rclip.errors import InvalidParameterError
 
 _log = logging.getLogger(__name__)
@@ -141,8 +141,8 @@ def _put_in_place(written: Path, weights: Path | None, target: Path) -> None:
     placed = None if weights is None else target.parent / weights.name
     try:
         if weights is not None and placed is not None:
-            os.replace(weights, placed)
-        os.replace(written, target)
+            put_in_place(weights, placed)
+        put_in_place(written, target)
     except BaseException:
         if placed is not None and placed not in former:
             placed.unlink(missing_ok=True)

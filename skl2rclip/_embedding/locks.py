@@ -10,6 +10,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
+from skl2rclip._utils.file_locks import lock
 from skl2rclip._utils.forks import in_forked_child, no_fork
 
 _held: set[FileIO] = set()
@@ -35,7 +36,7 @@ class OwnerLock:
             with no_fork():
                 self._file = FileIO(path, "x")
                 _held.add(self._file)
-                _lock(self._file.fileno(), is_shared=False)
+                lock(self._file.fileno())
         except BaseException:  # an interrupt too
             self.release()
             raise
@@ -59,11 +60,11 @@ def is_held(path: Path) -> bool:
         return False
     try:
         # a shared lock: two who ask at the same time do not take each other for the owner
-        _lock(descriptor, is_shared=True)
+        lock(descriptor, is_shared=True)
     except BlockingIOError:
         return True
-    except OSError as error:
-        return isinstance(error, PermissionError)  # how Windows says it
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
     return False
@@ -73,15 +74,3 @@ def remove(path: Path) -> None:
     """Remove a lock file, where that is possible."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-if os.name == "nt":
-    import msvcrt
-
-    def _lock(descriptor: int, *, is_shared: bool) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, is_shared: bool) -> None:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

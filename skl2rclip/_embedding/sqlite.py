@@ -14,7 +14,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from skl2rclip._utils.arguments import warn_user
@@ -44,6 +44,12 @@ _FAILURES = (sqlite3.Error, OSError, MemoryError, OverflowError, ValueError, Typ
 
 _complained: set[tuple[Path, str]] = set()
 _waited_in_vain: set[tuple[Path, bool]] = set()
+
+
+def address_of(file: PurePath) -> str:
+    """Write a path as the address that SQLite opens; a host, as of a network share of Windows, is part of the path."""
+    address = file.as_uri()
+    return address if address.startswith("file:///") else address.replace("file://", "file:////", 1)
 
 
 class ForeignFileError(sqlite3.Error):
@@ -138,7 +144,7 @@ class Database:
                 yield db
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        uri = f"{self.file.as_uri()}?mode={mode}"
+        uri = f"{address_of(self.file)}?mode={mode}"
         db = sqlite3.connect(uri, uri=True, timeout=_SQLITE_SECONDS, isolation_level=None)
         try:
             db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,10 @@ from skl2rclip._utils.names import near_name
 # a file changed this recently may change again without another time stamp
 _RACY_SECONDS = 2.0
 IS_FOLDER = "this is a folder, not an image file"
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:/|data:image/)", re.IGNORECASE)
+# a single letter is a drive; a Path of Windows has made backslashes of the slashes
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:[/\\]|data:image[/\\])", re.IGNORECASE)
+# of a path, where the system does not say that it is too long but that there is no such file
+_MAX_PATH = 260 if sys.platform == "win32" else None
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{64}")
 _FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 _KINDS = {  # what is opened in vain, or waited for
@@ -88,6 +92,8 @@ def _why_no_status(error: Exception, name: str, location: str) -> str:
         return "this is the text of an image in base64, and no name of a file: give base64.b64decode(text)"
     if name.startswith("~"):
         return "no such file; ~ is no name of a folder here: give os.path.expanduser(path)"
+    if isinstance(error, FileNotFoundError) and _MAX_PATH is not None and len(location) >= _MAX_PATH:
+        return f"no such file; Windows finds paths of {_MAX_PATH} characters and more only where long paths are enabled"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         near = near_name(location)
         return "no such file" if near is None else f"no such file; {near}"

@@ -32,7 +32,15 @@ from skl2rclip._model.state import Arrays, FittedState, array_shapes
 from skl2rclip._ordinal.ranks import RankScale
 from skl2rclip._settings import Settings
 from skl2rclip._utils.arguments import Recorded, class_weights_of, seed_from
-from skl2rclip._utils.scratch import is_scratch, only_holder, remove_leftovers, scratch_folder, sync
+from skl2rclip._utils.scratch import (
+    is_in_use,
+    is_scratch,
+    only_holder,
+    put_in_place,
+    remove_leftovers,
+    scratch_folder,
+    sync,
+)
 from skl2rclip.errors import MissingBackboneError
 
 DESCRIPTION_FILE = "model.json"
@@ -137,7 +145,7 @@ def _flush(folder: Path) -> None:
 def _has_moved(new: Path, target: Path) -> bool:
     """Put a folder where there is none; say whether that was possible."""
     try:
-        new.rename(target)
+        put_in_place(new, target)
     except OSError:
         if target.is_dir():
             return False
@@ -154,11 +162,11 @@ def _replace(target: Path, new: Path) -> None:
         del description["checksum"]
         _write_description(new, description)
         _flush(new)
-    os.replace(new / ARRAYS_FILE, arrays)
+    put_in_place(new / ARRAYS_FILE, arrays)
     sync(target)
-    os.replace(new / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # from here on the new model is there
+    put_in_place(new / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # from here on the new model is there
     sync(target)
-    os.replace(arrays, target / ARRAYS_FILE)
+    put_in_place(arrays, target / ARRAYS_FILE)
     _remove_passing(target, keep=description["includes_backbone"])
     sync(target)
 
@@ -172,7 +180,7 @@ def _bring_backbone(target: Path, new: Path, record: dict[str, Any]) -> str:
     name = f"{_BACKBONE_FOLDER}-{record['fingerprint'][:16]}" if earlier else _BACKBONE_FOLDER
     if (target / name).exists():
         _remove_backbone(target / name)
-    os.replace(new / _BACKBONE_FOLDER, target / name)
+    put_in_place(new / _BACKBONE_FOLDER, target / name)
     return name
 
 
@@ -181,10 +189,11 @@ def _remove_passing(target: Path, keep: Any) -> None:
     for entry in target.iterdir():
         if not _PASSING.fullmatch(entry.name) or entry.name == keep or entry.is_symlink():
             continue
-        if entry.is_dir():
-            _remove_backbone(entry)
-        elif entry.is_file() and _digest_of(entry)[:16] in entry.name:
-            entry.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is in use, on Windows: the next save removes it
+            if entry.is_dir():
+                _remove_backbone(entry)
+            elif entry.is_file() and _digest_of(entry)[:16] in entry.name:
+                entry.unlink(missing_ok=True)
 
 
 def _remove_backbone(folder: Path) -> None:
@@ -243,8 +252,9 @@ def load(path: str | os.PathLike, parameter_names: Sequence[str]) -> tuple[dict[
         before = _identity(file)
         try:
             return _load(folder, parameter_names)
-        except (ValueError, OSError, MissingBackboneError):
-            if _identity(file) == before or attempt == _ATTEMPTS - 1:
+        except (ValueError, OSError, MissingBackboneError) as error:
+            is_as_before = _identity(file) == before and not is_in_use(error)
+            if is_as_before or attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(0.001)  # a save has replaced it meanwhile
     raise AssertionError("the last attempt raises")

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import pickle
 import re
 import shutil
@@ -29,7 +28,13 @@ from skl2rclip._training.identity import what_decides
 from skl2rclip._training.request import FitRequest
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip._utils.devices import is_out_of_memory
-from skl2rclip._utils.scratch import held_unless_taken, remove_leftovers, scratch_folder, sync
+from skl2rclip._utils.scratch import (
+    held_unless_taken,
+    put_in_place,
+    remove_leftovers,
+    scratch_folder,
+    sync,
+)
 from skl2rclip.errors import InvalidParameterError
 
 _log = logging.getLogger(__name__)
@@ -260,5 +265,5 @@ def _write(progress: Path, record: Record) -> None:
 def _put(file: Path, place: Path) -> None:
     """Put a file that is on the disk in its place in one step."""
     sync(file)
-    os.replace(file, place)
+    put_in_place(file, place)
     sync(place.parent)

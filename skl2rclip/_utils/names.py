@@ -43,8 +43,11 @@ IN_ORDER = EntryNames()
 def near_name(path: str) -> str | None:
     """Say what the folder has instead of a file that it has not, where that differs in what one hardly sees.
 
-    That is in letter case, blanks, the form of accents and characters that do not show. The path starts from the root.
+    That is in letter case, blanks, the form of accents and characters that do not show. A path that was written on
+    Windows may have backslashes between its folders. The path starts from the root.
     """
+    if os.sep == "/" and "\\" in path and os.path.isfile(path.replace("\\", "/")):
+        return "with / between its folders, as everywhere but on Windows, it is there: path.replace('\\\\', '/')"
     folder, name = os.path.split(path)
     try:
         changed = os.lstat(os.path.join(folder, "")).st_mtime_ns  # through a link, because of the last slash

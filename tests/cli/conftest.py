@@ -66,7 +66,7 @@ def table(graded):
     """Table of the same images, with names that its own folder does not hold, and four images a plant."""
     paths = sorted(path.relative_to(graded).as_posix() for path in graded.rglob("*.png"))
     file = graded.parent / "leaves.csv"
-    with open(file, "w", newline="") as opened:
+    with open(file, "w", encoding="utf-8", newline="") as opened:
         rows = [["file", "grade", "plant"], *([path, path.split("/")[0], i % 10] for i, path in enumerate(paths))]
         csv.writer(opened).writerows(rows)
     return file

@@ -18,7 +18,7 @@ def _few_resamples(monkeypatch):
 
 def table_of(folder, rows, header=("path", "rank", "fruit", "tree")):
     file = folder / "fruit.csv"
-    with open(file, "w", newline="") as opened:
+    with open(file, "w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows([header, *rows])
     return file
 

@@ -44,6 +44,15 @@ def test_a_folder_gives_its_files_at_any_depth(graded):
     assert [path for _, path in names(str(graded))] == images_in(graded)
 
 
+def test_a_pattern_that_the_shell_has_left_as_it_is_names_what_is_there(tmp_path):
+    for name in ("b.png", "a.png", "c.jpg", "x[1].png"):
+        (tmp_path / name).touch()
+    inside = [str(tmp_path / name) for name in ("a.png", "b.png", "x[1].png")]
+    assert [path for _, path in names(str(tmp_path / "*.png"))] == inside
+    assert [path for _, path in names(str(tmp_path / "x[1].png"))] == inside[2:]  # the very name comes first
+    assert [path for _, path in names(str(tmp_path / "*.tif"))] == [str(tmp_path / "*.tif")]
+
+
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(DataError, match="no files in"):
         names(str(tmp_path))
@@ -51,7 +60,7 @@ def test_an_empty_folder_is_said(tmp_path):
 
 @pytest.mark.parametrize("listed", [b"a.png\nb \xff.png\r\n\n", b"a.png\0b \xff.png\0"])
 def test_paths_come_on_the_standard_input(listed, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed), encoding="utf-8"))
     assert [name for name, _ in names("x.png", "-")] == ["x.png", "a.png", os.fsdecode(b"b \xff.png")]
 
 

@@ -174,7 +174,7 @@ def test_messages_name_paths_as_they_were_typed():
 
 
 def test_the_script_that_is_installed_is_there():
-    [(name, place)] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
+    [(name, place)] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"].items()
     module, _, function = place.partition(":")
     assert (name, getattr(importlib.import_module(module), function)) == ("skl2rclip", main)
 
@@ -210,6 +210,6 @@ def test_a_pipe_that_closes_early_ends_quietly():
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 def test_a_full_disk_is_one_line():
     command = [sys.executable, "-c", COMMAND.format("pass")]
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (1, "skl2rclip info: error: No space left on device\n")

@@ -108,7 +108,7 @@ def test_boxes_of_a_table_are_predicted(run, saved, model, graded, tmp_path):
 def test_what_cannot_be_read_has_a_line_and_no_row(run, saved, graded, damaged, tmp_path):
     good = graded / "bad" / "00.png"
     shutil.copy(good, tmp_path / "good.png")
-    with open(tmp_path / "t.csv", "w", newline="") as file:
+    with open(tmp_path / "t.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
             [["path"], ["good.png"], ["absent.png"], [""], ["damaged.png"], ["https://a.b/c.png"], ["good.png"]]
         )

@@ -23,7 +23,7 @@ def registered(tmp_path, family_sources):
         config = open_clip.get_model_config(family_sources("roberta").model_name)
         folder = tmp_path / name
         folder.mkdir()
-        description = json.loads(Path(config["text_cfg"]["hf_model_name"], "config.json").read_text())
+        description = json.loads(Path(config["text_cfg"]["hf_model_name"], "config.json").read_text(encoding="utf-8"))
         (folder / "config.json").write_text(json.dumps({**description, **changes}))
         config["text_cfg"]["hf_model_name"] = str(folder)
         (tmp_path / f"{name}.json").write_text(json.dumps(config))

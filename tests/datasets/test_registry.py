@@ -19,7 +19,9 @@ def test_each_reader_is_public_and_documented(reader):
     function = getattr(datasets, reader.name)
     assert function.__module__ == f"skl2rclip.datasets.{reader.module}"
     assert "return_X_y" in inspect.signature(function).parameters
-    assert f"`{reader.name}(" in DOCS.read_text() or f"import {reader.name}\n" in DOCS.read_text()
+    assert f"`{reader.name}(" in DOCS.read_text(encoding="utf-8") or f"import {reader.name}\n" in DOCS.read_text(
+        encoding="utf-8"
+    )
     assert reader.reads
 
 
@@ -30,7 +32,7 @@ def test_no_reader_is_missing():
     defined = {
         node.name
         for path in Path(_registry.__file__).parent.glob("_*.py")
-        for node in ast.parse(path.read_text()).body
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef)
         and node.name.startswith(("load_", "read_"))
         and any(argument.arg == "return_X_y" for argument in node.args.kwonlyargs + node.args.args)

@@ -41,7 +41,7 @@ def test_without_locks_there_is_no_lock_file_either(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError("No locks available")
 
-    monkeypatch.setattr("skl2rclip._embedding.locks._lock", refuse)
+    monkeypatch.setattr("skl2rclip._embedding.locks.lock", refuse)
     with pytest.raises(OSError, match="No locks"):
         OwnerLock(tmp_path / "owner.lock")
     assert not list(tmp_path.iterdir())

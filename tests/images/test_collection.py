@@ -360,7 +360,7 @@ def test_files_that_cannot_be_read_again_are_refused(path):
     closed = open(path, "rb")  # noqa: SIM115
     closed.close()
     reading, writing = os.pipe()
-    with open(path) as text, os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb") as end:
+    with open(path, encoding="utf-8") as text, os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb") as end:
         for file, message in (
             (closed, r"X\[0\] is a file that has been closed"),
             (text, "opened for text .*mode 'rb'"),

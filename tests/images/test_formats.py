@@ -35,7 +35,7 @@ def test_the_documentation_has_the_table():
     rows = [f"| {name} | {cost(known)} | {remark(known)} |" for name, known in FORMATS.items()]
     rows.append(f"| any other | {cost(OTHER_FORMAT)} | {remark(OTHER_FORMAT)} |")
     table = "\n".join(["| format | bytes a pixel | what is particular |", "| --- | --- | --- |", *rows])
-    assert table in DOCS.read_text(), f"docs/inputs-reference.md must hold:\n{table}"
+    assert table in DOCS.read_text(encoding="utf-8"), f"docs/inputs-reference.md must hold:\n{table}"
 
 
 def test_each_format_is_one_that_pillow_or_a_named_plugin_knows():

@@ -249,14 +249,14 @@ def table(made):
 def test_the_table_of_the_documentation_is_what_happens(encoder, tmp_path_factory):
     made = rows(encoder, tmp_path_factory.mktemp("kinds"))
     assert not [row for row in made if row[1].startswith("misread")]
-    written = PAGE.read_text().split(BEGIN)[1].split(END)[0]
+    written = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     assert written == table(made)
 
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
         made = rows(CLIPImageEncoder("skl2rclip-tiny", device="cpu").fit(), Path(folder))
-    before, rest = PAGE.read_text().split(BEGIN)
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     PAGE.write_text(before + BEGIN + table(made) + END + rest.split(END)[1])
 
 

@@ -1,7 +1,5 @@
 """Tiles and captions, and what cannot be read."""
 
-import os
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -16,14 +14,14 @@ def test_what_cannot_be_read_is_a_named_blank_tile(tmp_path):
     Image.new("RGB", (10, 20), "red").save(good)
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(good.read_bytes()[:40])
-    os.mkfifo(tmp_path / "pipe.png")
-    paths = [good, damaged, tmp_path / "pipe.png", tmp_path / "absent.png"]
+    (tmp_path / "folder.png").mkdir()
+    paths = [good, damaged, tmp_path / "folder.png", tmp_path / "absent.png"]
     display = inspection.LargestErrorsDisplay.from_predictions(paths, [0, 0, 0, 0], [4, 3, 2, 1])
     assert [image is None for image in display.images_] == [False, True, True, True]
     assert display.problems[0] is None
     said = [text.get_text() for text in display.ax_.texts]
     assert any("damaged.png" in text for text in said)
-    assert any("pipe.png" in text and "pipe, not" in text.replace("\n", " ") for text in said)
+    assert any("folder.png" in text and "folder, not" in text.replace("\n", " ") for text in said)
     assert any("absent.png" in text and "no such file" in text.replace("\n", " ") for text in said)
 
 

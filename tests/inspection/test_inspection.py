@@ -69,5 +69,5 @@ def test_the_images_of_the_documentation_are_drawn(tmp_path, monkeypatch):
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert len(drawn) == len(inspection.__all__)
     assert drawn == {path.name for path in draw_displays.FOLDER.glob("*.png")}
-    page = (draw_displays.ROOT / "docs" / "inspection.md").read_text()
+    page = (draw_displays.ROOT / "docs" / "inspection.md").read_text(encoding="utf-8")
     assert all(f"images/{name}" in page for name in drawn)

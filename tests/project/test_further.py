@@ -173,7 +173,7 @@ def written(tmp_path, names, n_seeds, error):
         "".join(json.dumps(vars(fit) | scores(error(fit), ordinality=1 / error(fit))) + "\n" for fit in fits)
     )
     further_report.write(store, {}, file)
-    return file.read_text()
+    return file.read_text(encoding="utf-8")
 
 
 def test_sentences_follow_the_numbers(tmp_path):
@@ -260,6 +260,10 @@ def test_the_report_that_is_shown_is_that_of_the_fits_beside_it(tmp_path):
     further_report.write(evidence.HERE / further.FILE, chosen, tmp_path / "further.md")
 
     def without_the_note_of_age(file):
-        return [part for part in file.read_text().split("\n\n") if not part.startswith("**Not all fits are by")]
+        return [
+            part
+            for part in file.read_text(encoding="utf-8").split("\n\n")
+            if not part.startswith("**Not all fits are by")
+        ]
 
     assert without_the_note_of_age(tmp_path / "further.md") == without_the_note_of_age(evidence.HERE / "further.md")

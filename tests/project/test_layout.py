@@ -12,7 +12,9 @@ def test_private_folders_run_nothing_when_they_are_imported():
         path for path in PACKAGE.iterdir() if path.is_dir() and path.name.startswith("_") and any(path.glob("*.py"))
     ]
     assert len(folders) > 5
-    assert {folder.name: (folder / "__init__.py").read_text() for folder in folders} == {f.name: "" for f in folders}
+    assert {folder.name: (folder / "__init__.py").read_text(encoding="utf-8") for folder in folders} == {
+        f.name: "" for f in folders
+    }
 
 
 def test_every_folder_with_modules_is_a_package():

@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "skl2rclip", "tests", "tools")
+PAGES = tuple(path.name for path in ROOT.glob("*.md"))
+RELEASED = (*FOLDERS, *PAGES, ".gitignore", "CITATION.cff", "LICENSE", "MANIFEST.in", "pyproject.toml")
 BUILT = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 FIT = """
 import sys
@@ -29,19 +34,21 @@ assert all(Path(file).is_relative_to(sys.argv[1]) for file in seen.values()), se
 """
 
 
-def files_of_the_package():
-    """All files below the package, as Python keeps them apart from what it makes of them."""
-    paths = (path for path in (ROOT / "skl2rclip").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+def files_below(folder):
+    """All files below a folder of the checkout, as Python keeps them apart from what it makes of them."""
+    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(ROOT).as_posix() for path in paths}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy, because a build writes beside what it builds."""
+    """A copy without history, because a build writes beside what it builds."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "skl2rclip", folder / "skl2rclip", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in RELEASED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
+        else:
+            shutil.copy(ROOT / name, folder)
     return folder
 
 
@@ -54,6 +61,7 @@ def built(checkout, tmp_path_factory):
         command = [sys.executable, "-c", BUILT, hook, str(folder)]
         done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
+        assert not [line for line in done.stderr.splitlines() if "warning: no" in line]  # of what MANIFEST.in names
         return folder / done.stdout.split()[-1]
 
     return {hook: path_of(hook) for hook in ("build_sdist", "build_wheel")}
@@ -61,14 +69,22 @@ def built(checkout, tmp_path_factory):
 
 def test_every_file_of_the_package_is_in_the_wheel_and_nothing_else(built):
     names = set(zipfile.ZipFile(built["build_wheel"]).namelist())
-    assert {name for name in names if ".dist-info/" not in name} == files_of_the_package()
+    assert {name for name in names if ".dist-info/" not in name} == files_below("skl2rclip")
 
 
-def test_every_file_of_the_package_is_in_the_source_distribution(built):
+def test_the_source_distribution_is_the_checkout(built):
     with tarfile.open(built["build_sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert files_of_the_package() <= names
-    assert {"pyproject.toml", "README.md", "LICENSE"} <= names
+    expected = {name for folder in FOLDERS for name in files_below(folder)} | set(RELEASED) - set(FOLDERS)
+    assert expected - names == set()
+    assert not {name for name in names if "__pycache__" in name}
+
+
+def test_without_tags_and_history_the_version_is_the_one_that_is_written_down(built):
+    pytest.importorskip("setuptools_scm")
+    expected = PYPROJECT["tool"]["setuptools_scm"]["fallback_version"]
+    assert built["build_sdist"].name == f"skl2rclip-{expected}.tar.gz"
+    assert built["build_wheel"].name == f"skl2rclip-{expected}-py3-none-any.whl"
 
 
 def test_the_installed_wheel_fits_without_the_checkout(built, tmp_path):

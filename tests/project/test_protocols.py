@@ -41,14 +41,14 @@ def test_the_same_command_goes_on_where_it_stopped(tmp_path, capsys):
     stand_ins.bccd(tmp_path)
     assert run("bccd", tmp_path) == 0
     store = tmp_path / "store.jsonl"
-    lines = store.read_text().splitlines()
+    lines = store.read_text(encoding="utf-8").splitlines()
     first = capsys.readouterr()
     store.write_text("\n".join([*lines[:2], lines[2][:40]]))  # cut off amid the third line
     assert run("bccd", tmp_path) == 0
     again = capsys.readouterr()
     assert again.err.count("split 1 of 1") == 1
     assert first.out == again.out
-    assert json.loads(store.read_text().splitlines()[-1])["method"] == protocols.METHODS[2]
+    assert json.loads(store.read_text(encoding="utf-8").splitlines()[-1])["method"] == protocols.METHODS[2]
     assert run("bccd", tmp_path, "--report", "--seed", "1") == 0
     assert "1 of 1 splits are missing" in capsys.readouterr().out
 
@@ -57,7 +57,9 @@ def test_few_shots_and_shift_are_drawn_from_the_training_images(tmp_path):
     stand_ins.bccd(tmp_path)
     assert run("bccd", tmp_path, "--shots", "2") == 0
     assert run("bccd", tmp_path, "--shift", "3", "--keep", "0.25") == 0
-    counts = [json.loads(line)["n_train"] for line in (tmp_path / "store.jsonl").read_text().splitlines()]
+    counts = [
+        json.loads(line)["n_train"] for line in (tmp_path / "store.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert counts == [12] * 3 + [3 * 4 + 3 * 1] * 3
 
 

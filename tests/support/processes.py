@@ -21,9 +21,13 @@ def prepared_context():
     """Return the way to start processes that begin within a second, where the system can fork; else they take several.
 
     They are forked from one that has imported what this library needs, but not the library: for it they are as if
-    they had been started anew. The environment is that of when the first of them was started.
+    they had been started anew. The environment is that of when the first of them was started. With
+    ``SKL2RCLIP_TESTS_START=spawn`` they are started as on Windows and macOS.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    method = os.environ.get("SKL2RCLIP_TESTS_START", "forkserver")
+    if method not in ("forkserver", "spawn"):
+        raise ValueError(f"SKL2RCLIP_TESTS_START must be forkserver or spawn, got {method!r}.")
+    if method == "spawn" or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED_BEFOREHAND)

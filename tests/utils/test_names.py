@@ -147,3 +147,14 @@ def test_names_that_are_not_utf_8_are_read_as_others_are(tmp_path, folder):
     with pytest.raises(UnreadableImagesError) as caught:
         embedded([odd, BytesPath()], folder)
     assert str(caught.value).encode().count(rb"\udcff\udcfe.png'): no such file") == 2
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there it is a path")
+def test_a_path_that_was_written_on_windows_is_found_as_it_is_told(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a.png").write_bytes(b"there")
+    path = f"{tmp_path}/inner\\a.png"
+    said = find_unreadable([path])[0]
+    assert said.startswith("no such file; with / between its folders")
+    assert os.path.isfile(eval(said.partition("it is there: ")[2], {"path": path}))  # noqa: S307
+    assert find_unreadable([f"{tmp_path}/inner\\b.png"]) == {0: "no such file"}

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from skl2rclip._utils import file_locks
 from skl2rclip._utils import scratch as scratch_module
 from skl2rclip._utils.scratch import scratch_folder
 
@@ -38,6 +39,7 @@ def test_leftovers_of_the_same_name_go_and_nothing_else_does(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == sorted([other.name, f".{name[:100]}-notes"])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a right to make links")
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("years of work")
@@ -56,7 +58,8 @@ def test_what_belongs_to_another_user_stays(tmp_path):
 
 
 def test_where_folders_cannot_be_locked_age_tells(tmp_path, monkeypatch):
-    monkeypatch.setattr(scratch_module, "fcntl", None)
+    monkeypatch.setattr(file_locks, "fcntl", None)
+    monkeypatch.setattr(file_locks, "msvcrt", None)
     left = left_behind(tmp_path, "model", age=3600)
     with scratch_folder(tmp_path, "model"):
         assert left.exists()
