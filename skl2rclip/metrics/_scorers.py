@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import sklearn
 from sklearn.metrics._scorer import _BaseScorer
+from sklearn.utils.fixes import parse_version
 from sklearn.utils.metadata_routing import UNUSED
 
 from skl2rclip._ordinal.decisions import expected_value
@@ -87,8 +89,9 @@ class RankScorer(_BaseScorer):
         All labels, lowest first.
     """
 
-    # not an array with an entry for each sample, which could be routed
-    __metadata_request__score: ClassVar[dict[str, str]] = {"ranks": UNUSED}
+    # not an array with an entry for each sample, which could be routed; before 1.9 scikit-learn does not ask
+    if parse_version(sklearn.__version__) >= parse_version("1.9"):
+        __metadata_request__score: ClassVar[dict[str, str]] = {"ranks": UNUSED}
 
     def __init__(
         self,
