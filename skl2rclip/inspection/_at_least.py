@@ -97,8 +97,10 @@ class AtLeastRankDisplay:
     Examples
     --------
     >>> from skl2rclip.inspection import AtLeastRankDisplay
-    >>> display = AtLeastRankDisplay.from_estimator(clf, X_test, y_test, groups=patients)  # doctest: +SKIP
-    >>> display.scores["sensitivity"], display.intervals["sensitivity"]  # doctest: +SKIP
+    >>> probabilities = [[0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]
+    >>> display = AtLeastRankDisplay.from_predictions([1, 2, 2, 3], probabilities, n_resamples=100)
+    >>> display.scores["sensitivity"].round(2)  # of 'at least 2' and 'at least 3'
+    array([[0.67, 1.  ]])
     """
 
     def __init__(
@@ -197,6 +199,7 @@ class AtLeastRankDisplay:
         display_labels : sequence of K str, mapping from label to str, or "ranks", optional
             Words for the ranks; by default those that the classifier knows (`rank_names_`), else the labels.
         ax : Axes, or three of them, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 
@@ -243,9 +246,11 @@ class AtLeastRankDisplay:
         estimators : dict of str to fitted classifier
             By their names, the one that is compared with the others first. What predicts from something else than X
             goes into `from_predictions`.
+        X, y, groups
+            As `from_estimator` takes them.
         ranks : array-like of shape (K,), optional
             All labels, lowest first; by default what one of the estimators has learned, or as numbers sort.
-        X, y, groups, threshold, confidence_level, n_resamples, random_state, display_labels, ax, **kwargs
+        threshold, confidence_level, n_resamples, random_state, display_labels, ax, **kwargs
             As `from_estimator` takes them.
 
         Returns
@@ -305,10 +310,12 @@ class AtLeastRankDisplay:
         y_proba : array-like of shape (n, K), or dict of str to such
             Probabilities of a model, or of several by their names, the one that is compared with the others first;
             columns in the order of the sorted labels, as `predict_proba` returns them.
+        groups : array-like of shape (n,), optional
+            Whose image each is.
         ranks : array-like of shape (K,), optional
             All labels, lowest first. Without it, an ordered Categorical `y_true` gives them; else labels must be the
             integers 0 to K - 1, which are the columns.
-        groups, threshold, confidence_level, n_resamples, random_state, display_labels, ax, **kwargs
+        threshold, confidence_level, n_resamples, random_state, display_labels, ax, **kwargs
             As `from_estimator` takes them.
 
         Returns

@@ -36,6 +36,7 @@ class DuplicateImagesDisplay:
     indices : list of m ndarray
         Index in X of each image that is shown of each set.
     thumbnails : list of m list of Thumbnail
+        Each image that is shown, small.
     captions : list of m list of list of str
         Lines below each image.
     headings : list of m str
@@ -45,6 +46,7 @@ class DuplicateImagesDisplay:
     n_more : sequence of m int
         How many images of each set are not shown.
     title : str, default="Copies"
+        Title of the sheet.
 
     Attributes
     ----------
@@ -63,10 +65,14 @@ class DuplicateImagesDisplay:
 
     Examples
     --------
+    >>> from sklearn.datasets import load_sample_images
     >>> from skl2rclip import find_duplicates
     >>> from skl2rclip.inspection import DuplicateImagesDisplay
-    >>> copies = find_duplicates(X, y)  # doctest: +SKIP
-    >>> display = DuplicateImagesDisplay.from_frame(copies, X, y)  # doctest: +SKIP
+    >>> china, flower = load_sample_images().images
+    >>> X, y = [china, flower, china[::2, ::-2]], [1, 2, 3]
+    >>> display = DuplicateImagesDisplay.from_frame(find_duplicates(X, y), X, y)
+    >>> display.indices
+    [array([0, 2])]
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class DuplicateImagesDisplay:
         white_level : float, optional
             Which value is white in images of more than eight bits, as `find_duplicates` was given it.
         ax : Axes, optional
+            Where to draw; by default in a new figure.
         **kwargs
             For `plot`.
 

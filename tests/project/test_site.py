@@ -166,11 +166,12 @@ def test_every_public_object_has_a_page_with_signature_example_and_source(site, 
 
 
 def test_reference_and_gallery_point_at_each_other(site):
-    classifier = (site / "reference" / "skl2rclip.L2RCLIPClassifier.html").read_text(encoding="utf-8")
     for example in EXAMPLES:
-        assert f"../gallery/{example}.html" in classifier
+        name = "find_duplicates" if example == "copies_and_leaks" else "L2RCLIPClassifier"
+        reference = (site / "reference" / f"skl2rclip.{name}.html").read_text(encoding="utf-8")
+        assert f"../gallery/{example}.html" in reference
         text = (site / "gallery" / f"{example}.html").read_text(encoding="utf-8")
-        assert "../reference/skl2rclip.L2RCLIPClassifier.html" in text
+        assert f"../reference/skl2rclip.{name}.html" in text
 
 
 @pytest.mark.parametrize(
