@@ -69,20 +69,25 @@ def held_unless_taken(folder: Path) -> Iterator[bool]:
 
 def sync(path: Path) -> None:
     """See a file or folder to the disk."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)  # Windows flushes only what is open for writing
-    except OSError:  # a folder, or a file that is only to be read
+    opened: list[int] = []
+
+    def close() -> None:
+        while opened:
+            os.close(opened.pop())
+
+    with undone_by(close):  # which an interrupt between opening and the next line does not keep from it
         try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except PermissionError:  # Windows does not open folders
-            return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EBADF:  # so Windows says that it is only open for reading
-            raise
-    finally:
-        os.close(descriptor)
+            opened.append(os.open(path, os.O_RDWR))  # Windows flushes only what is open for writing
+        except OSError:  # a folder, or a file that is only to be read
+            try:
+                opened.append(os.open(path, os.O_RDONLY))
+            except PermissionError:  # Windows does not open folders
+                return
+        try:
+            os.fsync(opened[0])
+        except OSError as error:
+            if error.errno != errno.EBADF:  # so Windows says that it is only open for reading
+                raise
 
 
 def put_in_place(source: Path, target: Path) -> None:

@@ -98,8 +98,8 @@ class AtLeastRankDisplay:
     --------
     >>> from skl2rclip.inspection import AtLeastRankDisplay
     >>> probabilities = [[0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]
-    >>> display = AtLeastRankDisplay.from_predictions([1, 2, 2, 3], probabilities, n_resamples=100)
-    >>> display.scores["sensitivity"].round(2)  # of 'at least 2' and 'at least 3'
+    >>> display = AtLeastRankDisplay.from_predictions([0, 1, 1, 2], probabilities, n_resamples=100)
+    >>> display.scores["sensitivity"].round(2)  # of 'at least 1' and 'at least 2'
     array([[0.67, 1.  ]])
     """
 

@@ -167,11 +167,12 @@ def test_every_public_object_has_a_page_with_signature_example_and_source(site, 
 
 def test_reference_and_gallery_point_at_each_other(site):
     for example in EXAMPLES:
-        name = "find_duplicates" if example == "copies_and_leaks" else "L2RCLIPClassifier"
-        reference = (site / "reference" / f"skl2rclip.{name}.html").read_text(encoding="utf-8")
+        source = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")
+        module, names = re.search(r"^from (skl2rclip[.\w]*) import (.*)$", source, re.MULTILINE).groups()
+        name = f"{module}.{names.split(', ')[-1]}"
+        reference = (site / "reference" / f"{name}.html").read_text(encoding="utf-8")
         assert f"../gallery/{example}.html" in reference
-        text = (site / "gallery" / f"{example}.html").read_text(encoding="utf-8")
-        assert f"../reference/skl2rclip.{name}.html" in text
+        assert f"../reference/{name}.html" in (site / "gallery" / f"{example}.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
