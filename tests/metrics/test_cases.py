@@ -72,6 +72,13 @@ def test_what_rounded_rows_lack_is_no_highest_rank():
         ((PROBA, ["a", None, "b", "c"]), "cases has a missing value at index 1"),
         ((PROBA[0], CASES), r"y_proba must have the shape \(n, K\)"),
         ((2 * PROBA, CASES), "sum to one"),
+        (
+            ([["low", "high"]] * 4, CASES),
+            "y_proba must hold rows of as many numbers as there are ranks",
+        ),
+        (([[0.5, 0.5], [1.0]] * 2, CASES), "y_proba must hold rows of as many numbers as there are ranks"),
+        ((iter(PROBA), CASES), "y_proba must hold rows of as many numbers as there are ranks"),
+        ((np.ma.masked_array(PROBA, PROBA == 0.2), CASES), "y_proba must hold probabilities, got .* NaN"),
         ((PROBA, CASES, "median"), "how must be"),
         ((PROBA, [1, "1", 2, 1]), "cases holds words beside numbers, such as '1' and 1: make all of them words"),
         ((PROBA, np.array([1, "a", 2, 1], dtype=object)), "cases holds words beside numbers"),
