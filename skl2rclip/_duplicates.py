@@ -227,7 +227,12 @@ def _members_of_sets(copies: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
             f"{type(copies).__name__}."
         )
     rows = np.asarray(copies["index"])
-    if len(rows) and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n):
+    if len(rows) and rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"copies has a column 'index' of {copies['index'].dtype}, and those of find_duplicates are integers: "
+            "give it as it was returned."
+        )
+    if len(rows) and (rows.min() < 0 or rows.max() >= n):
         raise ValueError(
             f"copies has indices from {rows.min()} to {rows.max()}, and n_images is {n}: give both of the same X, of "
             "which nothing has been left out since."

@@ -207,6 +207,7 @@ def test_no_copy_is_on_both_sides_of_a_split(scenes):
         ((sets_of([0, 1]).drop(columns="set"), 3), TypeError, "no column 'set'"),
         ((sets_of([0, 5]), 5), ValueError, "indices from 0 to 5, and n_images is 5"),
         ((sets_of([0, -1]), 5), ValueError, "indices from -1 to 0"),
+        ((sets_of([0, 1]).astype({"index": float}), 5), ValueError, "a column 'index' of float64, and those of"),
         ((sets_of([0, 1]), 3, ["a", "b"]), ValueError, "groups has the shape"),
         ((sets_of([0, 1]), 3, ["a", None, "b"]), ValueError, "groups has a missing value at index 1"),
         ((sets_of([0, 1]), 0), InvalidParameterError, "n_images must be an integer of at least 1"),

@@ -110,7 +110,8 @@ def true_labels(y_true: Any, n: int, name: str) -> NamedLabels:
 def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndarray]:
     """Check true labels and the probabilities of each, ndarray of shape (n, n_columns), float64."""
     true = NamedLabels.of(y_true, "y_true")
-    n, shape = len(true.values), np.shape(y_proba)
+    y_proba = _array_of_probabilities(y_proba)
+    n, shape = len(true.values), y_proba.shape
     if len(shape) != 2 or shape[0] != n:
         raise ValueError(f"y_proba must have a row for each of the {n} labels, got the shape {shape}.")
     if not n:
@@ -120,7 +121,7 @@ def check_probabilities(y_true: Any, y_proba: Any) -> tuple[NamedLabels, np.ndar
 
 def check_distributions(y_proba: Any) -> np.ndarray:
     """Check rows of probabilities, ndarray of shape (n, n_columns), float64."""
-    probabilities = np.asarray(y_proba, dtype=np.float64)
+    probabilities = _array_of_probabilities(y_proba)
     if probabilities.ndim != 2 or not probabilities.size:
         raise ValueError(f"y_proba must have the shape (n, K), got {probabilities.shape}.")
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
@@ -128,6 +129,14 @@ def check_distributions(y_proba: Any) -> np.ndarray:
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise ValueError("y_proba must hold rows that sum to one.")
     return probabilities
+
+
+def _array_of_probabilities(y_proba: Any) -> np.ndarray:
+    """Make an array of what may be a table of numbers, float64, NaN where an entry is masked."""
+    try:
+        return np.where(np.ma.getmask(y_proba), np.nan, np.asarray(y_proba, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"y_proba must hold rows of as many numbers as there are ranks: {error}.") from error
 
 
 def scale_of_columns(true: NamedLabels, n_columns: int, ranks: Any = None, *, of_labels: bool = False) -> RankScale:

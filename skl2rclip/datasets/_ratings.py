@@ -23,10 +23,10 @@ def combine_ratings(ratings: Any, *, ranks: Any = None) -> Bunch:
     Parameters
     ----------
     ratings : array-like of shape (n, raters)
-        Numbers, or words with `ranks`; missing where a rater has not seen an image: None, NaN or an empty word.
+        Numbers, or words with `ranks`; missing where a rater has not seen an image: None, NaN, an empty word or masked.
     ranks : array-like of shape (K,), optional
         All labels, lowest first. Needed for words, which count as steps, unless the columns of a frame are ordered
-        Categoricals; of numbers, by default all that were given.
+        Categoricals, of polars Enums; of numbers, by default all that were given.
 
     Returns
     -------
@@ -108,7 +108,13 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
     if table.ndim != 2 or not table.size:
         raise ValueError(f"ratings must have the shape (images, raters), got {table.shape}.")
     is_given = np.array([[not is_missing(each) and each != "" for each in row] for row in table.tolist()])
+    is_given &= ~np.broadcast_to(np.ma.getmask(ratings), table.shape)
     given = array_of(table[is_given].tolist(), "ratings")
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        row, rater = np.argwhere(is_given)[np.flatnonzero(~np.isfinite(given))[0]]
+        raise ValueError(
+            f"ratings has an infinite number in row {row}, column {rater}: give it a rank, or NaN where it is missing."
+        )
     ranks = _order_of_columns(ratings) if ranks is None else ranks
     if ranks is None and not holds_numbers(given):
         raise ValueError(order_unknown(np.unique(given).tolist()))
@@ -124,10 +130,13 @@ def _numbers(ratings: Any, ranks: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order_of_columns(ratings: Any) -> list[Any] | None:
-    """Order of the ordered Categoricals among the columns of a frame of pandas."""
-    if not hasattr(ratings, "iloc"):
+    """Order of the ordered Categoricals among the columns of a frame of pandas, or of the Enums of polars."""
+    if hasattr(ratings, "iloc"):
+        columns = {name: own_order(ratings.iloc[:, place]) for place, name in enumerate(ratings.columns)}
+    elif hasattr(ratings, "get_columns"):
+        columns = {name: own_order(ratings[name]) for name in ratings.columns}
+    else:
         return None
-    columns = {name: own_order(ratings.iloc[:, place]) for place, name in enumerate(ratings.columns)}
     return common_order({name: list(order) for name, order in columns.items() if order is not None}, "ratings")
 
 

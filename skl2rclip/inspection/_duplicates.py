@@ -237,20 +237,25 @@ class _Sets:
                 f"copies must be a frame as find_duplicates returns it, got {type(copies).__name__} without the "
                 f"column {missing[0]!r}."
             )
-        rows = np.asarray(copies["index"], dtype=np.int64)
+        rows, numbers = np.asarray(copies["index"]), np.asarray(copies["set"]).tolist()
+        if len(rows) and rows.dtype.kind not in "iu":
+            raise ValueError(
+                f"copies has a column 'index' of {copies['index'].dtype}, and those of find_duplicates are integers: "
+                "give it as it was returned."
+            )
         if len(rows) and (rows.min() < 0 or rows.max() >= n):
             raise ValueError(
                 f"copies has indices from {rows.min()} to {rows.max()}, and X holds {n} images: give the X that "
                 "find_duplicates was given."
             )
         self.place = {row: place for place, row in enumerate(rows.tolist())}
-        self._distances, self._kinds = copies["distance"].tolist(), copies["kind"].tolist()
+        self._distances, self._kinds = (np.asarray(copies[name]).tolist() for name in ("distance", "kind"))
         self._labels, self._groups = labels, groups
         self.members: dict[Any, list[int]] = {}
-        for row, number in zip(rows.tolist(), copies["set"].tolist(), strict=True):
+        for row, number in zip(rows.tolist(), numbers, strict=True):
             self.members.setdefault(number, []).append(row)
         flags = [each for each in ("contradicts", "crosses_groups") if each in copies.columns]
-        self._flags = {flag: dict(zip(copies["set"].tolist(), copies[flag].tolist(), strict=True)) for flag in flags}
+        self._flags = {flag: dict(zip(numbers, np.asarray(copies[flag]).tolist(), strict=True)) for flag in flags}
 
     def problems(self, number: Any) -> list[str]:
         """Say what in a set contradicts: by labels and groups, or what the frame knows of them."""

@@ -12,6 +12,8 @@ from skl2rclip._ordinal.rank_lookup import check_probabilities, in_rank_order, s
 from skl2rclip._utils.arguments import check_real, check_sample_weight
 
 SCORES = ("roc_auc", "sensitivity", "specificity")
+# of a probability; what is less is rounding: 0.6 + 0.3 is 0.9
+_SIGNIFICANT_BITS = 36
 
 
 def at_least_rank_scores(
@@ -19,8 +21,8 @@ def at_least_rank_scores(
 ) -> Bunch:
     """Score the decisions 'at least this rank', one for each rank but the lowest, such as 'moderate or worse'.
 
-    The probability of a decision is that of all ranks from there on, summed up; it is taken where that is at least
-    `threshold`.
+    The probability of a decision is that of all ranks from there on, summed up, to ten digits; it is taken where that
+    is at least `threshold`.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def at_least_rank_scores(
     Raises
     ------
     ValueError
-        If shapes do not fit, rows do not sum to one, or a label is not a rank.
+        If shapes do not fit, rows do not sum to one, there is a single column, or a label is not a rank.
 
     References
     ----------
@@ -80,15 +82,26 @@ def at_least_rank_scores(
 
 
 def at_least(probabilities: np.ndarray) -> np.ndarray:
-    """Sum probabilities (n, K) of ranks up to those of each rank but the lowest and all above it, (n, K - 1)."""
+    """Sum probabilities (n, K) of ranks up to those of each rank but the lowest and all above it, (n, K - 1).
+
+    Sums that differ by rounding alone are equal: neighbours and trees give many images the same probability.
+    """
+    if probabilities.shape[1] < 2:
+        raise ValueError("y_proba has a single column, and 'at least this rank' takes two ranks or more.")
     # from the highest rank down, so that the last one's own is not the rest of a sum
-    return probabilities[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    return _without_rounding(probabilities[:, :0:-1].cumsum(axis=1)[:, ::-1])
+
+
+def _without_rounding(values: Any) -> Any:
+    """Keep the digits of numbers that sums have in common, whatever the order in which they were summed up."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(np.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS)
 
 
 def _scores(is_so: np.ndarray, probability: np.ndarray, threshold: float, weight: np.ndarray) -> tuple[float, ...]:
     counts = weight > 0
     is_so, probability, weight = is_so[counts], probability[counts], weight[counts]
-    taken = probability >= threshold
+    taken = probability >= _without_rounding(threshold)
     both = is_so.any() and not is_so.all()
     return (
         float(np.average(is_so, weights=weight)),
@@ -120,7 +133,7 @@ def scores_by_weights(is_so: np.ndarray, probability: np.ndarray, threshold: flo
     # images of equal probability count as one
     starts = np.flatnonzero(np.diff(probability, prepend=-np.inf))
     positive, negative = (np.add.reduceat(weights * side, starts, axis=1) for side in (is_so, ~is_so))
-    taken = probability[starts] >= threshold
+    taken = probability[starts] >= _without_rounding(threshold)
     below = negative.cumsum(axis=1) - negative / 2  # which ranks a pair of equal ones half
     n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
     with np.errstate(invalid="ignore"):

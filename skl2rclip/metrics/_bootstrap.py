@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,10 @@ def bootstrap_scores(
     Raises
     ------
     ValueError
-        If lengths do not fit, or there are fewer than two images, or groups, to draw from.
+        If lengths do not fit, there are fewer than two images, or groups, to draw from, a metric returns no number, or
+        one of two models is called "difference".
+    TypeError
+        If a metric is no function.
 
     References
     ----------
@@ -78,60 +82,100 @@ def bootstrap_scores(
     """
     check_integer("n_resamples", n_resamples, minimum=1)
     check_real("confidence_level", confidence_level, low=0, high=1, open_ends=True)
-    true = _rows(y_true)
-    models = predictions if isinstance(predictions, Mapping) else {"": predictions}
-    if len(models) > 2:
-        names = ", ".join(map(str, models))
-        raise ValueError(f"predictions must be of one model or of two, got {len(models)}: {names}.")
-    rows = {name: _rows(each) for name, each in models.items()}
+    true, models, functions = _rows(y_true, "y_true"), _by_name(predictions), _by_name(metrics)
+    rows = {name: _rows(each, _called("predictions", name)) for name, each in models.items()}
     for name, each in rows.items():
         if len(each) != len(true):
-            of = f"predictions[{name!r}]" if name else "predictions"
-            raise ValueError(f"{of} has {len(each)} rows, and y_true {len(true)} labels.")
-    of_groups = _members(groups, len(true))
-    functions = metrics if isinstance(metrics, Mapping) else {"": metrics}
-    drawn = _draws(of_groups, n_resamples, random_state)
-    every = slice(None)
+            raise ValueError(f"{_called('predictions', name)} has {len(each)} rows, and y_true {len(true)} labels.")
+    _check_names(rows, functions)
+    draws = _draws(_members(groups, len(true)), n_resamples, random_state)
+    of_draws = [
+        [
+            [_number(score(true[index], each[index]), name) for each in rows.values()]
+            for name, score in functions.items()
+        ]
+        for index in chain([slice(None)], draws)
+    ]
     found = Bunch()
-    for metric, function in functions.items():
-        values = {
-            name: np.array([function(true[index], each[index]) for index in (every, *drawn)], dtype=np.float64)
-            for name, each in rows.items()
-        }
-        if len(values) == 2:
-            one, other = values.values()
-            values["difference"] = one - other
-        summaries = {name: _summary(each, confidence_level) for name, each in values.items()}
-        found[metric] = summaries[""] if "" in summaries else Bunch(**summaries)
-    return found[""] if not isinstance(metrics, Mapping) else found
+    for name, values in zip(functions, np.moveaxis(np.array(of_draws), 0, -1), strict=True):  # (models, 1 + draws)
+        said = dict(zip(rows, values, strict=True))
+        if len(said) == 2:
+            said["difference"] = values[0] - values[1]
+        found[name] = Bunch()
+        found[name].update({model: _summary(each, confidence_level) for model, each in said.items()})
+        found[name] = found[name] if isinstance(predictions, Mapping) else found[name][None]
+    return found if isinstance(metrics, Mapping) else found[None]
 
 
-def _rows(values: Any) -> Any:
+def _by_name(given: Any) -> Mapping[Any, Any]:
+    """Several by their names, and a single one by None."""
+    return given if isinstance(given, Mapping) else {None: given}
+
+
+def _called(parameter: str, name: Any) -> str:
+    return parameter if name is None else f"{parameter}[{name!r}]"
+
+
+def _check_names(models: Mapping[Any, Any], functions: Mapping[Any, Any]) -> None:
+    if not 1 <= len(models) <= 2:
+        names = f": {', '.join(map(str, models))}" if models else ""
+        raise ValueError(f"predictions must be of one model or of two, got {len(models)}{names}.")
+    if len(models) == 2 and "difference" in models:
+        raise ValueError(
+            "predictions has a model called 'difference', as the result calls the first less the second: give it "
+            "another name."
+        )
+    if not functions:
+        raise ValueError("metrics holds no metric.")
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(
+                f"{_called('metrics', name)} must be a function (several: a dict of them), got {function!r}."
+            )
+
+
+def _rows(values: Any, name: str) -> Any:
     """Rows that an array of indices can choose from, of labels with an order of their own too."""
     values = getattr(values, "array", values)  # of a Series, whose index is not the place
-    return values if hasattr(values, "categories") else np.asarray(values)
+    if hasattr(values, "categories"):
+        return values
+    rows = np.asanyarray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if not rows.ndim:
+        kind = type(values).__name__
+        raise ValueError(f"{name} must hold a row for each image, got {kind}: make it a list first.")
+    return rows
+
+
+def _number(value: Any, name: Any) -> float:
+    """Check what a metric returned."""
+    try:
+        number = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        number = None
+    if value is None or number is None or number.ndim:
+        raise ValueError(f"{_called('metrics', name)} must return a number, got {type(value).__name__}.")
+    return float(number)
 
 
 def _members(groups: Any, n: int) -> list[np.ndarray]:
     """Rows of what is drawn together."""
-    if groups is None:
-        members = list(np.arange(n)[:, None])
-    else:
-        group = check_groups(groups, n)
-        members = [np.flatnonzero(group == number) for number in range(int(group.max(initial=-1)) + 1)]
-    if len(members) < 2:
+    group = np.arange(n) if groups is None else check_groups(groups, n)
+    counts = np.bincount(group)
+    if len(counts) < 2:
         kind = "images" if groups is None else "groups"
-        raise ValueError(f"There must be two {kind} to draw from, got {len(members)}.")
-    return members
+        raise ValueError(f"There must be two {kind} to draw from, got {len(counts)}.")
+    return np.split(np.argsort(group, kind="stable"), counts.cumsum()[:-1])
 
 
-def _draws(members: list[np.ndarray], n_resamples: int, random_state: Any) -> list[np.ndarray]:
+def _draws(members: list[np.ndarray], n_resamples: int, random_state: Any) -> Iterator[np.ndarray]:
+    """Draw rows anew, one draw at a time: as many as there are images take much memory together."""
     generator, n = check_random_state(random_state), len(members)
-    return [np.concatenate([members[i] for i in generator.randint(n, size=n)]) for _ in range(n_resamples)]
+    return (np.concatenate([members[i] for i in generator.randint(n, size=n)]) for _ in range(n_resamples))
 
 
 def _summary(values: np.ndarray, confidence_level: float) -> Bunch:
     """Name the score of all images, which comes first, and the percentiles of the draws that can be scored."""
     outside = 50 * (1 - confidence_level)
-    low, high = np.nanpercentile(values[1:], [outside, 100 - outside])
+    drawn = values[1:][~np.isnan(values[1:])]
+    low, high = np.percentile(drawn, [outside, 100 - outside]) if len(drawn) else (np.nan, np.nan)
     return Bunch(score=float(values[0]), low=float(low), high=float(high))

@@ -13,8 +13,6 @@ from skl2rclip._ordinal.ranks import RankScale, given_ranks, scale_of
 from skl2rclip._utils.arguments import check_choice, check_groups
 
 _WAYS = ("mean", "geometric", "max")
-# probability whose logarithm is still a number
-_MIN_PROBABILITY = 1e-300
 
 
 def pool_probabilities(
@@ -26,7 +24,8 @@ def pool_probabilities(
 
     - ``"mean"``: ``mean_i p_i``, which says what an image of the case shows, and stays as wide as the images differ;
     - ``"geometric"``: ``exp(mean_i log p_i)``, normalised, where the images show one and the same rank: what one of
-      them excludes is excluded, and what they agree on is not made narrower by their number;
+      them excludes is excluded, however many they are, and what they agree on is not made narrower by their number.
+      Where each rank is excluded by one or another, those are left that the fewest exclude;
     - ``"max"``: ``F(k) = prod_i F_i(k)``, the distribution of the highest rank among the images, where a case is as
       bad as the worst of them, and each errs by itself.
 
@@ -43,8 +42,8 @@ def pool_probabilities(
     Returns
     -------
     cases : ndarray of shape (m,)
-        Each case once, sorted, as pandas' ``groupby`` has them; ``y[np.unique(cases, return_index=True)[1]]`` are their
-        labels, where all images of a case have one.
+        Each case once, sorted as NumPy sorts them; ``y[np.unique(cases, return_index=True)[1]]`` are their labels,
+        where all images of a case have one.
     y_proba : ndarray of shape (m, K), float64
         A row for each, columns as they were.
 
@@ -83,10 +82,12 @@ def pool_probabilities(
     if how == "mean":
         return names, _mean_by(case, probabilities)
     if how == "geometric":
-        return names, softmax(_mean_by(case, np.log(np.maximum(probabilities, _MIN_PROBABILITY))), axis=1)
+        return names, _geometric_by(case, probabilities)
     scale, ordered = _in_rank_order(probabilities, ranks)
     below = np.ones((len(names), probabilities.shape[1]))
-    np.multiply.at(below, case, np.minimum(ordered.cumsum(axis=1), 1))
+    # what rounded rows lack of one is no probability of the highest rank, and would grow with the images
+    sums = ordered.cumsum(axis=1)
+    np.multiply.at(below, case, sums / sums[:, -1:])
     below[:, -1] = 1
     return names, np.diff(below, axis=1, prepend=0)[:, scale.class_order]
 
@@ -147,3 +148,10 @@ def _mean_by(case: np.ndarray, rows: np.ndarray) -> np.ndarray:
     sums = np.zeros((int(case.max()) + 1, rows.shape[1]))
     np.add.at(sums, case, rows)
     return sums / np.bincount(case)[:, None]
+
+
+def _geometric_by(case: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Geometric mean of the rows of each case, normalised; ranks that more of them exclude than others have nothing."""
+    excluded = _mean_by(case, (probabilities == 0).astype(np.float64))
+    logarithms = _mean_by(case, np.log(np.where(probabilities > 0, probabilities, 1)))
+    return softmax(np.where(excluded > excluded.min(axis=1, keepdims=True), -np.inf, logarithms), axis=1)

@@ -90,9 +90,25 @@ def test_raters_who_share_no_image_are_not_compared():
     np.testing.assert_allclose(combined.mean, [1.5, 2.5, 3.5, 4.5, 3.5, 5.5])
 
 
+def test_masked_ratings_are_missing():
+    table = np.ma.masked_array([[1, 2, 1], [2, 3, 3], [3, 99, 4]], [[0, 0, 0], [0, 0, 0], [0, 1, 0]])
+    masked, gap = combine_ratings(table), combine_ratings([[1, 2, 1], [2, 3, 3], [3, None, 4]])
+    np.testing.assert_array_equal(masked.mean, gap.mean)
+    np.testing.assert_array_equal(masked.target, gap.target)
+
+
+def test_enums_of_polars_say_their_order():
+    polars = pytest.importorskip("polars")
+    words = polars.Enum(["mild", "high", "deadly"])
+    raters = {"a": ["mild", "high", "deadly"], "b": ["mild", "high", "high"], "c": [None, "high", "deadly"]}
+    table = polars.DataFrame({name: polars.Series(each, dtype=words) for name, each in raters.items()})
+    assert combine_ratings(table).target.tolist() == ["mild", "high", "deadly"]
+
+
 @pytest.mark.parametrize(
     ("table", "options", "match"),
     [
+        ([[1, 2], [2, np.inf], [3, 3]], {}, "infinite number in row 1, column 1"),
         ([[1, 2], [None, float("nan")], [2, 2]], {}, r"no rating in row \[1\]"),
         ([[1], [2], [3]], {}, "with a single rating of each image, take these for y"),
         ([[1, None], [None, 2]], {}, "more ratings than images and raters"),

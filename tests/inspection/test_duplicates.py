@@ -51,6 +51,12 @@ def test_sets_that_contradict_or_cross_groups_come_first_and_stand_out():
     assert headings(draw(copies, IMAGES, labels, groups, n_sets=1)) == headings(display)[:1]
 
 
+def test_a_frame_of_polars_is_drawn_too():
+    polars = pytest.importorskip("polars")
+    display = draw(polars.DataFrame(copies_of([3, 7], [1, 8]).to_dict("list")), IMAGES)
+    assert headings(display) == ["set 0: 2 images", "set 1: 2 images"]
+
+
 def test_what_the_frame_knows_is_said_without_labels():
     copies = copies_of([0, 1], [2, 3]).assign(contradicts=[False, False, True, True])
     assert headings(draw(copies, IMAGES)) == ["set 1: 2 images, labels contradict", "set 0: 2 images"]
@@ -98,6 +104,7 @@ def test_tiles_headings_and_captions_do_not_overlap(size, tmp_path):
     [
         (([0, 1], IMAGES), {}, TypeError, "copies must be a frame .* got list without the column 'set'"),
         ((copies_of([0, 99]), IMAGES), {}, ValueError, "indices from 0 to 99, and X holds 12 images"),
+        ((copies_of([0, 1]).assign(index=[0.5, 1]), IMAGES), {}, ValueError, "a column 'index' of float64"),
         ((copies_of([0, 1]), IMAGES, [0]), {}, ValueError, "12 images in X and 1"),
         ((copies_of([0, 1]), IMAGES, None, [0]), {}, ValueError, "groups has the shape"),
         ((copies_of([0, 1]), np.zeros((12, 9))), {}, ValueError, "the X that find_duplicates was given"),

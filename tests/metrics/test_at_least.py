@@ -42,7 +42,22 @@ def test_what_no_image_tells_is_nan():
     np.testing.assert_array_equal(scores.specificity, [1, 1])
 
 
+def test_rounding_decides_nothing():
+    rng = np.random.default_rng(0)
+    y, neighbors = rng.integers(0, 5, 300), rng.multinomial(10, np.full(5, 0.2), 300)
+    for threshold in (0.3, 0.6, 0.9, 1.0):
+        scores = at_least_rank_scores(y, neighbors / 10, threshold=threshold)
+        for k in range(1, 5):
+            n, is_so = neighbors[:, k:].sum(axis=1), k <= y
+            assert scores.roc_auc[k - 1] == pytest.approx(roc_auc_score(is_so, n))
+            assert scores.sensitivity[k - 1] == pytest.approx(recall_score(is_so, n >= round(10 * threshold)))
+    tiny = np.array([1e-30, 1e-20, 1e-10])
+    assert at_least_rank_scores([0, 1, 1], np.stack([1 - tiny, tiny], axis=1)).roc_auc.tolist() == [1]
+
+
 def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="y_proba has a single column"):
+        at_least_rank_scores([0, 0], [[1.0], [1.0]])
     with pytest.raises(ValueError, match="threshold must be in"):
         at_least_rank_scores(Y, PROBA, threshold=2)
     with pytest.raises(ValueError, match="sum to one"):

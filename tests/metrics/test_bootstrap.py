@@ -1,5 +1,7 @@
 """Intervals of scores from images drawn anew."""
 
+import tracemalloc
+import warnings
 from functools import partial
 
 import numpy as np
@@ -59,9 +61,35 @@ def test_probabilities_and_labels_with_an_order_are_drawn_too():
     assert bootstrap_scores(words.astype(str), words.astype(str), known, n_resamples=5).score == 0
 
 
+def test_a_score_that_is_never_known_has_no_interval():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = bootstrap_scores(Y, SAID, lambda true, said: np.nan, n_resamples=3)
+    assert np.isnan([scores.score, scores.low, scores.high]).all()
+
+
+def test_names_may_be_of_any_kind():
+    scores = bootstrap_scores(Y, {"": SAID, 2: Y}, {"": mean_absolute_error}, n_resamples=3)
+    assert list(scores[""]) == ["", 2, "difference"]
+    assert scores[""]["difference"].score == scores[""][""].score > scores[""][2].score == 0
+
+
+def test_draws_are_made_one_by_one():
+    y = np.zeros(20_000, int)
+    tracemalloc.start()
+    bootstrap_scores(y, y, lambda true, said: 0, np.arange(20_000) % 20, n_resamples=50)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 6e6  # all of them take 8e6
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "match"),
     [
+        ((Y, {"ours": SAID, "difference": Y}), {}, "predictions has a model called 'difference'"),
+        ((Y, {}), {}, "one model or of two, got 0"),
+        ((iter(Y), SAID), {}, "y_true must hold a row for each image, got .*: make it a list first"),
+        ((Y, None), {}, "predictions must hold a row for each image, got NoneType"),
         ((Y, SAID[:9]), {}, "predictions has 9 rows, and y_true 200 labels"),
         ((Y, {"a": SAID, "b": SAID[1:]}), {}, r"predictions\['b'\] has 199 rows"),
         ((Y, dict.fromkeys("abc", SAID)), {}, "one model or of two, got 3: a, b, c"),
@@ -74,3 +102,18 @@ def test_probabilities_and_labels_with_an_order_are_drawn_too():
 def test_what_cannot_be_drawn_is_named(arguments, options, match):
     with pytest.raises(ValueError, match=match):
         bootstrap_scores(*arguments, mean_absolute_error, **options)
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "match"),
+    [
+        ("mae", TypeError, "metrics must be a function .*, got 'mae'"),
+        ({"mae": None}, TypeError, r"metrics\['mae'\] must be a function"),
+        ({}, ValueError, "metrics holds no metric"),
+        (lambda true, said: np.abs(true - said), ValueError, "metrics must return a number, got ndarray"),
+        ({"mae": lambda true, said: None}, ValueError, r"metrics\['mae'\] must return a number, got NoneType"),
+    ],
+)
+def test_what_is_no_metric_is_named(metric, error, match):
+    with pytest.raises(error, match=match):
+        bootstrap_scores(Y, SAID, metric)

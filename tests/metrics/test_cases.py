@@ -50,6 +50,21 @@ def test_certain_images_that_contradict_each_other_still_have_a_distribution():
         assert (pooled >= 0).all()
 
 
+def test_one_image_excludes_a_rank_however_many_there_are():
+    proba = np.tile([0.4, 0.4, 0.2], (1000, 1))
+    proba[7] = [0.0, 0.5, 0.5]
+    _, [pooled] = pool_probabilities(proba, np.zeros(1000), "geometric")
+    assert pooled[0] == 0
+    np.testing.assert_allclose(pooled[1:], [2 / 3, 1 / 3], atol=1e-3)
+    _, contradicting = pool_probabilities([[1, 0, 0], [0, 0, 1]], ["x", "x"], "geometric")
+    assert contradicting.tolist() == [[0.5, 0, 0.5]]
+
+
+def test_what_rounded_rows_lack_is_no_highest_rank():
+    _, [pooled] = pool_probabilities(np.tile([0.999, 0.0, 0.0], (100, 1)), np.zeros(100), "max")
+    assert pooled.tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -57,6 +72,13 @@ def test_certain_images_that_contradict_each_other_still_have_a_distribution():
         ((PROBA, ["a", None, "b", "c"]), "cases has a missing value at index 1"),
         ((PROBA[0], CASES), r"y_proba must have the shape \(n, K\)"),
         ((2 * PROBA, CASES), "sum to one"),
+        (
+            ([["low", "high"]] * 4, CASES),
+            "y_proba must hold rows of as many numbers as there are ranks",
+        ),
+        (([[0.5, 0.5], [1.0]] * 2, CASES), "y_proba must hold rows of as many numbers as there are ranks"),
+        ((iter(PROBA), CASES), "y_proba must hold rows of as many numbers as there are ranks"),
+        ((np.ma.masked_array(PROBA, PROBA == 0.2), CASES), "y_proba must hold probabilities, got .* NaN"),
         ((PROBA, CASES, "median"), "how must be"),
         ((PROBA, [1, "1", 2, 1]), "cases holds words beside numbers, such as '1' and 1: make all of them words"),
         ((PROBA, np.array([1, "a", 2, 1], dtype=object)), "cases holds words beside numbers"),
