@@ -176,6 +176,18 @@ def test_reference_and_gallery_point_at_each_other(site):
 
 
 @pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("inspection.LargestErrorsDisplay", "graded_photographs"),
+        ("inspection.PrototypeSimilarityDisplay", "what_the_prompt_does"),
+        ("inspection.DuplicateImagesDisplay", "copies_and_leaks"),
+    ],
+)
+def test_a_class_points_at_examples_that_use_its_methods_alone(site, name, example):
+    assert f"../gallery/{example}.html" in (site / "reference" / f"skl2rclip.{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
     ("docstring", "title"),
     [
         ("Any\n===\n\nMore.", None),
