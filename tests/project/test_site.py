@@ -219,6 +219,9 @@ def test_llms_txt_names_every_page_with_its_first_sentence(site, pages):
     listed = re.findall(r"^- \[[^\]]+\]\(([^)]+)\)(: .+)?$", text, flags=re.MULTILINE)
     not_read = re.compile(r"_modules/|genindex|py-modindex|search\.html|index\.html|_static/")
     assert {page for page, _ in listed} == {name for name in pages if not not_read.match(name)}
+    sentences = dict(listed)
+    assert sentences["repository/README.html"].startswith(": Ordinal image classification")  # and not its figure
+    assert sentences["when-to-use.html"].startswith(": Which way to a model")  # and not the end of a list
     silent = [page for page, said in listed if not said]
     assert [page for page in silent if "<p>" in article_of(site / page)] == []
     assert "mean_absolute_rank_error" in (site / "llms-full.txt").read_text(encoding="utf-8")
