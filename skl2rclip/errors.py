@@ -1,9 +1,9 @@
 """Every exception that this library raises itself, each also one of Python's own, so that either can be caught.
 
 A warning that one may want to silence by itself has a class here, too.
-
-How a file's name is written in a message is here as well, so that nothing of this library is imported.
 """
+
+# How a file's name is written in a message is here as well, so that nothing of this library is imported.
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from sphinx.addnodes import desc_content
 def first_sentence(doctree: nodes.document) -> str:
     """Return the first sentence of a page's text."""
     for paragraph in doctree.findall(nodes.paragraph):
-        if isinstance(paragraph.parent, nodes.section | desc_content):
+        is_figure = all(isinstance(child, nodes.image) for child in paragraph.children)
+        if isinstance(paragraph.parent, nodes.section | desc_content) and not is_figure:
             text = " ".join(paragraph.astext().split())
             return re.split(r"(?<=[.:?!]) (?=[A-Z`])", text)[0].rstrip(":")
     return ""

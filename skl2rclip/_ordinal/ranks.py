@@ -82,12 +82,18 @@ class RankScale:
             # who numbered them must not be told to take the numbers for ranks
             is_numbered = np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
             return f"{NUMBERED} Where nobody has numbered them: {add}" if is_numbered else f"{add} {NUMBERED}"
-        distinct = np.unique(y).tolist()
-        proposed = (distinct if holds_numbers(y) else plain_order(distinct)) or distinct
-        return (
-            f"{difference(y, name, self.ranks, 'the ranks')} List the labels as they are in {name}, lowest first, such "
-            f"as ranks={listing(proposed, _MAX_PASTED)}."
-        )
+        listed = f"ist the labels as they are in {name}, lowest first, such as ranks={_in_an_order(y)}."
+        nobody = "Where nobody has numbered them, l" if holds_numbers(y) else "L"
+        return f"{difference(y, name, self.ranks, 'the ranks')} {nobody}{listed}"
+
+
+def _in_an_order(labels: np.ndarray) -> str:
+    """List distinct labels in the order that is plain to see, or say that they still have to be ordered."""
+    distinct = np.unique(labels).tolist()
+    proposed = distinct if holds_numbers(labels) else plain_order(distinct)
+    if proposed is None:
+        return f"{listing(distinct, _MAX_PASTED)} put into the right order"
+    return listing(proposed, _MAX_PASTED)
 
 
 def rank_scale(y: Any, ranks: Any = None, rank_names: Any = None) -> tuple[RankScale, np.ndarray]:

@@ -131,6 +131,20 @@ def test_words_and_numbers_are_never_compared(y, ranks, message):
         rank_scale(y, ranks)
 
 
+@pytest.mark.parametrize(
+    ("y", "ranks", "end"),
+    [
+        (["b", "c", "a"], [0, 1, 2], "L.* such as ranks=['a', 'b', 'c'] put into the right order."),
+        (["low", "high"], [0, 1], "L.* such as ranks=['low', 'high']."),
+        ([0, 1], ["low", "high"], "Where nobody has numbered them, l.* such as ranks=[0, 1]."),
+    ],
+)
+def test_labels_of_another_kind_are_proposed_in_an_order_only_where_it_is_known(y, ranks, end):
+    start, rest = end.split(".*")
+    with pytest.raises(ValueError, match=f" {start}ist the labels as they are in y, lowest first,{re.escape(rest)}$"):
+        rank_scale(y, ranks)
+
+
 def test_ranks_may_hold_labels_that_no_image_shows():
     scale, target = rank_scale([3, 1], ranks=range(5))
     assert len(scale.ranks) == 5

@@ -176,6 +176,18 @@ def test_reference_and_gallery_point_at_each_other(site):
 
 
 @pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("inspection.LargestErrorsDisplay", "graded_photographs"),
+        ("inspection.PrototypeSimilarityDisplay", "what_the_prompt_does"),
+        ("inspection.DuplicateImagesDisplay", "copies_and_leaks"),
+    ],
+)
+def test_a_class_points_at_examples_that_use_its_methods_alone(site, name, example):
+    assert f"../gallery/{example}.html" in (site / "reference" / f"skl2rclip.{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
     ("docstring", "title"),
     [
         ("Any\n===\n\nMore.", None),
@@ -207,6 +219,9 @@ def test_llms_txt_names_every_page_with_its_first_sentence(site, pages):
     listed = re.findall(r"^- \[[^\]]+\]\(([^)]+)\)(: .+)?$", text, flags=re.MULTILINE)
     not_read = re.compile(r"_modules/|genindex|py-modindex|search\.html|index\.html|_static/")
     assert {page for page, _ in listed} == {name for name in pages if not not_read.match(name)}
+    sentences = dict(listed)
+    assert sentences["repository/README.html"].startswith(": Ordinal image classification")  # and not its figure
+    assert sentences["when-to-use.html"].startswith(": Which way to a model")  # and not the end of a list
     silent = [page for page, said in listed if not said]
     assert [page for page in silent if "<p>" in article_of(site / page)] == []
     assert "mean_absolute_rank_error" in (site / "llms-full.txt").read_text(encoding="utf-8")
