@@ -69,6 +69,13 @@ def test_every_kind_of_fit_has_scores_that_are_saved_with_it(parameters, make_cl
         np.testing.assert_array_equal(again.score_samples(new[1]), scores)
 
 
+def test_a_tower_that_may_be_trained_and_is_not_has_the_scores_of_a_frozen_one(make_classifier, shades, new):
+    untrained = make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=0).fit(*shades)
+    frozen = make_classifier(prompt_epochs=1).fit(*shades)
+    assert untrained.offset_ == pytest.approx(frozen.offset_, abs=1e-4)
+    np.testing.assert_allclose(untrained.score_samples(new[1]), frozen.score_samples(new[1]), atol=1e-4)
+
+
 def test_logits_and_scores_come_of_one_pass(fitted_classifier, new, through_tower):
     for parameters in ({"mirror": True}, {}):
         clf = fitted_classifier(**parameters)
