@@ -46,7 +46,7 @@ class AttributionDisplay(ContactSheet):
     thumbnails : list of m Thumbnail
         Small images, or why there is none.
     expectations : ndarray of shape (m,)
-        What `predict_expectation` says.
+        What `predict_expectation` says, in float32 whatever `precision` is.
     y_pred, y_true : sequence of m labels, optional
         Predicted and true labels, for the captions.
     title : str
