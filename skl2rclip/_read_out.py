@@ -178,8 +178,8 @@ class ReadOutMixin:
         if not hasattr(fitted, "offset_"):
             raise NotFittedError(
                 "score_samples: this model does not know what its training images looked like. It was made by "
-                "fit_zero_shot, by partial_fit alone, without epochs (prompt_epochs=0), from a single image or group, "
-                "or saved before models had scores: fit again."
+                "fit_zero_shot, by partial_fit alone or with image_tower='finetune', without epochs (prompt_epochs=0), "
+                "from a single image or group (copies of one image, say), or saved before models had scores: fit again."
             )
         return fitted._scores(X)
 

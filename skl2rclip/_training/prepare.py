@@ -117,7 +117,7 @@ def _leverage(
     request: FitRequest, learner: Learner, training: TrainingData, seen: np.ndarray, measured: Measurement | None
 ) -> Leverage | None:
     """Learn what images are usual, where they are embedded as they will be; a single pass keeps what is known."""
-    if learner.tower is not None or training.images is None:
+    if training.images is None or training.pixels is not None:  # a tower that is trained will see them otherwise
         return None
     if request.one_pass:
         return None if request.previous is None else request.previous.leverage

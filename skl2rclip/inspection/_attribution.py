@@ -17,6 +17,7 @@ from skl2rclip._images.preprocessing import Preprocessing
 from skl2rclip._ordinal.labels import check_labels
 from skl2rclip._utils.arguments import check_integer, check_lengths, check_real
 from skl2rclip._utils.devices import explain_out_of_memory, resolve_device
+from skl2rclip.errors import InvalidParameterError
 from skl2rclip.inspection._contact_sheet import ContactSheet
 from skl2rclip.inspection._drawing import AS_IT_IS, display_names, pyplot, short, styled
 from skl2rclip.inspection._responses import as_sequence, before_last, learned_by, ordered_scale, rows_of
@@ -45,7 +46,7 @@ class AttributionDisplay(ContactSheet):
     thumbnails : list of m Thumbnail
         Small images, or why there is none.
     expectations : ndarray of shape (m,)
-        What `predict_expectation` says.
+        What `predict_expectation` says, in float32 whatever `precision` is.
     y_pred, y_true : sequence of m labels, optional
         Predicted and true labels, for the captions.
     title : str
@@ -175,16 +176,16 @@ class AttributionDisplay(ContactSheet):
             scale.encode(labels)  # which names those that are no ranks
         indices = np.arange(min(n_images, len(X)))
         images = before_last(estimator, rows_of(X, indices)) if len(X) else X
-        check_images(who, images, None)
-        occluded = _Occluded(classifier, images, window) if len(X) else None
+        check_images(who, images, None, "give the images themselves as X")
+        occluded = _Occluded(classifier, images, window)
         thumbnails = thumbnails_of(images, indices, _SIDE, WhiteLevel(classifier.white_level))
         ranks, names = scale.ranks.tolist(), display_names(scale, display_labels)
         return cls(
             indices,
-            [] if occluded is None else [occluded.map_on(row, each.pixels) for row, each in enumerate(thumbnails)],
+            [occluded.map_on(row, each.pixels) for row, each in enumerate(thumbnails)],
             thumbnails=thumbnails,
-            expectations=np.empty(0) if occluded is None else occluded.expectations,
-            y_pred=classifier.predict(images).tolist() if len(X) else [],
+            expectations=occluded.expectations,
+            y_pred=classifier.predict(images).tolist(),
             y_true=None if labels is None else labels[indices].tolist(),
             title=f"What moves the expected rank: {len(indices)} of {len(X)} images",
             display_labels=dict(zip(ranks, names, strict=True)),
@@ -362,8 +363,12 @@ def _captum(who: str) -> Any:
 
 
 def _check_window(window: float) -> None:
-    if not check_real("window", window, 0, 1):
-        raise ValueError(f"window must be in (0, 1], got {window!r}: 0.25 is a quarter of the side.")
+    try:
+        is_share = check_real("window", window, 0, 1) > 0
+    except InvalidParameterError:
+        is_share = False
+    if not is_share:
+        raise InvalidParameterError(f"window must be in (0, 1], got {window!r}: 0.25 is a quarter of the side.")
 
 
 def _refuse_tables(who: str, classifier: Any) -> None:

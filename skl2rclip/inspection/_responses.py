@@ -133,10 +133,12 @@ def words_of(estimator: Any) -> dict[Any, str]:
 
 
 def as_sequence(X: Any) -> Any:
-    """Return X, or a list of what it hands out where it can be gone through only once; refuse a single path."""
+    """Return X, or a list of what it hands out where it can be gone through only once; refuse what is no sequence."""
     if isinstance(X, str | bytes | os.PathLike | ImageCrop):
         shown = "the contents of a file" if isinstance(X, bytes) else repr(X)
         raise ValueError(f"X must be a sequence of images, got one ({shown}): write [image].")
+    if not any(hasattr(X, name) for name in ("__getitem__", "__iter__", "shape")):
+        raise TypeError(f"X must be a sequence of images, or the rows of a table, got {type(X).__name__} ({X!r}).")
     return list(X) if hasattr(X, "__iter__") and not hasattr(X, "__getitem__") else X
 
 

@@ -69,6 +69,13 @@ def test_every_kind_of_fit_has_scores_that_are_saved_with_it(parameters, make_cl
         np.testing.assert_array_equal(again.score_samples(new[1]), scores)
 
 
+def test_a_tower_that_may_be_trained_and_is_not_has_the_scores_of_a_frozen_one(make_classifier, shades, new):
+    untrained = make_classifier(image_tower="finetune", prompt_epochs=1, image_epochs=0).fit(*shades)
+    frozen = make_classifier(prompt_epochs=1).fit(*shades)
+    assert untrained.offset_ == pytest.approx(frozen.offset_, abs=1e-4)
+    np.testing.assert_allclose(untrained.score_samples(new[1]), frozen.score_samples(new[1]), atol=1e-4)
+
+
 def test_logits_and_scores_come_of_one_pass(fitted_classifier, new, through_tower):
     for parameters in ({"mirror": True}, {}):
         clf = fitted_classifier(**parameters)
@@ -96,8 +103,9 @@ def test_groups_are_left_out_together(make_classifier, shades):
     alone = make_classifier(prompt_epochs=1).fit(X, y)
     together = make_classifier(prompt_epochs=1).fit(X, y, groups=groups)
     assert together.offset_ < alone.offset_
-    with pytest.raises(NotFittedError, match="a single image or group"):
-        make_classifier(prompt_epochs=1).fit(X, y, groups=np.zeros(40)).score_samples(X)
+    for same, groups in ((X, np.zeros(40)), ([X[0]] * 40, None)):
+        with pytest.raises(NotFittedError, match=r"a single image or group \(copies of one image"):
+            make_classifier(rank_targets="hard", prompt_epochs=1).fit(same, y, groups=groups).score_samples(X)
 
 
 def test_partial_fit_keeps_what_a_fit_has_seen_and_has_nothing_of_its_own(make_classifier, shades, new):
@@ -111,7 +119,7 @@ def test_partial_fit_keeps_what_a_fit_has_seen_and_has_nothing_of_its_own(make_c
     again = clf.set_params(warm_start=True).fit(new[0], np.tile(np.arange(5), 20))
     assert not np.allclose(again.score_samples(new[1]), before)
     tuned = make_classifier(image_tower="finetune", rank_targets="hard", prompt_epochs=1, image_epochs=1).fit(X, y)
-    with pytest.raises(NotFittedError, match="fit again"):
+    with pytest.raises(NotFittedError, match=r"partial_fit .*image_tower='finetune'.*fit again"):
         tuned.partial_fit(X[:5], y[:5]).score_samples(X)
 
 

@@ -197,10 +197,16 @@ def test_what_has_no_image_is_refused_by_name(make_classifier, shades, tiny):
 def test_what_cannot_be_is_refused_before_any_work(seeing, tmp_path, monkeypatch):
     X, y, _ = squares(3, 0)
     for window in (0, -0.1, 1.5, "a"):
-        with pytest.raises(ValueError, match="window must be in"):
+        with pytest.raises(InvalidParameterError, match=r"window must be in \(0, 1\], got .* a quarter of the side"):
             AttributionDisplay.from_estimator(seeing, X, window=window)
     with pytest.raises(InvalidParameterError, match="n_images"):
         AttributionDisplay.from_estimator(seeing, X, n_images=0)
+    for images in (None, 3):
+        with pytest.raises(TypeError, match=r"X must be a sequence of images.*got"):
+            AttributionDisplay.from_estimator(seeing, images)
+    for images in ([], X[0]):  # there is no parameter named images
+        with pytest.raises(ValueError, match="AttributionDisplay shows images: give the images themselves as X"):
+            AttributionDisplay.from_estimator(seeing, images)
     with pytest.raises(ValueError, match="2"):
         AttributionDisplay.from_estimator(seeing, X, y[:2])
     with pytest.raises(ValueError, match="9"):
