@@ -59,6 +59,10 @@ def test_images_of_every_format_are_read_as_their_files(whole_images):
     n_read = 0
     for kind, content in whole_images:
         try:
+            Image.open(io.BytesIO(content)).load()
+        except OSError:  # which Pillow has written: before 13, TGA of one bit a pixel
+            continue
+        try:
             expected = np.asarray(open_image(content))
         except ValueError:  # mode I, drawings
             continue
