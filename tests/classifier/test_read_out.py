@@ -210,8 +210,8 @@ def test_a_prediction_during_a_fit_is_that_of_one_model(zero_shot, shades, monke
     other = zero_shot(ranks=[3, 4]).fit_zero_shot()
     before, logits = getattr(estimator, method)(X), type(other._state).logits
 
-    def fitted_meanwhile(state, data, settings):
-        result = logits(state, data, settings)
+    def fitted_meanwhile(state, *args):
+        result = logits(state, *args)
         estimator._adopt(other._state)
         return result
 

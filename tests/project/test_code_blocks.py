@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import logging
 import os
 import re
 from pathlib import Path
 
 import pytest
+import sklearn
 
 from skl2rclip import L2RCLIPClassifier
 from tests.support.pages import PAGES, ROOT, blocks, given_names, page_block, write_data_sets
@@ -137,8 +139,19 @@ def with_less(block, tiny):
     return block
 
 
+@pytest.fixture
+def settings_as_they_were():
+    """Take back what pages set for the whole process."""
+    root, ours = logging.getLogger(), logging.getLogger("skl2rclip")
+    before = list(root.handlers), ours.level
+    with sklearn.config_context():
+        yield
+    root.handlers[:] = before[0]
+    ours.setLevel(before[1])
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("quick_defaults")
+@pytest.mark.usefixtures("quick_defaults", "settings_as_they_were")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "first-hour.md" and blocks(page)])
 def test_each_block_of_a_page_runs_after_those_before_it(page, tiny, fitted_classifier, tmp_path, monkeypatch):
     for module in ("captum", "matplotlib", "pandas"):

@@ -77,7 +77,7 @@ def test_a_child_does_not_wait_for_locks_that_threads_of_its_parent_held():
     def child():
         with cache() as mine:
             mine.put({key: np.ones(4, np.float32) for key in KEYS})
-        account.give_back(0)
+        account.take(threading.Event(), 0, None)
         backbone.unload_backbones()
         return len(_memory.lookup(KEYS)), _memory._n_bytes
 
