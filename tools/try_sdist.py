@@ -56,6 +56,7 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        scratch.chmod(0o755)  # as folders are that people unpack into: some tests become another user
         source, wheel = build(options.keep or scratch / "dist")
         if options.version not in (None, source.name.removesuffix(".tar.gz").partition("-")[2]):
             raise SystemExit(f"{source.name} is not of version {options.version}: tag the commit that is checked out.")
