@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -83,6 +83,11 @@ class ImageEncoding:
         """Whether the tower runs on the CPU as it is, not compiled."""
         return self.device.type == "cpu" and not hasattr(self.tower, "_orig_mod")
 
+    @cached_property
+    def _precision(self) -> str:
+        """In which the tower computes; its modules are looked through once, not for each batch."""
+        return resolve_precision(precision_of(self.tower, self.precision), self.device)
+
     def _n_parts(self, batch: Tensor) -> int:
         """Choose how many parts of a batch pass the tower side by side: one for each thread, or more."""
         # elsewhere batches are begun long before they are done; compiling is for one size
@@ -95,11 +100,10 @@ class ImageEncoding:
         return min(n_parts, len(batch))
 
     def _of_batch(self, batch: Tensor) -> Tensor:
-        precision = resolve_precision(precision_of(self.tower, self.precision), self.device)
-        if self.is_plain and precision == "bfloat16" and len(batch) == 1:
+        if self.is_plain and self._precision == "bfloat16" and len(batch) == 1:
             # torch's attention on the CPU rounds one row otherwise than several
             return self._of_batch(batch.expand(2, -1, -1, -1))[:1]
-        with autocast_for(precision, self.device):
+        with autocast_for(self._precision, self.device):
             rows = self.tower(normalize(to_device(batch, self.device), self.preprocessing)).float()
         if self.embedding_width is None:
             return F.normalize(rows, dim=-1)

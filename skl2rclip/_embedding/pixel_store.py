@@ -44,7 +44,7 @@ class _Account:
     def take(self, store: object, n_bytes: int, max_memory: int | None) -> bool:
         """Take bytes for as long as a store is there, and say whether they fit beside the other pixels.
 
-        Embeddings make room for them.
+        What is kept of embeddings is dropped for them.
         """
         with self._lock:
             if n_bytes > 0 and max_memory is not None and self.n_bytes + n_bytes > max_memory:

@@ -358,7 +358,7 @@ class AtLeastRankDisplay:
         Parameters
         ----------
         ax : Axes, or three of them, optional
-            Where; one gives its room to all panels. By default in a new figure.
+            Where; one is divided into all panels. By default in a new figure.
         kind : {"scores", "differences"}, default="scores"
             ``"differences"`` draws how far the first model is from each other one.
         errorbar_kw : dict, optional

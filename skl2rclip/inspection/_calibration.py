@@ -156,7 +156,7 @@ class RankCalibrationDisplay:
         Parameters
         ----------
         ax : Axes, or two of them, optional
-            Where; one gives its room to both panels. By default in a new figure.
+            Where; one is divided into both panels. By default in a new figure.
         kind : {"both", "coverage", "pit"}, default="both"
             Which panels.
         line_kw, bar_kw : dict, optional

@@ -204,7 +204,7 @@ class RankDistributionDisplay:
         Parameters
         ----------
         ax : Axes, or two of them, optional
-            Where; one gives its room to both panels. By default in a new figure.
+            Where; one is divided into both panels. By default in a new figure.
         bar_kw : dict, optional
             For `Axes.bar` of the probabilities.
 

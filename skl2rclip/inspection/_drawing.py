@@ -53,7 +53,7 @@ def pyplot(who: str) -> Any:
 def panels(who: str, ax: Any, size: tuple[float, float], ratios: Sequence[float] = (1,)) -> list[Any]:
     """Make the panels of a display side by side, which have widths in these ratios.
 
-    They are drawn in `ax`: Axes for each, or one that gives its room to all; or in a new figure of this `size` in
+    They are drawn in `ax`: Axes for each, or one that is divided into all; or in a new figure of this `size` in
     inches.
     """
     plt = pyplot(who)

@@ -260,7 +260,7 @@ class PairedErrorsDisplay:
         Parameters
         ----------
         ax : Axes, or two of them, optional
-            Where; one gives its room to both panels. By default in a new figure.
+            Where; one is divided into both panels. By default in a new figure.
         errorbar_kw : dict, optional
             For `Axes.errorbar` of both panels.
 

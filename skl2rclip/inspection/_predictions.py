@@ -246,7 +246,7 @@ class RankPredictionDisplay:
         Parameters
         ----------
         ax : Axes, or two of them, optional
-            Where; one gives its room to both panels. By default in a new figure.
+            Where; one is divided into both panels. By default in a new figure.
         kind : {"both", "predictions", "errors"}, default="both"
             Which panels.
         max_points : int, default=200
