@@ -147,7 +147,7 @@ def write(store: Path, file: Path, backbone: str) -> None:
     if worded:
         said += [wording_statements(worded, wording) for wording in WORDINGS]
     parts = [
-        "# Evidence: words that the backbone knows",
+        f"# Evidence: words that {backbone} knows",
         f"Made by `python benchmarks/known_words.py`: {len(good)} cells, seeds in each: {seeds_of(good)}, {backbone}, "
         "CPU. Errors are MAE in ranks on test images, mean ± half of the 95% interval over the seeds. 'nothing set' is "
         "`L2RCLIPClassifier` with backbone, prompt, ranks and seed, 'words left out' the same with "

@@ -363,7 +363,7 @@ def write(store: Path, file: Path, backbone: str = BACKBONE) -> None:
     ]
     fits = tuple(row for row in rows_of(cells) if by_fit(row))
     parts = [
-        "# Evidence: few images a rank",
+        f"# Evidence: few images a rank, {backbone}",
         *introduction(cells, about, backbone),
         "## What holds",
         "\n".join(f"- {line}" for line in statements),

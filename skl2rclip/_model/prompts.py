@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from skl2rclip._clip.text_tower import TextTower
 from skl2rclip._clip.tokenizer import PromptTokenizer
 from skl2rclip._model.modules import RankFormer
+from skl2rclip._ordinal.order_inference import spoken
 from skl2rclip._utils.arguments import warn_user
 from skl2rclip.errors import InvalidParameterError
 
@@ -78,7 +79,7 @@ def tokenize_whole_prompts(
 ) -> PromptTokens:
     """Tokenise the words of a prompt and nothing else, as zero-shot CLIP has them; cut only where they do not fit."""
     n_words = count_words(tokenizer, prompt)
-    most = _max_context_tokens(tokenizer, [tokenizer.words(name, "a") for name in names])
+    most = _max_context_tokens(tokenizer, [tokenizer.words(name, "a") for name in spoken(names)])
     return _tokenized(tokenizer, prompt, names, max(0, min(n_words, most)), position)[0]
 
 
@@ -96,12 +97,13 @@ def _tokenized(
     tokenizer: PromptTokenizer, prompt: str, names: Sequence[str], n_context: int | str, position: str
 ) -> tuple[PromptTokens, int]:
     """Tokens of the prompts, and how many the words of the prompt would have, of which `n_context` are taken."""
+    said = spoken(names)
     before, after = split_prompt(prompt)
     given, n_words = n_context, count_words(tokenizer, prompt)
-    leads, follows = _around(prompt, names, n_words if isinstance(given, str) else given, position)
+    leads, follows = _around(prompt, said, n_words if isinstance(given, str) else given, position)
     first, rest = tokenizer.words(before, follows if after is None else ""), tokenizer.words(after or "", follows)
     context = first + rest
-    ranks = [tokenizer.words(name, leads) for name in names]
+    ranks = [tokenizer.words(name, leads) for name in said]
     for name, words in zip(names, ranks, strict=True):
         if not words:
             raise InvalidParameterError(f"rank_names: {name!r} has no token that the model knows.")

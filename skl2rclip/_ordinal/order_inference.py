@@ -12,15 +12,28 @@ from collections.abc import Iterable, Sequence
 
 # lowest first; words on one step mean nearly the same, and where two of them meet no order is plain
 _SCALES = """
-    extremely low, lowest < very low, minimal < low < medium low, moderately low, below average <
-        medium, moderate, mid, middle, average, normal, intermediate < medium high, moderately high, above average <
-        high < very high < extremely high, highest
-    none, no, absent, normal, healthy, no dr < minimal, very mild, trace < mild, slight, minor < mild to moderate <
-        moderate < moderate to severe < severe, marked, major < very severe, extreme, critical, proliferative,
-        proliferative dr
+    none, no, absent, zero < extremely low, lowest < very low, minimal < low <
+        medium low, moderately low, below average < medium, moderate, mid, middle, average, normal, intermediate <
+        medium high, moderately high, above average < high < very high < extremely high, highest, extreme
+    none, no, non, absent, negative, normal, healthy, no dr < doubtful, questionable < minimal, very mild, trace <
+        mild, slight, minor, mild npdr < mild to moderate < moderate, moderate npdr < moderate to severe <
+        severe, marked, major, severe npdr < very severe, extreme, critical, proliferative, proliferative dr,
+        proliferate dr, pdr
+    none, no, no damage, undamaged, intact < minor, minor damage, slight damage < moderate, moderate damage <
+        major, major damage < severe, severe damage < destroyed, collapsed
+    none, no, absent, negative < very weak < weak < medium, moderate < strong < very strong
+    none, no, absent, normal, healthy, background < early < mid, middle, intermediate < late, advanced
+    none, absent, empty, clear < sparse, light < medium, moderate < dense, heavy < very dense, very heavy, congested
+    underweight < normal, normal weight < overweight < obese
+    normal < osteopenia < osteoporosis
+    new < used < worn < worn out
+    fresh < half fresh < stale < spoiled, rotten
+    raw, rare < medium rare < medium < medium well < well done < overcooked, burnt, burned
+    clean < slightly dirty < dirty < very dirty
+    sharp < slightly blurry, slightly blurred < blurry, blurred < very blurry, very blurred
     minor < moderate < major < critical
-    tiny, very small, extra small < small < medium, mid, middle, average, medium sized < large, big <
-        very large, very big, extra large < huge, giant, enormous
+    tiny, very small, extra small, x small < small < medium, mid, middle, average, medium sized < large, big <
+        very large, very big, extra large, x large < huge, giant, enormous
     xxs < xs < s < m < l < xl < xxl < xxxl
     never < almost never, rarely, seldom, very rarely < occasionally < sometimes < often, frequently <
         usually, very often < almost always, nearly always < always
@@ -44,7 +57,6 @@ _SCALES = """
     very light < light < medium, moderate < dark, heavy < very dark, very heavy
     very dark < dark < dim < bright < very bright
     very easy < easy < medium, moderate, intermediate < hard, difficult < very hard, very difficult
-    very weak < weak < medium, moderate < strong < very strong
     novice, beginner < elementary < intermediate < advanced < expert
     junior < mid, middle, intermediate < senior < lead, principal
     very thin < thin < medium < thick < very thick
@@ -102,7 +114,9 @@ _RANGE = re.compile(
 _INTERVAL = re.compile(r"[(\[]\s*([^,\s]+)\s*,\s*([^,\s]+)\s*[)\]]")
 _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?")
 
-_PLACE = re.compile(r"(\d{1,3})\s*[-.:)]?\s*[^\W\d].*")
+# between words without spaces, as VeryMild
+_JOINED = re.compile(r"(?<=[a-z]{2})(?=[A-Z][a-z])")
+_PLACE = re.compile(r"(\d{1,3})\s*[-.:)]?\s*([^\W\d].*)")
 
 # no label that somebody gives is longer, and regular expressions are slow on such
 _MAX_LENGTH = 100
@@ -146,8 +160,25 @@ def _written(word: str, writing: re.Pattern[str]) -> float | None:
     return int(whole) if not match["decimals"] else float(whole + match["decimals"].replace(",", "."))
 
 
+def spoken(names: Sequence[str]) -> list[str]:
+    """Names of ranks as one would say them: ``No_DR`` as "No DR", ``VeryMild`` as "Very Mild".
+
+    Places that stand before all of them are left out, as of ``0_healthy`` and ``1_rusty``.
+    """
+    apart = [_apart(name) for name in names]
+    simple = [_simple(name) for name in names]
+    if len(names) < 2 or max(map(len, names)) > _MAX_LENGTH or _of_places(simple) is None or _of_ranges(simple):
+        return apart
+    rest = [match[2] for match in map(_PLACE.fullmatch, apart) if match]
+    return rest if len({word.casefold() for word in rest}) == len(names) else apart
+
+
+def _apart(word: str) -> str:
+    return " ".join(_JOINED.sub(" ", word).replace("_", " ").split())
+
+
 def _simple(word: str) -> str:
-    return re.sub(r"[$€£%°]", "", " ".join(word.casefold().replace("_", " ").split()))
+    return re.sub(r"[$€£%°]", "", _apart(word).casefold())
 
 
 def _of_numbers(words: Sequence[str]) -> list[_Key] | None:

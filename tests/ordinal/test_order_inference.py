@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from skl2rclip._ordinal.order_inference import plain_order
+from skl2rclip._ordinal.order_inference import plain_order, spoken
 
 PLAIN = [
     ["1930s", "1940s", "1950s", "2010s"],
@@ -35,7 +35,18 @@ PLAIN = [
     ["XS", "S", "M", "L", "XL"],
     ["never", "rarely", "sometimes", "often", "always"],
     ["bad", "poor", "fair", "good", "excellent"],
+    ["none", "low", "medium", "high"],
+    ["none", "very low", "low", "high", "very high", "extreme"],
     ["none", "mild", "moderate", "severe"],
+    ["Healthy", "Doubtful", "Minimal", "Moderate", "Severe"],
+    ["NonDemented", "VeryMildDemented", "MildDemented", "ModerateDemented"],
+    ["no-damage", "minor-damage", "major-damage", "destroyed"],
+    ["No_DR", "Mild", "Moderate", "Severe", "Proliferate_DR"],
+    ["absent", "weak", "strong"],
+    ["normal", "early", "advanced"],
+    ["clear", "light", "heavy"],
+    ["small", "x-large"],
+    ["rare", "medium-rare", "medium", "well done"],
     ["No DR", "Mild", "Moderate", "Severe", "Proliferative DR"],
     ["young", "middle-aged", "old"],
     ["Monday", "Wednesday", "Sunday"],
@@ -57,6 +68,8 @@ NOT_PLAIN = [
     ["2,5", "10,0"],  # decimal commas
     ["0,125", "1"],
     ["void", "dim", "mild"],
+    ["light", "dark", "dense"],
+    ["new", "old"],
     ["", "a"],
     ["a" * 5000, "1" * 5000],
     ["one"],
@@ -77,3 +90,21 @@ def test_plain_orders_are_found_however_labels_come(order, seed):
 def test_where_no_order_is_plain_there_is_none(labels):
     assert plain_order(labels) is None
     assert plain_order(labels[::-1]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["No_DR", "Mild", "Proliferate_DR"], ["No DR", "Mild", "Proliferate DR"]),
+        (["0_healthy", "1_VeryMild", "2.severe"], ["healthy", "Very Mild", "severe"]),
+        (["01 new", "02 worn"], ["new", "worn"]),
+        (["1 star", "2 stars", "3 stars"], ["1 star", "2 stars", "3 stars"]),  # counted
+        (["0 dry", "2 wet"], ["0 dry", "2 wet"]),  # no places: one is missing
+        (["0 dry", "1 Dry"], ["0 dry", "1 Dry"]),  # nothing else tells them apart
+        (["0", "1", "10"], ["0", "1", "10"]),
+        (["McIntosh", "pH 7", "XL"], ["McIntosh", "pH 7", "XL"]),
+        (["_", "a  b"], ["", "a b"]),
+    ],
+)
+def test_names_are_said_as_words(names, said):
+    assert spoken(names) == said
