@@ -6,6 +6,7 @@ that a report needs no fit. What is there is not fitted again: remove the folder
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
@@ -69,10 +70,15 @@ def has_fits(store: Path, method: str) -> bool:
 
 @functools.cache
 def state_of_library() -> str:
-    """A few digits that differ where the library's code does."""
+    """A few digits that differ where the library's code does, whatever its comments and docstrings say."""
     digest = hashlib.sha256()
     for file in sorted(Path(skl2rclip.__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
+        tree = ast.parse(file.read_bytes())
+        for node in ast.walk(tree):
+            has_one = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if has_one and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+        digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
 
 

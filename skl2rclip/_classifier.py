@@ -107,9 +107,10 @@ class L2RCLIPClassifier(
         gives the order, else numbers and pandas' intervals sort; for words the error proposes an order where one is
         plain to see.
     rank_names : mapping, list or callable, optional
-        Words for the prompts: by label, in rank order, or computed from a label. By default the label itself. Names
-        that CLIP has read in captions of such images start the training nearer to its end. A pickle or deep copy of a
-        fitted model holds `rank_names_` in the place of a function; ``clone`` keeps the function.
+        Words for the prompts: by label, in rank order, or computed from a label. By default the label itself. Prompts
+        have ``No_DR`` as "No DR", and ``0_dry`` beside ``1_wet`` as "dry". Names that CLIP has read in captions of such
+        images start the training nearer to its end. A pickle or deep copy of a fitted model holds `rank_names_` in the
+        place of a function; ``clone`` keeps the function.
     prompt : str, default="a photo of"
         Words that the context tokens start from; say what is graded. One ``{}`` places the rank among them, as in
         ``"a photo of a {} year old person"``.

@@ -53,6 +53,11 @@ def pytest_configure(config):
         config.option.loadscopereorder = False
 
 
+def pytest_make_parametrize_id(config, val, argname):
+    """Name long bytes by their number: colour profiles hold the second that they are made in, in each process another."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) and len(val) > 20 else None
+
+
 def pytest_collection_modifyitems(config, items):
     places = {config.rootpath / "tests" / name: place for place, name in enumerate(BEGIN_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
