@@ -54,7 +54,7 @@ def pytest_configure(config):
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """Name long bytes by their number: colour profiles hold the second that they are made in, in each process another."""
+    """Name long bytes by their number: colour profiles hold the second in which each process makes them."""
     return f"{len(val)} bytes" if isinstance(val, bytes) and len(val) > 20 else None
 
 
