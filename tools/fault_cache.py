@@ -356,6 +356,7 @@ def killed_writers(root: Path, count: int) -> Iterator[Outcome]:
     context = multiprocessing.get_context("fork")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of forks beside threads
         for _ in range(count):
             process = context.Process(target=write, daemon=True)
             process.start()

@@ -158,7 +158,8 @@ def may_be_image(path: str) -> bool:
     from PIL import Image
 
     suffix = os.path.splitext(path)[1].lower()
-    return suffix in Image.registered_extensions() or suffix in (".dcm", ".heic", ".jxl")
+    # some plug-ins of Pillow register names without an ending, too
+    return bool(suffix) and (suffix in Image.registered_extensions() or suffix in (".dcm", ".heic", ".jxl"))
 
 
 # --------------------------------------------------------------- with ranks

@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,7 +66,7 @@ def test_median_of_an_exact_half_is_the_first_rank():
 
 def test_each_read_out_has_a_name_that_the_parameter_takes_and_documents():
     assert set(DECISIONS) == set(READ_OUTS)
-    documented = L2RCLIPClassifier.__doc__.split("    decision : ")[1].split("default=")[0]
+    documented = inspect.getdoc(L2RCLIPClassifier).split("\ndecision : ")[1].split("default=")[0]
     assert {name for name in READ_OUTS if f'"{name}"' in documented} == set(READ_OUTS)
 
 

@@ -1,6 +1,7 @@
 """Code in README and docs: what evaluates measures errors in ranks, and each block runs as it is printed."""
 
 import ast
+import importlib.util
 import inspect
 import logging
 import os
@@ -163,6 +164,8 @@ def test_each_block_of_a_page_runs_after_those_before_it(page, tiny, fitted_clas
     if page in ("keeping-models.md", "where-it-looked.md"):  # a callback waits for an epoch, and scores for images
         monkeypatch.setitem(L2RCLIPClassifier.__init__.__kwdefaults__, "prompt_epochs", 1)
     for number, block in enumerate(blocks(page)):
+        if "sklearn.callback" in block and importlib.util.find_spec("sklearn.callback") is None:
+            continue  # the page says of which version it is
         if not runs_elsewhere(page, block):
             code = compile(with_less(block, tiny), f"{page}, block {number}", "exec")
             exec(code, names)
