@@ -123,11 +123,14 @@ def test_the_pairs_of_the_page_are_rows_of_the_evidence(task, shots, ours, other
 def test_the_pairs_of_the_readme_are_rows_of_the_tables():
     row = re.search(r"^\| ripeness \| 16 \| ([\d.]+) \| .+? \| ([\d.]+) \|", evidence(), flags=re.MULTILINE)
     assert "drawn fruit by ripeness, 16 a rank: MAE {}, the best other {}".format(*row.groups()) in readme()
-    photographs = (ROOT / "benchmarks" / "photographs.md").read_text(encoding="utf-8")
-    row = re.search(
-        r"^\| skl2rclip-photo \| coffee leaves \| 16 \| ([\d.]+) \| ([\d.]+) \|", photographs, flags=re.MULTILINE
+    photo = (ROOT / "benchmarks" / "evidence-photo.md").read_text(encoding="utf-8")
+    row = re.search(r"^\| coffee leaves \| 32 \| ([\d.]+) \| .+? \| ([\d.]+) \|.*\| ahead \|", photo, flags=re.MULTILINE)
+    assert "coffee leaves, 32 a rank: {} and {} (".format(*row.groups()) in readme()
+    behind, ahead = re.search(r"'nothing set' is behind in (\d+), level in \d+ and ahead in (\d+) of", photo).groups()
+    assert behind == "0"
+    assert f"`skl2rclip-photo` it is ahead in {ahead} cells and behind in none" in " ".join(
+        (ROOT / "README.md").read_text(encoding="utf-8").split()
     )
-    assert "({} and {}, [photographs]".format(*row.groups()) in readme()
 
 
 def test_the_likeliest_labels_that_the_page_warns_of_are_in_the_evidence():
