@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from packaging.version import Version
 from sklearn.exceptions import NotFittedError
 
 from skl2rclip import L2RCLIPClassifier, input_pixels
@@ -18,6 +20,8 @@ from tests.support.pages import page_block
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+if Version(torch.__version__) < Version("2.10"):
+    pytest.skip("the extra for ONNX needs torch 2.10", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,9 @@ def test_the_pairs_of_the_readme_are_rows_of_the_tables():
     row = re.search(r"^\| ripeness \| 16 \| ([\d.]+) \| .+? \| ([\d.]+) \|", evidence(), flags=re.MULTILINE)
     assert "drawn fruit by ripeness, 16 a rank: MAE {}, the best other {}".format(*row.groups()) in readme()
     photo = (ROOT / "benchmarks" / "evidence-photo.md").read_text(encoding="utf-8")
-    row = re.search(r"^\| coffee leaves \| 32 \| ([\d.]+) \| .+? \| ([\d.]+) \|.*\| ahead \|", photo, flags=re.MULTILINE)
+    row = re.search(
+        r"^\| coffee leaves \| 32 \| ([\d.]+) \| .+? \| ([\d.]+) \|.*\| ahead \|", photo, flags=re.MULTILINE
+    )
     assert "coffee leaves, 32 a rank: {} and {} (".format(*row.groups()) in readme()
     behind, ahead = re.search(r"'nothing set' is behind in (\d+), level in \d+ and ahead in (\d+) of", photo).groups()
     assert behind == "0"

@@ -4,6 +4,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 
 from skl2rclip._clip.backbone import unload_backbones
@@ -197,6 +198,7 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(fitted_class
         torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.10"), reason="older ones ask the device itself")
 def test_no_double_comes_to_a_device_that_has_none(make_classifier, shades, monkeypatch):
     """A whole fit with early stopping, and a prediction, on a device that is played on the CPU."""
     X, y = shades
