@@ -15,6 +15,8 @@ _IMPORTED_BEFOREHAND = """
 torch torch._dynamo torchvision.ops open_clip transformers huggingface_hub sklearn.model_selection sklearn.linear_model
 scipy.optimize scipy.stats joblib jsonschema lightning_fabric lightning_fabric.fabric distributed
 """.split()
+# a test may put this module's contexts in the place of those
+_get_context = multiprocessing.get_context
 
 
 def prepared_context():
@@ -28,8 +30,8 @@ def prepared_context():
     if method not in ("forkserver", "spawn"):
         raise ValueError(f"SKL2RCLIP_TESTS_START must be forkserver or spawn, got {method!r}.")
     if method == "spawn" or "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+        return _get_context("spawn")
+    context = _get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED_BEFOREHAND)
     from multiprocessing import forkserver  # not on Windows
 
