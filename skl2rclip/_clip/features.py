@@ -149,7 +149,10 @@ def _last_norm(tower: nn.Module) -> nn.LayerNorm | None:
         getattr(trunk, "fc_norm", None),
         getattr(getattr(trunk, "head", None), "norm", None),
     )
-    return next((norm for norm in candidates if isinstance(norm, nn.LayerNorm)), None)
+    for norm in candidates:  # torch before 2.10 compiles no ``next`` of a generator
+        if isinstance(norm, nn.LayerNorm):
+            return norm
+    return None
 
 
 # ------------------------------------------------------- how each family is run
